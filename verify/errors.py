@@ -5,6 +5,7 @@
     * TargetError: the bytes to verify cannot be had or are not an arm64 kernel.
         * NoKexecError: an arm64 kernel without the functions that kexec needs.
     * UnsupportedError: well-formed input that the verifier has no model for.
+    * LimitError: a stated limit was reached before the question was decided.
     * InternalError: the verifier contradicts itself; never the user's fault.
 """
 
@@ -43,6 +44,12 @@ class UnsupportedError(VerifyError):
         self.what = what
         self.address = address
         super().__init__(what if address is None else f"{what} at {address:#x}")
+
+
+class LimitError(VerifyError):
+    """A stated limit was reached before the question was decided."""
+
+    exit_code = 3
 
 
 class InternalError(VerifyError):

@@ -1,0 +1,106 @@
+"""Every assumption that a proof may use, by identifier.
+
+A hypothesis of an obligation that is none of the code's own branch conditions nor a
+proved invariant carries the identifier of one of these. Reports list those in use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One sentence that is believed, not proved, and where it comes from."""
+
+    id: str
+    sentence: str
+    source: str
+
+
+_ALL = (
+    Assumption(
+        "list-head",
+        "kimage->head has no IND_DONE when the routine is entered.",
+        "arch/arm64/kernel/machine_kexec.c: machine_kexec takes the in-place path for such a head",
+    ),
+    Assumption(
+        "list-defined",
+        "No SOURCE word stands before the first DESTINATION, and none but the head before the first INDIRECTION.",
+        "kernel/kexec_core.c: kimage_set_destination precedes kimage_add_page; W1 and W4",
+    ),
+    Assumption(
+        "list-well-formed",
+        "The list satisfies W1 to W7: one flag a word, a finite chain, distinct destinations, "
+        "no page both a destination and another word's source, list pages outside every destination.",
+        "kernel/kexec_core.c: kimage_alloc_page, kimage_load_segment, sanity_check_segment_list",
+    ),
+    Assumption(
+        "pages-below-top",
+        "No page of the list is seen in the last MiB of the address space.",
+        "arch/arm64/include/asm/memory.h: the linear map ends below the fixmap; physical addresses have 52 bits",
+    ),
+    Assumption(
+        "control-page-apart",
+        "The page that the routine runs from is neither a destination nor a list page.",
+        "kernel/kexec_core.c: kimage_alloc_control_pages; W7",
+    ),
+    Assumption(
+        "kimage-aligned",
+        "struct kimage is aligned to 8 bytes and does not wrap around the top of memory.",
+        "kernel/kexec_core.c: do_kimage_alloc_init uses kzalloc",
+    ),
+    Assumption(
+        "phys-offset-aligned",
+        "phys_offset is a multiple of the page size.",
+        "arch/arm64/kernel/machine_kexec.c: virt_to_phys(kimage) - (long)kimage; the linear map shifts whole pages",
+    ),
+    Assumption(
+        "tables-addressable",
+        "ttbr1 and zero_page are page-aligned physical addresses below 2^48, or 2^52 where the kernel folds them.",
+        "Arm ARM, D8.1.8 and D24.2.203 (TTBR1_EL1)",
+    ),
+    Assumption(
+        "linear-map-copied",
+        "TTBR1 of the kimage maps list, source and destination pages at pa - phys_offset, writable, Normal "
+        "write-back; TTBR0 maps the routine's page.",
+        "arch/arm64/kernel/machine_kexec.c: machine_kexec_post_load, trans_pgd_create_copy, trans_pgd_idmap_page",
+    ),
+    Assumption(
+        "mmu-on",
+        "The routine is entered with SCTLR_EL1.M and .C set.",
+        "arch/arm64/kernel/machine_kexec.c: the kernel calls it with its own SCTLR_EL1",
+    ),
+    Assumption(
+        "mmu-off",
+        "The routine is entered with SCTLR_EL1.M and .C clear at its exception level.",
+        "arch/arm64/kernel/cpu-reset.S: __cpu_soft_restart turns the MMU off before it branches",
+    ),
+    Assumption(
+        "inputs-clean-to-poc",
+        "With the MMU off, list and source pages are clean to the point of coherency when the routine is entered.",
+        "arch/arm64/kernel/machine_kexec.c: kexec_list_flush",
+    ),
+    Assumption(
+        "daif-masked",
+        "Debug, SError, IRQ and FIQ are masked when the routine is entered.",
+        "arch/arm64/kernel/machine_kexec.c: local_daif_mask",
+    ),
+    Assumption(
+        "ctr-legal",
+        "CTR_EL0.DminLine is at most 9: a line of at most 2 KiB.",
+        "Arm ARM, D24.2.34: the cache writeback granule is at most 512 words",
+    ),
+    Assumption(
+        "hvc-returns",
+        "An HVC that EL2 refuses returns with x18-x30, SP and memory as they were.",
+        "SMC Calling Convention, 2.6; arch/arm64/kernel/hyp-stub.S",
+    ),
+    Assumption(
+        "machine-quiet",
+        "One CPU runs, and no interrupt, SError or device write disturbs it.",
+        "kernel/kexec_core.c: machine_shutdown and smp_send_stop precede machine_kexec",
+    ),
+)
+
+ASSUMPTIONS = {assumption.id: assumption for assumption in _ALL}

@@ -1,0 +1,1 @@
+"""What arm64 instructions mean: decoding, execution, system state, caches."""

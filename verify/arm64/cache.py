@@ -1,0 +1,118 @@
+"""Data-cache lines as ghost state: is a word's latest value at the point of coherency?
+
+The state of a word is a layered function of its address, like memory. A store makes
+the words it covers DIRTY; maintenance by address makes the line that holds the
+address PENDING; a DSB completes what is pending. (Arm ARM, B2.8 and D7.5: cache
+maintenance instructions complete at a DSB for reads and writes that covers the
+shareability domain.) The state says nothing of clean lines that merely exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from verify.logic import Formula, Function, If, Term, const, difference, normal, ult, var
+
+CLEAN = const(0, 2)
+"""The point of coherency holds the latest value and no cached copy can change that."""
+PENDING = const(1, 2)
+"""Maintenance was issued and is not known to be complete."""
+DIRTY = const(2, 2)
+"""The latest value may be in a cache only, or a stale cached copy may exist."""
+LOST = const(3, 2)
+"""The latest value was in a cache and was invalidated: the contents are unpredictable."""
+
+CTR_EL0 = var("ctr_el0")
+
+
+def line_size() -> Term:
+    """Bytes of the smallest data-cache line: 4 << CTR_EL0.DminLine (Arm ARM, D24.2.34)."""
+    return const(4) << CTR_EL0[19:16].zero_extend(60)
+
+
+def line(address: Term) -> Term:
+    """First address of the line that holds ``address``."""
+    return address & ~(line_size() - 1)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Line states in which nothing is known: an unknown function of the address."""
+
+    name: str
+
+    def read(self, address: Term) -> Term:
+        """The 2-bit state of the word at ``address``."""
+        return Function(self.name, 2)(address)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """``below`` after stores to the ``length`` bytes from ``start``.
+
+    With the MMU on a store goes to the cache. With it off it goes to memory past the
+    cache (Arm ARM, D7.2.10), and stays clean only where no line was left.
+    """
+
+    below: LineState
+    start: Term
+    length: Term
+    cacheable: Formula
+
+    def read(self, address: Term) -> Term:
+        """The 2-bit state of the word at ``address``."""
+        before = self.below.read(address)
+        uncached = If(before == CLEAN, CLEAN, DIRTY)
+        covered = ult(difference(address, self.start), self.length)
+        return If(covered, If(self.cacheable, DIRTY, uncached), before)
+
+
+@dataclass(frozen=True)
+class Maintained:
+    """``below`` after one maintenance instruction on each line of ``length`` bytes from ``start``.
+
+    :param operation: ``civac``, ``cvac`` or ``ivac``.
+    :param length: None for the one line that holds ``start``.
+    """
+
+    below: LineState
+    start: Term
+    length: Term | None
+    operation: str
+    cacheable: Formula
+
+    def read(self, address: Term) -> Term:
+        """The 2-bit state of the word at ``address``."""
+        before = self.below.read(address)
+        if self.length is None:
+            touched = line(address) == line(self.start)
+        else:
+            touched = ult(normal(line(address) - line(self.start)), self.length)
+        return If(touched, self._maintained(before), before)
+
+    def _maintained(self, before: Term) -> Term:
+        cleaned = If(before == DIRTY, PENDING, before)
+        match self.operation:
+            case "civac":
+                return cleaned
+            case "cvac":
+                # A line that stays valid is coherent only for the accesses that look it up.
+                return If(self.cacheable, cleaned, before)
+            case _:
+                # Invalidation loses what only the cache held; with the MMU off nothing is held there.
+                return If(self.cacheable, If(before == DIRTY, LOST, before), cleaned)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """``below`` after a DSB that completes maintenance by address."""
+
+    below: LineState
+
+    def read(self, address: Term) -> Term:
+        """The 2-bit state of the word at ``address``."""
+        before = self.below.read(address)
+        return If(before == PENDING, CLEAN, before)
+
+
+type LineState = Lines | Stored | Maintained | Completed

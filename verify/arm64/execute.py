@@ -1,0 +1,238 @@
+"""Execution of p-code on symbolic states, one instruction at a time.
+
+angr gives the decoding and the behaviour of each p-code operation; loads, stores,
+branches and system instructions are ours, so no state is pruned or dropped on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from angr.engines.pcode.behavior import BehaviorFactory
+
+from verify.arm64 import system
+from verify.arm64.lift import SIZE, Instruction, registers
+from verify.arm64.state import NAMES, SYSTEM, Access, Event, State
+from verify.errors import UnsupportedError
+from verify.logic import Formula, Not, Term, const, normal
+from verify.symbolic.memory import WORD_BYTES
+
+_BEHAVIOR = BehaviorFactory()
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How control leaves a function: ``br``, ``ret`` or ``brk``, and where to."""
+
+    kind: str
+    target: Term
+
+
+@dataclass(frozen=True)
+class Step:
+    """The result of one instruction on one path.
+
+    :param then: address of the next instruction, or how control leaves.
+    """
+
+    state: State
+    then: int | Exit
+
+
+def _registers_by_offset() -> dict[int, tuple[str, int]]:
+    return {int(registers()[name].offset): (name, int(registers()[name].size)) for name in NAMES}
+
+
+_BY_OFFSET = _registers_by_offset()
+_ZERO_REGISTER = int(registers()["xzr"].offset)
+_PC = int(registers()["pc"].offset)
+
+
+class _Run:
+    """One path through the p-code of one instruction."""
+
+    def __init__(self, instruction: Instruction, state: State, temporaries: dict[int, Term]):
+        self.instruction = instruction
+        self.state = state
+        self.temporaries = temporaries
+
+    @property
+    def at(self) -> int:
+        return self.instruction.address
+
+    def _register(self, varnode: Any) -> tuple[str, int, int]:
+        """The register that holds ``varnode``, its bytes, and the varnode's first byte in it."""
+        for base in (varnode.offset, varnode.offset & ~7):
+            if base in _BY_OFFSET:
+                name, size = _BY_OFFSET[base]
+                if varnode.offset + varnode.size <= base + size:
+                    return name, size, varnode.offset - base
+        name = varnode.getRegisterName() or f"register {varnode.offset:#x}"
+        raise UnsupportedError(f"register {name} ({self.instruction.text})", self.at)
+
+    def get(self, varnode: Any) -> Term:
+        size = varnode.size * 8
+        match varnode.space.name:
+            case "const":
+                return const(varnode.offset, size)
+            case "unique":
+                value = self.temporaries.get(varnode.offset)
+                if value is None or value.length < size:
+                    raise UnsupportedError(f"p-code of {self.instruction.text}", self.at)
+                return value if value.length == size else value[size - 1 : 0]
+            case "register":
+                if varnode.offset == _ZERO_REGISTER:
+                    return const(0, size)
+                if varnode.offset == _PC:
+                    return self.temporaries[-_PC - 1]
+                name, _, first = self._register(varnode)
+                value = self.state.registers[name]
+                return value if value.length == size else value[first * 8 + size - 1 : first * 8]
+        raise UnsupportedError(f"p-code space {varnode.space.name}", self.at)
+
+    def set(self, varnode: Any, value: Term) -> None:
+        size = varnode.size * 8
+        if value.length < size:
+            value = value.zero_extend(size - value.length)
+        elif value.length > size:
+            value = value[size - 1 : 0]
+        value = normal(value)
+        if varnode.space.name == "unique":
+            self.temporaries[varnode.offset] = value
+            return
+        if varnode.space.name != "register":
+            raise UnsupportedError(f"p-code space {varnode.space.name}", self.at)
+        if varnode.offset == _ZERO_REGISTER:
+            return
+        if varnode.offset == _PC:
+            self.temporaries[-_PC - 1] = value
+            return
+        name, whole, first = self._register(varnode)
+        if whole != varnode.size:
+            raise UnsupportedError(f"write to part of {name} ({self.instruction.text})", self.at)
+        if name in SYSTEM:
+            self._event(f"msr {name}", (value,))
+            self.state = system.write_register(self.state, name, value)
+        else:
+            self.state = self.state.with_registers(**{name: value})
+
+    def _event(self, name: str, operands: tuple[Term, ...]) -> None:
+        event = Event(name, operands, self.at, len(self.state.facts), self.state)
+        self.state = replace(self.state, events=(*self.state.events, event))
+
+    def load(self, operation: Any) -> None:
+        address, out = normal(self.get(operation.inputs[1])), operation.output
+        if out.size != WORD_BYTES:
+            raise UnsupportedError(f"load of {out.size} bytes ({self.instruction.text})", self.at)
+        value = self.state.memory.read(address)
+        self._access("load", address, value)
+        self.set(out, value)
+
+    def store(self, operation: Any) -> None:
+        address, value = normal(self.get(operation.inputs[1])), self.get(operation.inputs[2])
+        if value.length != WORD_BYTES * 8:
+            raise UnsupportedError(f"store of {value.length // 8} bytes ({self.instruction.text})", self.at)
+        self._access("store", address, value)
+        self.state = replace(self.state, memory=self.state.memory.write(address, value))
+        self.state = system.store(self.state, address, const(WORD_BYTES))
+
+    def _access(self, kind: str, address: Term, value: Term) -> None:
+        access = Access(kind, address, value, self.at, len(self.state.facts), self.state)
+        self.state = replace(self.state, accesses=(*self.state.accesses, access))
+
+    def other(self, operation: Any) -> Exit | None:
+        """A CALLOTHER: a system instruction, by its name in SLEIGH."""
+        name = operation.inputs[0].getUserDefinedOpName()
+        operands = tuple(self.get(varnode) for varnode in operation.inputs[1:])
+        if name == "SoftwareBreakpoint":
+            return Exit("brk", operands[0])
+        meaning = system.MEANING.get(name)
+        if meaning is None or operation.output is not None:
+            raise UnsupportedError(f"instruction {self.instruction.text} ({name})", self.at)
+        self._event(name, operands)
+        self.state = meaning(self.state, operands, self.at)
+        return None
+
+    def compute(self, operation: Any) -> None:
+        behavior = _BEHAVIOR.get_behavior_for_opcode(operation.opcode)
+        inputs = operation.inputs
+        values = [self.get(varnode) for varnode in inputs]
+        if behavior.is_special or operation.output is None:
+            raise UnsupportedError(f"p-code {operation.opcode.name} ({self.instruction.text})", self.at)
+        if behavior.is_unary:
+            result = behavior.evaluate_unary(operation.output.size, inputs[0].size, values[0])
+        else:
+            result = behavior.evaluate_binary(operation.output.size, inputs[0].size, *values)
+        self.set(operation.output, result)
+
+
+def execute(instruction: Instruction, state: State) -> Iterator[Step]:
+    """Each way in which ``instruction`` can end in ``state``; all of them, none pruned by a solver.
+
+    :raises UnsupportedError: for anything without a meaning, by name and address.
+    """
+    state = replace(state, trace=(*state.trace, instruction.address))
+    todo: list[tuple[_Run, int]] = [(_Run(instruction, state, {}), 0)]
+    following = instruction.address + SIZE
+    while todo:
+        run, index = todo.pop()
+        if index >= len(instruction.operations):
+            yield Step(run.state, following)
+            continue
+        operation = instruction.operations[index]
+        match operation.opcode.name:
+            case "LOAD":
+                run.load(operation)
+            case "STORE":
+                run.store(operation)
+            case "CALLOTHER":
+                leaves = run.other(operation)
+                if leaves is not None:
+                    yield Step(run.state, leaves)
+                    continue
+            case "BRANCH":
+                target = operation.inputs[0]
+                if target.space.name == "const":
+                    todo.append((run, index + _relative(target)))
+                else:
+                    yield Step(run.state, target.offset)
+                continue
+            case "CBRANCH":
+                target, condition = operation.inputs[0], run.get(operation.inputs[1]) != 0
+                taken = _branch(run, condition, "branch taken")
+                if taken is not None:
+                    if target.space.name == "const":
+                        todo.append((taken, index + _relative(target)))
+                    else:
+                        yield Step(taken.state, target.offset)
+                fallen = _branch(run, Not(condition), "branch not taken")
+                if fallen is not None:
+                    todo.append((fallen, index + 1))
+                continue
+            case "BRANCHIND":
+                yield Step(run.state, Exit("br", run.get(operation.inputs[0])))
+                continue
+            case "RETURN":
+                yield Step(run.state, Exit("ret", run.get(operation.inputs[0])))
+                continue
+            case _:
+                run.compute(operation)
+        todo.append((run, index + 1))
+
+
+def _relative(target: Any) -> int:
+    """A p-code relative branch: a signed count of operations."""
+    bits = target.size * 8
+    return int(target.offset - (1 << bits) if target.offset >> (bits - 1) else target.offset)
+
+
+def _branch(run: _Run, condition: Formula, label: str) -> _Run | None:
+    """``run`` on the side where ``condition`` holds; None if it is plainly false."""
+    if condition.is_false():
+        return None
+    state = run.state
+    if not condition.is_true():
+        state = state.assume((f"{label} at {run.at:#x}", condition))
+    return _Run(run.instruction, state, dict(run.temporaries))

@@ -1,0 +1,176 @@
+"""Decoding: one A64 instruction to p-code, and the control flow of a function."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import archinfo
+import networkx
+from angr.engines.pcode.lifter import PcodeBasicBlockLifter, lift
+
+from verify.errors import UnsupportedError
+
+logging.getLogger("angr").setLevel(logging.ERROR)
+
+SIZE = 4  # bytes of an A64 instruction
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One decoded instruction at a virtual address.
+
+    :param operations: its p-code, without the marker.
+    """
+
+    address: int
+    word: int
+    text: str
+    operations: Sequence[Any]
+
+    @property
+    def opcodes(self) -> list[str]:
+        """Names of the p-code operations."""
+        return [operation.opcode.name for operation in self.operations]
+
+
+@functools.cache
+def _lifter() -> tuple[Any, PcodeBasicBlockLifter]:
+    arch = archinfo.ArchPcode("AARCH64:LE:64:v8A")
+    return arch, PcodeBasicBlockLifter(arch)
+
+
+@functools.cache
+def registers() -> dict[str, Any]:
+    """SLEIGH's registers by name, with ``offset`` and ``size`` in bytes."""
+    return dict(_lifter()[1].context.registers)
+
+
+@functools.cache
+def decode(word: int, address: int) -> Instruction:
+    """The instruction encoded by ``word`` at ``address``.
+
+    :raises UnsupportedError: if SLEIGH has no such instruction.
+    """
+    arch, lifter = _lifter()
+    block = lift(word.to_bytes(SIZE, "little"), address, arch, max_inst=1, block_lifter=lifter)
+    if block.size != SIZE or len(block.disassembly.insns) != 1:
+        raise UnsupportedError(f"instruction {word:#010x}", address)
+    shown = block.disassembly.insns[0]
+    operations = [operation for operation in block._ops if operation.opcode.name != "IMARK"]
+    return Instruction(address, word, f"{shown.mnemonic} {shown.op_str}".strip(), operations)
+
+
+class Code:
+    """The bytes of one function, at the address it is linked or run at.
+
+    :raises UnsupportedError: on reading an instruction outside of it.
+    """
+
+    def __init__(self, name: str, address: int, data: bytes):
+        self.name = name
+        self.address = address
+        self.data = data
+
+    @property
+    def end(self) -> int:
+        """First address after the function."""
+        return self.address + len(self.data)
+
+    @property
+    def addresses(self) -> range:
+        """Address of each instruction."""
+        return range(self.address, self.end - SIZE + 1, SIZE)
+
+    def at(self, address: int) -> Instruction:
+        """The instruction at ``address``."""
+        offset = address - self.address
+        if not 0 <= offset <= len(self.data) - SIZE or offset % SIZE:
+            raise UnsupportedError(f"control leaves {self.name}", address)
+        return decode(int.from_bytes(self.data[offset : offset + SIZE], "little"), address)
+
+    def where(self, address: int) -> str:
+        """``address`` as the kernel prints it: ``symbol+offset/size``."""
+        return f"{self.name}+{address - self.address:#x}/{len(self.data):#x}"
+
+    def patched(self, address: int, word: int) -> Code:
+        """The same function with one instruction replaced."""
+        offset = address - self.address
+        data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
+        return Code(self.name, self.address, data)
+
+
+def successors(instruction: Instruction) -> list[int]:
+    """Addresses that control may go to within the function; none after ``br`` or ``ret``."""
+    following = instruction.address + SIZE
+    found: list[int] = []
+    falls = True
+    for operation in instruction.operations:
+        kind = operation.opcode.name
+        if kind in ("BRANCH", "CBRANCH") and operation.inputs[0].space.name == "ram":
+            found.append(operation.inputs[0].offset)
+        if kind in ("BRANCH", "BRANCHIND", "RETURN"):
+            falls = False
+    return [following, *found] if falls else found
+
+
+def control_flow(code: Code) -> networkx.DiGraph:
+    """The graph of instruction addresses that are reachable from the first one."""
+    graph = networkx.DiGraph()
+    graph.add_node(code.address)
+    todo = [code.address]
+    while todo:
+        address = todo.pop()
+        for target in successors(code.at(address)):
+            if not code.address <= target < code.end:
+                raise UnsupportedError(f"branch out of {code.name} to {target:#x}", address)
+            if target not in graph:
+                todo.append(target)
+            graph.add_edge(address, target)
+    return graph
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A natural loop: its head, and every instruction address in it."""
+
+    head: int
+    body: frozenset[int]
+
+
+def loops(code: Code) -> list[Loop]:
+    """The natural loops of a function, outer before inner.
+
+    :raises UnsupportedError: if a cycle has no single head (irreducible control flow).
+    """
+    graph = control_flow(code)
+    dominators = networkx.immediate_dominators(graph, code.address)
+
+    def dominates(head: int, node: int) -> bool:
+        while node != head:
+            parent = dominators.get(node, node)
+            if parent is None or parent == node:
+                return False
+            node = parent
+        return True
+
+    bodies: dict[int, set[int]] = {}
+    acyclic = graph.copy()
+    for tail, head in graph.edges:
+        if dominates(head, tail):
+            acyclic.remove_edge(tail, head)
+            body = bodies.setdefault(head, {head})
+            todo = [tail]
+            while todo:
+                node = todo.pop()
+                if node not in body:
+                    body.add(node)
+                    todo.extend(graph.predecessors(node))
+    if not networkx.is_directed_acyclic_graph(acyclic):
+        cycle = networkx.find_cycle(acyclic)
+        raise UnsupportedError(f"loop without a single head in {code.name}", cycle[0][0])
+    found = [Loop(head, frozenset(body)) for head, body in bodies.items()]
+    return sorted(found, key=lambda loop: (-len(loop.body), loop.head))

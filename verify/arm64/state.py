@@ -1,0 +1,113 @@
+"""The state of one CPU: registers, system registers, memory, and ghost state.
+
+Ghost state is what the architecture remembers but no instruction can read: whether a
+context change awaits an ISB, whether stores await a DSB, what the instruction cache
+may hold, how far a change of translation tables has come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from verify.arm64.cache import LineState
+from verify.arm64.lift import registers
+from verify.logic import Formula, Term, const, var
+from verify.symbolic.memory import Memory
+
+GENERAL = tuple(f"x{i}" for i in range(31))
+FLAGS = ("NG", "ZR", "CY", "OV")
+SCRATCH = ("tmpNG", "tmpZR", "tmpCY", "tmpOV", "shift_carry")
+SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
+NAMES = (*GENERAL, "sp", *FLAGS, *SCRATCH, *SYSTEM)
+
+# Ghost components and their widths in bits.
+GHOSTS = {"unsynced": 1, "unfinished": 1, "icache": 2, "translation": 3}
+
+ICACHE_INVALID, ICACHE_PENDING, ICACHE_STALE = (const(value, 2) for value in range(3))
+"""No stale instruction; invalidation issued; may hold instructions older than memory."""
+
+(
+    TRANSLATION_SETTLED,
+    TRANSLATION_WRITTEN,
+    TRANSLATION_SYNCED,
+    TRANSLATION_INVALIDATING,
+    TRANSLATION_INVALIDATED,
+) = (const(value, 3) for value in range(5))
+"""A TTBR write on its way: none, written, seen (ISB), TLBI issued, TLBI complete (DSB)."""
+
+SCTLR_M, SCTLR_C = 1 << 0, 1 << 2
+
+
+@dataclass(frozen=True)
+class Access:
+    """One load or store of a 64-bit word.
+
+    :param known: how many facts of its path held when it was made.
+    """
+
+    kind: str
+    address: Term
+    value: Term
+    at: int
+    known: int
+    before: State
+
+
+@dataclass(frozen=True)
+class Event:
+    """One system instruction: its name, operands, and the state just before it."""
+
+    name: str
+    operands: tuple[Term, ...]
+    at: int
+    known: int
+    before: State
+
+
+@dataclass(frozen=True)
+class State:
+    """The machine at one point of one path. Immutable.
+
+    :param facts: labelled formulas that hold here: assumptions, invariants, branch conditions.
+    """
+
+    registers: dict[str, Term]
+    ghosts: dict[str, Term]
+    memory: Memory
+    lines: LineState
+    facts: tuple[tuple[str, Formula], ...] = ()
+    accesses: tuple[Access, ...] = ()
+    events: tuple[Event, ...] = ()
+    trace: tuple[int, ...] = field(default=(), repr=False)
+
+    def with_registers(self, **changed: Term) -> State:
+        """This state with some registers set."""
+        return replace(self, registers={**self.registers, **changed})
+
+    def with_ghosts(self, **changed: Term) -> State:
+        """This state with some ghost components set."""
+        return replace(self, ghosts={**self.ghosts, **changed})
+
+    def assume(self, *facts: tuple[str, Formula]) -> State:
+        """This state with more facts."""
+        return replace(self, facts=(*self.facts, *facts))
+
+    @property
+    def cacheable(self) -> Formula:
+        """Data accesses are looked up in the cache: SCTLR_EL1.M and .C are set."""
+        return (self.registers["sctlr_el1"] & (SCTLR_M | SCTLR_C)) == (SCTLR_M | SCTLR_C)
+
+
+def width(name: str) -> int:
+    """Bits of the register called ``name``."""
+    return int(registers()[name].size) * 8
+
+
+def unknown_registers(tag: str) -> dict[str, Term]:
+    """A register file of variables named after ``tag``; CTR_EL0 is one constant of the machine."""
+    return {name: var(name if name == "ctr_el0" else f"{name}@{tag}", width(name)) for name in NAMES}
+
+
+def unknown_ghosts(tag: str) -> dict[str, Term]:
+    """Ghost components that are variables named after ``tag``."""
+    return {name: var(f"{name}@{tag}", bits) for name, bits in GHOSTS.items()}

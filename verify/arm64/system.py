@@ -1,0 +1,138 @@
+"""The meaning of system instructions: barriers, maintenance, system registers, HVC.
+
+Each is a function from a state to a state. What SLEIGH names and this table lacks is
+UNSUPPORTED: nothing is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from verify.arm64 import state as ghost
+from verify.arm64.cache import Completed, Maintained, Stored
+from verify.arm64.state import State
+from verify.errors import UnsupportedError
+from verify.logic import If, Term, const, constant, var
+
+# System registers whose change needs a context synchronization event before it is
+# relied on (Arm ARM, D1.3.5 and D24.1.2).
+CONTEXT_REGISTERS = frozenset({"sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1"})
+TRANSLATION_REGISTERS = frozenset({"ttbr0_el1", "ttbr1_el1"})
+
+# CRm<3:2> of a DSB: OSH, NSH, ISH, SY; CRm<1:0>: LD = 1, ST = 2, all = 3 (Arm ARM, C6.2.107).
+DOMAIN_NSH = 1
+TYPES_STORES = 2
+TYPES_ALL = 3
+
+type Meaning = Callable[[State, tuple[Term, ...], int], State]
+
+
+def _number(operand: Term, what: str, at: int) -> int:
+    value = constant(operand)
+    if value is None:
+        raise UnsupportedError(f"{what} with an operand that is no constant", at)
+    return value
+
+
+def dsb(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """Data synchronization barrier: domain, access types, nXS."""
+    domain, types = (_number(operand, "dsb", at) for operand in operands[:2])
+    if types < TYPES_STORES:
+        return state  # a barrier for loads completes neither stores nor maintenance
+    done = state.with_ghosts(unfinished=const(0, 1))
+    if types != TYPES_ALL:
+        return done
+    icache, translation = state.ghosts["icache"], state.ghosts["translation"]
+    done = done.with_ghosts(
+        icache=If(icache == ghost.ICACHE_PENDING, ghost.ICACHE_INVALID, icache),
+        translation=If(
+            translation == ghost.TRANSLATION_INVALIDATING, ghost.TRANSLATION_INVALIDATED, translation
+        ),
+    )
+    # Maintenance by address of shareable memory is complete only for the domain that the DSB names.
+    return done if domain == DOMAIN_NSH else replace(done, lines=Completed(state.lines))
+
+
+def dmb(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """Data memory barrier: orders accesses of this CPU, completes nothing."""
+    return state
+
+
+def isb(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """Instruction synchronization barrier: earlier context changes take effect."""
+    translation = state.ghosts["translation"]
+    return state.with_ghosts(
+        unsynced=const(0, 1),
+        translation=If(
+            translation == ghost.TRANSLATION_WRITTEN, ghost.TRANSLATION_SYNCED, translation
+        ),
+    )
+
+
+def _dc(operation: str) -> Meaning:
+    def maintain(state: State, operands: tuple[Term, ...], at: int) -> State:
+        lines = Maintained(state.lines, operands[0], None, operation, state.cacheable)
+        return replace(state, lines=lines).with_ghosts(unfinished=const(1, 1))
+
+    return maintain
+
+
+def ic_iallu(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """Invalidate all instruction caches to PoU; useless while stores are unfinished."""
+    finished = state.ghosts["unfinished"] == 0
+    return state.with_ghosts(
+        icache=If(finished, ghost.ICACHE_PENDING, ghost.ICACHE_STALE), unsynced=const(1, 1)
+    )
+
+
+def tlbi(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """Invalidate the TLB of this CPU: counts for a table change that is in effect (ISB)."""
+    translation = state.ghosts["translation"]
+    return state.with_ghosts(
+        translation=If(
+            translation == ghost.TRANSLATION_SYNCED, ghost.TRANSLATION_INVALIDATING, translation
+        )
+    )
+
+
+def hvc(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """A hypervisor call that returns: x0-x17 are unknown after it (SMCCC 1.0, 2.6)."""
+    after = {f"x{i}": var(f"x{i}@hvc{len(state.events)}") for i in range(18)}
+    return state.with_registers(**after)
+
+
+def nothing(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """A hint."""
+    return state
+
+
+MEANING: dict[str, Meaning] = {
+    "DataSynchronizationBarrier": dsb,
+    "DataMemoryBarrier": dmb,
+    "InstructionSynchronizationBarrier": isb,
+    "DC_CIVAC": _dc("civac"),
+    "DC_CVAC": _dc("cvac"),
+    "DC_IVAC": _dc("ivac"),
+    "IC_IALLU": ic_iallu,
+    "TLBI_VMALLE1": tlbi,
+    "CallHyperVisor": hvc,
+}
+
+
+def store(state: State, address: Term, length: Term) -> State:
+    """Ghost effects of stores to the ``length`` bytes from ``address``."""
+    lines = Stored(state.lines, address, length, state.cacheable)
+    return replace(state, lines=lines).with_ghosts(unfinished=const(1, 1), icache=ghost.ICACHE_STALE)
+
+
+def write_register(state: State, name: str, value: Term) -> State:
+    """A write of the system register ``name``."""
+    state = state.with_registers(**{name: value})
+    if name in CONTEXT_REGISTERS:
+        state = state.with_ghosts(unsynced=const(1, 1))
+    if name in TRANSLATION_REGISTERS:
+        state = state.with_ghosts(translation=ghost.TRANSLATION_WRITTEN)
+    return state
+
+

@@ -1,0 +1,1 @@
+"""kexec's own functions: where they are, what form they have, what is owed for them."""

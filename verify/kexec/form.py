@@ -1,0 +1,171 @@
+"""Recognises the form of the relocation routine from its bytes.
+
+Roles are read off one symbolic turn: which load yields the next word, which address
+feeds that load, which pointer feeds the stores. A wrong reading proves nothing: every
+use of a role is an obligation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from specs.kimage import KimageLayout
+from verify.arm64.cache import Lines
+from verify.arm64.execute import Step
+from verify.arm64.lift import Code, control_flow, loops
+from verify.arm64.state import State, unknown_ghosts, unknown_registers
+from verify.errors import UnsupportedError
+from verify.logic import Term, application, offset_from, same, var
+from verify.symbolic.explore import Explorer
+from verify.symbolic.loops import generic_state
+from verify.symbolic.memory import Unknown
+
+PAGE_SIZES = (4096, 16384, 65536)
+ENTRY_MEMORY = "M0"
+_WORD_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the routine looks like.
+
+    :param kimage: its argument is a pointer to struct kimage, and the MMU is on; else head,
+        start and dtb are in registers, and the MMU is off.
+    :param loop: address of the head of the loop over the list.
+    :param exits: addresses that control reaches when that loop is left.
+    :param entry: register of the current word; ``ptr``: of the next word's address;
+        ``dest``: of the next destination page.
+    :param page_size: bytes.
+    """
+
+    kimage: bool
+    loop: int
+    exits: frozenset[int]
+    entry: str
+    ptr: str
+    dest: str
+    page_size: int
+    layout: KimageLayout | None
+
+    @property
+    def name(self) -> str:
+        """The form in one word."""
+        return "kimage" if self.kimage else "registers"
+
+
+def entry_state() -> State:
+    """The state at the routine's first instruction, of which nothing is known."""
+    return State(
+        unknown_registers("entry"), unknown_ghosts("entry"), Unknown(ENTRY_MEMORY), Lines("L0")
+    )
+
+
+def recognise(code: Code, page_size: int | None = None) -> Form:
+    """The form of the routine in ``code``.
+
+    :param page_size: bytes, where the image's header says so; else it is read off the code.
+    :raises UnsupportedError: if the code is no relocation routine of a known form.
+    """
+    found = loops(code)
+    if not found:
+        raise UnsupportedError("routine without a loop over the list", code.address)
+    outer = found[0]
+    graph = control_flow(code)
+    exits = frozenset(t for node in outer.body for t in graph.successors(node) if t not in outer.body)
+    stops = frozenset({outer.head, *exits})
+    explorer = Explorer(code, stops)
+    arrivals = explorer.run(generic_state(), outer.head)
+    turns = [step for step in arrivals if step.then == outer.head]
+    entry, ptr = _list_registers(turns, outer.head)
+    dest = _destination_register(explorer, outer.head)
+    before = Explorer(code, stops).run(entry_state(), code.address)
+    kimage, layout = _arguments(before, outer.head, entry)
+    return Form(
+        kimage, outer.head, exits, entry, ptr, dest, page_size or _page_size(code), layout
+    )
+
+
+def _list_registers(turns: list[Step], head: int) -> tuple[str, str]:
+    """The registers of the current word and of the next word's address."""
+    votes: Counter[tuple[str, str]] = Counter()
+    for step in turns:
+        state = step.state
+        loads = [access for access in state.accesses if access.kind == "load"]
+        if not loads:
+            continue
+        last = loads[-1]
+        entries = [name for name, value in state.registers.items() if same(value, last.value)]
+        for ptr, value in state.registers.items():
+            if value.length != 64:
+                continue
+            advance = offset_from(value, last.address)
+            if advance is not None and advance:
+                votes.update((entry, ptr) for entry in entries)
+    if not votes:
+        raise UnsupportedError("loop that reads no next word of a list", head)
+    return min(votes, key=lambda pair: (-votes[pair], pair))
+
+
+def _destination_register(explorer: Explorer, head: int) -> str:
+    """The register that holds the destination when the copy loop is entered."""
+    votes: Counter[str] = Counter()
+    for loop in explorer.entered:
+        if loop.shape.copied:
+            address = loop.shape.copied[0].address(loop.entry)
+            for name, value in generic_state().registers.items():
+                if value.length == 64 and offset_from(address, value) is not None:
+                    votes[name] += 1
+    if not votes:
+        raise UnsupportedError("routine without a loop that copies a page", head)
+    return min(votes, key=lambda name: (-votes[name], name))
+
+
+def _arguments(before: list[Step], head: int, entry: str) -> tuple[bool, KimageLayout | None]:
+    """Whether the routine reads struct kimage through x0, and that structure's layout."""
+    offsets: set[int] = set()
+    pointer = var("x0@entry")
+    first: Term | None = None
+    for step in before:
+        for access in step.state.accesses:
+            offset = offset_from(access.address, pointer)
+            if offset is not None and access.kind == "load":
+                offsets.add(offset)
+        if step.then == head:
+            first = step.state.registers[entry]
+    if first is None:
+        raise UnsupportedError("routine that never reaches its loop", head)
+    if application(first) is None:
+        return False, None
+    return True, _layout(offsets, head)
+
+
+def _layout(offsets: set[int], head: int) -> KimageLayout:
+    """The layout in which most of the loads are fields: struct kimage_arch is contiguous."""
+
+    def hits(arch: int) -> int:
+        layout = KimageLayout(arch)
+        fields = {layout.dtb_mem, layout.el2_vectors, layout.ttbr1, layout.zero_page, layout.phys_offset}
+        return len(fields & offsets)
+
+    candidates = {offset - 8 * index for offset in offsets for index in range(8)}
+    best = max(sorted(candidates), key=hits, default=None)
+    if best is None or hits(best) < 3:
+        raise UnsupportedError(f"struct kimage of an unknown layout (loads at {sorted(offsets)})", head)
+    return KimageLayout(best)
+
+
+def _page_size(code: Code) -> int:
+    """The page size that most immediates of the code speak of."""
+    votes: Counter[int] = Counter()
+    mask = (1 << 64) - 1
+    for address in code.addresses:
+        for operation in code.at(address).operations:
+            for operand in operation.inputs:
+                if operand.space.name == "const" and operand.size == _WORD_BYTES:
+                    for size in PAGE_SIZES:
+                        if operand.offset in (size, size - 1, ~(size - 1) & mask):
+                            votes[size] += 1
+    if not votes:
+        raise UnsupportedError("routine that names no page size", code.address)
+    return max(PAGE_SIZES, key=lambda size: votes[size])

@@ -1,0 +1,1 @@
+"""How claims are discharged: obligations as SMT-LIB text, solvers, verdicts."""

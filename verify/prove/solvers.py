@@ -1,0 +1,84 @@
+"""Solvers: SMT-LIB text in, an answer out."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+
+from verify.errors import InternalError
+
+TIME_LIMIT = 20.0  # seconds for one question; an obligation that needs more is badly encoded
+
+
+class Answer(enum.StrEnum):
+    """What a solver says of a script."""
+
+    UNSAT = "unsat"
+    SAT = "sat"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A solver's answer, with the time it took in seconds."""
+
+    solver: str
+    answer: Answer
+    seconds: float
+
+
+def z3_version() -> str:
+    """Name and version of the first solver."""
+    import z3
+
+    return f"z3 {z3.get_version_string()}"
+
+
+def bitwuzla_version() -> str:
+    """Name and version of the second solver."""
+    import bitwuzla
+
+    return f"bitwuzla {bitwuzla.version()}"
+
+
+def ask_z3(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Reply:
+    """z3's answer to ``text`` within ``limit`` seconds.
+
+    :raises InternalError: if the text is not SMT-LIB that z3 reads.
+    """
+    import z3
+
+    started = time.perf_counter()
+    context = z3.Context()
+    solver = z3.Solver(ctx=context)
+    solver.set("timeout", int(limit * 1000))
+    solver.set("random_seed", seed)
+    try:
+        solver.from_string(text.replace("(check-sat)", ""))
+    except z3.Z3Exception as error:
+        raise InternalError(f"z3 cannot read an obligation: {error}") from error
+    answer = str(solver.check())
+    return Reply("z3", Answer(answer), time.perf_counter() - started)
+
+
+def ask_bitwuzla(text: str, limit: float = TIME_LIMIT) -> Reply:
+    """bitwuzla's answer to ``text`` within ``limit`` seconds.
+
+    :raises InternalError: if the text is not SMT-LIB that bitwuzla reads.
+    """
+    import bitwuzla
+
+    started = time.perf_counter()
+    options = bitwuzla.Options()
+    options.set(bitwuzla.Option.TIME_LIMIT_PER, int(limit * 1000))
+    terms = bitwuzla.TermManager()
+    parser = bitwuzla.Parser(terms, options)
+    try:
+        # The check is made below: the parser's own would print its answer.
+        parser.parse(text.replace("(check-sat)", ""), True, False)
+    except Exception as error:  # the wheel raises its own and plain exceptions
+        raise InternalError(f"bitwuzla cannot read an obligation: {error}") from error
+    result = parser.bitwuzla().check_sat()
+    answers = {bitwuzla.Result.SAT: Answer.SAT, bitwuzla.Result.UNSAT: Answer.UNSAT}
+    return Reply("bitwuzla", answers.get(result, Answer.UNKNOWN), time.perf_counter() - started)

@@ -1,0 +1,1 @@
+"""How code is run: memory terms, machine state, execution between cutpoints, loops."""

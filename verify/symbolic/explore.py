@@ -1,0 +1,209 @@
+"""Runs code between cutpoints: every path, with inner loops replaced by what they do.
+
+A path ends at a stop (a cutpoint that the caller names) or where control leaves the
+function. Inner loops are entered at their head with any progress that their proved
+invariants allow, so a path crosses a loop once, whatever the number of turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from verify.arm64.execute import Exit, Step, execute
+from verify.arm64.lift import Code, Loop, loops
+from verify.arm64.state import State
+from verify.errors import LimitError, UnsupportedError
+from angr import claripy
+
+from verify.logic import And, Formula, Term, aligned, normal, ult, var
+from verify.obligation import Facts, Obligation
+from verify.symbolic.loops import Entered, Shape, generic_state, infer
+
+MAX_PATHS = 4096  # paths between two cutpoints; more is a LimitError, never a dropped path
+
+ANYWHERE = var("a")
+"""An arbitrary word address: what holds of it holds of every word."""
+
+type Decide = Callable[[Facts, Formula], bool]
+"""Whether hypotheses imply a goal; used to filter candidates, never to prove."""
+
+
+@dataclass
+class Explorer:
+    """Explores one function.
+
+    :param decide: filters loop invariants; with None loops keep no invariant.
+    :param bounds: sizes in bytes that a loop's progress may stay below.
+    :param prefix: what obligations on loops are named after.
+    """
+
+    code: Code
+    stops: frozenset[int]
+    decide: Decide | None = None
+    bounds: tuple[int, ...] = ()
+    prefix: str = ""
+    obligations: list[Obligation] = field(default_factory=list)
+    entered: list[Entered] = field(default_factory=list)
+    turns: list[State] = field(default_factory=list)  # one turn of each crossed loop, for its accesses
+    covered: set[int] = field(default_factory=set)
+    _shapes: dict[int, Shape] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._loops: dict[int, Loop] = {loop.head: loop for loop in loops(self.code)}
+
+    def run(self, state: State, start: int) -> list[Step]:
+        """Every path from ``start`` to a stop or out of the function."""
+        return list(self._paths(state, start, None))
+
+    def _paths(self, state: State, start: int, head: int | None) -> Iterator[Step]:
+        """Paths from ``start``; ``head`` is the loop that this is a turn of."""
+        todo = [Step(state, start)]
+        first = True
+        count = 0
+        while todo:
+            step = todo.pop()
+            at = step.then
+            if isinstance(at, Exit) or (not first and (at in self.stops or at == head)):
+                count += 1
+                if count > MAX_PATHS:
+                    raise LimitError(f"more than {MAX_PATHS} paths from {self.code.where(start)}")
+                yield step
+                continue
+            if at in self._loops and at != head and at not in self.stops:
+                todo.extend(self._cross(at, step.state))
+            else:
+                self.covered.add(at)
+                todo.extend(execute(self.code.at(at), step.state))
+            first = False
+
+    def _turn(self, head: int, state: State) -> tuple[list[Step], list[Step]]:
+        """Paths of one turn from the loop's head: those back to it, and those that leave the loop."""
+        body = self._loops[head].body
+        if any(inner in body and inner != head for inner in self._loops):
+            raise UnsupportedError("loop within an inner loop", head)
+        back, leaving = [], []
+        todo = [Step(state, head)]
+        first = True
+        while todo:
+            step = todo.pop()
+            if step.then == head and not first:
+                back.append(step)
+            elif isinstance(step.then, Exit) or step.then not in body:
+                leaving.append(step)
+            else:
+                self.covered.add(step.then)
+                todo.extend(execute(self.code.at(step.then), step.state))
+            first = False
+        return back, leaving
+
+    def _shape(self, head: int) -> Shape:
+        if head not in self._shapes:
+            state = generic_state()
+            back, _ = self._turn(head, state)
+            if len(back) != 1:
+                raise UnsupportedError(f"loop with {len(back)} ways back to its head", head)
+            self._shapes[head] = infer(head, state, back[0].state)
+        return self._shapes[head]
+
+    def _cross(self, head: int, state: State) -> list[Step]:
+        """The steps that leave the loop at ``head``, entered in ``state``."""
+        shape = self._shape(head)
+        loop = Entered.at(shape, state, f"{head:#x}/{len(self.entered)}")
+        self.entered.append(loop)
+        back, _ = self._turn(head, loop.state(loop.progress))
+        if len(back) != 1:
+            raise UnsupportedError(f"loop with {len(back)} ways back to its head", head)
+        turn = back[0].state
+        invariants = self._invariants(loop, turn) if self.decide else ()
+        start = loop.state(loop.progress).assume(*invariants)
+        if self.decide:
+            back, _ = self._turn(head, start)
+            self._keep(loop, invariants, start, back[0].state)
+        self.turns.append(back[0].state)
+        _, leaving = self._turn(head, start)
+        return leaving
+
+    def _invariants(self, loop: Entered, turn: State) -> Facts:
+        """The candidates that hold on entry and survive a turn (Houdini)."""
+        assert self.decide is not None
+        entry = loop.entry.facts
+        guard = turn.facts[len(entry) :]
+        kept = [
+            candidate
+            for candidate in loop.candidates(turn, self.bounds)
+            if self.decide(entry, self._at(loop, candidate[1], None))
+        ]
+        while True:
+            hypotheses = (*entry, *kept, *guard)
+            survivors = [c for c in kept if self.decide(hypotheses, self._at(loop, c[1], loop.stride))]
+            if len(survivors) == len(kept):
+                return tuple(kept)
+            kept = survivors
+
+    @staticmethod
+    def _at(loop: Entered, formula: Formula, step: Term | None) -> Formula:
+        """``formula`` with the progress at entry (``step`` is None) or one ``step`` later."""
+        later = loop.progress * 0 if step is None else loop.progress + step
+        return claripy.replace(formula, loop.progress, later)
+
+    def _keep(self, loop: Entered, invariants: Facts, start: State, turn: State) -> None:
+        """Obligations: the definition of the loop's state holds at first and survives a turn."""
+        name = f"{self.prefix}{loop.shape.name}"
+        where = self.code.where(loop.shape.head)
+        later = loop.state(normal(loop.progress + loop.stride))
+        entry = loop.entry.facts
+
+        def owe(kind: str, sentence: str, hypotheses: Facts, goal: Formula) -> None:
+            self.obligations.append(
+                Obligation(f"{name}-{kind}", sentence, hypotheses, goal, loop.shape.head, turn.trace)
+            )
+
+        for label, formula in invariants:
+            owe("init", f"on entry to the loop at {where}: {label}", entry, self._at(loop, formula, None))
+            owe(
+                "kept",
+                f"a turn of the loop at {where} keeps: {label}",
+                turn.facts,
+                self._at(loop, formula, loop.stride),
+            )
+        same = [
+            later.registers[register] == value
+            for register, value in turn.registers.items()
+            if register not in loop.shape.clobbered
+        ] + [
+            later.ghosts[ghost] == value
+            for ghost, value in turn.ghosts.items()
+            if ghost not in loop.shape.ghosts or loop.shape.ghosts[ghost] is not None
+        ]
+        owe(
+            "kept",
+            f"a turn of the loop at {where} leaves the registers as its definition says",
+            turn.facts,
+            And(*same),
+        )
+        if loop.shape.copied:
+            owe(
+                "kept",
+                f"a turn of the loop at {where} leaves memory as its definition says, at any word",
+                (*turn.facts, ("the word is aligned", aligned(ANYWHERE, 8))),
+                turn.memory.read(ANYWHERE) == later.memory.read(ANYWHERE),
+            )
+        if loop.shape.copied or loop.shape.maintained:
+            owe(
+                "kept",
+                f"a turn of the loop at {where} leaves cache lines as its definition says, at any word",
+                (*turn.facts, ("the word is aligned", aligned(ANYWHERE, 8))),
+                turn.lines.read(ANYWHERE) == later.lines.read(ANYWHERE),
+            )
+        owe(
+            "terminates",
+            f"each turn of the loop at {where} makes progress towards 2^64 bytes",
+            turn.facts,
+            ult(loop.progress, normal(loop.progress + loop.stride)),
+        )
+
+
+def straight(state: State) -> State:
+    """``state`` without the record of how it was reached."""
+    return replace(state, accesses=(), events=(), trace=())

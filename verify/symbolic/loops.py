@@ -1,0 +1,255 @@
+"""Inner loops: what a turn does, inferred from one symbolic turn, then proved of all.
+
+A loop of the supported shape advances some registers by a stride, leaves some alone
+and clobbers the rest; it copies words between two advancing pointers, or maintains the
+line at one, or touches no memory. After ``progress`` bytes its state is a *definition*
+over the state in which the loop was entered. Nothing inferred here is trusted: that
+the definition survives a turn is an obligation, and a wrong guess only fails it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from angr import claripy
+
+from verify.arm64.cache import Lines, Maintained, Stored
+from verify.arm64.state import Event, State, unknown_ghosts, unknown_registers
+from verify.errors import UnsupportedError
+from verify.logic import (
+    If,
+    Term,
+    const,
+    constant,
+    difference,
+    normal,
+    offset_from,
+    same,
+    ule,
+    ult,
+    var,
+    variables,
+)
+from verify.obligation import Facts
+from verify.symbolic.memory import Unknown
+
+_MAINTENANCE = {"DC_CIVAC": "civac", "DC_CVAC": "cvac", "DC_IVAC": "ivac"}
+_GENERIC = "turn"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """An address that the loop forms as a register of its head plus ``offset`` bytes."""
+
+    register: str
+    offset: int
+
+    def address(self, state: State) -> Term:
+        """The address in a state at the loop's head."""
+        return normal(state.registers[self.register] + self.offset)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one turn of a loop does.
+
+    :param stride: bytes of progress, a term over the registers that a turn leaves alone.
+    :param advancing: registers that grow by a constant multiple of the stride.
+    :param copied: destination and source of a copy.
+    :param maintained: the address of a maintenance instruction, and its operation.
+    :param ghosts: ghost components that every turn sets to a constant; None is any value.
+    """
+
+    head: int
+    stride: Term
+    advancing: dict[str, int]
+    clobbered: frozenset[str]
+    copied: tuple[Pointer, Pointer] | None
+    maintained: tuple[Pointer, str] | None
+    ghosts: dict[str, Term | None]
+
+    @property
+    def name(self) -> str:
+        """What the loop is for: ``copy``, ``flush``, ``inval`` or ``scan``."""
+        if self.copied:
+            return "copy"
+        if self.maintained:
+            return "inval" if self.maintained[1] == "ivac" else "flush"
+        return "scan"
+
+
+def generic_state() -> State:
+    """A state at a loop head in which nothing is known."""
+    return State(
+        unknown_registers(_GENERIC), unknown_ghosts(_GENERIC), Unknown("M@turn"), Lines("L@turn")
+    )
+
+
+def infer(head: int, before: State, after: State) -> Shape:
+    """The shape of the loop that takes ``before`` (generic) to ``after`` in one turn.
+
+    :raises UnsupportedError: if the loop has no supported shape.
+    """
+    unchanged, grown = _classify(before, after)
+    stride = _stride(head, grown.values())
+    advancing = {}
+    for name, delta in grown.items():
+        ratio = _ratio(delta, stride)
+        if ratio is not None:
+            advancing[name] = ratio
+    events = after.events[len(before.events) :]
+    stores = [access for access in after.accesses if access.kind == "store"]
+    copied = _copied(head, before, after, advancing) if stores else None
+    maintained = _maintained(head, before, events, advancing)
+    if copied and maintained:
+        raise UnsupportedError("loop that both copies and maintains", head)
+    ghosts = {}
+    for name, value in after.ghosts.items():
+        if not same(value, before.ghosts[name]):
+            ghosts[name] = value if constant(value) is not None else None
+    clobbered = frozenset(before.registers) - set(advancing) - set(unchanged)
+    return Shape(head, stride, advancing, clobbered, copied, maintained, ghosts)
+
+
+def _classify(before: State, after: State) -> tuple[set[str], dict[str, Term]]:
+    """Registers left alone, and those that grow by a term over registers left alone."""
+    unchanged = {n for n, value in after.registers.items() if same(value, before.registers[n])}
+    fixed = {before.registers[name].args[0] for name in unchanged}
+    grown = {}
+    for name, value in after.registers.items():
+        if name in unchanged or value.length != 64:
+            continue
+        delta = difference(value, before.registers[name])
+        if set(variables([delta])) <= fixed:
+            grown[name] = delta
+    return unchanged, grown
+
+
+def _stride(head: int, deltas: Iterable[Term]) -> Term:
+    terms = list(deltas)
+    positive = [(value, term) for term in terms if (value := constant(term)) is not None and value >> 63 == 0]
+    if positive:
+        return min(positive, key=lambda pair: pair[0])[1]
+    symbolic = [term for term in terms if constant(term) is None]
+    if symbolic:
+        return symbolic[0]
+    raise UnsupportedError("loop in which no register advances", head)
+
+
+def _ratio(delta: Term, stride: Term) -> int | None:
+    if same(delta, stride):
+        return 1
+    step, grown = constant(stride), constant(delta)
+    if step is None or grown is None:
+        return None
+    signed = grown - (1 << 64) if grown >> 63 else grown
+    return signed // step if signed % step == 0 else None
+
+
+def _pointer(address: Term, before: State, advancing: dict[str, int]) -> Pointer | None:
+    for name in sorted(advancing):
+        if advancing[name] == 1:
+            offset = offset_from(address, before.registers[name])
+            if offset is not None:
+                return Pointer(name, offset)
+    return None
+
+
+def _copied(head: int, before: State, after: State, advancing: dict[str, int]) -> tuple[Pointer, Pointer]:
+    loads = {a.value.hash(): a.address for a in after.accesses if a.kind == "load"}
+    pairs = []
+    for access in after.accesses:
+        if access.kind == "store":
+            dest = _pointer(access.address, before, advancing)
+            origin = loads.get(access.value.hash())
+            source = _pointer(origin, before, advancing) if origin is not None else None
+            if dest is None or source is None:
+                raise UnsupportedError("loop that stores what it did not load", access.at)
+            pairs.append((dest, source))
+    return min(pairs, key=lambda pair: pair[0].offset)
+
+
+def _maintained(
+    head: int, before: State, events: tuple[Event, ...], advancing: dict[str, int]
+) -> tuple[Pointer, str] | None:
+    found: list[tuple[Pointer, str]] = []
+    for event in events:
+        if event.name not in _MAINTENANCE:
+            raise UnsupportedError(f"{event.name} in a loop", event.at)
+        pointer = _pointer(event.operands[0], before, advancing)
+        if pointer is None:
+            raise UnsupportedError("maintenance in a loop at an address that does not advance", event.at)
+        found.append((pointer, _MAINTENANCE[event.name]))
+    if len(found) > 1:
+        raise UnsupportedError("loop with several maintenance instructions", head)
+    return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A loop entered in ``entry``: its state after any number of turns, as a definition."""
+
+    shape: Shape
+    entry: State
+    progress: Term
+    tag: str
+
+    @classmethod
+    def at(cls, shape: Shape, entry: State, tag: str) -> Entered:
+        """The loop of ``shape`` entered in the state ``entry``; ``tag`` names its variables."""
+        return cls(shape, entry, var(f"progress@{tag}"), tag)
+
+    @property
+    def stride(self) -> Term:
+        """Bytes of progress a turn, over the entry state."""
+        generic = generic_state().registers
+        term = self.shape.stride
+        for name in variables([term]):
+            register = name.removesuffix(f"@{_GENERIC}")
+            if register in generic and register != name:
+                term = claripy.replace(term, var(name), self.entry.registers[register])
+        return term
+
+    def state(self, progress: Term) -> State:
+        """The state at the head after ``progress`` bytes."""
+        shape, entry = self.shape, self.entry
+        registers = dict(entry.registers)
+        for name, ratio in shape.advancing.items():
+            registers[name] = normal(registers[name] + progress * ratio)
+        for name in shape.clobbered:
+            registers[name] = var(f"{name}@{self.tag}", registers[name].length)
+        ghosts = dict(entry.ghosts)
+        for name, value in shape.ghosts.items():
+            if value is None:
+                ghosts[name] = var(f"{name}@{self.tag}", ghosts[name].length)
+            else:
+                ghosts[name] = If(progress == 0, ghosts[name], value)
+        memory, lines = entry.memory, entry.lines
+        if shape.copied:
+            dest, source = (pointer.address(entry) for pointer in shape.copied)
+            memory = memory.copy(dest, source, progress)
+            lines = Stored(lines, dest, progress, entry.cacheable)
+        if shape.maintained:
+            pointer, operation = shape.maintained
+            lines = Maintained(lines, pointer.address(entry), progress, operation, entry.cacheable)
+        return replace(entry, registers=registers, ghosts=ghosts, memory=memory, lines=lines)
+
+    def candidates(self, turn: State | None, bounds: Iterable[int]) -> Facts:
+        """Formulas over ``progress`` that may be invariants; induction decides which are.
+
+        :param turn: the state after one turn, whose branch conditions are the loop's guard.
+        :param bounds: sizes in bytes that the progress may stay below.
+        """
+        progress, stride = self.progress, self.stride
+        found = [("progress is a multiple of the stride", (progress & (stride - 1)) == 0)]
+        found += [(f"progress is below {bound:#x}", ult(progress, const(bound))) for bound in bounds]
+        for name, ratio in sorted(self.shape.advancing.items()):
+            if ratio == 1:
+                start = self.entry.registers[name]
+                found.append((f"{name} has not wrapped", ule(start, normal(start + progress))))
+        if turn is not None:
+            guard = claripy.And(*(fact for _, fact in turn.facts[len(self.entry.facts) :]))
+            earlier = claripy.replace(guard, progress, progress - stride)
+            found.append(("the guard held before this turn", claripy.Or(progress == 0, earlier)))
+        return tuple(found)

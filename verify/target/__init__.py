@@ -1,0 +1,63 @@
+"""What bytes there are to verify: kernels from files and from Debian packages."""
+
+import stat
+from pathlib import Path
+
+from verify.errors import TargetError
+from verify.target.compressed import MAX_SIZE, unpack
+from verify.target.debian import PREFIX, fetch
+from verify.target.elf import MAGIC, load_elf
+from verify.target.header import is_image
+from verify.target.image import load_image
+from verify.target.kernel import Kernel, Segment, safe_name
+from verify.target.symbols import Symbol, SymbolTable
+from verify.target.write_elf import write_elf
+
+__all__ = ["Kernel", "Segment", "Symbol", "SymbolTable", "load_kernel", "open_target", "write_elf"]
+
+
+def open_target(source: str) -> Kernel:
+    """Return the kernel that *source* names.
+
+    :param source: the path of an ELF (vmlinux) or of an Image (vmlinuz, compressed or not), or
+        ``debian:PACKAGE``.
+    :raises TargetError: it cannot be had, or is no little-endian arm64 kernel.
+    """
+    if source.startswith(PREFIX):
+        package = source.removeprefix(PREFIX)
+        return load_kernel(_read(fetch(package), source), source, package)
+    path = Path(source)
+    return load_kernel(_read(path, source), source, path.name)
+
+
+def load_kernel(data: bytes, source: str, name: str) -> Kernel:
+    """Return the kernel in the contents of one file.
+
+    :param source: the target as the user typed it, for messages.
+    :param name: the kernel's short name; made safe for paths.
+    :raises TargetError: it is no little-endian arm64 kernel.
+    """
+    if not data:
+        raise TargetError(f"{source}: expected an arm64 kernel, found an empty file")
+    unpacked = unpack(data, source)
+    if unpacked.startswith(MAGIC):
+        return load_elf(unpacked, source, safe_name(name))
+    if is_image(unpacked):
+        return load_image(unpacked, source, safe_name(name))
+    found = unpacked[:8].hex(" ")
+    raise TargetError(f"{source}: expected an ELF file or an arm64 Image, found bytes {found}")
+
+
+def _read(path: Path, source: str) -> bytes:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise TargetError(f"{source}: expected a file, found a directory")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            raise TargetError(f"{source}: expected a file, found a device or a pipe")
+        if status.st_size > 4 * MAX_SIZE:
+            raise TargetError(f"{source}: expected at most {4 * MAX_SIZE} bytes, found {status.st_size}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TargetError(f"{source}: expected a readable file, found: {reason}") from error

@@ -1,0 +1,132 @@
+"""The machine's own apt client, pointed at arm64 and at a private state directory.
+
+The host's sources, keys and proxies are read, its state and caches are never written
+(apt.conf(5), apt-get(8)).
+"""
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from verify.errors import TargetError
+
+_FRESH = 24 * 3600  # seconds
+_TIMEOUT = 1800  # seconds; a mirror may be slow, but a hung one must end
+
+
+def cache_root() -> Path:
+    """Return the directory for what can be fetched or computed again (XDG base directories)."""
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification has relative paths ignored.
+    root = Path(configured) if configured.startswith("/") else Path.home() / ".cache"
+    return root / "kexec-verify"
+
+
+class Apt:
+    """An apt client whose state, caches and architecture are its own.
+
+    :param root: the private directory; created when missing.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        try:
+            for part in ("state/lists/partial", "cache/archives/partial", "log"):
+                (root / part).mkdir(parents=True, exist_ok=True)
+            (root / "state" / "status").touch()
+            self._config = self._write_config()
+        except OSError as error:
+            raise TargetError(
+                f"{root}: expected a writable cache directory, found: {error.strerror}"
+            ) from error
+
+    def _write_config(self) -> Path:
+        lines = [
+            # Hooks of the host would clean or index the host's own caches.
+            "#clear APT::Update::Pre-Invoke;",
+            "#clear APT::Update::Post-Invoke;",
+            "#clear APT::Update::Post-Invoke-Success;",
+            "#clear DPkg::Pre-Invoke;",
+            "#clear DPkg::Post-Invoke;",
+            "#clear APT::Architectures;",
+            'APT::Architecture "arm64";',
+            'APT::Architectures { "arm64"; };',
+            f'Dir::State "{self.root}/state";',
+            f'Dir::State::lists "{self.root}/state/lists";',
+            f'Dir::State::status "{self.root}/state/status";',
+            f'Dir::Cache "{self.root}/cache";',
+            f'Dir::Log "{self.root}/log";',
+            'Acquire::Languages "none";',
+            'APT::Get::List-Cleanup "1";',
+        ]
+        if os.geteuid() == 0:
+            # apt's unprivileged user cannot write to root's cache directory.
+            lines.append('APT::Sandbox::User "root";')
+        text = "\n".join(lines) + "\n"
+        path = self.root / "apt.conf"
+        if not path.exists() or path.read_text() != text:
+            temporary = self.root / f"apt.conf.{os.getpid()}"
+            temporary.write_text(text)
+            temporary.replace(path)
+        return path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory's lock: two runs must not update or fetch at once."""
+        with (self.root / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def run(self, tool: str, arguments: Sequence[str], cwd: Path | None = None) -> str:
+        """Return what ``apt-get`` or ``apt-cache`` prints.
+
+        :raises TargetError: the tool is missing or fails; the message holds its first error.
+        """
+        command = [tool, "-q", "-c", str(self._config), *arguments]
+        environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=cwd or self.root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise TargetError(f"expected {tool} for debian: targets, found none on PATH") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TargetError(f"expected {tool} to answer, found: {error}") from error
+        if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+            reason = errors[0] if errors else f"exit status {done.returncode}"
+            raise TargetError(f"expected {tool} {arguments[0]} to succeed, found: {reason}")
+        return done.stdout
+
+    def refresh(self, force: bool = False) -> bool:
+        """Fetch the package lists when they are missing or older than a day, or when forced.
+
+        :returns: whether they were fetched; old lists are kept when fetching fails.
+        :raises TargetError: there are no lists and none can be fetched.
+        """
+        stamp = self.root / "state" / "fetched"
+        age = time.time() - stamp.stat().st_mtime if stamp.exists() else None
+        if age is not None and age < _FRESH and not force:
+            return False
+        try:
+            # A list that cannot be fetched is only a warning to apt unless told otherwise.
+            self.run("apt-get", ["update", "-o", "APT::Update::Error-Mode=any"])
+        except TargetError:
+            # Offline, or one of several sources is broken: what lists there are will do.
+            if not any((self.root / "state" / "lists").glob("*_binary-arm64_Packages*")):
+                raise
+            return False
+        stamp.touch()
+        return True

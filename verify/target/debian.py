@@ -1,0 +1,212 @@
+"""Kernels from Debian packages: fetched, checked against apt's hashes, unpacked, cached."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from verify.errors import TargetError
+from verify.target.apt import Apt, cache_root
+from verify.target.compressed import MAX_SIZE
+
+PREFIX = "debian:"
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian policy manual, 5.6.1
+_IMAGE = re.compile(r"linux-image-(?P<abi>\d[^-]*(?:-\d+)?)-(?P<flavour>[a-z].*|[0-9]+k)")
+_NO_IMAGE = ("-dbg", "-unsigned", "-template")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Record:
+    package: str
+    version: str
+    sha256: str
+    size: int
+
+
+def available() -> list[str]:
+    """Return the arm64 packages of the host's suites that hold one kernel image, sorted by version.
+
+    :raises TargetError: apt is missing, or has no lists and cannot fetch any.
+    """
+    apt = Apt(cache_root() / "debian")
+    with apt.locked():
+        apt.refresh()
+        names = apt.run("apt-cache", ["pkgnames", "linux-image-"]).split()
+    return sorted(
+        (name for name in names if _IMAGE.fullmatch(name) and not name.endswith(_NO_IMAGE)),
+        key=_version_key,
+    )
+
+
+def newest(series: str, flavour: str = "arm64") -> str | None:
+    """Return the newest package of a kernel series, or None when the suites hold none.
+
+    :param series: such as ``6.1``.
+    :param flavour: what follows the ABI in the name, such as ``arm64-16k`` or ``rt-arm64``.
+    """
+    for name in reversed(available()):
+        match = _IMAGE.fullmatch(name)
+        if match and match["flavour"] == flavour and match["abi"].startswith(f"{series}."):
+            return name
+    return None
+
+
+def fetch(package: str) -> Path:
+    """Return the path of the kernel image that *package* holds, from the cache where possible.
+
+    :raises TargetError: apt or dpkg-deb is missing, the package is unknown or not for arm64, or
+        what was fetched is not what apt's signed lists promise.
+    """
+    if not _PACKAGE.fullmatch(package):
+        raise TargetError(f"{PREFIX}{package}: expected a Debian package's name after {PREFIX}")
+    apt = Apt(cache_root() / "debian")
+    try:
+        with apt.locked():
+            record = _record(apt, package)
+            version = record.version.replace(":", "_")
+            place = apt.root / "kernels" / f"{package}_{version}_{record.sha256[:16]}"
+            if not _intact(place):
+                _unpack_into(apt, record, place)
+            return place / "vmlinuz"
+    except TargetError as error:
+        raise TargetError(f"{PREFIX}{package}: {error}") from error
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise TargetError(f"{PREFIX}{package}: expected room in the cache, found: {reason}") from error
+
+
+def _record(apt: Apt, package: str) -> _Record:
+    """Return what the lists know of *package*, fetching them anew before giving up."""
+    fetched = apt.refresh()
+    fields = _show(apt, package)
+    if not fields and not fetched:
+        apt.refresh(force=True)
+        fields = _show(apt, package)
+    if not fields:
+        raise TargetError("expected a package of the host's suites, found none of that name")
+    try:
+        architecture = fields["architecture"]
+        record = _Record(package, fields["version"], fields["sha256"].lower(), int(fields["size"]))
+    except (KeyError, ValueError) as error:
+        raise TargetError("expected a version, size and SHA-256 in the lists, found none") from error
+    if architecture != "arm64":
+        raise TargetError(f"expected an arm64 package, found one for {architecture}")
+    if not re.fullmatch(r"[0-9a-f]{64}", record.sha256) or "/" in record.version:
+        raise TargetError("expected a version, size and SHA-256 in the lists, found them malformed")
+    return record
+
+
+def _show(apt: Apt, package: str) -> dict[str, str]:
+    try:
+        text = apt.run("apt-cache", ["show", "--no-all-versions", package])
+    except TargetError as error:
+        if "No packages found" in str(error):
+            return {}
+        raise
+    fields: dict[str, str] = {}
+    for line in text.split("\n\n", 1)[0].splitlines():
+        key, separator, value = line.partition(":")
+        if separator and not key.startswith(" "):
+            fields[key.lower()] = value.strip()
+    return fields if fields.get("package") == package else {}
+
+
+def _intact(place: Path) -> bool:
+    """Return whether *place* holds a kernel that is still what was unpacked there."""
+    try:
+        expected = (place / "sha256").read_text().strip()
+        return _sha256(place / "vmlinuz") == expected
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unpack_into(apt: Apt, record: _Record, place: Path) -> None:
+    """Fetch the package and leave its kernel in *place*, complete or not at all."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in apt.root.glob("fetch-*"):  # by a run that was killed: the lock is ours
+        shutil.rmtree(abandoned, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=apt.root, prefix="fetch-") as directory:
+        work = Path(directory)
+        apt.run("apt-get", ["download", f"{record.package}={record.version}"], cwd=work)
+        archives = list(work.glob("*.deb"))
+        if len(archives) != 1:
+            raise TargetError(f"expected one package from apt-get, found {len(archives)}")
+        size, digest = archives[0].stat().st_size, _sha256(archives[0])
+        if (size, digest) != (record.size, record.sha256):
+            raise TargetError(f"expected SHA-256 {record.sha256}, found {digest} ({size} bytes)")
+        ready = work / "ready"
+        ready.mkdir()
+        digest = _extract_kernel(archives[0], ready / "vmlinuz")
+        (ready / "sha256").write_text(digest + "\n")
+        if place.exists():
+            shutil.rmtree(place)
+        os.replace(ready, place)
+
+
+def _extract_kernel(archive: Path, target: Path) -> str:
+    """Copy the one ./boot/vmlinuz-* of *archive* to *target*; return its SHA-256."""
+    with _members(archive) as members:
+        for member, content in members:
+            name = member.name.removeprefix("./")
+            if not member.isreg() or not re.fullmatch(r"boot/vmlinuz-[^/]+", name):
+                continue
+            if member.size > MAX_SIZE:
+                raise TargetError(f"expected at most {MAX_SIZE} bytes, found {member.size}")
+            stream = content.extractfile(member)
+            if stream is not None:
+                return _copy(stream, target, member.size)
+    raise TargetError("expected a kernel at ./boot/vmlinuz-*, found none in the package")
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]]:
+    command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
+    try:
+        worker = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    except FileNotFoundError as error:
+        raise TargetError("expected dpkg-deb for debian: targets, found none on PATH") from error
+    try:
+        with worker, tarfile.open(fileobj=worker.stdout, mode="r|") as tar:
+            yield ((member, tar) for member in tar)
+            # Only one member is wanted: the rest of the package need not be unpacked.
+            worker.kill()
+    except tarfile.TarError as error:
+        raise TargetError(f"expected an intact package, found: {error}") from error
+    finally:
+        worker.kill()
+
+
+def _copy(stream: IO[bytes], target: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    left = size
+    with target.open("wb") as file:
+        while left:
+            piece = stream.read(min(_CHUNK, left))
+            if not piece:
+                raise TargetError(f"expected a kernel of {size} bytes, found {size - left}")
+            digest.update(piece)
+            file.write(piece)
+            left -= len(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _version_key(package: str) -> tuple[tuple[int, ...], str]:
+    return tuple(int(number) for number in re.findall(r"\d+", package)), package

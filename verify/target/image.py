@@ -1,0 +1,117 @@
+"""A raw arm64 Image as a kernel: where it is linked, and its symbols from its kallsyms."""
+
+import hashlib
+from array import array
+
+from verify.errors import TargetError
+from verify.target.header import parse_header
+from verify.target.kallsyms import Kallsyms, find_kallsyms
+from verify.target.kernel import Kernel, Segment, banner_version, note_build_id
+from verify.target.relocations import Relocations, apply, find_rela
+from verify.target.symbols import ListedNames, SymbolTable
+
+_BASE_ALIGN = 1 << 21  # Documentation/arch/arm64/booting.rst: a 2 MiB aligned base
+_KERNEL_HALF = 1 << 63
+_ADDRESSES = 1 << 64
+_VOTERS = 20000
+
+
+def load_image(data: bytes, source: str, name: str) -> Kernel:
+    """Return the kernel in *data*, an unpacked Image.
+
+    :param source: the target as the user typed it, for messages.
+    :param name: the kernel's short name.
+    :raises TargetError: no Image, a big-endian one, or one whose kallsyms cannot be recovered.
+    """
+    header = parse_header(data, source)
+    tables = find_kallsyms(data)
+    if tables is None:
+        raise TargetError(f"{source}: expected a kernel's kallsyms tables, found none intact")
+    relocations = find_rela(data)
+    base = _link_base(data, tables, relocations, header.text_offset, source)
+    symbols = kallsyms_symbols(tables, _relative_base(tables, relocations, base), source)
+    return Kernel(
+        name=name,
+        source=source,
+        format="image",
+        sha256=hashlib.sha256(data).hexdigest(),
+        build_id=note_build_id(data),
+        version=banner_version(data),
+        page_size=header.page_size,
+        segments=(Segment(base, apply(data, base, relocations)),),
+        symbols=symbols,
+    )
+
+
+def kallsyms_symbols(tables: Kallsyms, base: int, source: str) -> SymbolTable:
+    """Return the recovered *tables* as symbols, their offsets counted from *base*.
+
+    :raises TargetError: an address would leave the address space.
+    """
+    if not 0 <= base < _ADDRESSES - tables.offsets[-1]:
+        raise TargetError(f"{source}: expected kernel addresses in kallsyms, found base {base:#x}")
+    addresses = array("Q", [base + offset for offset in tables.offsets])
+    upper = bytes(65 <= kind <= 90 for kind in tables.kinds)
+    mapping = frozenset(r for r, name in enumerate(tables.names) if name.startswith("$"))
+    return SymbolTable(ListedNames(tables.names), addresses, None, mapping, upper)
+
+
+def _relative_base(tables: Kallsyms, relocations: Relocations, base: int) -> int:
+    """Return the address that the offsets of *tables* count from in an Image linked at *base*."""
+    if tables.base_at is None:
+        return base
+    if tables.base_value:
+        return tables.base_value
+    return relocations.values[relocations.places.index(base + tables.base_at)]
+
+
+def _link_base(data: bytes, tables: Kallsyms, relocations: Relocations, text_offset: int, source: str) -> int:
+    """Return the virtual address of the first byte of the Image.
+
+    Without relocation entries kallsyms_relative_base is in the file; it is the first symbol's
+    address, within 2 MiB of the start. With them it is zero there, and the base is the one address
+    at which an entry fills that word in with an address near the start.
+    """
+    if tables.base_value:
+        base = tables.base_value - tables.base_value % _BASE_ALIGN + text_offset
+        candidates = [base] if base >= _KERNEL_HALF else []
+    else:
+        candidates = _candidates(data, tables, relocations, text_offset)
+    if len(candidates) > 1:
+        candidates = _elect(candidates, tables, relocations)
+    if len(candidates) != 1:
+        raise TargetError(f"{source}: expected one link address that fits the Image, found {len(candidates)}")
+    return candidates[0]
+
+
+def _candidates(data: bytes, tables: Kallsyms, relocations: Relocations, text_offset: int) -> list[int]:
+    if not len(relocations):
+        return []
+    lowest, highest = min(relocations.places), max(relocations.places)
+    if tables.base_at is None:
+        start = lowest - lowest % _BASE_ALIGN + text_offset
+        fits = range(start, max(_KERNEL_HALF, highest - len(data)), -_BASE_ALIGN)
+        return list(fits)
+    found = []
+    for place, value in zip(relocations.places, relocations.values, strict=True):
+        base = place - tables.base_at
+        if (
+            (base - text_offset) % _BASE_ALIGN == 0
+            and _KERNEL_HALF <= base <= lowest
+            and highest < base + len(data)
+            and 0 <= value - base < _BASE_ALIGN
+        ):
+            found.append(base)
+    return found
+
+
+def _elect(candidates: list[int], tables: Kallsyms, relocations: Relocations) -> list[int]:
+    """Keep the candidate for which clearly more relocated pointers hit a symbol's address."""
+    votes = []
+    starts = frozenset(tables.offsets)
+    step = max(1, len(relocations) // _VOTERS)
+    for base in candidates:
+        first = _relative_base(tables, relocations, base)
+        votes.append((sum(v - first in starts for v in relocations.values[::step]), base))
+    votes.sort(reverse=True)
+    return [votes[0][1]] if votes[0][0] > 4 * votes[1][0] else candidates

@@ -1,0 +1,48 @@
+"""Verdicts, their order and the exit status: the one definition of each."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+
+class Verdict(enum.StrEnum):
+    """What is known of a claim. Only PROVED is green."""
+
+    PROVED = "PROVED"
+    """It holds for all inputs under the listed assumptions."""
+    VACUOUS = "VACUOUS"
+    """Its hypotheses contradict each other, so a proof would say nothing."""
+    UNSUPPORTED = "UNSUPPORTED"
+    """The code holds something that the verifier has no model for."""
+    UNKNOWN = "UNKNOWN"
+    """Neither a proof nor a counterexample was found."""
+    REFUTED = "REFUTED"
+    """A concrete run breaks it."""
+    ERROR = "ERROR"
+    """The verifier itself failed."""
+
+    @property
+    def rank(self) -> int:
+        """Position from good to bad; a claim is as bad as its worst part."""
+        return list(Verdict).index(self)
+
+    @property
+    def exit_status(self) -> int:
+        """What ``verify run`` exits with for a run of this verdict."""
+        return _EXIT_STATUS[self]
+
+
+_EXIT_STATUS = {
+    Verdict.PROVED: 0,
+    Verdict.REFUTED: 1,
+    Verdict.VACUOUS: 3,
+    Verdict.UNSUPPORTED: 3,
+    Verdict.UNKNOWN: 3,
+    Verdict.ERROR: 70,
+}
+
+
+def join(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict of a claim made of parts; of no parts nothing is known."""
+    return max(verdicts, key=lambda verdict: verdict.rank, default=Verdict.UNKNOWN)
