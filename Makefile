@@ -1,0 +1,44 @@
+.PHONY: verify test check binaries bench lock clean
+
+PYTHON_DIRS := verify specs tests binaries $(wildcard bench)
+# What `make check` leaves to `make test`: it needs a network, a compiler, a browser or minutes.
+SLOW := kernel or mutant or toolchain or browser or toolfault
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
+
+verify:
+	scripts/bootstrap.sh
+	.venv/bin/verify run
+
+test:
+	scripts/bootstrap.sh --dev
+	scripts/test-tools.sh
+	.venv/bin/python -m pytest
+
+check:
+	scripts/bootstrap.sh --dev
+	.venv/bin/ruff check $(PYTHON_DIRS)
+	.venv/bin/ruff format --check $(PYTHON_DIRS)
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -q -m 'not ($(SLOW))'
+
+binaries:
+	scripts/bootstrap.sh --dev
+	scripts/test-tools.sh
+	.venv/bin/python binaries/build.py
+
+bench:
+	scripts/bootstrap.sh
+	.venv/bin/python bench/run.py
+
+# Pins that still fit are kept: `make lock UPGRADE=--upgrade` takes the newest of everything.
+lock:
+	scripts/bootstrap.sh --dev
+	$(LOCK) --group build -o requirements-build.lock
+	$(LOCK) pyproject.toml -c requirements-build.lock -o requirements.lock
+	$(LOCK) pyproject.toml --group dev -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find $(PYTHON_DIRS) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find reports -mindepth 1 ! -name README.md -prune -exec rm -rf {} +
