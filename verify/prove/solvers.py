@@ -51,7 +51,7 @@ def ask_z3(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Reply:
 
     started = time.perf_counter()
     context = z3.Context()
-    solver = z3.Solver(ctx=context)
+    solver = z3.SimpleSolver(ctx=context)
     solver.set("timeout", int(limit * 1000))
     solver.set("random_seed", seed)
     try:

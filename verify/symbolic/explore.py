@@ -18,6 +18,7 @@ from angr import claripy
 
 from verify.logic import And, Formula, Term, aligned, normal, ult, var
 from verify.obligation import Facts, Obligation
+from verify.symbolic.memory import cases
 from verify.symbolic.loops import Entered, Shape, generic_state, infer
 
 MAX_PATHS = 4096  # paths between two cutpoints; more is a LimitError, never a dropped path
@@ -183,12 +184,13 @@ class Explorer:
             And(*same),
         )
         if loop.shape.copied:
-            owe(
-                "kept",
-                f"a turn of the loop at {where} leaves memory as its definition says, at any word",
-                (*turn.facts, ("the word is aligned", aligned(ANYWHERE, 8))),
-                turn.memory.read(ANYWHERE) == later.memory.read(ANYWHERE),
-            )
+            for label, known, address in cases(turn.memory, ANYWHERE):
+                owe(
+                    "kept",
+                    f"a turn of the loop at {where} leaves memory as its definition says, {label}",
+                    (*turn.facts, ("the word is aligned", aligned(ANYWHERE, 8)), *known),
+                    turn.memory.read(address) == later.memory.read(address),
+                )
         if loop.shape.copied or loop.shape.maintained:
             owe(
                 "kept",

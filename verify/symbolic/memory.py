@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from verify.errors import UnsupportedError
-from verify.logic import Function, If, Term, const, constant, difference, normal, offset_from, ult
+from verify.logic import Formula, Function, If, Term, const, constant, difference, normal, offset_from, ult
 
 WORD_BYTES = 8
 
@@ -86,3 +86,21 @@ class Copied(Memory):
         offset = difference(address, self.dest)
         copied = self.origin.read(self.source + offset)
         return If(ult(offset, self.length), copied, self.below.read(address))
+
+
+def cases(memory: Memory, address: Term) -> list[tuple[str, tuple[tuple[str, Formula], ...], Term]]:
+    """A split of the question what ``memory`` holds at ``address`` into one case a store.
+
+    Each case is a label, its facts, and the address to ask about: that of the store, so
+    that most of the answer folds away, or ``address`` where no store hit it. Together
+    the cases cover every address.
+    """
+    stored: list[Term] = []
+    while isinstance(memory, Written):
+        stored.append(memory.address)
+        memory = memory.below
+    if not stored:
+        return [("at any word", (), address)]
+    missed = tuple(("no store of this turn hits the word", address != other) for other in stored)
+    hits = [(f"at the word of store {len(stored) - i}", (), other) for i, other in enumerate(stored)]
+    return [*reversed(hits), ("at any other word", missed, address)]
