@@ -261,6 +261,7 @@ class Relocation:
             ("list-defined", Or(indirect, aligned(machine.ptr, 8))),
             ("pages-below-top", Implies(source, ult(machine.dest, const(TOP)))),
             ("pages-below-top", Implies(source, ult(machine.addr, const(TOP)))),
+            ("no word was lost so far", Lines("L").read(ANYWHERE) != cache.LOST),
         )
         return explorer, explorer.run(head.assume(*known), self.form.loop)
 
@@ -423,6 +424,13 @@ class Relocation:
                 Implies(inside, after),
                 step,
             )
+        self._owe(
+            "clean-to-poc-kept",
+            f"a {kind} word loses nothing that a cache holds",
+            (*facts, *here),
+            state.lines.read(ANYWHERE) != cache.LOST,
+            step,
+        )
         self._owe(
             "clean-to-poc-kept",
             f"a {kind} word leaves clean what was clean",

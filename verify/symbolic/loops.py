@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from angr import claripy
 
@@ -26,6 +27,7 @@ from verify.logic import (
     normal,
     offset_from,
     same,
+    shift_right,
     ule,
     ult,
     var,
@@ -55,7 +57,7 @@ class Shape:
     """What one turn of a loop does.
 
     :param stride: bytes of progress, a term over the registers that a turn leaves alone.
-    :param advancing: registers that grow by a constant multiple of the stride.
+    :param advancing: registers that grow by a constant part or multiple of the stride.
     :param copied: destination and source of a copy.
     :param maintained: the address of a maintenance instruction, and its operation.
     :param ghosts: ghost components that every turn sets to a constant; None is any value.
@@ -63,7 +65,7 @@ class Shape:
 
     head: int
     stride: Term
-    advancing: dict[str, int]
+    advancing: dict[str, Fraction]
     clobbered: frozenset[str]
     copied: tuple[Pointer, Pointer] | None
     maintained: tuple[Pointer, str] | None
@@ -126,28 +128,41 @@ def _classify(before: State, after: State) -> tuple[set[str], dict[str, Term]]:
     return unchanged, grown
 
 
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
 def _stride(head: int, deltas: Iterable[Term]) -> Term:
+    """The largest constant step, as a positive number of bytes, or else a symbolic one."""
     terms = list(deltas)
-    positive = [(value, term) for term in terms if (value := constant(term)) is not None and value >> 63 == 0]
-    if positive:
-        return min(positive, key=lambda pair: pair[0])[1]
+    steps = [abs(_signed(value)) for term in terms if (value := constant(term))]
+    if steps:
+        return const(max(steps))
     symbolic = [term for term in terms if constant(term) is None]
     if symbolic:
         return symbolic[0]
     raise UnsupportedError("loop in which no register advances", head)
 
 
-def _ratio(delta: Term, stride: Term) -> int | None:
+def _ratio(delta: Term, stride: Term) -> Fraction | None:
+    """``delta / stride`` where it is an integer, or one over a power of two."""
     if same(delta, stride):
-        return 1
+        return Fraction(1)
     step, grown = constant(stride), constant(delta)
     if step is None or grown is None:
         return None
-    signed = grown - (1 << 64) if grown >> 63 else grown
-    return signed // step if signed % step == 0 else None
+    ratio = Fraction(_signed(grown), step)
+    parts = ratio.denominator
+    return ratio if parts == 1 or (parts & (parts - 1) == 0 and abs(ratio.numerator) == 1) else None
 
 
-def _pointer(address: Term, before: State, advancing: dict[str, int]) -> Pointer | None:
+def _grown(start: Term, progress: Term, ratio: Fraction) -> Term:
+    """``start`` after ``progress`` bytes, at ``ratio`` for each byte."""
+    turns = shift_right(progress, const(ratio.denominator.bit_length() - 1)) if ratio.denominator > 1 else progress
+    return normal(start + turns * const(ratio.numerator))
+
+
+def _pointer(address: Term, before: State, advancing: dict[str, Fraction]) -> Pointer | None:
     for name in sorted(advancing):
         if advancing[name] == 1:
             offset = offset_from(address, before.registers[name])
@@ -156,7 +171,7 @@ def _pointer(address: Term, before: State, advancing: dict[str, int]) -> Pointer
     return None
 
 
-def _copied(head: int, before: State, after: State, advancing: dict[str, int]) -> tuple[Pointer, Pointer]:
+def _copied(head: int, before: State, after: State, advancing: dict[str, Fraction]) -> tuple[Pointer, Pointer]:
     loads = {a.value.hash(): a.address for a in after.accesses if a.kind == "load"}
     pairs = []
     for access in after.accesses:
@@ -171,7 +186,7 @@ def _copied(head: int, before: State, after: State, advancing: dict[str, int]) -
 
 
 def _maintained(
-    head: int, before: State, events: tuple[Event, ...], advancing: dict[str, int]
+    head: int, before: State, events: tuple[Event, ...], advancing: dict[str, Fraction]
 ) -> tuple[Pointer, str] | None:
     found: list[tuple[Pointer, str]] = []
     for event in events:
@@ -216,7 +231,7 @@ class Entered:
         shape, entry = self.shape, self.entry
         registers = dict(entry.registers)
         for name, ratio in shape.advancing.items():
-            registers[name] = normal(registers[name] + progress * ratio)
+            registers[name] = _grown(registers[name], progress, ratio)
         for name in shape.clobbered:
             registers[name] = var(f"{name}@{self.tag}", registers[name].length)
         ghosts = dict(entry.ghosts)

@@ -7,6 +7,7 @@ The host's sources, keys and proxies are read, its state and caches are never wr
 import fcntl
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,9 +70,11 @@ class Apt:
         text = "\n".join(lines) + "\n"
         path = self.root / "apt.conf"
         if not path.exists() or path.read_text() != text:
-            temporary = self.root / f"apt.conf.{os.getpid()}"
-            temporary.write_text(text)
-            temporary.replace(path)
+            # Runs in parallel write the same text: each to a file of its own, renamed as a whole.
+            handle, temporary = tempfile.mkstemp(dir=self.root, prefix="apt.conf.")
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+            os.replace(temporary, path)
         return path
 
     @contextmanager

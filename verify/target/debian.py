@@ -68,8 +68,8 @@ def fetch(package: str) -> Path:
     """
     if not _PACKAGE.fullmatch(package):
         raise TargetError(f"{PREFIX}{package}: expected a Debian package's name after {PREFIX}")
-    apt = Apt(cache_root() / "debian")
     try:
+        apt = Apt(cache_root() / "debian")
         with apt.locked():
             record = _record(apt, package)
             version = record.version.replace(":", "_")

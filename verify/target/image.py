@@ -5,13 +5,12 @@ from array import array
 
 from verify.errors import TargetError
 from verify.target.header import parse_header
-from verify.target.kallsyms import Kallsyms, find_kallsyms
+from verify.target.kallsyms import KERNEL_HALF, Kallsyms, find_kallsyms
 from verify.target.kernel import Kernel, Segment, banner_version, note_build_id
 from verify.target.relocations import Relocations, apply, find_rela
 from verify.target.symbols import ListedNames, SymbolTable
 
 _BASE_ALIGN = 1 << 21  # Documentation/arch/arm64/booting.rst: a 2 MiB aligned base
-_KERNEL_HALF = 1 << 63
 _ADDRESSES = 1 << 64
 _VOTERS = 20000
 
@@ -74,7 +73,7 @@ def _link_base(data: bytes, tables: Kallsyms, relocations: Relocations, text_off
     """
     if tables.base_value:
         base = tables.base_value - tables.base_value % _BASE_ALIGN + text_offset
-        candidates = [base] if base >= _KERNEL_HALF else []
+        candidates = [base] if base >= KERNEL_HALF else []
     else:
         candidates = _candidates(data, tables, relocations, text_offset)
     if len(candidates) > 1:
@@ -90,14 +89,14 @@ def _candidates(data: bytes, tables: Kallsyms, relocations: Relocations, text_of
     lowest, highest = min(relocations.places), max(relocations.places)
     if tables.base_at is None:
         start = lowest - lowest % _BASE_ALIGN + text_offset
-        fits = range(start, max(_KERNEL_HALF, highest - len(data)), -_BASE_ALIGN)
+        fits = range(start, max(KERNEL_HALF, highest - len(data)), -_BASE_ALIGN)
         return list(fits)
     found = []
     for place, value in zip(relocations.places, relocations.values, strict=True):
         base = place - tables.base_at
         if (
             (base - text_offset) % _BASE_ALIGN == 0
-            and _KERNEL_HALF <= base <= lowest
+            and KERNEL_HALF <= base <= lowest
             and highest < base + len(data)
             and 0 <= value - base < _BASE_ALIGN
         ):

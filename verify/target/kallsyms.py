@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from verify.target.words import U16, U32, U64, align, words
 
+KERNEL_HALF = 1 << 63  # kernel addresses have bit 63 set (Documentation/arch/arm64/memory.rst)
 _DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 _MAX_DIGIT_HITS = 64
 _MAX_TOKEN_TABLES = 4
@@ -201,25 +202,30 @@ def _with_offsets(data: bytes, tokens: _Tokens, names: _Names) -> Kallsyms | Non
     at = align(tokens.end, 8)
     after = words(U32, data[at : at + 4 * count])
     base_at = align(at + 4 * count, 8)
-    if _ascending(after, count):
-        return _relative(data, names, after, base_at)
+    found = _relative(data, names, after, base_at)
+    if found is not None:
+        return found
     placed = [at + 4 * row + (off - ((off & 1 << 31) << 1)) for row, off in enumerate(after)]
-    if _ascending(placed, count) and placed[0] >= 0 and placed[-1] < 1 << 32:
+    # The first symbols are code, which stands before the tables: never mistake zeros for offsets.
+    if _ascending(placed, count) and 0 <= placed[0] < at and after[0] >> 31 and placed[-1] < 1 << 31:
         return Kallsyms(names.names, names.kinds, array(U32, placed), None, 0)
     # Up to 6.3 they come first, and relative_base stands right before num_syms.
     base_at = names.start - 8
     at = base_at - align(4 * count, 8)
     if at >= 0:
-        before = words(U32, data[at : at + 4 * count])
-        if _ascending(before, count):
-            return _relative(data, names, before, base_at)
+        return _relative(data, names, words(U32, data[at : at + 4 * count]), base_at)
     return None
 
 
 def _relative(data: bytes, names: _Names, offsets: array[int], base_at: int) -> Kallsyms | None:
+    """Return the tables if *offsets* count from the first symbol and a base of the kernel's follows."""
+    if not _ascending(offsets, len(names.names)) or offsets[0] or offsets[-1] >> 31:
+        return None
     if base_at + 8 > len(data):
         return None
     (base,) = struct.unpack_from("<Q", data, base_at)
+    if base and base < KERNEL_HALF:
+        return None
     return Kallsyms(names.names, names.kinds, offsets, base_at, base)
 
 

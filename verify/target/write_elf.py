@@ -3,6 +3,7 @@
 import os
 import struct
 import tempfile
+from bisect import bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from verify.target.words import align
 _HEADER, _PROGRAM, _SECTION, _SYMBOL = 64, 56, 64, 24
 _ALIGN = 0x1000
 _SHT_PROGBITS = 1
+_SHN_ABS = 0xFFF1
 _ALLOC_WRITE_EXECUTE = 7
 _READ_WRITE_EXECUTE = 7
 _GLOBAL_NOTYPE, _GLOBAL_FUNC = 0x10, 0x12
@@ -110,21 +112,16 @@ def _section(
 
 
 def _symbol_table(kernel: Kernel, symbols: Iterable[Symbol]) -> tuple[bytes, bytes]:
-    """Return .symtab and .strtab; a symbol outside of every segment keeps only its value."""
+    """Return .symtab and .strtab."""
     entries = [bytes(_SYMBOL)]
     strings = [b"\0"]
     at = 1
     pack = struct.Struct("<IBBHQQ").pack
-    spans = [(segment.address, segment.end) for segment in kernel.segments]
+    starts = [segment.address for segment in kernel.segments]
     for symbol in symbols:
         name = symbol.name.encode("latin-1", "replace") + b"\0"
-        place = 0xFFF1
-        for row, (low, high) in enumerate(spans):
-            if low <= symbol.address < high:
-                place = row + 1
-                break
-            if symbol.address == high:
-                place = row + 1
+        # .bss has no bytes in the file: its symbols go with the segment below.
+        place = bisect_right(starts, symbol.address) or _SHN_ABS
         info = _GLOBAL_FUNC if symbol.size else _GLOBAL_NOTYPE
         entries.append(pack(at, info, 0, place, symbol.address, symbol.size or 0))
         strings.append(name)
