@@ -1,0 +1,54 @@
+"""Debian's kernels: fetched with apt, opened, their routine found, written out and opened again."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from verify.kexec.locate import find_function, find_routine
+from verify.target import Kernel, debian, open_target, write_elf
+
+pytestmark = pytest.mark.kernel
+
+KERNELS = [("6.1", "arm64", 4096), ("6.12", "arm64", 4096), ("6.12", "arm64-16k", 16384)]
+IC_IALLU = struct.pack("<I", 0xD508751F)
+BR = 0xD61F0000
+
+
+@pytest.fixture(params=KERNELS, ids=lambda param: "-".join(map(str, param[:2])))
+def opened(request, require_tool: Callable[[str, str], str]) -> tuple[Kernel, int]:
+    """The newest kernel of a series and flavour, and the page size that its flavour stands for."""
+    for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
+        require_tool(tool, package)
+    series, flavour, page_size = request.param
+    package = debian.newest(series, flavour)
+    if package is None:
+        pytest.skip(f"the suites hold no {flavour} kernel of {series}")
+    return open_target(f"debian:{package}"), page_size
+
+
+def test_routine_is_found_where_the_kernel_copies_it_from(opened):
+    kernel, page_size = opened
+    routine = find_routine(kernel)
+    assert kernel.page_size == page_size
+    assert kernel.version in kernel.name
+    assert (routine.copied_from, routine.copied_size) == (routine.address, len(routine.code))
+    assert IC_IALLU in routine.code
+    assert struct.unpack("<I", routine.code[-4:])[0] & ~0x3E0 == BR
+    assert find_function(kernel, "cpu_soft_restart").code
+    assert find_function(kernel, "machine_kexec").code
+
+
+def test_patched_kernel_is_written_out_and_read_back(opened, tmp_path):
+    kernel, _ = opened
+    routine = find_routine(kernel)
+    at = routine.address + routine.code.index(IC_IALLU)
+    path = tmp_path / "patched"
+    write_elf(kernel.patched(at, struct.pack("<I", 0xD503201F)), path)
+    again = open_target(str(path))
+    assert find_routine(again).code == routine.code.replace(IC_IALLU, struct.pack("<I", 0xD503201F))
+    assert find_routine(again).address == routine.address
+    assert len(again.symbols) == len(kernel.symbols)
+    assert (again.version, again.page_size) == (kernel.version, kernel.page_size)

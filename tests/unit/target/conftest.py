@@ -1,0 +1,155 @@
+"""Small kernels built in code: ELF files and Images with kallsyms tables in every known order."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+BASE = 0xFFFF_8000_0800_0000
+BANNER = b"Linux version 6.1.0-56-arm64 (somebody@somewhere) #1 SMP\n\0"
+BUILD_ID = bytes(range(20))
+NOTE = struct.pack("<III4s", 4, 20, 3, b"GNU\0") + BUILD_ID
+TABLES_AT = 0x4000
+ORDERS = ("6.1", "6.3", "6.12", "newest")
+
+
+def aligned(data: bytes, to: int = 8) -> bytes:
+    return data + bytes(-len(data) % to)
+
+
+def symbols(count: int = 600) -> list[tuple[str, int]]:
+    """Names with their type letter, and offsets from the Image's start."""
+    known = [("T_text", 0), ("T_stext", 0x40), ("Tmachine_kexec_post_load", 0x100)]
+    rest = [(f"tsymbol_number_{row}", 0x200 + 8 * row) for row in range(count - len(known) - 1)]
+    # Longer than 127 codes: its length takes two bytes.
+    long = [("T" + "Xy" * 90, 0x3F00)]
+    return known + rest + long
+
+
+def compress(names: list[str]) -> tuple[list[bytes], list[bytes]]:
+    """Return the 256 tokens, and each name in codes."""
+    tokens = [bytes([code]) if 0x21 <= code < 0x7F else b"" for code in range(256)]
+    tokens[0x80], tokens[0x81], tokens[3] = b"symbol_", b"number_", b"machine_"
+    codes = []
+    for name in names:
+        text = name.encode()
+        for code in (0x80, 0x81, 3):
+            text = text.replace(tokens[code], bytes([code]))
+        codes.append(text)
+    return tokens, codes
+
+
+def kallsyms(
+    order: str, at: int, base: int, relocated: bool, table: list[tuple[str, int]]
+) -> tuple[bytes, int]:
+    """Return the tables as they stand at offset *at*, and the offset of relative_base or -1."""
+    tokens, codes = compress([name for name, _ in table])
+    names, markers = b"", []
+    for row, code in enumerate(codes):
+        if row % 256 == 0:
+            markers.append(len(names))
+        size = len(code)
+        names += (bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])) + code
+    index, text = [], b""
+    for token in tokens:
+        index.append(len(text))
+        text += token + b"\0"
+    seqs = b"".join(row.to_bytes(3, "big") for row in range(len(table)))
+    head = aligned(struct.pack("<I", len(table))) + aligned(names)
+    head += aligned(struct.pack(f"<{len(markers)}I", *markers))
+    tail = aligned(text) + struct.pack("<256H", *index)
+    first = table[0][1]
+    offsets = aligned(struct.pack(f"<{len(table)}I", *(offset - first for _, offset in table)))
+    word = struct.pack("<Q", 0 if relocated else base + first)
+    if order in ("6.1", "6.3"):
+        seqs = aligned(seqs) if order == "6.3" else b""
+        return offsets + word + head + seqs + tail, at + len(offsets)
+    if order == "6.12":
+        blob = head + tail + offsets
+        return blob + word + seqs, at + len(blob)
+    start = at + len(head + tail)
+    places = [offset - (start + 4 * row) for row, (_, offset) in enumerate(table)]
+    return head + tail + struct.pack(f"<{len(table)}i", *places) + seqs, -1
+
+
+def image(
+    order: str = "6.12", relocated: bool = True, flags: int = 0xA, table=None, base: int = BASE
+) -> bytes:
+    """An Image whose relocated words, when it has any, are zero and named by Elf64_Rela entries."""
+    table = table or symbols()
+    tables, base_at = kallsyms(order, TABLES_AT, base, relocated, table)
+    body = bytearray(TABLES_AT)
+    struct.pack_into("<2s6xQQQ24x4s", body, 0, b"MZ", 0, 0x200000, flags, b"ARM\x64")
+    body[0x3000 : 0x3000 + len(BANNER)] = BANNER
+    body[0x3100 : 0x3100 + len(NOTE)] = NOTE
+    body += aligned(tables)
+    if relocated:
+        entries = [(0x2000 + 8 * row, table[row][1]) for row in range(40)]
+        if base_at >= 0:
+            entries.append((base_at, table[0][1]))
+        for place, value in entries:
+            body += struct.pack("<QQQ", base + place, 0x403, base + value)
+    return bytes(body + bytes(64))
+
+
+@dataclass
+class Elf:
+    """The parts of a small ELF file; every field can be set to something wrong."""
+
+    segments: list[tuple[int, bytes]] = field(default_factory=lambda: [(BASE, b"\xc0\x03\x5f\xd6" * 64)])
+    symbols: list[tuple[str, int, int, int, int]] = field(default_factory=list)  # name value size info shndx
+    rela: list[tuple[int, int, int]] = field(default_factory=list)
+    notes: bytes = NOTE
+    machine: int = 183
+    type: int = 2
+    elf_class: int = 2
+    encoding: int = 1
+
+    def build(self) -> bytes:
+        programs = len(self.segments) + 1
+        at = 64 + 56 * programs
+        table, blobs = b"", b""
+        for kind, address, data in [(1, a, d) for a, d in self.segments] + [(4, 0, self.notes)]:
+            table += struct.pack("<IIQQQQQQ", kind, 7, at + len(blobs), address, 0, len(data), len(data), 8)
+            blobs += aligned(data)
+        strings, entries = b"\0", bytes(24)
+        for name, value, size, info, place in self.symbols:
+            entries += struct.pack("<IBBHQQ", len(strings), info, 0, place, value, size)
+            strings += name.encode() + b"\0"
+        rela = b"".join(struct.pack("<QQQ", *entry) for entry in self.rela)
+        sections = bytes(64)
+        for kind, flags, link, data in ((2, 0, 2, entries), (3, 0, 0, strings), (4, 2, 0, rela)):
+            sections += struct.pack(
+                "<IIQQQQIIQQ", 0, kind, flags, 0, at + len(blobs), len(data), link, 0, 8, 24
+            )
+            blobs += aligned(data)
+        header = struct.pack(
+            "<4sBBB9xHHIQQQIHHHHHH", b"\x7fELF", self.elf_class, self.encoding, 1, self.type, self.machine, 1,
+            0, 64, at + len(blobs), 0, 64, 56, programs, 64, 4, 0,
+        )  # fmt: skip
+        return header + table + blobs + sections
+
+
+def zboot(payload: bytes, kind: bytes = b"gzip") -> bytes:
+    header = struct.pack("<4s4sII8x32s", b"MZ\0\0", b"zimg", 64, len(payload), kind)
+    return header.ljust(64, b"\0") + payload
+
+
+@pytest.fixture(scope="session")
+def make() -> SimpleNamespace:
+    """The builders, and the facts that they build in."""
+    return SimpleNamespace(
+        image=image,
+        elf=Elf,
+        zboot=zboot,
+        kallsyms=kallsyms,
+        symbols=symbols,
+        note=NOTE,
+        build_id=BUILD_ID.hex(),
+        base=BASE,
+        tables_at=TABLES_AT,
+        orders=ORDERS,
+    )

@@ -1,0 +1,194 @@
+"""Debian targets, against stand-ins for apt and dpkg-deb that answer from files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from verify.errors import TargetError
+from verify.target import debian, open_target
+
+PACKAGE = "linux-image-6.1.0-56-arm64"
+TOOL = """#!/bin/sh
+echo "$0 $*" >> {root}/log
+case "$*" in
+*" update "*) [ -e {root}/offline ] && {{ echo "E: no network" >&2; exit 100; }}; exit 0;;
+*" pkgnames "*) cat {root}/names;;
+*" show "*) cat {root}/record 2>/dev/null || {{ echo "E: No packages found" >&2; exit 100; }};;
+*" download "*) cp {root}/archive ./fetched.deb;;
+*--fsys-tarfile*) cat "$2";;
+esac
+"""
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host whose apt serves one package, from the directory that is returned."""
+    root = tmp_path / "host"
+    root.mkdir()
+    for tool in ("apt-get", "apt-cache", "dpkg-deb"):
+        path = root / tool
+        path.write_text(TOOL.format(root=root))
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{root}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return root
+
+
+def serve(root: Path, members: list[tuple[tarfile.TarInfo, bytes]], **changes: str) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for info, data in members:
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    archive = stream.getvalue()
+    fields = {
+        "Package": PACKAGE,
+        "Version": "6.1.192-2",
+        "Architecture": "arm64",
+        "Size": str(len(archive)),
+        "SHA256": hashlib.sha256(archive).hexdigest(),
+    } | changes
+    (root / "archive").write_bytes(archive)
+    (root / "record").write_text("".join(f"{key}: {value}\n" for key, value in fields.items()))
+
+
+def kernel_member(name: str = "./boot/vmlinuz-6.1.0-56-arm64") -> tarfile.TarInfo:
+    return tarfile.TarInfo(name)
+
+
+def calls(root: Path, word: str) -> int:
+    return (root / "log").read_text().count(f" {word} ")
+
+
+def test_package_is_fetched_once_and_opened_from_the_cache(host, make):
+    serve(host, [(tarfile.TarInfo("./boot/config"), b"no"), (kernel_member(), make.image())])
+    for _ in range(2):
+        kernel = open_target(f"debian:{PACKAGE}")
+        assert (kernel.name, kernel.source) == (PACKAGE, f"debian:{PACKAGE}")
+        assert kernel.symbol("_text").address == make.base
+    assert (calls(host, "update"), calls(host, "download")) == (1, 1)
+
+
+def test_corrupt_cache_entry_is_fetched_again(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    path = debian.fetch(PACKAGE)
+    path.write_bytes(b"corrupt")
+    assert debian.fetch(PACKAGE).read_bytes() == make.image()
+    assert calls(host, "download") == 2
+
+
+def test_parallel_runs_fetch_once(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    threads = [threading.Thread(target=debian.fetch, args=(PACKAGE,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert debian.fetch(PACKAGE).read_bytes() == make.image()
+    assert calls(host, "download") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"SHA256": "0" * 64}, "expected SHA-256 0000"),
+        ({"Size": "1"}, "expected SHA-256"),
+        ({"Size": "many"}, "expected a version, size and SHA-256"),
+        ({"SHA256": "../../etc"}, "malformed"),
+        ({"Version": "../../etc"}, "malformed"),
+        ({"Architecture": "all"}, "expected an arm64 package, found one for all"),
+        ({"Package": "other"}, "found none of that name"),
+    ],
+)
+def test_records_and_archives_that_disagree_are_refused(host, make, changes, message):
+    serve(host, [(kernel_member(), make.image())], **changes)
+    with pytest.raises(TargetError, match=f"^debian:{PACKAGE}: .*{message}"):
+        debian.fetch(PACKAGE)
+    assert not list((host.parent / "cache").rglob("vmlinuz")), "nothing half-written"
+
+
+def test_only_a_regular_file_directly_in_boot_is_taken(host):
+    link = kernel_member()
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    outside = kernel_member("./boot/vmlinuz-../../../outside")
+    serve(host, [(link, b""), (outside, b"bad"), (kernel_member("/etc/vmlinuz-6.1"), b"bad")])
+    with pytest.raises(TargetError, match=r"expected a kernel at ./boot/vmlinuz"):
+        debian.fetch(PACKAGE)
+    assert not list(host.parent.rglob("outside"))
+
+
+def test_archive_that_is_no_package_is_refused(host):
+    serve(host, [])
+    archive = b"no tar " * 100
+    (host / "archive").write_bytes(archive)
+    record = (host / "record").read_text().splitlines()[:3]
+    record += [f"Size: {len(archive)}", f"SHA256: {hashlib.sha256(archive).hexdigest()}"]
+    (host / "record").write_text("\n".join(record))
+    with pytest.raises(TargetError, match="expected an intact package"):
+        debian.fetch(PACKAGE)
+
+
+def test_unknown_package_is_looked_for_in_new_lists(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.fetch(PACKAGE)
+    (host / "record").unlink()
+    with pytest.raises(TargetError, match="found none of that name"):
+        debian.fetch("linux-image-7")
+    assert calls(host, "update") == 2
+
+
+def test_offline_without_lists_says_so(host):
+    (host / "offline").touch()
+    with pytest.raises(TargetError, match="expected apt-get update to succeed, found: E: no network"):
+        debian.fetch(PACKAGE)
+
+
+@pytest.mark.parametrize("name", ["", "-o", "A b", "../x", "x;y", "x=1"])
+def test_what_is_no_package_name_never_reaches_apt(host, name):
+    with pytest.raises(TargetError, match="expected a Debian package's name"):
+        debian.fetch(name)
+    assert not (host / "log").exists()
+
+
+def test_missing_apt_is_named(host, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(TargetError, match="expected apt-get for debian: targets, found none on PATH"):
+        debian.fetch(PACKAGE)
+
+
+def test_unwritable_cache_is_named(host, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    with pytest.raises(TargetError, match="expected a writable cache directory"):
+        debian.fetch(PACKAGE)
+
+
+def test_newest_counts_numbers_as_numbers(host):
+    names = """linux-image-6.1.0-9-arm64 linux-image-6.1.0-56-arm64 linux-image-6.1.0-56-arm64-dbg
+    linux-image-arm64 linux-image-6.1.0-57-rt-arm64 linux-image-6.12.9+deb12-arm64-16k
+    linux-image-6.12.117+deb12-arm64-16k linux-image-6.12.117+deb12-arm64-unsigned
+    linux-image-arm64-signed-template linux-image-6.12.30+deb12-arm64"""
+    (host / "names").write_text(names)
+    assert debian.newest("6.1") == "linux-image-6.1.0-56-arm64"
+    assert debian.newest("6.12") == "linux-image-6.12.30+deb12-arm64"
+    assert debian.newest("6.12", "arm64-16k") == "linux-image-6.12.117+deb12-arm64-16k"
+    assert debian.newest("5.10") is None
+    assert len(debian.available()) == 6
+
+
+def test_state_of_the_host_is_never_written(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.fetch(PACKAGE)
+    config = host.parent / "cache" / "kexec-verify" / "debian" / "apt.conf"
+    for line in (host / "log").read_text().splitlines():
+        if "apt-" in line.split()[0]:
+            assert f"-c {config}" in line
+    private = [line for line in config.read_text().splitlines() if line.startswith("Dir::")]
+    assert private and all(str(config.parent) in line for line in private)
+    assert os.access(config, os.R_OK)
