@@ -11,11 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Assumption:
-    """One sentence that is believed, not proved, and where it comes from."""
+    """One sentence that is believed, not proved, and where it comes from.
+
+    :param form: the form of the routine that it is about; None is all of them.
+    """
 
     id: str
     sentence: str
     source: str
+    form: str | None = None
 
 
 _ALL = (
@@ -30,9 +34,14 @@ _ALL = (
         "kernel/kexec_core.c: kimage_set_destination precedes kimage_add_page; W1 and W4",
     ),
     Assumption(
+        "list-one-flag",
+        "Each word has exactly one flag (used only where the proof for any flags fails).",
+        "kernel/kexec_core.c: kimage_add_entry callers; W2",
+    ),
+    Assumption(
         "list-well-formed",
-        "The list satisfies W1 to W7: one flag a word, a finite chain, distinct destinations, "
-        "no page both a destination and another word's source, list pages outside every destination.",
+        "The list satisfies W3 to W7: a finite chain that ends in DONE, whole pages, distinct destinations, "
+        "no page both a destination and another word's source, no list page a destination.",
         "kernel/kexec_core.c: kimage_alloc_page, kimage_load_segment, sanity_check_segment_list",
     ),
     Assumption(
@@ -49,37 +58,44 @@ _ALL = (
         "kimage-aligned",
         "struct kimage is aligned to 8 bytes and does not wrap around the top of memory.",
         "kernel/kexec_core.c: do_kimage_alloc_init uses kzalloc",
+        "kimage",
     ),
     Assumption(
         "phys-offset-aligned",
         "phys_offset is a multiple of the page size.",
         "arch/arm64/kernel/machine_kexec.c: virt_to_phys(kimage) - (long)kimage; the linear map shifts whole pages",
+        "kimage",
     ),
     Assumption(
         "tables-addressable",
         "ttbr1 and zero_page are page-aligned physical addresses below 2^48, or 2^52 where the kernel folds them.",
         "Arm ARM, D8.1.8 and D24.2.203 (TTBR1_EL1)",
+        "kimage",
     ),
     Assumption(
         "linear-map-copied",
         "TTBR1 of the kimage maps list, source and destination pages at pa - phys_offset, writable, Normal "
         "write-back; TTBR0 maps the routine's page.",
         "arch/arm64/kernel/machine_kexec.c: machine_kexec_post_load, trans_pgd_create_copy, trans_pgd_idmap_page",
+        "kimage",
     ),
     Assumption(
         "mmu-on",
         "The routine is entered with SCTLR_EL1.M and .C set.",
         "arch/arm64/kernel/machine_kexec.c: the kernel calls it with its own SCTLR_EL1",
+        "kimage",
     ),
     Assumption(
         "mmu-off",
         "The routine is entered with SCTLR_EL1.M and .C clear at its exception level.",
         "arch/arm64/kernel/cpu-reset.S: __cpu_soft_restart turns the MMU off before it branches",
+        "registers",
     ),
     Assumption(
         "inputs-clean-to-poc",
         "With the MMU off, list and source pages are clean to the point of coherency when the routine is entered.",
         "arch/arm64/kernel/machine_kexec.c: kexec_list_flush",
+        "registers",
     ),
     Assumption(
         "daif-masked",
@@ -95,6 +111,7 @@ _ALL = (
         "hvc-returns",
         "An HVC that EL2 refuses returns with x18-x30, SP and memory as they were.",
         "SMC Calling Convention, 2.6; arch/arm64/kernel/hyp-stub.S",
+        "kimage",
     ),
     Assumption(
         "machine-quiet",

@@ -7,9 +7,10 @@ kimage_arch).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from verify.logic import And, Formula, Implies, Not, Or, Term, aligned, ult
+from verify.logic import And, Formula, Implies, Not, Or, Term, aligned, ule, ult
 
 IND_DESTINATION = 1 << 0
 IND_INDIRECTION = 1 << 1
@@ -69,69 +70,66 @@ class KimageLayout:
         return self.arch + 64
 
 
+def one_flag(entry: Term) -> Formula:
+    """W2: exactly one flag is set in the word ``entry``."""
+    flags = entry & IND_FLAGS
+    return Or(*(flags == flag for flag in (IND_DESTINATION, IND_INDIRECTION, IND_DONE, IND_SOURCE)))
+
+
+type Sequence = Callable[[Term], Term]
+"""A function of a word's index in the list (64 bits)."""
+
+
 @dataclass(frozen=True)
 class WellFormed:
     """What kexec_core promises of a list, each promise at the terms that are asked about.
 
     The list is the sequence of words that the list machine executes on the memory as it
-    was built: ``word(i)`` for i = 0 … ``last``, with ``dest(i)`` the destination at that
-    moment and ``ptr(i)`` the address of the word itself. Addresses are those at which
-    the routine sees the pages.
+    was built: word ``i`` stands at address ``ptr(i)``, DONE is word ``last``; ``dest(i)``
+    is the destination when word ``i`` is executed and ``source(i)`` the page it names.
+    Addresses are those at which the routine sees the pages.
     """
 
-    word: object
-    dest: object
-    ptr: object
-    source: object
+    word: Sequence
+    ptr: Sequence
+    dest: Sequence
+    source: Sequence
     last: Term
     page_size: int
 
+    def exists(self, i: Term) -> Formula:
+        """The list has a word ``i``."""
+        return ule(i, self.last)
+
     def copies(self, i: Term) -> Formula:
-        """Word ``i`` is executed and is a SOURCE."""
+        """Word ``i`` is a SOURCE."""
         return And(ult(i, self.last), has(self.word(i), IND_SOURCE))
 
     def page(self, address: Term) -> Term:
         """First address of the page that holds ``address``."""
         return address & ~(self.page_size - 1)
 
-    def W2(self, i: Term) -> Formula:
-        """Exactly one flag; the bits between the flags and the page address are 0; DONE is exactly 4."""
-        entry = self.word(i)
-        low = entry & (self.page_size - 1)
-        flags = Or(low == IND_DESTINATION, low == IND_INDIRECTION, low == IND_SOURCE)
-        return Or(flags, entry == IND_DONE)
-
     def W3(self, i: Term) -> Formula:
         """The chain is finite: DONE is the last word and no other."""
-        return Implies(ult(i, self.last), Not(has(self.word(i), IND_DONE)))
+        return And(
+            Implies(ult(i, self.last), Not(has(self.word(i), IND_DONE))),
+            Implies(i == self.last, has(self.word(i), IND_DONE)),
+        )
 
-    def W3_last(self) -> Formula:
-        """The last word is DONE."""
-        return has(self.word(self.last), IND_DONE)
+    def W4(self, i: Term) -> Formula:
+        """A SOURCE copies a whole page to a whole page."""
+        whole = And(aligned(self.dest(i), self.page_size), aligned(self.source(i), self.page_size))
+        return Implies(self.copies(i), whole)
 
     def W5(self, i: Term, j: Term) -> Formula:
-        """Destinations of different SOURCE words are different pages."""
+        """Different SOURCE words have different destinations."""
         return Implies(And(self.copies(i), self.copies(j), self.dest(i) == self.dest(j)), i == j)
 
     def W6(self, i: Term, j: Term) -> Formula:
-        """A source is its own destination or is no word's destination."""
-        return Implies(
-            And(self.copies(i), self.copies(j), self.source(i) == self.dest(j)),
-            self.source(i) == self.dest(i),
-        )
+        """A source page is its own destination, or no word's destination."""
+        hit = And(self.copies(i), self.copies(j), self.source(i) == self.dest(j))
+        return Implies(hit, self.source(i) == self.dest(i))
 
     def W7(self, i: Term, j: Term) -> Formula:
-        """No page of the list is a destination."""
-        return Implies(And(ule_last(i, self.last), self.copies(j)), self.page(self.ptr(i)) != self.dest(j))
-
-    def pages_aligned(self, i: Term) -> Formula:
-        """Sources and destinations are whole pages."""
-        return Implies(
-            self.copies(i),
-            And(aligned(self.dest(i), self.page_size), aligned(self.source(i), self.page_size)),
-        )
-
-
-def ule_last(i: Term, last: Term) -> Formula:
-    """Word ``i`` exists."""
-    return Not(ult(last, i))
+        """No word of the list stands in a destination page."""
+        return Implies(And(self.exists(i), self.copies(j)), self.page(self.ptr(i)) != self.dest(j))

@@ -12,6 +12,8 @@ class Property:
     :param theorem: T1 … T9 of docs/architecture.md.
     :param obligations: globs of obligation names.
     :param rests_on: properties without which this one is not proved.
+    :param assumptions: those that its meaning needs though no hypothesis states them.
+    :param form: the form of the routine that it is about; None is all of them.
     """
 
     id: str
@@ -20,6 +22,7 @@ class Property:
     obligations: tuple[str, ...]
     rests_on: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    form: str | None = None
 
 
 RELOCATION = (
@@ -34,7 +37,15 @@ RELOCATION = (
         "T1",
         "One turn of the routine's loop over the list is one step of the list machine, for any word, "
         "memory and addresses.",
-        ("reloc-init", "reloc-step-*", "reloc-copy-*", "reloc-flush-*", "reloc-inval-*", "reloc-scan-*"),
+        (
+            "reloc-init",
+            "reloc-step-*",
+            "reloc-copy-*",
+            "reloc-flush-*",
+            "reloc-inval-*",
+            "reloc-scan-*",
+            "reloc-access-aligned",
+        ),
         ("reloc-covered",),
         ("list-head", "list-defined", "control-page-apart", "machine-quiet"),
     ),
@@ -54,6 +65,7 @@ RELOCATION = (
         "what it was.",
         ("reloc-dest-pages-*",),
         ("reloc-step", "reloc-memory-safe"),
+        ("inputs-clean-to-poc",),
     ),
     Property(
         "reloc-terminates",
@@ -69,6 +81,7 @@ RELOCATION = (
         "interrupts masked; or asks EL2 for the same by HVC_SOFT_RESTART.",
         ("reloc-entry-*",),
         ("reloc-step",),
+        ("hvc-returns",),
     ),
     Property(
         "reloc-clean-to-poc",
@@ -99,6 +112,7 @@ RELOCATION = (
         "kimage's copy of the linear map.",
         ("reloc-ttbr1-*",),
         ("reloc-step",),
+        form="kimage",
     ),
 )
 

@@ -1,0 +1,35 @@
+"""The command line: ``verify run``, ``list``, ``show`` and ``doctor``."""
+
+from __future__ import annotations
+
+import sys
+
+from verify.cli.commands import cli
+from verify.cli.terminal import Terminal
+from verify.errors import VerifyError
+
+
+def main() -> None:
+    """Run the command line; the exit status says what came of it.
+
+    0 all proved, 1 something refuted, 2 usage or bad input, 3 undecided, 70 internal fault.
+    """
+    import click
+
+    try:
+        status = cli(standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        status = leaving.exit_code
+    except click.ClickException as error:
+        Terminal().error(error.format_message())
+        status = 2
+    except (click.Abort, KeyboardInterrupt):
+        Terminal().error("interrupted")
+        status = 130
+    except VerifyError as error:
+        Terminal().error(str(error))
+        status = error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 141
+    sys.exit(status if isinstance(status, int) else 0)

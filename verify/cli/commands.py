@@ -1,0 +1,169 @@
+"""The commands and their options. What needs angr is imported when a run starts."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import verify
+from specs.assumptions import ASSUMPTIONS
+from specs.properties import PROPERTIES
+from verify.cli.terminal import Terminal
+from verify.errors import UsageError, VerifyError
+from verify.kexec.selection import select
+from verify.verdict import Verdict, join
+
+if TYPE_CHECKING:
+    from verify.report.model import Run
+    from verify.target import Kernel
+
+BINARIES = Path("binaries")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(verify.__version__, prog_name="verify")
+def cli() -> None:
+    """Prove what a compiled arm64 kernel does in kexec."""
+
+
+@cli.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--property", "patterns", multiple=True, metavar="GLOB", help="Only these properties; repeatable.")
+@click.option(
+    "--reports", "directory", default="reports", type=click.Path(path_type=Path), show_default=True,
+    help="Directory that run.json is written under.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, quiet: bool) -> int:
+    """Verify each TARGET: a vmlinux, an Image or vmlinuz, or debian:PACKAGE.
+
+    Without a TARGET: every ELF file in binaries/.
+
+    Exit status: 0 all proved, 1 something refuted, 2 usage or bad input, 3 undecided,
+    70 internal fault.
+    """
+    select(patterns)  # a wrong glob is said before anything is loaded
+    terminal = Terminal(quiet)
+    started = time.monotonic()
+    runs, troubles = [], []
+    for target in targets or _shipped():
+        try:
+            runs.append(_verify(target, patterns, directory, terminal))
+        except VerifyError as error:
+            terminal.error(str(error))
+            troubles.append(error.exit_code)
+    if runs:
+        terminal.summary(runs, time.monotonic() - started)
+    verdict = join(run.verdict for run in runs)
+    statuses = [*troubles, *([verdict.exit_status] if runs else [])]
+    # An internal fault outranks all, a refutation outranks bad input, bad input an undecided claim.
+    return next((status for status in (70, 1, 2, 3) if status in statuses), 0)
+
+
+def _shipped() -> list[str]:
+    found = sorted(str(path) for path in BINARIES.glob("*.elf"))
+    if not found:
+        raise UsageError("expected a TARGET, or ELF files in ./binaries, found neither")
+    return found
+
+
+def _verify(target: str, patterns: tuple[str, ...], directory: Path, terminal: Terminal) -> Run:
+    began = datetime.now(UTC)
+    with terminal.progress(target):
+        terminal.doing("opening")
+        from verify.kexec.locate import find_routine
+        from verify.target import open_target
+
+        kernel: Kernel = open_target(target)
+        function = find_routine(kernel)
+        terminal.doing("loading the engine")
+        from verify.arm64.lift import Code
+        from verify.kexec.theorems import prove
+        from verify.report.record import record, save
+
+        code = Code(function.name, function.address, function.code)
+        outcome = prove(code, select(patterns), kernel.page_size, terminal.doing)
+        run = record(kernel, function, outcome, began)
+        path = save(run, outcome, directory / kernel.name)
+    terminal.run(run)
+    for finding in outcome.findings:
+        if finding.counterexample is not None:
+            from verify.refute.counterexample import format_counterexample
+
+            terminal.line()
+            terminal.lines(format_counterexample(finding.counterexample))
+            terminal.line()
+            break
+    terminal.line(f"  {path}")
+    if run.verdict is not Verdict.PROVED:
+        worst = max(run.properties, key=lambda record: record.verdict.rank)
+        terminal.line(f"  next: verify show {worst.id}")
+    terminal.line()
+    return run
+
+
+@cli.command("list")
+def list_() -> None:
+    """List the properties that can be verified."""
+    terminal = Terminal()
+    for claim in PROPERTIES.values():
+        terminal.line(f"{claim.id:<24} {claim.theorem:<3} {claim.statement}")
+
+
+@cli.command()
+@click.argument("patterns", nargs=-1, required=True, metavar="PROPERTY...")
+@click.option(
+    "--reports", "directory", default="reports", type=click.Path(path_type=Path), show_default=True,
+    help="Directory whose runs are shown beside the statement.",
+)
+def show(patterns: tuple[str, ...], directory: Path) -> None:
+    """Show a property: statement, assumptions, obligations, and verdicts so far."""
+    from verify.report.read import read_runs
+
+    terminal = Terminal()
+    wanted = [name for name in PROPERTIES if any(Path(name).match(pattern) for pattern in patterns)]
+    if not wanted:
+        raise UsageError(f"expected a property, found {' '.join(patterns)}; `verify list` names them")
+    runs = read_runs(directory)
+    for name in wanted:
+        claim = PROPERTIES[name]
+        terminal.line(f"{claim.id} ({claim.theorem})", style="bold")
+        terminal.line(f"  {claim.statement}")
+        if claim.rests_on:
+            terminal.line(f"  rests on: {', '.join(claim.rests_on)}")
+        records = [(run, p) for run in runs for p in run.properties if p.id == name]
+        used = {a for _, p in records for a in p.assumptions} or set(claim.assumptions)
+        terminal.line("  assumptions:" if used else "  assumptions: none")
+        for assumption in ASSUMPTIONS.values():
+            if assumption.id in used:
+                terminal.line(f"    {assumption.id}: {assumption.sentence}")
+                terminal.line(f"      {assumption.source}")
+        terminal.line(f"  obligations: {', '.join(claim.obligations)}")
+        for run, record in records:
+            terminal.line(f"  {run.target.name}: {record.verdict} ({len(record.obligations)} obligations)")
+            for obligation in record.obligations:
+                if obligation.verdict is not Verdict.PROVED:
+                    terminal.line(f"    {obligation.verdict} {obligation.name}: {obligation.sentence}")
+                    terminal.line(f"      {directory / run.target.name / obligation.text}")
+        if not records:
+            terminal.line(f"  no run under {directory} has it; next: verify run --property {claim.id}")
+
+
+@cli.command()
+def doctor() -> int:
+    """Say what is installed and what is missing."""
+    from verify.cli.doctor import examine
+
+    terminal = Terminal()
+    healthy = True
+    for check in examine():
+        mark = "ok     " if check.found else ("missing" if check.needed else "absent ")
+        terminal.line(f"{mark}  {check.name:<24} {check.detail}")
+        healthy = healthy and (check.found or not check.needed)
+    return 0 if healthy else 2
+
+

@@ -1,0 +1,178 @@
+"""From a routine's bytes to a verdict for each property."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from specs.assumptions import ASSUMPTIONS
+from specs.properties import Property
+from verify.arm64.lift import Code
+from verify.errors import LimitError, UnsupportedError
+from verify.kexec import list_induction
+from verify.kexec.form import Form, recognise
+from verify.kexec.relocation import Relocation
+from verify.obligation import Obligation
+from verify.prove.discharge import Discharger, Result, decide, vacuous
+from verify.verdict import Verdict, join
+
+if TYPE_CHECKING:
+    from verify.refute.search import Counterexample
+
+SEARCH_SECONDS = 30.0
+
+type Progress = Callable[[str], None]
+"""Told what is being done, in a few words."""
+
+
+@dataclass
+class Finding:
+    """One property's verdict, and why.
+
+    :param reason: one sentence where the verdict is not PROVED.
+    """
+
+    property: Property
+    verdict: Verdict
+    reason: str = ""
+    results: list[Result] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
+    counterexample: Counterexample | None = None
+
+    @property
+    def failing(self) -> list[Result]:
+        """Obligations that are not proved."""
+        return [result for result in self.results if result.verdict is not Verdict.PROVED]
+
+
+@dataclass
+class Outcome:
+    """Everything that came of one routine; times in seconds by stage."""
+
+    code: Code
+    form: Form | None
+    findings: list[Finding]
+    seconds: dict[str, float]
+
+
+def owed(claim: Property, name: str) -> bool:
+    """The obligation called ``name`` is one of the property's."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in claim.obligations)
+
+
+def prove(
+    code: Code, claims: Sequence[Property], page_size: int | None = None, progress: Progress | None = None
+) -> Outcome:
+    """Verdicts on ``claims`` (and on what they rest on) for the routine in ``code``."""
+    tell = progress or (lambda _: None)
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+    form: Form | None = None
+    trouble: UnsupportedError | LimitError | None = None
+    results: list[Result] = []
+    try:
+        tell("recognising the routine's form")
+        form = recognise(code, page_size)
+        claims = [claim for claim in claims if claim.form in (None, form.name)]
+        tell("running every path")
+        seconds["form"] = time.perf_counter() - started
+        results = _discharge(code, form, claims, seconds, tell)
+    except (UnsupportedError, LimitError) as error:
+        trouble = error
+    findings = [_judge(claim, form, results, trouble) for claim in claims]
+    _rest(findings)
+    open_claims = {finding.property.id for finding in findings if finding.verdict is not Verdict.PROVED}
+    if open_claims and form is not None:
+        tell("searching for a list that shows the fault")
+        started = time.perf_counter()
+        _refute(code, form, findings, open_claims)
+        seconds["search"] = time.perf_counter() - started
+    return Outcome(code, form, findings, seconds)
+
+
+def _discharge(
+    code: Code, form: Form, claims: Sequence[Property], seconds: dict[str, float], tell: Progress
+) -> list[Result]:
+    """Discharges what ``claims`` owe; once more for words of one flag where that is all that fails."""
+
+    def wanted(obligations: Iterable[Obligation]) -> list[Obligation]:
+        return [o for o in obligations if any(owed(claim, o.name) for claim in claims)]
+
+    def attempt(one_flag: bool) -> list[Result]:
+        started = time.perf_counter()
+        obligations = Relocation(code, form, decide, one_flag).build()
+        obligations += list_induction.build(form.page_size)
+        stage = "execution" if not one_flag else "execution, one flag a word"
+        seconds[stage] = time.perf_counter() - started
+        started = time.perf_counter()
+        found = discharger.discharge(wanted(obligations))
+        seconds[stage.replace("execution", "solving")] = time.perf_counter() - started
+        return found
+
+    discharger = Discharger(progress=lambda obligation: tell(obligation.name))
+    results = attempt(one_flag=False)
+    failing = [result.obligation.name for result in results if result.verdict is not Verdict.PROVED]
+    if any(name.startswith("reloc-step-") for name in failing):
+        again = attempt(one_flag=True)
+        if all(result.verdict is Verdict.PROVED for result in again):
+            return again
+    return results
+
+
+def _judge(
+    claim: Property, form: Form | None, results: Sequence[Result], trouble: UnsupportedError | LimitError | None
+) -> Finding:
+    if trouble is not None:
+        verdict = Verdict.UNSUPPORTED if isinstance(trouble, UnsupportedError) else Verdict.UNKNOWN
+        return Finding(claim, verdict, str(trouble))
+    mine = [result for result in results if owed(claim, result.obligation.name)]
+    finding = Finding(claim, join(result.verdict for result in mine), results=mine)
+    finding.assumptions = _assumptions(claim, form, mine)
+    if finding.failing:
+        worst = finding.failing[0].obligation
+        finding.reason = f"{worst.name} does not follow: {worst.sentence}"
+    elif not mine:
+        finding.reason = "no obligation was found for it"
+    elif vacuous(mine):
+        finding.verdict = Verdict.VACUOUS
+        finding.reason = f"the hypotheses of {vacuous(mine)[0]} contradict each other on every path"
+    return finding
+
+
+def _assumptions(claim: Property, form: Form | None, results: Sequence[Result]) -> list[str]:
+    used = {label for result in results for label, _ in result.obligation.hypotheses}
+    used |= set(claim.assumptions)
+    return [
+        name for name, assumption in ASSUMPTIONS.items()
+        if name in used and (form is None or assumption.form in (None, form.name))
+    ]
+
+
+def _rest(findings: Sequence[Finding]) -> None:
+    """A property is not proved while one that it rests on is not."""
+    by_id = {finding.property.id: finding for finding in findings}
+    for finding in findings:
+        for name in finding.property.rests_on:
+            ground = by_id.get(name)
+            if finding.verdict is Verdict.PROVED and ground is not None and ground.verdict is not Verdict.PROVED:
+                finding.verdict = Verdict.UNKNOWN
+                finding.reason = f"it rests on {name}, which is {ground.verdict}"
+            if ground is not None:
+                finding.assumptions = [
+                    a for a in ASSUMPTIONS if a in finding.assumptions or a in ground.assumptions
+                ]
+
+
+def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str]) -> None:
+    from verify.refute.search import search
+
+    found = search(code, form, wanted, SEARCH_SECONDS)
+    for finding in findings:
+        counterexample = found.get(finding.property.id)
+        if counterexample is not None and finding.property.id in wanted:
+            finding.verdict = Verdict.REFUTED
+            finding.reason = counterexample.effect
+            finding.counterexample = counterexample

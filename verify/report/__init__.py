@@ -1,0 +1,1 @@
+"""How a run is shown: run.json first, everything else drawn from it."""

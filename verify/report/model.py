@@ -1,0 +1,115 @@
+"""run.json: everything that a later report, gate or reader needs of one target's run."""
+
+from __future__ import annotations
+
+import msgspec
+
+from verify.verdict import Verdict, join
+
+SCHEMA = 1
+
+
+class SolverAnswer(msgspec.Struct, frozen=True):
+    """One solver's answer to one obligation; time in seconds."""
+
+    solver: str
+    answer: str
+    seconds: float
+
+
+class ObligationRecord(msgspec.Struct, frozen=True):
+    """One obligation: its goal in words, what it supposes, and what came of it.
+
+    ``at`` is the address of the instruction it is about, ``where`` the same as
+    symbol+offset/size. ``idle`` says that its path cannot be taken. ``text`` is the file
+    of its SMT-LIB script beside run.json, ``sha256`` that script's hash.
+    """
+
+    name: str
+    sentence: str
+    verdict: Verdict
+    at: int | None
+    where: str
+    path: list[int]
+    hypotheses: list[str]
+    idle: bool
+    answers: list[SolverAnswer]
+    text: str
+    sha256: str
+
+
+class PropertyRecord(msgspec.Struct, frozen=True):
+    """One property: verdict, why it is not PROVED, what it assumes and what it is made of."""
+
+    id: str
+    theorem: str
+    statement: str
+    verdict: Verdict
+    reason: str
+    rests_on: list[str]
+    assumptions: list[str]
+    seconds: float
+    obligations: list[ObligationRecord]
+    counterexample: msgspec.Raw | None = None
+
+
+class AssumptionRecord(msgspec.Struct, frozen=True):
+    """An assumption that some verdict of the run used."""
+
+    id: str
+    sentence: str
+    source: str
+
+
+class InstructionRecord(msgspec.Struct, frozen=True):
+    """One instruction of the function, as disassembled."""
+
+    address: int
+    word: int
+    text: str
+
+
+class FunctionRecord(msgspec.Struct, frozen=True):
+    """The function that was verified; ``form`` is how its interface was recognised."""
+
+    name: str
+    address: int
+    size: int
+    sha256: str
+    found_by: str
+    form: str
+    page_size: int
+    roles: dict[str, str]
+    instructions: list[InstructionRecord]
+
+
+class TargetRecord(msgspec.Struct, frozen=True):
+    """Which bytes were verified."""
+
+    name: str
+    source: str
+    format: str
+    sha256: str
+    build_id: str | None
+    version: str | None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One target's run; times in seconds, dates in UTC (ISO 8601)."""
+
+    schema: int
+    tool: str
+    started: str
+    seconds: float
+    complete: bool
+    target: TargetRecord
+    function: FunctionRecord
+    properties: list[PropertyRecord]
+    assumptions: list[AssumptionRecord]
+    versions: dict[str, str]
+    stages: dict[str, float]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of its properties."""
+        return join(record.verdict for record in self.properties)

@@ -1,0 +1,37 @@
+"""Reads run.json files back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from verify.errors import UsageError
+from verify.report.model import SCHEMA, Run
+
+
+def read_run(path: Path) -> Run:
+    """The run in ``path``.
+
+    :raises UsageError: if it is not a run.json of this schema.
+    """
+    try:
+        run = msgspec.json.decode(path.read_bytes(), type=Run)
+    except OSError as error:
+        raise UsageError(f"{path}: expected a run.json, found: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: expected a run.json of schema {SCHEMA}, found: {error}") from error
+    if run.schema != SCHEMA:
+        raise UsageError(f"{path}: expected schema {SCHEMA}, found {run.schema}")
+    return run
+
+
+def read_runs(directory: Path) -> list[Run]:
+    """Every run under ``directory``, by name; files of another schema are left out."""
+    runs = []
+    for path in sorted(directory.glob("*/run.json")):
+        try:
+            runs.append(read_run(path))
+        except UsageError:
+            continue
+    return runs

@@ -1,0 +1,154 @@
+"""Turns an outcome into run.json and writes it beside the obligations' SMT-LIB texts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+import verify
+from specs.assumptions import ASSUMPTIONS
+from verify.errors import UsageError
+from verify.kexec.locate import Function
+from verify.kexec.theorems import Finding, Outcome
+from verify.prove.discharge import Result
+from verify.report import model
+from verify.target import Kernel
+
+TEXTS = "obligations"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("angr", "pypcode", "z3-solver", "bitwuzla", "unicorn", "networkx"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
+    owed = result.obligation
+    return model.ObligationRecord(
+        name=owed.name,
+        sentence=owed.sentence,
+        verdict=result.verdict,
+        at=owed.at,
+        where=outcome.code.where(owed.at) if owed.at is not None else "",
+        path=list(owed.path),
+        hypotheses=[label for label, _ in owed.hypotheses],
+        idle=result.idle,
+        answers=[model.SolverAnswer(r.solver, r.answer, round(r.seconds, 4)) for r in result.replies],
+        text=f"{TEXTS}/{result.digest[:24]}.smt2",
+        sha256=result.digest,
+    )
+
+
+def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
+    claim = finding.property
+    shown = finding.counterexample
+    return model.PropertyRecord(
+        id=claim.id,
+        theorem=claim.theorem,
+        statement=claim.statement,
+        verdict=finding.verdict,
+        reason=finding.reason,
+        rests_on=list(claim.rests_on),
+        assumptions=finding.assumptions,
+        seconds=round(sum(result.seconds for result in finding.results), 3),
+        obligations=[_obligation(result, outcome) for result in finding.results],
+        counterexample=msgspec.Raw(msgspec.json.encode(shown)) if shown is not None else None,
+    )
+
+
+def record(kernel: Kernel, function: Function, outcome: Outcome, started: datetime) -> model.Run:
+    """The run's record."""
+    code, form = outcome.code, outcome.form
+    used = {name for finding in outcome.findings for name in finding.assumptions}
+    roles = {"entry": form.entry, "ptr": form.ptr, "dest": form.dest} if form else {}
+    return model.Run(
+        schema=model.SCHEMA,
+        tool=f"kexec-verify {verify.__version__}",
+        started=started.isoformat(timespec="seconds"),
+        seconds=round((datetime.now(UTC) - started).total_seconds(), 3),
+        complete=True,
+        target=model.TargetRecord(
+            kernel.name, kernel.source, kernel.format, kernel.sha256, kernel.build_id, kernel.version
+        ),
+        function=model.FunctionRecord(
+            name=function.name,
+            address=function.address,
+            size=len(function.code),
+            sha256=hashlib.sha256(function.code).hexdigest(),
+            found_by=function.found_by,
+            form=form.name if form else "",
+            page_size=form.page_size if form else 0,
+            roles=roles,
+            instructions=_instructions(outcome),
+        ),
+        properties=[_property(finding, outcome) for finding in outcome.findings],
+        assumptions=[
+            model.AssumptionRecord(a.id, a.sentence, a.source) for a in ASSUMPTIONS.values() if a.id in used
+        ],
+        versions=_versions(),
+        stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
+    )
+
+
+def _instructions(outcome: Outcome) -> list[model.InstructionRecord]:
+    from verify.errors import UnsupportedError
+
+    shown = []
+    for address in outcome.code.addresses:
+        offset = address - outcome.code.address
+        word = int.from_bytes(outcome.code.data[offset : offset + 4], "little")
+        try:
+            text = outcome.code.at(address).text
+        except UnsupportedError:
+            text = ".inst"
+        shown.append(model.InstructionRecord(address, word, text))
+    return shown
+
+
+def save(run: model.Run, outcome: Outcome, directory: Path) -> Path:
+    """Write run.json and the texts to ``directory``, all or nothing; the path of run.json.
+
+    :raises UsageError: if the directory cannot be written.
+    """
+    texts = {result.digest[:24]: result.text for f in outcome.findings for result in f.results}
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        try:
+            fresh.chmod(0o755)
+            (fresh / TEXTS).mkdir()
+            for digest, text in texts.items():
+                (fresh / TEXTS / f"{digest}.smt2").write_text(text)
+            encoded = msgspec.json.format(msgspec.json.encode(run), indent=1)
+            (fresh / "run.json").write_bytes(encoded + b"\n")
+            _swap(fresh, directory)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise UsageError(f"expected a directory to write to, found {directory}: {error.strerror}") from error
+    return directory / "run.json"
+
+
+def _swap(fresh: Path, directory: Path) -> None:
+    """Put ``fresh`` in the place of ``directory``."""
+    old: Path | None = None
+    if directory.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
+        os.replace(directory, old / "run")
+    os.replace(fresh, directory)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
