@@ -30,7 +30,7 @@ _ALL = (
     ),
     Assumption(
         "list-defined",
-        "No SOURCE word stands before the first DESTINATION, and none but the head before the first INDIRECTION.",
+        "A DESTINATION stands before the first SOURCE, and the head is an INDIRECTION.",
         "kernel/kexec_core.c: kimage_set_destination precedes kimage_add_page; W1 and W4",
     ),
     Assumption(
@@ -47,7 +47,7 @@ _ALL = (
     Assumption(
         "pages-below-top",
         "No page of the list is seen in the last MiB of the address space.",
-        "arch/arm64/include/asm/memory.h: the linear map ends below the fixmap; physical addresses have 52 bits",
+        "arch/arm64/include/asm/memory.h: the linear map ends below the fixmap; a PA has 52 bits",
     ),
     Assumption(
         "control-page-apart",
@@ -63,12 +63,12 @@ _ALL = (
     Assumption(
         "phys-offset-aligned",
         "phys_offset is a multiple of the page size.",
-        "arch/arm64/kernel/machine_kexec.c: virt_to_phys(kimage) - (long)kimage; the linear map shifts whole pages",
+        "arch/arm64/kernel/machine_kexec.c: virt_to_phys(kimage) - (long)kimage, a shift of whole pages",
         "kimage",
     ),
     Assumption(
         "tables-addressable",
-        "ttbr1 and zero_page are page-aligned physical addresses below 2^48, or 2^52 where the kernel folds them.",
+        "ttbr1 and zero_page are page-aligned, and in the range of TTBR1_EL1 (folded for 52 bits or not).",
         "Arm ARM, D8.1.8 and D24.2.203 (TTBR1_EL1)",
         "kimage",
     ),
@@ -76,7 +76,7 @@ _ALL = (
         "linear-map-copied",
         "TTBR1 of the kimage maps list, source and destination pages at pa - phys_offset, writable, Normal "
         "write-back; TTBR0 maps the routine's page.",
-        "arch/arm64/kernel/machine_kexec.c: machine_kexec_post_load, trans_pgd_create_copy, trans_pgd_idmap_page",
+        "arch/arm64/kernel/machine_kexec.c: machine_kexec_post_load; arch/arm64/mm/trans_pgd.c",
         "kimage",
     ),
     Assumption(
@@ -93,7 +93,7 @@ _ALL = (
     ),
     Assumption(
         "inputs-clean-to-poc",
-        "With the MMU off, list and source pages are clean to the point of coherency when the routine is entered.",
+        "With the MMU off at entry, list and source pages are clean to the point of coherency.",
         "arch/arm64/kernel/machine_kexec.c: kexec_list_flush",
         "registers",
     ),

@@ -109,7 +109,7 @@ class _Run:
         if varnode.offset == _PC:
             self.temporaries[-_PC - 1] = value
             return
-        name, whole, first = self._register(varnode)
+        name, whole, _ = self._register(varnode)
         if whole != varnode.size:
             raise UnsupportedError(f"write to part of {name} ({self.instruction.text})", self.at)
         if name in SYSTEM:

@@ -64,9 +64,7 @@ def isb(state: State, operands: tuple[Term, ...], at: int) -> State:
     translation = state.ghosts["translation"]
     return state.with_ghosts(
         unsynced=const(0, 1),
-        translation=If(
-            translation == ghost.TRANSLATION_WRITTEN, ghost.TRANSLATION_SYNCED, translation
-        ),
+        translation=If(translation == ghost.TRANSLATION_WRITTEN, ghost.TRANSLATION_SYNCED, translation),
     )
 
 
@@ -90,9 +88,7 @@ def tlbi(state: State, operands: tuple[Term, ...], at: int) -> State:
     """Invalidate the TLB of this CPU: counts for a table change that is in effect (ISB)."""
     translation = state.ghosts["translation"]
     return state.with_ghosts(
-        translation=If(
-            translation == ghost.TRANSLATION_SYNCED, ghost.TRANSLATION_INVALIDATING, translation
-        )
+        translation=If(translation == ghost.TRANSLATION_SYNCED, ghost.TRANSLATION_INVALIDATING, translation)
     )
 
 
@@ -134,5 +130,3 @@ def write_register(state: State, name: str, value: Term) -> State:
     if name in TRANSLATION_REGISTERS:
         state = state.with_ghosts(translation=ghost.TRANSLATION_WRITTEN)
     return state
-
-

@@ -18,6 +18,7 @@ from verify.kexec.selection import select
 from verify.verdict import Verdict, join
 
 if TYPE_CHECKING:
+    from verify.prove.discharge import Discharger
     from verify.report.model import Run
     from verify.target import Kernel
 
@@ -32,9 +33,15 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option("--property", "patterns", multiple=True, metavar="GLOB", help="Only these properties; repeatable.")
 @click.option(
-    "--reports", "directory", default="reports", type=click.Path(path_type=Path), show_default=True,
+    "--property", "patterns", multiple=True, metavar="GLOB", help="Only these properties; repeatable."
+)
+@click.option(
+    "--reports",
+    "directory",
+    default="reports",
+    type=click.Path(path_type=Path),
+    show_default=True,
     help="Directory that run.json is written under.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -50,9 +57,10 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, qu
     terminal = Terminal(quiet)
     started = time.monotonic()
     runs, troubles = [], []
+    memory: dict[str, Discharger] = {}
     for target in targets or _shipped():
         try:
-            runs.append(_verify(target, patterns, directory, terminal))
+            runs.append(_verify(target, patterns, directory, terminal, memory))
         except VerifyError as error:
             terminal.error(str(error))
             troubles.append(error.exit_code)
@@ -71,7 +79,14 @@ def _shipped() -> list[str]:
     return found
 
 
-def _verify(target: str, patterns: tuple[str, ...], directory: Path, terminal: Terminal) -> Run:
+def _verify(
+    target: str,
+    patterns: tuple[str, ...],
+    directory: Path,
+    terminal: Terminal,
+    memory: dict[str, Discharger],
+) -> Run:
+    """One target's run; ``memory`` keeps the discharger that the targets share."""
     began = datetime.now(UTC)
     with terminal.progress(target):
         terminal.doing("opening")
@@ -83,10 +98,12 @@ def _verify(target: str, patterns: tuple[str, ...], directory: Path, terminal: T
         terminal.doing("loading the engine")
         from verify.arm64.lift import Code
         from verify.kexec.theorems import prove
+        from verify.prove.discharge import Discharger
         from verify.report.record import record, save
 
         code = Code(function.name, function.address, function.code)
-        outcome = prove(code, select(patterns), kernel.page_size, terminal.doing)
+        discharger = memory.setdefault("shared", Discharger())
+        outcome = prove(code, select(patterns), kernel.page_size, terminal.doing, discharger)
         run = record(kernel, function, outcome, began)
         path = save(run, outcome, directory / kernel.name)
     terminal.run(run)
@@ -117,7 +134,11 @@ def list_() -> None:
 @cli.command()
 @click.argument("patterns", nargs=-1, required=True, metavar="PROPERTY...")
 @click.option(
-    "--reports", "directory", default="reports", type=click.Path(path_type=Path), show_default=True,
+    "--reports",
+    "directory",
+    default="reports",
+    type=click.Path(path_type=Path),
+    show_default=True,
     help="Directory whose runs are shown beside the statement.",
 )
 def show(patterns: tuple[str, ...], directory: Path) -> None:
@@ -165,5 +186,3 @@ def doctor() -> int:
         terminal.line(f"{mark}  {check.name:<24} {check.detail}")
         healthy = healthy and (check.found or not check.needed)
     return 0 if healthy else 2
-
-

@@ -130,5 +130,3 @@ def _row(record: PropertyRecord) -> str:
         f"  {record.id:<24} {record.verdict:<11} {_counts(record):>9} obligations "
         f"{record.seconds:>7.2f} s  {_solvers(record)}"
     )
-
-

@@ -56,9 +56,7 @@ class Form:
 
 def entry_state() -> State:
     """The state at the routine's first instruction, of which nothing is known."""
-    return State(
-        unknown_registers("entry"), unknown_ghosts("entry"), Unknown(ENTRY_MEMORY), Lines("L0")
-    )
+    return State(unknown_registers("entry"), unknown_ghosts("entry"), Unknown(ENTRY_MEMORY), Lines("L0"))
 
 
 def recognise(code: Code, page_size: int | None = None) -> Form:
@@ -81,9 +79,7 @@ def recognise(code: Code, page_size: int | None = None) -> Form:
     dest = _destination_register(explorer, outer.head)
     before = Explorer(code, stops).run(entry_state(), code.address)
     kimage, layout = _arguments(before, outer.head, entry)
-    return Form(
-        kimage, outer.head, exits, entry, ptr, dest, page_size or _page_size(code), layout
-    )
+    return Form(kimage, outer.head, exits, entry, ptr, dest, page_size or _page_size(code), layout)
 
 
 def _list_registers(turns: list[Step], head: int) -> tuple[str, str]:

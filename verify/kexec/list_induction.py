@@ -106,14 +106,22 @@ def build(page_size: int) -> list[Obligation]:
     def owe(name: str, sentence: str, hypotheses: Facts, goal: Formula) -> None:
         owed.append(Obligation(f"reloc-{name}", sentence, hypotheses, goal))
 
-    finite: Facts = (("list-well-formed", ult(last, const(_WORDS))), ("the machine is at word n", ult(n, last)))
+    finite: Facts = (
+        ("list-well-formed", ult(last, const(_WORDS))),
+        ("the machine is at word n", ult(n, last)),
+    )
     copy: Facts = (*finite, ("word n is a SOURCE", spec.copies(n)), ("list-well-formed", spec.W4(n)))
     here = ("contents at the address", proof.contents(address))
     past = ("history of its page", proof.history(page))
 
     mirrored = source + proof.offset(address)
     paged = And(spec.page(mirrored) == source, proof.offset(mirrored) == proof.offset(address))
-    owe("dest-pages-offset", "a word of the source page has the page and offset that it is computed from", copy, paged)
+    owe(
+        "dest-pages-offset",
+        "a word of the source page has the page and offset that it is computed from",
+        copy,
+        paged,
+    )
     for label, case, extra in (
         (
             "in the page that a SOURCE word writes",
@@ -190,10 +198,16 @@ def build(page_size: int) -> list[Obligation]:
     owe(
         "dest-pages-init",
         "before the first word no page is written and memory is as built",
-        (("nothing is written", Not(proof.was_written(page))), ("memory is as built", proof.before(address) == proof.built(address))),
+        (
+            ("nothing is written", Not(proof.was_written(page))),
+            ("memory is as built", proof.before(address) == proof.built(address)),
+        ),
         And(proof.contents(address), proof.history(page)),
     )
-    exit_facts: Facts = (("the machine is at DONE", n == last), ("list-well-formed", ult(last, const(_WORDS))))
+    exit_facts: Facts = (
+        ("the machine is at DONE", n == last),
+        ("list-well-formed", ult(last, const(_WORDS))),
+    )
     target = spec.dest(i) + proof.offset(address)
     owe(
         "dest-pages-exit",

@@ -12,9 +12,8 @@ from specs.assumptions import ASSUMPTIONS
 from specs.properties import Property
 from verify.arm64.lift import Code
 from verify.errors import LimitError, UnsupportedError
-from verify.kexec import list_induction
+from verify.kexec import list_induction, relocation
 from verify.kexec.form import Form, recognise
-from verify.kexec.relocation import Relocation
 from verify.obligation import Obligation
 from verify.prove.discharge import Discharger, Result, decide, vacuous
 from verify.verdict import Verdict, join
@@ -35,7 +34,7 @@ class Finding:
     :param reason: one sentence where the verdict is not PROVED.
     """
 
-    property: Property
+    claim: Property
     verdict: Verdict
     reason: str = ""
     results: list[Result] = field(default_factory=list)
@@ -64,10 +63,21 @@ def owed(claim: Property, name: str) -> bool:
 
 
 def prove(
-    code: Code, claims: Sequence[Property], page_size: int | None = None, progress: Progress | None = None
+    code: Code,
+    claims: Sequence[Property],
+    page_size: int | None = None,
+    progress: Progress | None = None,
+    discharger: Discharger | None = None,
 ) -> Outcome:
-    """Verdicts on ``claims`` (and on what they rest on) for the routine in ``code``."""
+    """Verdicts on ``claims`` for the routine in ``code``.
+
+    :param claims: with every property that one of them rests on.
+    :param page_size: bytes, where the image's header says so.
+    :param discharger: one to share with other targets: equal questions are asked once.
+    """
     tell = progress or (lambda _: None)
+    discharger = discharger or Discharger()
+    discharger.progress = lambda obligation: tell(obligation.name)
     seconds: dict[str, float] = {}
     started = time.perf_counter()
     form: Form | None = None
@@ -79,12 +89,12 @@ def prove(
         claims = [claim for claim in claims if claim.form in (None, form.name)]
         tell("running every path")
         seconds["form"] = time.perf_counter() - started
-        results = _discharge(code, form, claims, seconds, tell)
+        results = _discharge(code, form, claims, seconds, discharger)
     except (UnsupportedError, LimitError) as error:
         trouble = error
     findings = [_judge(claim, form, results, trouble) for claim in claims]
     _rest(findings)
-    open_claims = {finding.property.id for finding in findings if finding.verdict is not Verdict.PROVED}
+    open_claims = {finding.claim.id for finding in findings if finding.verdict is not Verdict.PROVED}
     if open_claims and form is not None:
         tell("searching for a list that shows the fault")
         started = time.perf_counter()
@@ -94,7 +104,7 @@ def prove(
 
 
 def _discharge(
-    code: Code, form: Form, claims: Sequence[Property], seconds: dict[str, float], tell: Progress
+    code: Code, form: Form, claims: Sequence[Property], seconds: dict[str, float], discharger: Discharger
 ) -> list[Result]:
     """Discharges what ``claims`` owe; once more for words of one flag where that is all that fails."""
 
@@ -103,7 +113,7 @@ def _discharge(
 
     def attempt(one_flag: bool) -> list[Result]:
         started = time.perf_counter()
-        obligations = Relocation(code, form, decide, one_flag).build()
+        obligations = relocation.build(code, form, decide, one_flag)
         obligations += list_induction.build(form.page_size)
         stage = "execution" if not one_flag else "execution, one flag a word"
         seconds[stage] = time.perf_counter() - started
@@ -112,7 +122,6 @@ def _discharge(
         seconds[stage.replace("execution", "solving")] = time.perf_counter() - started
         return found
 
-    discharger = Discharger(progress=lambda obligation: tell(obligation.name))
     results = attempt(one_flag=False)
     failing = [result.obligation.name for result in results if result.verdict is not Verdict.PROVED]
     if any(name.startswith("reloc-step-") for name in failing):
@@ -123,7 +132,10 @@ def _discharge(
 
 
 def _judge(
-    claim: Property, form: Form | None, results: Sequence[Result], trouble: UnsupportedError | LimitError | None
+    claim: Property,
+    form: Form | None,
+    results: Sequence[Result],
+    trouble: UnsupportedError | LimitError | None,
 ) -> Finding:
     if trouble is not None:
         verdict = Verdict.UNSUPPORTED if isinstance(trouble, UnsupportedError) else Verdict.UNKNOWN
@@ -146,18 +158,23 @@ def _assumptions(claim: Property, form: Form | None, results: Sequence[Result]) 
     used = {label for result in results for label, _ in result.obligation.hypotheses}
     used |= set(claim.assumptions)
     return [
-        name for name, assumption in ASSUMPTIONS.items()
+        name
+        for name, assumption in ASSUMPTIONS.items()
         if name in used and (form is None or assumption.form in (None, form.name))
     ]
 
 
 def _rest(findings: Sequence[Finding]) -> None:
     """A property is not proved while one that it rests on is not."""
-    by_id = {finding.property.id: finding for finding in findings}
+    by_id = {finding.claim.id: finding for finding in findings}
     for finding in findings:
-        for name in finding.property.rests_on:
+        for name in finding.claim.rests_on:
             ground = by_id.get(name)
-            if finding.verdict is Verdict.PROVED and ground is not None and ground.verdict is not Verdict.PROVED:
+            if (
+                finding.verdict is Verdict.PROVED
+                and ground is not None
+                and ground.verdict is not Verdict.PROVED
+            ):
                 finding.verdict = Verdict.UNKNOWN
                 finding.reason = f"it rests on {name}, which is {ground.verdict}"
             if ground is not None:
@@ -171,8 +188,8 @@ def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str
 
     found = search(code, form, wanted, SEARCH_SECONDS)
     for finding in findings:
-        counterexample = found.get(finding.property.id)
-        if counterexample is not None and finding.property.id in wanted:
+        counterexample = found.get(finding.claim.id)
+        if counterexample is not None and finding.claim.id in wanted:
             finding.verdict = Verdict.REFUTED
             finding.reason = counterexample.effect
             finding.counterexample = counterexample

@@ -53,7 +53,7 @@ def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
 
 
 def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
-    claim = finding.property
+    claim = finding.claim
     shown = finding.counterexample
     return model.PropertyRecord(
         id=claim.id,
@@ -71,7 +71,7 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
 
 def record(kernel: Kernel, function: Function, outcome: Outcome, started: datetime) -> model.Run:
     """The run's record."""
-    code, form = outcome.code, outcome.form
+    form = outcome.form
     used = {name for finding in outcome.findings for name in finding.assumptions}
     roles = {"entry": form.entry, "ptr": form.ptr, "dest": form.dest} if form else {}
     return model.Run(

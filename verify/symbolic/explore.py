@@ -7,19 +7,19 @@ invariants allow, so a path crosses a loop once, whatever the number of turns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from angr import claripy
 
 from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import Code, Loop, loops
 from verify.arm64.state import State
 from verify.errors import LimitError, UnsupportedError
-from angr import claripy
-
 from verify.logic import And, Formula, Term, aligned, normal, ult, var
 from verify.obligation import Facts, Obligation
-from verify.symbolic.memory import cases
 from verify.symbolic.loops import Entered, Shape, generic_state, infer
+from verify.symbolic.memory import cases
 
 MAX_PATHS = 4096  # paths between two cutpoints; more is a LimitError, never a dropped path
 
@@ -55,28 +55,23 @@ class Explorer:
 
     def run(self, state: State, start: int) -> list[Step]:
         """Every path from ``start`` to a stop or out of the function."""
-        return list(self._paths(state, start, None))
-
-    def _paths(self, state: State, start: int, head: int | None) -> Iterator[Step]:
-        """Paths from ``start``; ``head`` is the loop that this is a turn of."""
+        ends = []
         todo = [Step(state, start)]
         first = True
-        count = 0
         while todo:
             step = todo.pop()
             at = step.then
-            if isinstance(at, Exit) or (not first and (at in self.stops or at == head)):
-                count += 1
-                if count > MAX_PATHS:
-                    raise LimitError(f"more than {MAX_PATHS} paths from {self.code.where(start)}")
-                yield step
-                continue
-            if at in self._loops and at != head and at not in self.stops:
+            if isinstance(at, Exit) or (not first and at in self.stops):
+                ends.append(step)
+            elif at in self._loops and at not in self.stops:
                 todo.extend(self._cross(at, step.state))
             else:
                 self.covered.add(at)
                 todo.extend(execute(self.code.at(at), step.state))
             first = False
+            if len(ends) + len(todo) > MAX_PATHS:
+                raise LimitError(f"more than {MAX_PATHS} paths from {self.code.where(start)}")
+        return ends
 
     def _turn(self, head: int, state: State) -> tuple[list[Step], list[Step]]:
         """Paths of one turn from the loop's head: those back to it, and those that leave the loop."""
@@ -204,8 +199,3 @@ class Explorer:
             turn.facts,
             ult(loop.progress, normal(loop.progress + loop.stride)),
         )
-
-
-def straight(state: State) -> State:
-    """``state`` without the record of how it was reached."""
-    return replace(state, accesses=(), events=(), trace=())

@@ -83,9 +83,7 @@ class Shape:
 
 def generic_state() -> State:
     """A state at a loop head in which nothing is known."""
-    return State(
-        unknown_registers(_GENERIC), unknown_ghosts(_GENERIC), Unknown("M@turn"), Lines("L@turn")
-    )
+    return State(unknown_registers(_GENERIC), unknown_ghosts(_GENERIC), Unknown("M@turn"), Lines("L@turn"))
 
 
 def infer(head: int, before: State, after: State) -> Shape:
@@ -158,7 +156,11 @@ def _ratio(delta: Term, stride: Term) -> Fraction | None:
 
 def _grown(start: Term, progress: Term, ratio: Fraction) -> Term:
     """``start`` after ``progress`` bytes, at ``ratio`` for each byte."""
-    turns = shift_right(progress, const(ratio.denominator.bit_length() - 1)) if ratio.denominator > 1 else progress
+    turns = (
+        shift_right(progress, const(ratio.denominator.bit_length() - 1))
+        if ratio.denominator > 1
+        else progress
+    )
     return normal(start + turns * const(ratio.numerator))
 
 
@@ -171,7 +173,9 @@ def _pointer(address: Term, before: State, advancing: dict[str, Fraction]) -> Po
     return None
 
 
-def _copied(head: int, before: State, after: State, advancing: dict[str, Fraction]) -> tuple[Pointer, Pointer]:
+def _copied(
+    head: int, before: State, after: State, advancing: dict[str, Fraction]
+) -> tuple[Pointer, Pointer]:
     loads = {a.value.hash(): a.address for a in after.accesses if a.kind == "load"}
     pairs = []
     for access in after.accesses:

@@ -1,0 +1,130 @@
+"""Obligations on the routine's last part: from the loop over the list to the next kernel."""
+
+from __future__ import annotations
+
+from specs import boot_protocol
+from verify.arm64 import cache
+from verify.arm64.cache import Lines
+from verify.arm64.execute import Exit, Step
+from verify.arm64.state import GHOSTS, ICACHE_INVALID, Event, State, unknown_ghosts, unknown_registers
+from verify.errors import InternalError
+from verify.kexec.form import ENTRY_MEMORY
+from verify.kexec.routine import Routine
+from verify.logic import FALSE, TRUE, And, Formula, Term, aligned, const, same, variables
+from verify.obligation import Facts
+from verify.symbolic.explore import ANYWHERE, Decide
+from verify.symbolic.memory import Unknown
+
+_TAG = "done"
+_LINES = Lines("L1")
+
+
+def run(routine: Routine, arrivals: list[Step], decide: Decide) -> None:
+    """Owe what holds from each place that the loop is left to, up to the exits.
+
+    :param arrivals: the paths that leave the loop, or skip it.
+    """
+    for stop in sorted({step.then for step in arrivals if isinstance(step.then, int)}):
+        states = [step.state for step in arrivals if step.then == stop]
+        start = _left(routine, states, decide)
+        explorer = routine.explorer(frozenset(), decide)
+        for step in explorer.run(start, stop):
+            _owe_exit(routine, step)
+        routine.collect(explorer)
+
+
+def _left(routine: Routine, arrivals: list[State], decide: Decide) -> State:
+    """A state in which the loop was left: any memory; registers and ghosts that every arrival shares."""
+    registers, ghosts = unknown_registers(_TAG), unknown_ghosts(_TAG)
+    for name in registers:
+        value = arrivals[0].registers[name]
+        if _speaks_of_entry(value) and all(same(state.registers[name], value) for state in arrivals):
+            registers[name] = value
+    for name, width in GHOSTS.items():
+        for number in range(1 << width):
+            value = const(number, width)
+            if all(decide(state.facts, state.ghosts[name] == value) for state in arrivals):
+                ghosts[name] = value
+                for state in arrivals:
+                    sentence = f"the ghost component {name} is {number} when the loop is left"
+                    goal = state.ghosts[name] == value
+                    routine.owe("step-frame", sentence, state.facts, goal, path=state.trace)
+                break
+    return State(registers, ghosts, Unknown("M1"), _LINES, routine.assumptions())
+
+
+def _speaks_of_entry(value: Term) -> bool:
+    """``value`` is made of the state at entry only."""
+    return all(
+        name == "ctr_el0" or name.endswith("@entry") or name.startswith(f"{ENTRY_MEMORY}@")
+        for name in variables([value])
+    )
+
+
+def _owe_exit(routine: Routine, step: Step) -> None:
+    state, leaves, path = step.state, step.then, step.state.trace
+    if not isinstance(leaves, Exit):
+        raise InternalError(f"a path after the loop ends at {leaves:#x}")
+    facts, where = state.facts, routine.code.where(path[-1])
+
+    def owe(name: str, sentence: str, goal: Formula) -> None:
+        routine.owe(name, sentence, facts, goal, path[-1], path)
+
+    to_start = leaves.target == routine.start if leaves.kind == "br" else FALSE
+    owe("entry-target", f"the exit at {where} goes to kimage->start", to_start)
+    arguments = boot_protocol.registers(state.registers, routine.dtb)
+    owe("entry-registers", f"at {where} x0 = dtb and x1 = x2 = x3 = 0", arguments)
+    owe("context-at-exit", f"at {where} no context change awaits an ISB", state.ghosts["unsynced"] == 0)
+    _owe_machine(routine, "entry", where, state, facts)
+    _owe_clean(routine, f"at {where}", state, facts)
+    for access in state.accesses:
+        routine.owe_access(access, "is not made: the loop is over", FALSE)
+    for event in state.events:
+        known = event.before.facts[: event.known]
+        shown = routine.code.where(event.at)
+        if event.name == "msr sctlr_el1":
+            _owe_clean(routine, f"when SCTLR_EL1 is written at {shown}", event.before, known)
+        if event.name == "msr ttbr1_el1":
+            routine.owe("ttbr1-order", f"TTBR1_EL1 is not written at {shown}", known, FALSE, event.at)
+        if event.name == "CallHyperVisor":
+            _owe_call(routine, event, shown, known)
+
+
+def _owe_call(routine: Routine, event: Event, where: str, facts: Facts) -> None:
+    """An HVC asks EL2 to do what the other exit does, and only where there are EL2 vectors."""
+    before = event.before
+    called = routine.el2_vectors != 0 if routine.form.kimage else TRUE
+    routine.owe(
+        "entry-hvc",
+        f"the HVC at {where} asks for HVC_SOFT_RESTART of start and dtb, and only with el2_vectors set",
+        facts,
+        And(called, boot_protocol.soft_restart_call(before.registers, routine.start, routine.dtb)),
+        event.at,
+    )
+    _owe_machine(routine, "entry-hvc", where, before, facts)
+    _owe_clean(routine, f"at the HVC at {where}", before, facts)
+
+
+def _owe_machine(routine: Routine, name: str, where: str, state: State, facts: Facts) -> None:
+    """MMU off, interrupts masked, instruction cache invalid."""
+    mmu_off = boot_protocol.mmu_off(state.registers["sctlr_el1"])
+    routine.owe(f"{name}-mmu-off", f"at {where} MMU and data cache are off", facts, mmu_off)
+    masked = boot_protocol.masked(state.registers["daif"])
+    routine.owe(f"{name}-masked", f"at {where} interrupts are masked", facts, masked)
+    invalid = state.ghosts["icache"] == ICACHE_INVALID
+    sentence = f"at {where} the instruction cache is invalid and that is complete"
+    routine.owe("icache-invalid", sentence, facts, invalid)
+
+
+def _owe_clean(routine: Routine, when: str, state: State, facts: Facts) -> None:
+    """What was clean when the loop was left is clean."""
+    routine.owe(
+        "clean-to-poc-kept",
+        f"{when} every word that was clean when the loop was left is clean",
+        (
+            *facts,
+            ("the word is aligned", aligned(ANYWHERE, 8)),
+            ("the word was clean", _LINES.read(ANYWHERE) == cache.CLEAN),
+        ),
+        state.lines.read(ANYWHERE) == cache.CLEAN,
+    )

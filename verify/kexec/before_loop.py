@@ -1,0 +1,46 @@
+"""Obligations on the routine's first part: from its entry to the loop over the list."""
+
+from __future__ import annotations
+
+from specs.relocate_kernel import done
+from verify.arm64.execute import Exit, Step
+from verify.errors import UnsupportedError
+from verify.kexec.routine import Routine
+from verify.kexec.translation import owe_table_changes
+from verify.logic import FALSE, TRUE, And, within
+from verify.symbolic.explore import Decide
+
+
+def run(routine: Routine, decide: Decide) -> list[Step]:
+    """Every path from the entry to a cutpoint, with its obligations owed.
+
+    :raises UnsupportedError: if the routine can end before its loop.
+    """
+    explorer = routine.explorer(routine.stops, decide)
+    start = routine.entry.assume(*routine.assumptions())
+    arrivals = explorer.run(start, routine.code.address)
+    routine.collect(explorer)
+    for step in arrivals:
+        _owe(routine, step)
+    return arrivals
+
+
+def _owe(routine: Routine, step: Step) -> None:
+    state, path = step.state, step.state.trace
+    if isinstance(step.then, Exit):
+        raise UnsupportedError("exit before the loop over the list", path[-1])
+    layout = routine.form.layout
+    for access in state.accesses:
+        allowed = FALSE
+        if layout is not None and access.kind == "load":
+            allowed = within(access.address, routine.entry.registers["x0"], layout.size)
+        routine.owe_access(access, "reads a field of struct kimage", allowed)
+    owe_table_changes(routine, state.events)
+    untouched = And(*(TRUE if access.kind == "load" else FALSE for access in state.accesses))
+    routine.owe("init", "nothing is stored before the loop", state.facts, untouched, path=path)
+    if step.then == routine.form.loop:
+        first = state.registers[routine.form.entry] == routine.head
+        routine.owe("init", "the first word is kimage->head", state.facts, first, path=path)
+    else:
+        goal = done(routine.head)
+        routine.owe("init", "the loop is skipped only for a head with IND_DONE", state.facts, goal, path=path)

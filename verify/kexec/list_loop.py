@@ -1,0 +1,244 @@
+"""Obligations on one turn of the loop over the list: it is one step of the list machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from specs.kimage import one_flag
+from specs.relocate_kernel import Kind, ListMachine, done, is_kind
+from verify.arm64 import cache
+from verify.arm64.cache import Lines
+from verify.arm64.execute import Exit, Step
+from verify.arm64.state import GHOSTS, Event, State, unknown_ghosts, unknown_registers
+from verify.errors import UnsupportedError
+from verify.kexec.routine import Routine
+from verify.kexec.translation import owe_table_changes, owe_translated
+from verify.logic import (
+    And,
+    Formula,
+    Implies,
+    Not,
+    Or,
+    Term,
+    aligned,
+    const,
+    constant,
+    same,
+    ult,
+    var,
+    within,
+)
+from verify.obligation import Facts
+from verify.symbolic.explore import ANYWHERE, Decide, Explorer
+from verify.symbolic.memory import Unknown, cases
+
+TOP = (1 << 64) - (1 << 20)
+"""Pages of the list lie below: the assumption pages-below-top."""
+
+_TAG = "loop"
+_ALIGNED = ("the word is aligned", aligned(ANYWHERE, 8))
+
+
+def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bool) -> list[Step]:
+    """Every path of one turn, with its obligations owed.
+
+    :param entering: the paths that reach the loop from the routine's entry.
+    :param single_flags: assume that each word has exactly one flag.
+    :raises UnsupportedError: if the loop has a shape that the proof does not cover.
+    """
+    head = _head(routine, entering)
+    head, explorer, turns = _settle(routine, head, decide, single_flags)
+    routine.collect(explorer)
+    before = routine.machine(head)
+    kinds = [is_kind(before.entry, kind) for kind in Kind]
+    routine.owe("step-kinds", "each word is of some kind of the list machine", (), Or(*kinds))
+    for step in turns:
+        if isinstance(step.then, Exit):
+            raise UnsupportedError("exit inside the loop over the list", step.state.trace[-1])
+        for kind, facts in _kinds(routine, step, before.entry, decide):
+            _owe_step(routine, before, kind, facts, step)
+            _owe_lines(routine, before, kind, facts, step)
+        if step.then == routine.form.loop:
+            _owe_frame(routine, head, step)
+    for state in (*(step.state for step in turns), *explorer.turns):
+        owe_table_changes(routine, state.events)
+        _owe_accesses(routine, before, state)
+        _owe_invalidations(routine, before, state.events)
+    return turns
+
+
+def _head(routine: Routine, entering: list[Step]) -> State:
+    """A state at the loop's head: any word and memory; what no turn changes is as at entry."""
+    if len(entering) != 1:
+        raise UnsupportedError(f"{len(entering)} paths to the loop over the list", routine.form.loop)
+    before = entering[0].state
+    registers = unknown_registers(_TAG)
+    unknown = State(registers, unknown_ghosts(_TAG), Unknown("M"), Lines("L"))
+    turns = routine.explorer(routine.stops, None).run(unknown, routine.form.loop)
+    back = [step.state for step in turns if step.then == routine.form.loop]
+    fixed = {
+        name: before.registers[name]
+        for name, value in registers.items()
+        if name not in routine.roles and all(same(state.registers[name], value) for state in back)
+    }
+    ghosts = {
+        name: value if constant(value) is not None else unknown.ghosts[name]
+        for name, value in before.ghosts.items()
+    }
+    return State({**registers, **fixed}, ghosts, Unknown("M"), Lines("L"), routine.assumptions())
+
+
+def _settle(
+    routine: Routine, head: State, decide: Decide, single_flags: bool
+) -> tuple[State, Explorer, list[Step]]:
+    """Runs a turn until no ghost component that the head takes as constant is changed by one."""
+    known = _known(routine, head, single_flags)
+    while True:
+        explorer = routine.explorer(routine.stops, decide)
+        turns = explorer.run(head.assume(*known), routine.form.loop)
+        unstable = {
+            name: var(f"{name}@{_TAG}", GHOSTS[name])
+            for step in turns
+            if step.then == routine.form.loop
+            for name, value in head.ghosts.items()
+            if constant(value) is not None and not decide(step.state.facts, step.state.ghosts[name] == value)
+        }
+        if not unstable:
+            return head, explorer, turns
+        head = head.with_ghosts(**unstable)
+
+
+def _known(routine: Routine, head: State, single_flags: bool) -> Facts:
+    """What a turn may suppose of the list machine's state."""
+    machine, page = routine.machine(head), routine.form.page_size
+    source = is_kind(machine.entry, Kind.SOURCE)
+    indirect = is_kind(machine.entry, Kind.INDIRECTION)
+    below = And(ult(machine.dest, const(TOP)), ult(machine.addr, const(TOP)))
+    facts: Facts = (
+        ("list-defined", Implies(source, aligned(machine.dest, page))),
+        ("list-defined", Or(indirect, aligned(machine.ptr, 8))),
+        ("pages-below-top", Implies(source, below)),
+        ("no word was lost so far", Lines("L").read(ANYWHERE) != cache.LOST),
+    )
+    return (*facts, ("list-one-flag", one_flag(machine.entry))) if single_flags else facts
+
+
+def _kinds(routine: Routine, step: Step, entry: Term, decide: Decide) -> Iterator[tuple[Kind, Facts]]:
+    """The kinds of word that a path can be for, with the facts that then hold."""
+    facts = step.state.facts
+    for kind in Kind:
+        if decide(facts, is_kind(entry, kind)):
+            sentence = f"this path runs only for a {kind} word"
+            routine.owe(f"step-{kind}", sentence, facts, is_kind(entry, kind), path=step.state.trace)
+            yield kind, facts
+            return
+    for kind in Kind:
+        yield kind, (*facts, (f"the word is a {kind} word", is_kind(entry, kind)))
+
+
+def _owe_step(routine: Routine, before: ListMachine, kind: Kind, facts: Facts, step: Step) -> None:
+    """After the turn, registers and memory are those of the list machine."""
+    state, page = step.state, routine.form.page_size
+    expected, after = before.turn(kind), routine.machine(state)
+
+    def owe(part: str, sentence: str, goal: Formula, extra: Facts = ()) -> None:
+        routine.owe(f"step-{kind}{part}", sentence, (*facts, *extra), goal, path=state.trace)
+
+    owe("", f"a {kind} word leaves ptr as the list machine does", after.ptr == expected.ptr)
+    owe("", f"a {kind} word leaves dest as the list machine does", after.dest == expected.dest)
+    for label, known, address in cases(state.memory, ANYWHERE):
+        owe(
+            "-memory",
+            f"a {kind} word leaves memory as the list machine does, {label}",
+            state.memory.read(address) == expected.memory.read(address),
+            (_ALIGNED, *known),
+        )
+    fetched = state.memory.read(before.act(kind).ptr)
+    owe(
+        "-next",
+        f"after a {kind} word the next one is read where the list machine reads it",
+        after.entry == fetched,
+    )
+    goes_on = step.then == routine.form.loop
+    owe(
+        "-ends",
+        f"after a {kind} word the loop is left exactly if the next one has IND_DONE",
+        Not(done(after.entry)) if goes_on else done(after.entry),
+    )
+    set_before = Or(aligned(before.dest, page), is_kind(before.entry, Kind.DESTINATION))
+    owe(
+        "-defined",
+        f"after a {kind} word destination and pointer stay aligned",
+        And(Implies(set_before, aligned(after.dest, page)), aligned(after.ptr, 8)),
+    )
+
+
+def _owe_frame(routine: Routine, head: State, step: Step) -> None:
+    """What the loop's head takes for granted of registers and ghost state holds again."""
+    state = step.state
+    kept = [
+        state.registers[name] == value
+        for name, value in head.registers.items()
+        if name not in routine.roles and not same(value, var(f"{name}@{_TAG}", value.length))
+    ]
+    kept += [state.ghosts[name] == v for name, v in head.ghosts.items() if constant(v) is not None]
+    sentence = "a turn keeps every register and ghost component that later code relies on"
+    routine.owe("step-frame", sentence, state.facts, And(*kept), path=state.trace)
+
+
+def _owe_accesses(routine: Routine, before: ListMachine, state: State) -> None:
+    """Each access is to the next word, the source page or the destination page."""
+    page = routine.form.page_size
+    source = is_kind(before.entry, Kind.SOURCE)
+    for access in state.accesses:
+        if access.kind == "load":
+            fetch = Or(*(And(is_kind(before.entry, k), access.address == before.act(k).ptr) for k in Kind))
+            copied = And(source, within(access.address, before.addr, page))
+            routine.owe_access(
+                access, "reads the next word of the list or the source page", Or(fetch, copied)
+            )
+        else:
+            written = And(source, within(access.address, before.dest, page))
+            routine.owe_access(access, "writes the destination page", written)
+        owe_translated(routine, access)
+
+
+def _owe_invalidations(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
+    """DC IVAC discards only what is about to be overwritten."""
+    page = routine.form.page_size
+    for event in events:
+        if event.name == "DC_IVAC":
+            line = cache.line(event.operands[0])
+            last = line + cache.line_size() - 1
+            where = routine.code.where(event.at)
+            routine.owe(
+                "clean-to-poc-inval",
+                f"the invalidation at {where} touches lines of the destination page only",
+                event.before.facts[: event.known],
+                And(within(line, before.dest, page), within(last, before.dest, page)),
+                event.at,
+            )
+
+
+def _owe_lines(routine: Routine, before: ListMachine, kind: Kind, facts: Facts, step: Step) -> None:
+    """Words of the destination page are clean after the turn, and clean words stay clean."""
+    state = step.state
+    after = state.lines.read(ANYWHERE)
+
+    def owe(name: str, sentence: str, goal: Formula, extra: Facts = ()) -> None:
+        routine.owe(name, sentence, (*facts, _ALIGNED, *extra), goal, path=state.trace)
+
+    if kind is Kind.SOURCE:
+        inside = within(ANYWHERE, before.dest, routine.form.page_size)
+        owe(
+            "clean-to-poc",
+            "after a source word every word of the destination page is clean to PoC",
+            Implies(inside, after == cache.CLEAN),
+        )
+    owe("clean-to-poc-kept", f"a {kind} word loses nothing that a cache holds", after != cache.LOST)
+    owe(
+        "clean-to-poc-kept",
+        f"a {kind} word leaves clean what was clean",
+        after == cache.CLEAN,
+        (("the word was clean", Lines("L").read(ANYWHERE) == cache.CLEAN),),
+    )

@@ -1,0 +1,60 @@
+"""Obligations on changes of TTBR1: break before make, and in effect before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from verify.arm64.state import TRANSLATION_INVALIDATED, TRANSLATION_WRITTEN, Access, Event
+from verify.kexec.routine import Routine
+from verify.logic import And, Or
+
+
+def owe_table_changes(routine: Routine, events: Iterable[Event]) -> None:
+    """Each write of TTBR1 selects the zero page, or the new table after an invalidation."""
+    if not routine.form.kimage:
+        return
+    for event in events:
+        if event.name != "msr ttbr1_el1":
+            continue
+        (value,) = event.operands
+        before = event.before
+        broken = And(
+            before.ghosts["translation"] == TRANSLATION_INVALIDATED,
+            routine.is_table(before.registers["ttbr1_el1"], routine.zero_page),
+        )
+        routine.owe(
+            "ttbr1-order",
+            f"TTBR1_EL1 at {routine.code.where(event.at)} is set to the zero page, or to the kimage's table "
+            "with the zero page in place and the TLB invalidated",
+            before.facts[: event.known],
+            Or(
+                routine.is_table(value, routine.zero_page),
+                And(broken, routine.is_table(value, routine.ttbr1)),
+            ),
+            event.at,
+        )
+
+
+def owe_translated(routine: Routine, access: Access) -> None:
+    """An access to the list, a source or a destination goes through the kimage's table."""
+    if not routine.form.kimage:
+        return
+    facts, before = access.before.facts[: access.known], access.before
+    shown = f"the {access.kind} at {routine.code.where(access.at)}"
+    routine.owe(
+        "ttbr1-in-effect",
+        f"{shown} is translated by the copy of the linear map",
+        facts,
+        And(
+            routine.is_table(before.registers["ttbr1_el1"], routine.ttbr1),
+            before.ghosts["translation"] != TRANSLATION_WRITTEN,
+        ),
+        access.at,
+    )
+    routine.owe(
+        "context-before-access",
+        f"{shown} comes after an ISB for every context change",
+        facts,
+        before.ghosts["unsynced"] == 0,
+        access.at,
+    )
