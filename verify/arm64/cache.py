@@ -11,7 +11,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.logic import Formula, Function, If, Term, const, difference, normal, ult, var
+from verify.logic import (
+    Formula,
+    Function,
+    If,
+    Term,
+    const,
+    constant,
+    difference,
+    normal,
+    offset_from,
+    same,
+    ult,
+    var,
+)
 
 CLEAN = const(0, 2)
 """The point of coherency holds the latest value and no cached copy can change that."""
@@ -113,6 +126,15 @@ class Completed:
         """The 2-bit state of the word at ``address``."""
         before = self.below.read(address)
         return If(before == PENDING, CLEAN, before)
+
+
+def stored(below: LineState, start: Term, length: Term, cacheable: Formula) -> LineState:
+    """``below`` after stores to ``length`` bytes from ``start``; neighbouring stores make one layer."""
+    if isinstance(below, Stored) and same(below.cacheable, cacheable):
+        before, added = constant(below.length), constant(length)
+        if before is not None and added is not None and offset_from(start, below.start) == before:
+            return Stored(below.below, below.start, const(before + added), cacheable)
+    return Stored(below, start, length, cacheable)
 
 
 type LineState = Lines | Stored | Maintained | Completed

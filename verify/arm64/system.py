@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from verify.arm64 import state as ghost
-from verify.arm64.cache import Completed, Maintained, Stored
+from verify.arm64.cache import Completed, Maintained, stored
 from verify.arm64.state import State
 from verify.errors import UnsupportedError
 from verify.logic import If, Term, const, constant, var
@@ -118,7 +118,7 @@ MEANING: dict[str, Meaning] = {
 
 def store(state: State, address: Term, length: Term) -> State:
     """Ghost effects of stores to the ``length`` bytes from ``address``."""
-    lines = Stored(state.lines, address, length, state.cacheable)
+    lines = stored(state.lines, address, length, state.cacheable)
     return replace(state, lines=lines).with_ghosts(unfinished=const(1, 1), icache=ghost.ICACHE_STALE)
 
 

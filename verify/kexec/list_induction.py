@@ -209,13 +209,21 @@ def build(page_size: int) -> list[Obligation]:
         ("list-well-formed", ult(last, const(_WORDS))),
     )
     target = spec.dest(i) + proof.offset(address)
+    targeted = And(spec.page(target) == spec.dest(i), proof.offset(target) == proof.offset(address))
+    whole: Facts = (("word i is a SOURCE", spec.copies(i)), ("list-well-formed", spec.W4(i)))
+    owe(
+        "dest-pages-offset",
+        "a word of a destination page has the page and offset that it is computed from",
+        whole,
+        targeted,
+    )
     owe(
         "dest-pages-exit",
         "at DONE every destination page holds what its source page held at entry",
         (
             *exit_facts,
-            ("word i is a SOURCE", spec.copies(i)),
-            ("list-well-formed", spec.W4(i)),
+            *whole,
+            ("proved: page and offset of the word", targeted),
             ("complete so far", complete),
             ("history of the destination", proof.history(spec.dest(i))),
             ("contents of the destination", proof.contents(target)),

@@ -1,0 +1,207 @@
+"""A counterexample: a list, a memory and a run that break a property, as plain data, and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
+from verify.arm64.lift import Code
+from verify.refute.effects import End, Run
+from verify.refute.judge import Violation
+from verify.refute.oracle import Turn, turns
+from verify.refute.scenario import Scenario
+
+_FLAGS = {
+    IND_SOURCE: "SOURCE",
+    IND_INDIRECTION: "INDIRECTION",
+    IND_DESTINATION: "DESTINATION",
+    IND_DONE: "DONE",
+}
+_SHOWN_WORDS = 16  # in the terminal; of longer lists the middle is left out
+_SHOWN_PATH = 12
+
+
+class ListWord(msgspec.Struct, frozen=True):
+    """A word as the list machine comes to it.
+
+    :param address: where the routine reads it; None for the head.
+    :param flag: names of its flags, ``|`` between them; ``page``: the physical address in it.
+    """
+
+    index: int
+    address: int | None
+    value: int
+    flag: str
+    page: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page that the list names: physical address, where the routine sees it, what it is for."""
+
+    physical: int
+    seen: int
+    roles: tuple[str, ...]
+
+
+class PathStep(msgspec.Struct, frozen=True):
+    """An executed instruction and the general registers that it changed."""
+
+    address: int
+    where: str
+    text: str
+    changed: dict[str, int]
+
+
+class Counterexample(msgspec.Struct, frozen=True):
+    """A run that breaks a property.
+
+    :param effect: the bad effect in one sentence; ``at``, ``where``: the instruction that has it.
+    :param list: every word up to IND_DONE; ``pages``: those that the words name.
+    :param path: the last instructions up to the effect, of ``instructions`` executed.
+    :param registers: x0 … x30 at the effect; ``system``: system registers there.
+    :param end: how the whole run ends.
+    """
+
+    property: str
+    effect: str
+    at: int
+    where: str
+    expected: str
+    found: str
+    scenario: Scenario
+    kimage: dict[str, int]
+    list: tuple[ListWord, ...]
+    pages: tuple[Page, ...]
+    path: tuple[PathStep, ...]
+    instructions: int
+    registers: dict[str, int]
+    system: dict[str, int]
+    end: str
+
+
+def flag_names(value: int) -> str:
+    """The flags of a word in the kernel's names, without their ``IND_``."""
+    return "|".join(name for flag, name in _FLAGS.items() if value & flag) or "none"
+
+
+def _listed(scenario: Scenario) -> tuple[ListWord, ...]:
+    mask = ~(scenario.page_size - 1)
+    found = [ListWord(0, None, scenario.head, flag_names(scenario.head), scenario.head & mask)]
+    made, memory = turns(scenario)
+    following = [turn.entry for turn in made[1:]]
+    if made:
+        # No turn is made for the last word, so none can have changed it since it was read.
+        following.append(memory.read(made[-1].next_at))
+    for index, (turn, value) in enumerate(zip(made, following, strict=True), 1):
+        found.append(ListWord(index, turn.next_at, value, flag_names(value), value & mask))
+    return tuple(found)
+
+
+def _pages(scenario: Scenario) -> tuple[Page, ...]:
+    roles: dict[int, list[str]] = {}
+
+    def add(seen: int, role: str) -> None:
+        known = roles.setdefault(seen & -scenario.page_size, [])
+        if role not in known:
+            known.append(role)
+
+    made: list[Turn] = turns(scenario)[0]
+    for turn in made:
+        add(turn.next_at, "list")
+        if turn.kind == "source":
+            add(turn.addr, "source")
+            add(turn.dest, "destination")
+        elif turn.kind == "destination":
+            add(turn.addr, "destination")
+    if scenario.kimage:
+        add(scenario.kimage_at, "struct kimage")
+        for name in ("zero_page", "ttbr1"):
+            add(scenario.seen(getattr(scenario, name)), name)
+    shift = scenario.phys_offset
+    return tuple(
+        Page((seen + shift) & (1 << 64) - 1, seen, tuple(names)) for seen, names in sorted(roles.items())
+    )
+
+
+def instruction_text(code: Code, address: int) -> str:
+    """The instruction at ``address``, a branch with its target as the kernel prints it."""
+    instruction = code.at(address)
+    for operation in instruction.operations:
+        if operation.opcode.name in ("BRANCH", "CBRANCH") and operation.inputs[0].space.name == "ram":
+            shown = instruction.text.rsplit(" ", 1)[0]
+            return f"{shown} {code.where(operation.inputs[0].offset)}"
+    return instruction.text
+
+
+def describe(code: Code, scenario: Scenario, violation: Violation, run: Run, end: End) -> Counterexample:
+    """The counterexample of a violation.
+
+    :param run: up to the bad effect, with its path; ``end``: how it ends if it goes on.
+    """
+    steps = tuple(
+        PathStep(
+            step.at,
+            code.where(step.at),
+            instruction_text(code, step.at),
+            {f"x{number}": value for number, value in step.changed},
+        )
+        for step in run.path
+    )
+    context = run.context
+    return Counterexample(
+        property=violation.property,
+        effect=violation.effect,
+        at=violation.at,
+        where=code.where(violation.at),
+        expected=violation.expected,
+        found=violation.found,
+        scenario=scenario,
+        kimage=scenario.fields(),
+        list=_listed(scenario),
+        pages=_pages(scenario),
+        path=steps,
+        instructions=run.count,
+        registers={f"x{number}": value for number, value in enumerate(run.registers)},
+        system={"sctlr_el1": context.sctlr_el1, "ttbr1_el1": context.ttbr1_el1, "daif": context.daif},
+        end=end.kind,
+    )
+
+
+def _words(cx: Counterexample) -> Iterator[str]:
+    named = {page.physical: page for page in cx.pages}
+    for word in cx.list:
+        if len(cx.list) > _SHOWN_WORDS and _SHOWN_WORDS // 2 <= word.index < len(cx.list) - _SHOWN_WORDS // 2:
+            if word.index == _SHOWN_WORDS // 2:
+                yield f"    … {len(cx.list) - _SHOWN_WORDS} words more, see the stored counterexample"
+            continue
+        place = "head" if word.address is None else f"{word.address:#x}"
+        page = named.get(word.page)
+        seen = f"{word.page:#x}" if word.page else ""
+        if page is not None and page.seen != page.physical:
+            seen += f" seen at {page.seen:#x}"
+        yield f"    {place:>18}  {word.value:#018x}  {word.flag:<12} {seen}".rstrip()
+
+
+def format_counterexample(cx: Counterexample) -> list[str]:
+    """The counterexample for a terminal: lines without colour."""
+    scenario = cx.scenario
+    lines = [f"{cx.property}: {cx.effect}", ""]
+    given = "struct kimage" if scenario.kimage else "arguments"
+    where = f" at {scenario.kimage_at:#x}" if scenario.kimage else ""
+    lines.append(f"  {given}{where}: " + ", ".join(f"{name} {value:#x}" for name, value in cx.kimage.items()))
+    hvc = f", EL2 {'takes' if scenario.hvc == 'taken' else 'refuses'} the HVC" if scenario.el2_vectors else ""
+    lines.append(f"  pages of {scenario.page_size} bytes, cache lines of {scenario.line_size} bytes{hvc}")
+    shape = "well-formed" if scenario.well_formed else "outside W1-W7, but the list machine is defined on it"
+    lines.append(f"  list ({len(cx.list)} words, {shape}):")
+    lines += _words(cx)
+    shown = cx.path[-_SHOWN_PATH:]
+    lines.append(f"  run: instructions {cx.instructions - len(shown) + 1} to {cx.instructions}:")
+    for step in shown:
+        changed = ", ".join(f"{name} = {value:#x}" for name, value in step.changed.items())
+        lines.append(f"    {step.where:<42} {step.text}" + (f"  → {changed}" if changed else ""))
+    lines.append(f"  expected {cx.expected}")
+    lines.append(f"  found    {cx.found}")
+    return lines
+

@@ -1,0 +1,99 @@
+"""What a concrete run does, in order: accesses, system instructions, cutpoints, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from verify.refute.ghost import Ghost
+
+
+class Context(NamedTuple):
+    """System registers and small ghost components just before an effect, as plain ints."""
+
+    sctlr_el1: int
+    ttbr0_el1: int
+    ttbr1_el1: int
+    tcr_el1: int
+    daif: int
+    unsynced: int
+    icache: int
+    translation: int
+
+
+class Access(NamedTuple):
+    """One load or store that the CPU made or, where the address is not mapped, tried.
+
+    :param address: as the routine sees it; ``size`` in bytes.
+    """
+
+    kind: str
+    at: int
+    address: int
+    size: int
+    value: int
+    context: Context
+
+
+class Event(NamedTuple):
+    """One system instruction, and what held just before it.
+
+    :param operand: the register operand, 0 for an instruction without one.
+    :param registers: x0 … x30, for an HVC only.
+    :param lines: line states of words, where they decide something (HVC, a write of SCTLR).
+    """
+
+    name: str
+    at: int
+    operand: int
+    context: Context
+    registers: tuple[int, ...]
+    lines: dict[int, int] | None
+
+
+class Mark(NamedTuple):
+    """Control reaches the head of the loop over the list, or the code after that loop."""
+
+    at: int
+
+
+type Effect = Access | Event | Mark
+
+
+class Executed(NamedTuple):
+    """One executed instruction and the general registers that it changed, by number."""
+
+    at: int
+    changed: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ends.
+
+    :param kind: ``br``, ``ret``, ``hvc`` (EL2 took it), ``fault``, ``fetch`` (control left the code),
+        ``brk``, ``undefined``, ``timeout``, or ``stopped`` (the run was only wanted so far).
+    :param target: where a branch or fetch goes, or the address that faulted.
+    """
+
+    kind: str
+    at: int
+    target: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    :param count: instructions executed, counted in whole blocks.
+    :param registers: x0 … x30 at the end.
+    :param path: the last instructions, if they were recorded.
+    """
+
+    log: list[Effect]
+    end: End
+    count: int
+    registers: tuple[int, ...]
+    context: Context
+    ghost: Ghost
+    path: tuple[Executed, ...] = ()

@@ -1,0 +1,129 @@
+"""Ghost state in plain ints: the rules of verify.arm64.cache and .system, written a second time.
+
+The proof has these rules over terms; a run has them here. Neither is derived from the
+other, so a run that contradicts a proof shows an error in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+CLEAN, PENDING, DIRTY, LOST = range(4)
+LINE_STATES = ("clean", "maintained, not completed by a DSB", "dirty", "lost")
+
+ICACHE_INVALID, ICACHE_PENDING, ICACHE_STALE = range(3)
+ICACHE_STATES = ("invalid", "invalidation not completed by a DSB", "maybe stale")
+
+SETTLED, WRITTEN, SYNCED, INVALIDATING, INVALIDATED = range(5)
+TRANSLATION_STATES = (
+    "not written",
+    "written, no ISB yet",
+    "in effect, TLB not invalidated",
+    "TLB invalidation not completed by a DSB",
+    "TLB invalidated",
+)
+
+SCTLR_M, SCTLR_C = 1 << 0, 1 << 2
+WORD = 8
+
+
+class Ghost:
+    """What the architecture remembers of one run.
+
+    :param line_size: bytes of the smallest data-cache line.
+    :param dirty: addresses of pages whose lines are dirty (or stale) at entry.
+    :param page_size: bytes.
+    """
+
+    def __init__(self, line_size: int, dirty: Collection[int], page_size: int):
+        self.line_size = line_size
+        self.dirty = frozenset(dirty)
+        self.page_mask = ~(page_size - 1)
+        self.lines: dict[int, int] = {}
+        self.pending: set[int] = set()
+        # Nothing is known at entry, so it is as bad as it can be.
+        self.unsynced = 1
+        self.unfinished = 1
+        self.icache = ICACHE_STALE
+        self.translation = SETTLED
+
+    def initial(self, address: int) -> int:
+        """Line state of the word at ``address`` when the routine is entered."""
+        return DIRTY if address & self.page_mask in self.dirty else CLEAN
+
+    def line(self, address: int) -> int:
+        """Line state of the word at ``address`` now."""
+        return self.lines.get(address, self.initial(address))
+
+    def store(self, address: int, size: int, cacheable: bool) -> None:
+        """A store of ``size`` bytes: to the cache, or past it to memory with the MMU off."""
+        self.unfinished = 1
+        self.icache = ICACHE_STALE
+        for word in range(address & -WORD, address + size, WORD):
+            clean = not cacheable and self.line(word) == CLEAN
+            self._set(word, CLEAN if clean else DIRTY)
+
+    def maintain(self, operation: str, address: int, cacheable: bool) -> None:
+        """``dc civac``, ``cvac`` or ``ivac`` on the line that holds ``address``."""
+        self.unfinished = 1
+        start = address & -self.line_size
+        for word in range(start, start + self.line_size, WORD):
+            state = self.line(word)
+            if operation == "ivac" and cacheable:
+                state = LOST if state == DIRTY else state
+            elif operation == "cvac" and not cacheable:
+                pass  # the line stays valid, and accesses with the MMU off do not look it up
+            elif state == DIRTY:
+                state = PENDING
+            self._set(word, state)
+
+    def _set(self, word: int, state: int) -> None:
+        self.lines[word] = state
+        if state == PENDING:
+            self.pending.add(word)
+        else:
+            self.pending.discard(word)
+
+    def dsb(self, domain: int, types: int) -> None:
+        """A DSB by CRm<3:2> and CRm<1:0>; NSH (1) completes no maintenance by address."""
+        if types in (0, 1):
+            return
+        self.unfinished = 0
+        if types == 2:
+            return
+        if self.icache == ICACHE_PENDING:
+            self.icache = ICACHE_INVALID
+        if self.translation == INVALIDATING:
+            self.translation = INVALIDATED
+        if domain != 1:
+            for word in self.pending:
+                self.lines[word] = CLEAN
+            self.pending.clear()
+
+    def isb(self) -> None:
+        """Context changes take effect."""
+        self.unsynced = 0
+        if self.translation == WRITTEN:
+            self.translation = SYNCED
+
+    def invalidate_icache(self) -> None:
+        """``ic iallu``: useless while stores are unfinished."""
+        self.icache = ICACHE_STALE if self.unfinished else ICACHE_PENDING
+        self.unsynced = 1
+
+    def invalidate_tlb(self) -> None:
+        """``tlbi vmalle1``: counts for a table that is in effect."""
+        if self.translation == SYNCED:
+            self.translation = INVALIDATING
+
+    def write_register(self, name: str) -> None:
+        """A write of a system register by its lower-case name."""
+        if name in ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1"):
+            self.unsynced = 1
+        if name in ("ttbr0_el1", "ttbr1_el1"):
+            self.translation = WRITTEN
+
+
+def cacheable(sctlr: int) -> bool:
+    """Data accesses are looked up in the cache."""
+    return sctlr & SCTLR_M != 0 and sctlr & SCTLR_C != 0

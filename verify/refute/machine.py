@@ -1,0 +1,304 @@
+"""A concrete arm64 CPU: the target's bytes on Unicorn, with every effect recorded.
+
+Unicorn computes and moves data. System instructions never reach it: its copy of the code
+has NOPs there, and a hook applies what they do to registers and ghost state of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import unicorn
+from unicorn import arm64_const
+
+from verify.arm64.lift import SIZE, Code, Instruction
+from verify.errors import UnsupportedError
+from verify.refute.effects import Access, Context, Effect, End, Event, Mark, Run
+from verify.refute.ghost import Ghost, cacheable
+from verify.refute.scenario import MASK, Scenario, image
+
+_NOP = (0xD503201F).to_bytes(SIZE, "little")
+_HOST_PAGE = 4096
+
+_X = [getattr(arm64_const, f"UC_ARM64_REG_X{i}") for i in range(31)]
+_PC = arm64_const.UC_ARM64_REG_PC
+_SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
+_ZERO = 31
+
+# SCTLR_EL1 as the kernel runs with it (M, C, I, SA and its RES1 bits), and as cpu_soft_restart leaves it.
+_SCTLR_ON, _SCTLR_OFF = 0x34F4D91D, 0x30D00800
+_DAIF_MASKED = 0x3C0
+_CTR = 0x8400C004
+
+
+def _system_register(instruction: Instruction) -> tuple[str, bool] | None:
+    """The modelled system register that an MSR (True) or MRS (False) names."""
+    for operation in instruction.operations:
+        output = operation.output
+        if output is not None and output.space.name == "register" and output.getRegisterName() in _SYSTEM:
+            return output.getRegisterName(), True
+        for operand in operation.inputs:
+            if operand.space.name == "register" and operand.getRegisterName() in _SYSTEM:
+                return operand.getRegisterName(), False
+    return None
+
+
+def _user_operation(instruction: Instruction) -> str | None:
+    """SLEIGH's name of what the instruction does beyond p-code."""
+    for operation in instruction.operations:
+        if operation.opcode.name == "CALLOTHER":
+            return str(operation.inputs[0].getUserDefinedOpName())
+    return None
+
+
+class Machine:
+    """Runs one routine in many scenarios.
+
+    :param watch: addresses whose execution is recorded as a Mark.
+    :param each: called with the address of each instruction before it is executed, before any of its
+        effects; it may call ``stop``.
+    """
+
+    def __init__(self, code: Code, watch: frozenset[int], each: Callable[[int], None] | None = None):
+        self.code = code
+        self._each = each
+        self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
+        self._ram: tuple[int, int] | None = None
+        self._first = code.address & -_HOST_PAGE
+        self._last = -(-code.end // _HOST_PAGE) * _HOST_PAGE
+        uc = self._uc
+        if each is not None:  # hooks run in the order in which they are added
+            uc.hook_add(unicorn.UC_HOOK_CODE, self._on_instruction, begin=code.address, end=code.end - 1)
+        self._load()
+        for address in sorted(watch):
+            uc.hook_add(unicorn.UC_HOOK_CODE, self._on_mark, begin=address, end=address)
+        uc.hook_add(unicorn.UC_HOOK_BLOCK, self._on_block)
+        uc.hook_add(unicorn.UC_HOOK_MEM_READ, self._on_load)
+        uc.hook_add(unicorn.UC_HOOK_MEM_WRITE, self._on_store)
+        uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
+
+    def _load(self) -> None:
+        """Put the code into Unicorn, with hooks on what is not Unicorn's to do."""
+        uc, code = self._uc, self.code
+        uc.mem_map(self._first, self._last - self._first, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        uc.mem_write(code.address, code.data)
+        for address in code.addresses:
+            try:
+                instruction = code.at(address)
+            except UnsupportedError:
+                continue  # Unicorn's answer stands: most likely undefined
+            system = instruction.word >> 22 == 0b1101010100
+            name, register = _user_operation(instruction), _system_register(instruction)
+            kinds = {operation.opcode.name for operation in instruction.operations}
+            if kinds & {"BRANCHIND", "RETURN"}:
+                uc.hook_add(unicorn.UC_HOOK_CODE, self._on_exit, begin=address, end=address)
+            elif register is not None or name not in (None, "SoftwareBreakpoint"):
+                hook = self._on_register if register is not None else self._on_system
+                uc.hook_add(unicorn.UC_HOOK_CODE, hook, begin=address, end=address)
+                uc.mem_write(address, _NOP)
+            elif system and kinds:
+                uc.hook_add(unicorn.UC_HOOK_CODE, self._on_system, begin=address, end=address)
+        for begin, end in ((self._first, code.address), (code.end, self._last)):
+            if begin < end:
+                uc.hook_add(unicorn.UC_HOOK_CODE, self._on_leave, begin=begin, end=end - 1)
+
+    # Running
+
+    def run(self, scenario: Scenario, limit: int) -> Run:
+        """Run from the first instruction.
+
+        :param limit: instructions after which the run counts as endless.
+        :raises UnsupportedError: on an instruction without a model.
+        """
+        self._prepare(scenario, limit)
+        try:
+            self._uc.emu_start(self.code.address, 0)
+        except unicorn.UcError as error:
+            if self.end is None:
+                self.end = self._failed(error)
+        if self._unsupported is not None:
+            raise self._unsupported
+        end = self.end or End("stopped", self._pc())
+        return Run(self.log, end, self._count, self.general(), self._context(), self.ghost)
+
+    def _prepare(self, scenario: Scenario, limit: int) -> None:
+        uc = self._uc
+        ram = (scenario.ram_at, scenario.ram_bytes)
+        if ram != self._ram:
+            if self._ram is not None:
+                uc.mem_unmap(*self._ram)
+            uc.mem_map(*ram, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
+            self._ram = ram
+        uc.mem_write(scenario.ram_at, image(scenario))
+        for number, register in enumerate(_X):
+            uc.reg_write(register, 0xBAD0_0000_0000_0000 | number << 32 | number << 8)
+        uc.reg_write(arm64_const.UC_ARM64_REG_SP, 0xBAD5_0000_0000_0000)
+        uc.reg_write(arm64_const.UC_ARM64_REG_NZCV, 0xF000_0000)
+        for name, value in scenario.arguments().items():
+            uc.reg_write(_X[int(name[1:])], value)
+        self.system = {
+            "sctlr_el1": _SCTLR_ON if scenario.kimage else _SCTLR_OFF,
+            "ttbr0_el1": 0x1_4100_0000,
+            "ttbr1_el1": 0x1_4200_0000,
+            "tcr_el1": 0x32_B550_3510,
+            "ctr_el0": _CTR | scenario.dminline << 16,
+            "daif": _DAIF_MASKED,
+        }
+        self.ghost = Ghost(scenario.line_size, scenario.dirty, scenario.page_size)
+        self.log: list[Effect] = []
+        self.end: End | None = None
+        self._scenario, self._limit, self._count = scenario, limit, 0
+        self._unsupported: UnsupportedError | None = None
+        self._now: Context | None = None
+
+    def _pc(self) -> int:
+        return int(self._uc.reg_read(_PC))
+
+    def general(self) -> tuple[int, ...]:
+        """x0 … x30 now."""
+        return tuple(self._uc.reg_read(register) for register in _X)
+
+    def _context(self) -> Context:
+        if self._now is None:
+            system, ghost = self.system, self.ghost
+            self._now = Context(
+                system["sctlr_el1"],
+                system["ttbr0_el1"],
+                system["ttbr1_el1"],
+                system["tcr_el1"],
+                system["daif"],
+                ghost.unsynced,
+                ghost.icache,
+                ghost.translation,
+            )
+        return self._now
+
+    def _stop(self, end: End) -> None:
+        if self.end is None:
+            self.end = end
+        self._uc.emu_stop()
+
+    def _failed(self, error: unicorn.UcError) -> End:
+        at = self._pc()
+        if error.errno == unicorn.UC_ERR_EXCEPTION:
+            return End("undefined", at)
+        if error.errno in (unicorn.UC_ERR_FETCH_UNMAPPED, unicorn.UC_ERR_FETCH_PROT):
+            return End("fetch", at, at)
+        last = self.log[-1] if self.log else None
+        return End("fault", at, last.address if isinstance(last, Access) else 0)
+
+    def stop(self) -> None:
+        """End the run before the instruction at hand."""
+        self._uc.emu_stop()
+
+    # Hooks
+
+    def _on_instruction(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        assert self._each is not None
+        self._each(address)
+
+    def _on_block(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        self._count += size // SIZE
+        if self._count > self._limit:
+            self._stop(End("timeout", address))
+
+    def _on_mark(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        self.log.append(Mark(address))
+
+    def _on_leave(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        self._stop(End("fetch", address, address))
+
+    def _on_exception(self, uc: unicorn.Uc, number: int, data: object) -> None:
+        at = self._pc()
+        name = None
+        if self.code.address <= at < self.code.end:
+            name = _user_operation(self.code.at(at))
+        self._stop(End("brk" if name == "SoftwareBreakpoint" else "undefined", at))
+
+    def _on_load(
+        self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, data: object
+    ) -> None:
+        address &= MASK
+        try:
+            value = int.from_bytes(uc.mem_read(address, size), "little")
+        except unicorn.UcError:
+            self._stop(End("fault", self._pc(), address))
+        self.log.append(Access("load", self._pc(), address, size, value, self._now or self._context()))
+
+    def _on_store(
+        self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, data: object
+    ) -> None:
+        address &= MASK
+        value &= (1 << 8 * size) - 1
+        self.log.append(Access("store", self._pc(), address, size, value, self._now or self._context()))
+        ghost = self.ghost
+        ghost.store(address, size, cacheable(self.system["sctlr_el1"]))
+        if self._now is None or self._now.icache != ghost.icache:
+            self._now = None
+
+    def _on_exit(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        instruction = self.code.at(address)
+        kind = "ret" if "RETURN" in instruction.opcodes else "br"
+        self._stop(End(kind, address, self._read(instruction.word >> 5 & 31)))
+
+    def _read(self, number: int) -> int:
+        return 0 if number == _ZERO else int(self._uc.reg_read(_X[number]))
+
+    def _event(self, name: str, at: int, operand: int) -> None:
+        telling = name in ("CallHyperVisor", "msr sctlr_el1")
+        registers = self.general() if name == "CallHyperVisor" else ()
+        lines = dict(self.ghost.lines) if telling else None
+        self.log.append(Event(name, at, operand, self._context(), registers, lines))
+        self._now = None
+
+    def _on_register(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        instruction = self.code.at(address)
+        found = _system_register(instruction)
+        assert found is not None
+        name, written = found
+        number = instruction.word & 31
+        if instruction.word >> 20 & 0xFFF not in (0xD51, 0xD53):
+            self._refuse(instruction)  # MSR (immediate) and the like
+        elif not written:
+            if number != _ZERO:
+                uc.reg_write(_X[number], self.system[name])
+        else:
+            value = self._read(number)
+            self._event(f"msr {name}", address, value)
+            self.system[name] = value
+            self.ghost.write_register(name)
+
+    def _refuse(self, instruction: Instruction) -> None:
+        self._unsupported = UnsupportedError(f"instruction {instruction.text}", instruction.address)
+        self._uc.emu_stop()
+
+    def _on_system(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        instruction = self.code.at(address)
+        word, name = instruction.word, _user_operation(instruction)
+        if name is None:
+            self._refuse(instruction)
+            return
+        operand = self._read(word & 31) if name.startswith("DC_") else 0
+        self._event(name, address, operand)
+        ghost, cached = self.ghost, cacheable(self.system["sctlr_el1"])
+        match name:
+            case "DataSynchronizationBarrier":
+                ghost.dsb(word >> 10 & 3, word >> 8 & 3)
+            case "DataMemoryBarrier":
+                pass
+            case "InstructionSynchronizationBarrier":
+                ghost.isb()
+            case "DC_CIVAC" | "DC_CVAC" | "DC_IVAC":
+                ghost.maintain(name.removeprefix("DC_").lower(), operand, cached)
+            case "IC_IALLU":
+                ghost.invalidate_icache()
+            case "TLBI_VMALLE1":
+                ghost.invalidate_tlb()
+            case "CallHyperVisor" if self._scenario.hvc == "taken":
+                self._stop(End("hvc", address))
+            case "CallHyperVisor":
+                # SMCCC 1.0, 2.6: a call that returns may change x0-x17.
+                for number in range(18):
+                    uc.reg_write(_X[number], 0xDEAD_0000_0000_0000 | number << 8)
+            case _:
+                self._refuse(instruction)

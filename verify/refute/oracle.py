@@ -1,0 +1,82 @@
+"""The list machine of specs.relocate_kernel on plain ints, turn by turn beside a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specs.relocate_kernel import Kind, ListMachine, done, is_kind
+from verify.refute.scenario import MASK, OutsideError, Scenario, Words
+
+_MOST_TURNS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the machine does with one word.
+
+    :param addr: where the page that the word names is seen; ``dest``: the destination before the turn.
+    :param next_at: where the next word is read.
+    """
+
+    entry: int
+    kind: Kind
+    addr: int
+    dest: int
+    next_at: int
+
+
+class Oracle:
+    """A list machine that is run on memory of its own."""
+
+    def __init__(self, scenario: Scenario):
+        self.memory = Words(scenario)
+        # As a signed number phys_offset takes addresses straight to where they are seen.
+        signed = scenario.phys_offset - (1 << 64) if scenario.phys_offset >> 63 or scenario.kimage else 0
+        self._machine = ListMachine(scenario.head, -1, -1, self.memory, scenario.page_size, signed)
+
+    @property
+    def ended(self) -> bool:
+        """The word at hand has IND_DONE."""
+        return bool(done(self._machine.entry))
+
+    @property
+    def entry(self) -> int:
+        """The word at hand."""
+        return int(self._machine.entry)
+
+    def begin(self) -> Turn:
+        """What the word at hand asks for, before any of it is done."""
+        machine = self._machine
+        kind = next(kind for kind in Kind if is_kind(machine.entry, kind))
+        following = machine.ptr if kind is not Kind.INDIRECTION else machine.addr
+        return Turn(machine.entry, kind, machine.addr & MASK, machine.dest & MASK, following & MASK)
+
+    def finish(self, turn: Turn) -> None:
+        """Do it.
+
+        :raises OutsideError: where the machine is not defined.
+        """
+        self._machine = self._machine.turn(turn.kind)
+
+
+def turns(scenario: Scenario) -> tuple[list[Turn], Words]:
+    """All turns on the list of a scenario, and memory after them.
+
+    :raises OutsideError: if the machine is not defined on it, or does not end.
+    """
+    oracle = Oracle(scenario)
+    made: list[Turn] = []
+    while not oracle.ended:
+        turn = oracle.begin()
+        made.append(turn)
+        oracle.finish(turn)
+        if len(made) > _MOST_TURNS:
+            raise OutsideError("list without an end")
+    return made, oracle.memory
+
+
+def instructions(scenario: Scenario, made: list[Turn]) -> int:
+    """About as many instructions as the routine needs for these turns; rather more than less."""
+    copies = sum(turn.kind is Kind.SOURCE for turn in made)
+    page = copies * (3 * scenario.page_size // 8 + 6 * scenario.page_size // scenario.line_size + 64)
+    return page + 24 * len(made) + 128

@@ -1,0 +1,197 @@
+"""A concrete world for the routine: its arguments, an indirection list, memory, and how EL2 answers."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from array import array
+from collections.abc import Iterable
+
+import msgspec
+
+from specs.kimage import KimageLayout
+
+MASK = (1 << 64) - 1
+WORD = 8
+RAM_PAGES = 32
+_MARK = 0xC0DE << 48
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """Everything that decides a run, as plain data.
+
+    A page at physical address pa is seen at pa - phys_offset (mod 2**64).
+
+    :param words: the list's words by the address at which the routine sees them.
+    :param arch: offset of struct kimage_arch in struct kimage, in bytes.
+    :param kimage_at: address of struct kimage as the kernel's linear map shows it; 0 if arguments are registers.
+    :param ram: first physical address of memory; it has RAM_PAGES pages.
+    :param dminline: CTR_EL0.DminLine.
+    :param hvc: ``taken`` or ``refused``.
+    :param dirty: pages, as the routine sees them, that caches hold lines of at entry.
+    :param well_formed: the list satisfies W1 … W7; else only the list machine is defined on it.
+    """
+
+    name: str
+    page_size: int
+    phys_offset: int
+    ram: int
+    head: int
+    words: tuple[tuple[int, int], ...]
+    start: int
+    dtb_mem: int
+    el2_vectors: int
+    ttbr1: int
+    zero_page: int
+    arch: int
+    kimage_at: int
+    dminline: int
+    hvc: str
+    dirty: tuple[int, ...]
+    well_formed: bool
+
+    @property
+    def kimage(self) -> bool:
+        """The argument is a pointer to struct kimage."""
+        return self.kimage_at != 0
+
+    @property
+    def line_size(self) -> int:
+        """Bytes of a data-cache line."""
+        return 4 << self.dminline
+
+    @property
+    def ram_at(self) -> int:
+        """First address of memory as the routine sees it."""
+        return self.seen(self.ram)
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes of memory."""
+        return RAM_PAGES * self.page_size
+
+    def seen(self, physical: int) -> int:
+        """Where the routine sees a physical address."""
+        return (physical - self.phys_offset) & MASK
+
+    def fields(self) -> dict[str, int]:
+        """The kimage's fields that the routine may use; where there is no kimage, its arguments."""
+        values = {"head": self.head, "start": self.start, "dtb_mem": self.dtb_mem}
+        if self.kimage:
+            values |= {
+                "el2_vectors": self.el2_vectors,
+                "ttbr1": self.ttbr1,
+                "zero_page": self.zero_page,
+                "phys_offset": self.phys_offset,
+            }
+        return values
+
+    def placed(self) -> list[tuple[int, int]]:
+        """Each word of memory that is set on purpose: address as the routine sees it, value."""
+        placed = list(self.words)
+        if self.kimage:
+            layout = KimageLayout(self.arch)
+            for name, value in self.fields().items():
+                placed.append((self.kimage_at + getattr(layout, name), value))
+        return placed
+
+    def arguments(self) -> dict[str, int]:
+        """Registers that the caller sets."""
+        if self.kimage:
+            return {"x0": self.kimage_at}
+        return {"x0": self.head, "x1": self.start, "x2": self.dtb_mem}
+
+
+@functools.lru_cache(maxsize=16)
+def background(start: int, length: int) -> array[int]:
+    """What memory holds where nothing was put: each word names its own address, and has no IND_DONE."""
+    low = start & (1 << 48) - 1
+    return array("Q", (_MARK | (low + offset) & (1 << 48) - 1 for offset in range(0, length, WORD)))
+
+
+class OutsideError(Exception):
+    """An address with no memory behind it, or no word's address."""
+
+
+class Words:
+    """Memory of a scenario as words; pages are copied when first written.
+
+    Serves the list machine, whose ``copy`` it makes in place.
+    """
+
+    def __init__(self, scenario: Scenario):
+        self.start = scenario.ram_at
+        self.page_size = scenario.page_size
+        self._base = background(self.start, scenario.ram_bytes)
+        self._pages: dict[int, array[int]] = {}
+        for address, value in scenario.placed():
+            self.write(address, value)
+        self.touched: set[int] = set()
+
+    def _find(self, address: int) -> tuple[int, int]:
+        """The number of the page and of the word in it."""
+        offset = (address - self.start) & MASK
+        if offset % WORD or offset >= len(self._base) * WORD:
+            raise OutsideError(f"{address & MASK:#x}")
+        page, rest = divmod(offset, self.page_size)
+        return page, rest // WORD
+
+    def _page(self, page: int) -> array[int]:
+        found = self._pages.get(page)
+        if found is None:
+            count = self.page_size // WORD
+            found = self._base[page * count : (page + 1) * count]
+            self._pages[page] = found
+        return found
+
+    def read(self, address: int) -> int:
+        """The word at ``address``.
+
+        :raises OutsideError: if there is none.
+        """
+        page, word = self._find(address)
+        return self._page(page)[word]
+
+    def write(self, address: int, value: int) -> None:
+        """Set the word at ``address``."""
+        page, word = self._find(address)
+        self._page(page)[word] = value
+        if hasattr(self, "touched"):
+            self.touched.add(self.start + page * self.page_size & MASK)
+
+    def page(self, address: int) -> array[int]:
+        """The words of the page at ``address``, not to be changed."""
+        return self._page(self._find(address)[0])
+
+    def copy(self, dest: int, source: int, length: int) -> Words:
+        """This memory after a copy of one whole page."""
+        to, first = self._find(dest)
+        origin, second = self._find(source)
+        if first or second or length != self.page_size:
+            raise OutsideError(f"copy of {length} bytes from {source & MASK:#x} to {dest & MASK:#x}")
+        self._pages[to] = self._page(origin)[:]
+        self.touched.add(self.start + to * self.page_size & MASK)
+        return self
+
+
+def image(scenario: Scenario) -> bytes:
+    """The bytes of memory at entry."""
+    data = bytearray(background(scenario.ram_at, scenario.ram_bytes).tobytes())
+    for address, value in scenario.placed():
+        struct.pack_into("<Q", data, (address - scenario.ram_at) & MASK, value)
+    return bytes(data)
+
+
+def explain(value: int, scenario: Scenario) -> str:
+    """``value`` in words: what was at some address at entry, or a plain number."""
+    if value >> 48 == 0xC0DE:
+        address = value & (1 << 48) - 1
+        page = scenario.ram_at & (1 << 48) - 1
+        if 0 <= address - page < scenario.ram_bytes:
+            return f"{value:#x} (at entry the word at {scenario.ram_at + address - page:#x})"
+    return f"{value:#x}"
+
+
+def neighbours(pages: Iterable[int]) -> set[int]:
+    """Page numbers, each with the one before and the one after."""
+    return {near for page in pages for near in (page - 1, page, page + 1) if 0 <= near < RAM_PAGES}

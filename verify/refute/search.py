@@ -1,0 +1,149 @@
+"""Searches small lists for one that breaks a property, and cuts what it finds down."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import networkx
+
+from specs.kimage import IND_DONE
+from specs.properties import PROPERTIES
+from verify.arm64.lift import Code, control_flow
+from verify.kexec.form import Form
+from verify.refute.counterexample import Counterexample, describe
+from verify.refute.judge import Violation, judge
+from verify.refute.lists import Plan, build, build_plans, is_well_formed
+from verify.refute.machine import Machine
+from verify.refute.oracle import instructions, turns
+from verify.refute.path import record
+from verify.refute.scenario import WORD, OutsideError, Scenario
+
+REFUTABLE = frozenset(PROPERTIES) - {"reloc-covered"}
+"""Properties that a run can break; whether every instruction is covered is no matter of one run."""
+
+_PATIENCE = 3  # times the instructions that a list needs, after which a run counts as endless
+
+
+class Search:
+    """Runs plans on one routine.
+
+    :param form: of this very code.
+    """
+
+    def __init__(self, code: Code, form: Form):
+        self.code, self.form = code, form
+        self.watch = frozenset({form.loop, *form.exits})
+        self.machine = Machine(code, self.watch)
+        self.head_test = tests_head(code, form)
+
+    @staticmethod
+    def limit(scenario: Scenario) -> int:
+        """Instructions after which a run on this list counts as endless.
+
+        :raises OutsideError: if the list machine is not defined on the list.
+        """
+        return _PATIENCE * instructions(scenario, turns(scenario)[0])
+
+    def violations(self, scenario: Scenario) -> dict[str, Violation]:
+        """The properties that the routine breaks in this scenario."""
+        run = self.machine.run(scenario, self.limit(scenario))
+        return judge(self.code, self.form, scenario, run)
+
+    def describe(self, scenario: Scenario, violation: Violation) -> Counterexample:
+        """The counterexample, with the way to the bad effect."""
+        limit = self.limit(scenario)
+        end = self.machine.run(scenario, limit).end
+        run = record(self.code, self.watch, scenario, limit, violation.index)
+        return describe(self.code, scenario, violation, run, end)
+
+    def shrink(self, plan: Plan, claim: str, deadline: float) -> tuple[Plan, Violation]:
+        """The smallest plan reached from ``plan`` by single cuts that still breaks ``claim``."""
+        violation = self.violations(build(plan, self.form))[claim]
+        progress = True
+        while progress and time.monotonic() < deadline:
+            progress = False
+            for smaller in cuts(plan, self.form.page_size // WORD):
+                try:
+                    found = self.violations(build(smaller, self.form))
+                except OutsideError:
+                    continue
+                if claim in found:
+                    plan, violation, progress = smaller, found[claim], True
+                    break
+        return plan, violation
+
+
+def tests_head(code: Code, form: Form) -> bool:
+    """The routine can go past the loop over the list without entering it."""
+    graph = control_flow(code)
+    graph.remove_node(form.loop)
+    return any(networkx.has_path(graph, code.address, stop) for stop in form.exits if stop in graph)
+
+
+def cuts(plan: Plan, slots: int) -> Iterator[Plan]:
+    """Plans that are a little simpler: without a peculiarity, without a word."""
+    for simpler in (
+        replace(plan, el2=False, refuses=False),
+        replace(plan, refuses=False),
+        replace(plan, kimage=Plan.kimage),
+        replace(plan, dminline=Plan.dminline),
+    ):
+        if simpler != plan:
+            yield simpler
+    for number, (page, words) in enumerate(plan.pages):
+        if len(plan.pages) > 1 and number + 1 < len(plan.pages) and plan.well_formed:
+            continue  # the last slot of a full page: no word of it can go
+        for slot, word in enumerate(words):
+            if word.flags == IND_DONE:
+                continue
+            rest = (page, (*words[:slot], *words[slot + 1 :]))
+            smaller = replace(plan, pages=(*plan.pages[:number], rest, *plan.pages[number + 1 :]))
+            if not plan.well_formed or is_well_formed(smaller, slots):
+                yield smaller
+
+
+def search(
+    code: Code,
+    form: Form,
+    wanted: set[str] | None = None,
+    budget_seconds: float = 20.0,
+    *,
+    well_formed_only: bool = False,
+    most: int | None = None,
+) -> dict[str, Counterexample]:
+    """Counterexamples by property, each as small as was found.
+
+    :param wanted: identifiers of specs.properties; None for all that a run can break.
+    :param budget_seconds: wall-clock seconds; at least one list is tried.
+    :param well_formed_only: leave out the lists that only the list machine is claimed for.
+    :param most: number of lists after which to give up; None for no such limit.
+    :raises UnsupportedError: on an instruction without a model.
+    """
+    open_claims = set(REFUTABLE if wanted is None else wanted & REFUTABLE)
+    deadline = time.monotonic() + budget_seconds
+    engine = Search(code, form)
+    found: dict[str, Counterexample] = {}
+    for plan in itertools.islice(build_plans(form, engine.head_test), most):
+        if not open_claims:
+            break
+        if plan.well_formed or not well_formed_only:
+            try:
+                broken = engine.violations(build(plan, form))
+            except OutsideError:
+                continue
+            for claim in sorted(open_claims & set(broken)):
+                smallest, violation = engine.shrink(plan, claim, deadline)
+                found[claim] = engine.describe(build(smallest, form), violation)
+                open_claims.discard(claim)
+        if time.monotonic() > deadline:
+            break
+    return found
+
+
+def rerun(cx: Counterexample, code: Code, form: Form) -> bool:
+    """Whether a run from the stored data alone breaks the same property by the same effect."""
+    violation = Search(code, form).violations(cx.scenario).get(cx.property)
+    return violation is not None and (violation.at, violation.effect) == (cx.at, cx.effect)
