@@ -55,9 +55,9 @@ def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bo
     for step in turns:
         if isinstance(step.then, Exit):
             raise UnsupportedError("exit inside the loop over the list", step.state.trace[-1])
-        for kind, facts in _kinds(routine, step, before.entry, decide):
-            _owe_step(routine, before, kind, facts, step)
-            _owe_lines(routine, before, kind, facts, step)
+        for kind, extra in _kinds(routine, step, before.entry, decide):
+            _owe_step(routine, before, kind, extra, step)
+            _owe_lines(routine, before, kind, extra, step)
         if step.then == routine.form.loop:
             _owe_frame(routine, head, step)
     for state in (*(step.state for step in turns), *explorer.turns):
@@ -123,26 +123,36 @@ def _known(routine: Routine, head: State, single_flags: bool) -> Facts:
     return (*facts, ("list-one-flag", one_flag(machine.entry))) if single_flags else facts
 
 
+def _until_fetch(state: State) -> Facts:
+    """What was known when the next word was read: enough for memory and cache, which are then settled.
+
+    The ways on from there (the loop goes on, or is left) share these facts, so they share
+    the questions too.
+    """
+    return state.facts[: state.accesses[-1].known] if state.accesses else state.facts
+
+
 def _kinds(routine: Routine, step: Step, entry: Term, decide: Decide) -> Iterator[tuple[Kind, Facts]]:
-    """The kinds of word that a path can be for, with the facts that then hold."""
-    facts = step.state.facts
+    """The kinds of word that a path can be for, with what that adds to its facts."""
+    facts = _until_fetch(step.state)
     for kind in Kind:
         if decide(facts, is_kind(entry, kind)):
             sentence = f"this path runs only for a {kind} word"
             routine.owe(f"step-{kind}", sentence, facts, is_kind(entry, kind), path=step.state.trace)
-            yield kind, facts
+            yield kind, ()
             return
     for kind in Kind:
-        yield kind, (*facts, (f"the word is a {kind} word", is_kind(entry, kind)))
+        yield kind, ((f"the word is a {kind} word", is_kind(entry, kind)),)
 
 
-def _owe_step(routine: Routine, before: ListMachine, kind: Kind, facts: Facts, step: Step) -> None:
+def _owe_step(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:
     """After the turn, registers and memory are those of the list machine."""
     state, page = step.state, routine.form.page_size
     expected, after = before.turn(kind), routine.machine(state)
+    facts = (*state.facts, *extra)
 
-    def owe(part: str, sentence: str, goal: Formula, extra: Facts = ()) -> None:
-        routine.owe(f"step-{kind}{part}", sentence, (*facts, *extra), goal, path=state.trace)
+    def owe(part: str, sentence: str, goal: Formula, known: Facts = facts) -> None:
+        routine.owe(f"step-{kind}{part}", sentence, known, goal, path=state.trace)
 
     owe("", f"a {kind} word leaves ptr as the list machine does", after.ptr == expected.ptr)
     owe("", f"a {kind} word leaves dest as the list machine does", after.dest == expected.dest)
@@ -151,7 +161,7 @@ def _owe_step(routine: Routine, before: ListMachine, kind: Kind, facts: Facts, s
             "-memory",
             f"a {kind} word leaves memory as the list machine does, {label}",
             state.memory.read(address) == expected.memory.read(address),
-            (_ALIGNED, *known),
+            (*_until_fetch(state), *extra, _ALIGNED, *known),
         )
     fetched = state.memory.read(before.act(kind).ptr)
     owe(
@@ -220,13 +230,14 @@ def _owe_invalidations(routine: Routine, before: ListMachine, events: Iterable[E
             )
 
 
-def _owe_lines(routine: Routine, before: ListMachine, kind: Kind, facts: Facts, step: Step) -> None:
+def _owe_lines(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:
     """Words of the destination page are clean after the turn, and clean words stay clean."""
     state = step.state
     after = state.lines.read(ANYWHERE)
+    facts = (*_until_fetch(state), *extra, _ALIGNED)
 
-    def owe(name: str, sentence: str, goal: Formula, extra: Facts = ()) -> None:
-        routine.owe(name, sentence, (*facts, _ALIGNED, *extra), goal, path=state.trace)
+    def owe(name: str, sentence: str, goal: Formula, known: Facts = ()) -> None:
+        routine.owe(name, sentence, (*facts, *known), goal, path=state.trace)
 
     if kind is Kind.SOURCE:
         inside = within(ANYWHERE, before.dest, routine.form.page_size)

@@ -91,7 +91,7 @@ class Judge:
     ) -> None:
         if claim not in self.found:
             where = self.code.where(at)
-            sentence = f"{effect} at {where}: expected {expected}, found {found}"
+            sentence = f"{where}: {effect}: expected {expected}, found {found}"
             self.found[claim] = Violation(claim, sentence, at, expected, found, index or self.index)
 
     def _starts(self, mark: Mark) -> None:

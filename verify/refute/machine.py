@@ -75,6 +75,7 @@ class Machine:
         uc.hook_add(unicorn.UC_HOOK_BLOCK, self._on_block)
         uc.hook_add(unicorn.UC_HOOK_MEM_READ, self._on_load)
         uc.hook_add(unicorn.UC_HOOK_MEM_WRITE, self._on_store)
+        uc.hook_add(unicorn.UC_HOOK_MEM_READ_UNMAPPED, self._on_lost_load)
         uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
 
     def _load(self) -> None:
@@ -219,11 +220,15 @@ class Machine:
         self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, data: object
     ) -> None:
         address &= MASK
-        try:
-            value = int.from_bytes(uc.mem_read(address, size), "little")
-        except unicorn.UcError:
-            self._stop(End("fault", self._pc(), address))
+        value = int.from_bytes(uc.mem_read(address, size), "little")
         self.log.append(Access("load", self._pc(), address, size, value, self._now or self._context()))
+
+    def _on_lost_load(
+        self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, data: object
+    ) -> bool:
+        # A store that faults has gone through _on_store; a load that faults comes here only.
+        self.log.append(Access("load", self._pc(), address & MASK, size, 0, self._context()))
+        return False
 
     def _on_store(
         self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, data: object
