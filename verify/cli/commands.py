@@ -123,6 +123,37 @@ def _verify(
     return run
 
 
+@cli.command()
+@click.argument("target")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--patch",
+    "patches",
+    multiple=True,
+    metavar="SYMBOL+OFFSET=WORD",
+    help="Replace one instruction: where, as the kernel prints it, and its new encoding; repeatable.",
+)
+def extract(target: str, path: Path, patches: tuple[str, ...]) -> None:
+    """Write TARGET to PATH as an ELF file with the symbols that were recovered.
+
+    With --patch the copy has a seeded fault, for seeing how a broken kernel is refuted:
+
+    verify extract debian:linux-image-6.1.0-56-arm64 broken.elf --patch
+    arm64_relocate_new_kernel+0x88=0xd503201f
+    """
+    from verify.cli.patch import patched
+    from verify.target import open_target, write_elf
+
+    kernel = open_target(target)
+    for patch in patches:
+        kernel = patched(kernel, patch)
+    try:
+        write_elf(kernel, path)
+    except OSError as error:
+        raise UsageError(f"expected a file to write, found {path}: {error.strerror}") from error
+    Terminal().line(f"{path}: {kernel.name}, {len(patches)} patches; next: verify run {path}")
+
+
 @cli.command("list")
 def list_() -> None:
     """List the properties that can be verified."""

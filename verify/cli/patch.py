@@ -1,0 +1,32 @@
+"""Seeded faults: one instruction of a kernel replaced, named as the kernel prints addresses."""
+
+from __future__ import annotations
+
+import re
+
+from verify.errors import UsageError
+from verify.kexec.locate import ROUTINE, find_routine
+from verify.target import Kernel
+
+_PATCH = re.compile(r"(?P<symbol>[^+=]+)(\+(?P<offset>0x[0-9a-fA-F]+|\d+))?=(?P<word>0x[0-9a-fA-F]{1,8}|\d+)")
+
+
+def patched(kernel: Kernel, patch: str) -> Kernel:
+    """``kernel`` with the instruction at SYMBOL+OFFSET replaced by WORD.
+
+    :raises UsageError: if the patch is malformed or names no instruction of the kernel.
+    """
+    match = _PATCH.fullmatch(patch)
+    if match is None:
+        raise UsageError(f"expected SYMBOL+OFFSET=WORD, found {patch!r}")
+    name, offset, word = match["symbol"], int(match["offset"] or "0", 0), int(match["word"], 0)
+    if name == ROUTINE:
+        address = find_routine(kernel).address  # 6.1 has no symbol for it
+    else:
+        symbol = kernel.symbol(name)
+        if symbol is None:
+            raise UsageError(f"expected a symbol of {kernel.name}, found {name!r}")
+        address = symbol.address
+    if offset % 4 or word >> 32:
+        raise UsageError(f"expected a multiple of 4 and a 32-bit word, found {patch!r}")
+    return kernel.patched(address + offset, word.to_bytes(4, "little"))
