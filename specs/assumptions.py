@@ -67,12 +67,6 @@ _ALL = (
         "kimage",
     ),
     Assumption(
-        "tables-addressable",
-        "ttbr1 and zero_page are page-aligned, and in the range of TTBR1_EL1 (folded for 52 bits or not).",
-        "Arm ARM, D8.1.8 and D24.2.203 (TTBR1_EL1)",
-        "kimage",
-    ),
-    Assumption(
         "linear-map-copied",
         "TTBR1 of the kimage maps list, source and destination pages at pa - phys_offset, writable, Normal "
         "write-back; TTBR0 maps the routine's page.",

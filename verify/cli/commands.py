@@ -206,6 +206,32 @@ def show(patterns: tuple[str, ...], directory: Path) -> None:
 
 
 @cli.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "--reports",
+    "directory",
+    default="reports",
+    type=click.Path(path_type=Path),
+    show_default=True,
+    help="Directory whose runs say what was used.",
+)
+def assumptions(targets: tuple[str, ...], directory: Path) -> None:
+    """List every assumption: what it says, where it is from, what uses it, and that it can hold.
+
+    TARGET is the name of a run under the reports' directory; without one, all of them count.
+    """
+    from verify.report.ledger import ledger
+    from verify.report.read import read_runs
+
+    runs = [run for run in read_runs(directory) if not targets or run.target.name in targets]
+    if targets and not runs:
+        raise UsageError(f"expected a run of {', '.join(targets)} under {directory}, found none")
+    terminal = Terminal()
+    for line in ledger(runs):
+        terminal.line(line)
+
+
+@cli.command()
 def doctor() -> int:
     """Say what is installed and what is missing."""
     from verify.cli.doctor import examine

@@ -83,7 +83,6 @@ class Routine:
             ("mmu-on", (sctlr & _MMU_ON) == _MMU_ON),
             ("kimage-aligned", And(aligned(x0, 8), ule(x0, const(-layout.size)))),
             ("phys-offset-aligned", aligned(self.phys_offset, page)),
-            ("tables-addressable", And(aligned(self.ttbr1, page), aligned(self.zero_page, page))),
         )
 
     def machine(self, state: State) -> ListMachine:

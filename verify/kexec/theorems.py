@@ -14,8 +14,9 @@ from verify.arm64.lift import Code
 from verify.errors import LimitError, UnsupportedError
 from verify.kexec import list_induction, relocation
 from verify.kexec.form import Form, recognise
-from verify.obligation import Obligation
+from verify.obligation import Facts, Obligation
 from verify.prove.discharge import Discharger, Result, decide, vacuous
+from verify.prove.witness import witness
 from verify.verdict import Verdict, join
 
 if TYPE_CHECKING:
@@ -49,12 +50,16 @@ class Finding:
 
 @dataclass
 class Outcome:
-    """Everything that came of one routine; times in seconds by stage."""
+    """Everything that came of one routine; times in seconds by stage.
+
+    :param witnesses: values with which each assumption holds, by its id.
+    """
 
     code: Code
     form: Form | None
     findings: list[Finding]
     seconds: dict[str, float]
+    witnesses: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def owed(claim: Property, name: str) -> bool:
@@ -100,7 +105,22 @@ def prove(
         started = time.perf_counter()
         _refute(code, form, findings, open_claims)
         seconds["search"] = time.perf_counter() - started
-    return Outcome(code, form, findings, seconds)
+    started = time.perf_counter()
+    witnesses = _witnesses(results)
+    seconds["witnesses"] = time.perf_counter() - started
+    return Outcome(code, form, findings, seconds, witnesses)
+
+
+def _witnesses(results: Sequence[Result]) -> dict[str, dict[str, str]]:
+    """For each assumption that is a hypothesis somewhere, values with which it holds."""
+    by_label: dict[str, list[Facts]] = {}
+    for result in results:
+        hypotheses = result.obligation.hypotheses
+        for label in {label for label, _ in hypotheses} & set(ASSUMPTIONS):
+            if not result.idle:
+                by_label.setdefault(label, []).append(hypotheses)
+    found = {label: witness(label, sorted(by_label[label], key=len)) for label in sorted(by_label)}
+    return {label: values for label, values in found.items() if values is not None}
 
 
 def _discharge(
@@ -155,8 +175,8 @@ def _judge(
 
 
 def _assumptions(claim: Property, form: Form | None, results: Sequence[Result]) -> list[str]:
-    used = {label for result in results for label, _ in result.obligation.hypotheses}
-    used |= set(claim.assumptions)
+    """Those that a proof of the property used, by z3's unsat cores, and those that its meaning needs."""
+    used = {label for result in results for label in result.used} | set(claim.assumptions)
     return [
         name
         for name, assumption in ASSUMPTIONS.items()

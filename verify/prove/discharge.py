@@ -36,6 +36,13 @@ class Result:
     idle: bool
 
     @property
+    def used(self) -> tuple[str, ...]:
+        """Labels of the hypotheses that the proof used (z3's unsat core)."""
+        hypotheses = self.obligation.hypotheses
+        cores = [reply.core for reply in self.replies if reply.core is not None]
+        return tuple(hypotheses[i][0] for core in cores for i in core if i < len(hypotheses))
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the text, in hexadecimal."""
         return hashlib.sha256(self.text.encode()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verify.errors import InternalError
@@ -21,11 +22,15 @@ class Answer(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Reply:
-    """A solver's answer, with the time it took in seconds."""
+    """A solver's answer, with the time it took in seconds.
+
+    :param core: positions of the assertions that an unsat answer used; None if not asked for.
+    """
 
     solver: str
     answer: Answer
     seconds: float
+    core: tuple[int, ...] | None = None
 
 
 def z3_version() -> str:
@@ -51,15 +56,36 @@ def ask_z3(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Reply:
 
     started = time.perf_counter()
     context = z3.Context()
+    # The plain SMT core: on these texts it is several times faster than z3's own choice.
     solver = z3.SimpleSolver(ctx=context)
     solver.set("timeout", int(limit * 1000))
     solver.set("random_seed", seed)
     try:
-        solver.from_string(text.replace("(check-sat)", ""))
+        assertions = z3.parse_smt2_string(text.replace("(check-sat)", ""), ctx=context)
     except z3.Z3Exception as error:
         raise InternalError(f"z3 cannot read an obligation: {error}") from error
-    answer = str(solver.check())
-    return Reply("z3", Answer(answer), time.perf_counter() - started)
+    for position, assertion in enumerate(assertions):
+        solver.assert_and_track(assertion, z3.Bool(f"#{position}", context))
+    answer = Answer(str(solver.check()))
+    core = None
+    if answer is Answer.UNSAT:
+        core = tuple(sorted(int(str(name)[1:]) for name in solver.unsat_core()))
+    return Reply("z3", answer, time.perf_counter() - started, core)
+
+
+def model_z3(text: str, names: Sequence[str], limit: float = TIME_LIMIT) -> dict[str, int] | None:
+    """Values of some variables in a model of ``text``, or None if z3 finds none in ``limit`` seconds."""
+    import z3
+
+    context = z3.Context()
+    solver = z3.SimpleSolver(ctx=context)
+    solver.set("timeout", int(limit * 1000))
+    solver.add(z3.parse_smt2_string(text.replace("(check-sat)", ""), ctx=context))
+    if str(solver.check()) != Answer.SAT:
+        return None
+    model = solver.model()
+    values = {str(declared): model[declared] for declared in model.decls() if declared.arity() == 0}
+    return {name: values[name].as_long() for name in names if name in values}
 
 
 def ask_bitwuzla(text: str, limit: float = TIME_LIMIT) -> Reply:

@@ -9,9 +9,9 @@ import msgspec
 from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
 from verify.arm64.lift import Code
 from verify.refute.effects import End, Run
-from verify.refute.judge import Violation
 from verify.refute.oracle import Turn, turns
 from verify.refute.scenario import Scenario
+from verify.refute.violation import Violation
 
 _FLAGS = {
     IND_SOURCE: "SOURCE",
@@ -204,4 +204,3 @@ def format_counterexample(cx: Counterexample) -> list[str]:
     lines.append(f"  expected {cx.expected}")
     lines.append(f"  found    {cx.found}")
     return lines
-

@@ -10,7 +10,7 @@ from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
 from verify.kexec.form import Form
 from verify.refute.scenario import MASK, RAM_PAGES, WORD, Scenario, neighbours
 
-D, I, S = IND_DESTINATION, IND_INDIRECTION, IND_SOURCE
+D, I, S = IND_DESTINATION, IND_INDIRECTION, IND_SOURCE  # noqa: E741
 
 # A kernel's linear map: physical memory from 1 GiB on, seen from 0xffff_0000_0000_0000 on. The page
 # numbers of a plan count from the first page of this memory.
@@ -20,6 +20,7 @@ _RAM = 0x4800_0000
 
 # Pages that plans use for one thing only.
 LIST, LIST2, LIST3 = 1, 2, 3
+FIRST_DEST, FIRST_SOURCE = 6, 16
 _KIMAGE, _DTB, _VECTORS, _ZERO_PAGE, _TABLE = 26, 27, 28, 29, 30
 
 
@@ -164,18 +165,20 @@ def _listed(name: str, *words: Word) -> Plan:
     return Plan(name, Word(I, LIST), ((LIST, (*words, DONE)),))
 
 
-def systematic(slots: int, head_test: bool) -> Iterator[Plan]:
+def systematic(slots: int, head_test: bool, kimage: bool) -> Iterator[Plan]:
     """The plans that every search starts with, from small to large.
 
-    :param slots: words that a page holds; ``head_test``: the routine tests head for IND_DONE itself.
+    :param slots: words that a page holds; ``head_test``: the routine tests head for IND_DONE itself;
+        ``kimage``: its argument is struct kimage.
     """
     if head_test:
         yield Plan("in place: the head has IND_DONE", DONE, ())
     one = _listed("one page", Word(D, 6), Word(S, 16))
     yield _listed("no words but IND_DONE")
     yield one
-    yield replace(one, name="one page, EL2 takes the call", el2=True)
-    yield replace(one, name="one page, EL2 refuses the call", el2=True, refuses=True)
+    if kimage:
+        yield replace(one, name="one page, EL2 takes the call", el2=True)
+        yield replace(one, name="one page, EL2 refuses the call", el2=True, refuses=True)
     yield _listed("a lone destination", Word(D, 6))
     yield _listed("a page that is in place already", Word(D, 6), Word(S, 6))
     yield _listed("two pages", Word(D, 6), Word(S, 16), Word(S, 17))
@@ -219,10 +222,10 @@ def arbitrary() -> Iterator[Plan]:
     # The words to come are overwritten by a page that holds others in their place.
     other = (LIST2, (Word(0, 9), Word(0, 9), Word(D, 6), Word(S, 16), DONE))
     yield plan("a list page is overwritten", Word(D, LIST), Word(S, LIST2), then=other)
-    other = (LIST3, (Word(D, 9), Word(S, 18), DONE))
+    third = (LIST3, (Word(D, 9), Word(S, 18), DONE))
     for flags in (D | S, D | I, I | S, D | I | S):
         page = LIST3 if flags & I else 16
-        yield plan(f"a word with flags {flags:#x}", Word(D, 6), Word(flags, page), Word(S, 17), then=other)
+        yield plan(f"a word with flags {flags:#x}", Word(D, 6), Word(flags, page), Word(S, 17), then=third)
 
 
 def random_plans(seed: int, slots: int) -> Iterator[Plan]:
@@ -258,7 +261,7 @@ def random_plans(seed: int, slots: int) -> Iterator[Plan]:
 def build_plans(form: Form, head_test: bool, seed: int = 0) -> Iterator[Plan]:
     """Every plan that a search tries, in order; without end."""
     slots = form.page_size // WORD
-    yield from systematic(slots, head_test)
+    yield from systematic(slots, head_test, form.layout is not None)
     yield from random_plans(seed, slots)
 
 

@@ -15,6 +15,7 @@ from verify.arm64.lift import SIZE, Code, Instruction
 from verify.errors import UnsupportedError
 from verify.refute.effects import Access, Context, Effect, End, Event, Mark, Run
 from verify.refute.ghost import Ghost, cacheable
+from verify.refute.intercept import system_register, user_operation
 from verify.refute.scenario import MASK, Scenario, image
 
 _NOP = (0xD503201F).to_bytes(SIZE, "little")
@@ -22,33 +23,12 @@ _HOST_PAGE = 4096
 
 _X = [getattr(arm64_const, f"UC_ARM64_REG_X{i}") for i in range(31)]
 _PC = arm64_const.UC_ARM64_REG_PC
-_SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
 _ZERO = 31
 
 # SCTLR_EL1 as the kernel runs with it (M, C, I, SA and its RES1 bits), and as cpu_soft_restart leaves it.
 _SCTLR_ON, _SCTLR_OFF = 0x34F4D91D, 0x30D00800
 _DAIF_MASKED = 0x3C0
 _CTR = 0x8400C004
-
-
-def _system_register(instruction: Instruction) -> tuple[str, bool] | None:
-    """The modelled system register that an MSR (True) or MRS (False) names."""
-    for operation in instruction.operations:
-        output = operation.output
-        if output is not None and output.space.name == "register" and output.getRegisterName() in _SYSTEM:
-            return output.getRegisterName(), True
-        for operand in operation.inputs:
-            if operand.space.name == "register" and operand.getRegisterName() in _SYSTEM:
-                return operand.getRegisterName(), False
-    return None
-
-
-def _user_operation(instruction: Instruction) -> str | None:
-    """SLEIGH's name of what the instruction does beyond p-code."""
-    for operation in instruction.operations:
-        if operation.opcode.name == "CALLOTHER":
-            return str(operation.inputs[0].getUserDefinedOpName())
-    return None
 
 
 class Machine:
@@ -62,6 +42,9 @@ class Machine:
     def __init__(self, code: Code, watch: frozenset[int], each: Callable[[int], None] | None = None):
         self.code = code
         self._each = each
+        self.log: list[Effect] = []
+        self.end: End | None = None
+        self._count = 0
         self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
         self._ram: tuple[int, int] | None = None
         self._first = code.address & -_HOST_PAGE
@@ -89,7 +72,7 @@ class Machine:
             except UnsupportedError:
                 continue  # Unicorn's answer stands: most likely undefined
             system = instruction.word >> 22 == 0b1101010100
-            name, register = _user_operation(instruction), _system_register(instruction)
+            name, register = user_operation(instruction), system_register(instruction)
             kinds = {operation.opcode.name for operation in instruction.operations}
             if kinds & {"BRANCHIND", "RETURN"}:
                 uc.hook_add(unicorn.UC_HOOK_CODE, self._on_exit, begin=address, end=address)
@@ -146,8 +129,7 @@ class Machine:
             "daif": _DAIF_MASKED,
         }
         self.ghost = Ghost(scenario.line_size, scenario.dirty, scenario.page_size)
-        self.log: list[Effect] = []
-        self.end: End | None = None
+        self.log, self.end = [], None
         self._scenario, self._limit, self._count = scenario, limit, 0
         self._unsupported: UnsupportedError | None = None
         self._now: Context | None = None
@@ -213,7 +195,7 @@ class Machine:
         at = self._pc()
         name = None
         if self.code.address <= at < self.code.end:
-            name = _user_operation(self.code.at(at))
+            name = user_operation(self.code.at(at))
         self._stop(End("brk" if name == "SoftwareBreakpoint" else "undefined", at))
 
     def _on_load(
@@ -258,7 +240,7 @@ class Machine:
 
     def _on_register(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
         instruction = self.code.at(address)
-        found = _system_register(instruction)
+        found = system_register(instruction)
         assert found is not None
         name, written = found
         number = instruction.word & 31
@@ -279,7 +261,7 @@ class Machine:
 
     def _on_system(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
         instruction = self.code.at(address)
-        word, name = instruction.word, _user_operation(instruction)
+        word, name = instruction.word, user_operation(instruction)
         if name is None:
             self._refuse(instruction)
             return

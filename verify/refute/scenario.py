@@ -24,7 +24,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
     :param words: the list's words by the address at which the routine sees them.
     :param arch: offset of struct kimage_arch in struct kimage, in bytes.
-    :param kimage_at: address of struct kimage as the kernel's linear map shows it; 0 if arguments are registers.
+    :param kimage_at: address of struct kimage in the kernel's linear map; 0 if arguments are registers.
     :param ram: first physical address of memory; it has RAM_PAGES pages.
     :param dminline: CTR_EL0.DminLine.
     :param hvc: ``taken`` or ``refused``.
@@ -124,9 +124,10 @@ class Words:
         self.page_size = scenario.page_size
         self._base = background(self.start, scenario.ram_bytes)
         self._pages: dict[int, array[int]] = {}
+        self.touched: set[int] = set()  # pages written since the start
         for address, value in scenario.placed():
             self.write(address, value)
-        self.touched: set[int] = set()
+        self.touched.clear()
 
     def _find(self, address: int) -> tuple[int, int]:
         """The number of the page and of the word in it."""
@@ -156,8 +157,7 @@ class Words:
         """Set the word at ``address``."""
         page, word = self._find(address)
         self._page(page)[word] = value
-        if hasattr(self, "touched"):
-            self.touched.add(self.start + page * self.page_size & MASK)
+        self.touched.add(self.start + page * self.page_size & MASK)
 
     def page(self, address: int) -> array[int]:
         """The words of the page at ``address``, not to be changed."""

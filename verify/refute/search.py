@@ -9,17 +9,20 @@ from dataclasses import replace
 
 import networkx
 
-from specs.kimage import IND_DONE
+from specs.kimage import IND_DESTINATION, IND_DONE, IND_SOURCE
 from specs.properties import PROPERTIES
 from verify.arm64.lift import Code, control_flow
 from verify.kexec.form import Form
 from verify.refute.counterexample import Counterexample, describe
-from verify.refute.judge import Violation, judge
-from verify.refute.lists import Plan, build, build_plans, is_well_formed
+from verify.refute.judge import judge
+from verify.refute.lists import FIRST_DEST, FIRST_SOURCE, Plan, Word, build, build_plans, is_well_formed
 from verify.refute.machine import Machine
 from verify.refute.oracle import instructions, turns
 from verify.refute.path import record
 from verify.refute.scenario import WORD, OutsideError, Scenario
+from verify.refute.violation import Violation
+
+__all__ = ["REFUTABLE", "Counterexample", "Search", "rerun", "search"]
 
 REFUTABLE = frozenset(PROPERTIES) - {"reloc-covered"}
 """Properties that a run can break; whether every instruction is covered is no matter of one run."""
@@ -103,6 +106,19 @@ def cuts(plan: Plan, slots: int) -> Iterator[Plan]:
             smaller = replace(plan, pages=(*plan.pages[:number], rest, *plan.pages[number + 1 :]))
             if not plan.well_formed or is_well_formed(smaller, slots):
                 yield smaller
+            for lower in _lower(word):
+                moved = (page, (*words[:slot], lower, *words[slot + 1 :]))
+                smaller = replace(plan, pages=(*plan.pages[:number], moved, *plan.pages[number + 1 :]))
+                if not plan.well_formed or is_well_formed(smaller, slots):
+                    yield smaller
+
+
+def _lower(word: Word) -> list[Word]:
+    """The word with a page of a lower address, where random plans have any."""
+    lowest = {IND_DESTINATION: FIRST_DEST, IND_SOURCE: FIRST_SOURCE}.get(word.flags)
+    if lowest is None or word.page is None or word.page <= lowest:
+        return []
+    return [replace(word, page=page) for page in sorted({lowest, word.page - 1})]
 
 
 def search(
@@ -112,7 +128,7 @@ def search(
     budget_seconds: float = 20.0,
     *,
     well_formed_only: bool = False,
-    most: int | None = None,
+    most: int | None = 150,
 ) -> dict[str, Counterexample]:
     """Counterexamples by property, each as small as was found.
 

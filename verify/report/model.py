@@ -22,7 +22,8 @@ class ObligationRecord(msgspec.Struct, frozen=True):
 
     ``at`` is the address of the instruction it is about, ``where`` the same as
     symbol+offset/size. ``idle`` says that its path cannot be taken. ``text`` is the file
-    of its SMT-LIB script beside run.json, ``sha256`` that script's hash.
+    of its SMT-LIB script beside run.json, ``sha256`` that script's hash. ``used`` are the
+    hypotheses that the proof needed.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ObligationRecord(msgspec.Struct, frozen=True):
     where: str
     path: list[int]
     hypotheses: list[str]
+    used: list[str]
     idle: bool
     answers: list[SolverAnswer]
     text: str
@@ -54,11 +56,18 @@ class PropertyRecord(msgspec.Struct, frozen=True):
 
 
 class AssumptionRecord(msgspec.Struct, frozen=True):
-    """An assumption that some verdict of the run used."""
+    """An assumption of the run's form: the properties that used it, and values with which it holds.
+
+    ``stated`` says that it is a hypothesis of some obligation; else it is of the environment,
+    and no formula speaks of it.
+    """
 
     id: str
     sentence: str
     source: str
+    stated: bool
+    used_by: list[str]
+    witness: dict[str, str]
 
 
 class InstructionRecord(msgspec.Struct, frozen=True):

@@ -45,6 +45,7 @@ def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
         where=outcome.code.where(owed.at) if owed.at is not None else "",
         path=list(owed.path),
         hypotheses=[label for label, _ in owed.hypotheses],
+        used=sorted(set(result.used)),
         idle=result.idle,
         answers=[model.SolverAnswer(r.solver, r.answer, round(r.seconds, 4)) for r in result.replies],
         text=f"{TEXTS}/{result.digest[:24]}.smt2",
@@ -72,7 +73,6 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
 def record(kernel: Kernel, function: Function, outcome: Outcome, started: datetime) -> model.Run:
     """The run's record."""
     form = outcome.form
-    used = {name for finding in outcome.findings for name in finding.assumptions}
     roles = {"entry": form.entry, "ptr": form.ptr, "dest": form.dest} if form else {}
     return model.Run(
         schema=model.SCHEMA,
@@ -95,12 +95,35 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
             instructions=_instructions(outcome),
         ),
         properties=[_property(finding, outcome) for finding in outcome.findings],
-        assumptions=[
-            model.AssumptionRecord(a.id, a.sentence, a.source) for a in ASSUMPTIONS.values() if a.id in used
-        ],
+        assumptions=_assumptions(outcome),
         versions=_versions(),
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
     )
+
+
+def _assumptions(outcome: Outcome) -> list[model.AssumptionRecord]:
+    """The assumptions that the run stated or used."""
+    stated = {
+        label
+        for finding in outcome.findings
+        for result in finding.results
+        for label, _ in result.obligation.hypotheses
+    }
+    found = []
+    for assumption in ASSUMPTIONS.values():
+        users = [f.claim.id for f in outcome.findings if assumption.id in f.assumptions]
+        if users or assumption.id in stated:
+            found.append(
+                model.AssumptionRecord(
+                    assumption.id,
+                    assumption.sentence,
+                    assumption.source,
+                    assumption.id in stated,
+                    users,
+                    outcome.witnesses.get(assumption.id, {}),
+                )
+            )
+    return found
 
 
 def _instructions(outcome: Outcome) -> list[model.InstructionRecord]:

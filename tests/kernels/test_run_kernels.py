@@ -1,0 +1,73 @@
+"""The whole command on the newest kernels of the suites: proved as they ship, refuted with a fault."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from verify.kexec.locate import find_routine
+from verify.report.model import Run
+from verify.target import open_target, write_elf
+from verify.target.debian import newest
+from verify.verdict import Verdict
+
+pytestmark = pytest.mark.kernel
+
+KERNELS = [
+    ("6.1", "arm64", 4096),
+    ("6.1", "cloud-arm64", 4096),
+    ("6.1", "rt-arm64", 4096),
+    ("6.12", "arm64", 4096),
+    ("6.12", "arm64-16k", 16384),
+    ("6.12", "cloud-arm64", 4096),
+    ("6.12", "rt-arm64", 4096),
+]
+NOP = 0xD503201F
+DC_CIVAC = 0xD50B7E20  # any register in the low five bits
+
+
+def verify(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "verify", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+
+
+def package(require_tool, series: str, flavour: str) -> str:
+    require_tool("apt-get", "apt")
+    name = newest(series, flavour)
+    if name is None:
+        pytest.skip(f"the suites hold no linux-image of series {series}, flavour {flavour}")
+    return name
+
+
+@pytest.mark.parametrize(("series", "flavour", "page_size"), KERNELS)
+def test_newest_kernel_is_proved(require_tool, tmp_path: Path, series: str, flavour: str, page_size: int):
+    name = package(require_tool, series, flavour)
+    done = verify("run", f"debian:{name}", "--reports", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = msgspec.json.decode((tmp_path / name / "run.json").read_bytes(), type=Run)
+    assert run.verdict is Verdict.PROVED
+    assert {record.theorem for record in run.properties} == {"T1", "T2", "T3", "T4", "T5"}
+    assert run.function.page_size == page_size
+    assert run.function.form == "kimage"
+
+
+def test_kernel_with_a_fault_is_refuted_with_a_list(require_tool, tmp_path: Path):
+    kernel = open_target(f"debian:{package(require_tool, '6.1', 'arm64')}")
+    routine = find_routine(kernel)
+    words = [int.from_bytes(routine.code[i : i + 4], "little") for i in range(0, len(routine.code), 4)]
+    (index,) = (i for i, word in enumerate(words) if word & ~0x1F == DC_CIVAC)
+    broken = tmp_path / "broken.elf"
+    write_elf(kernel.patched(routine.address + 4 * index, NOP.to_bytes(4, "little")), broken)
+
+    done = verify("run", str(broken), "--reports", str(tmp_path))
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    for expected in ("reloc-clean-to-poc", "REFUTED", "DESTINATION", "SOURCE", "INDIRECTION", "DONE"):
+        assert expected in done.stdout
+    run = msgspec.json.decode((tmp_path / "broken.elf" / "run.json").read_bytes(), type=Run)
+    refuted = [record for record in run.properties if record.verdict is Verdict.REFUTED]
+    assert [record.id for record in refuted] == ["reloc-clean-to-poc"]
+    assert refuted[0].counterexample is not None

@@ -1,0 +1,164 @@
+"""Rules on the machine's state: at system instructions, and where control leaves the routine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specs import boot_protocol
+from specs.relocate_kernel import Kind
+from verify.kexec.form import Form
+from verify.refute import ghost
+from verify.refute.beside import Beside, first_difference
+from verify.refute.effects import Context, Event, Run
+from verify.refute.oracle import turns
+from verify.refute.scenario import MASK, WORD, OutsideError, Scenario, Words, explain
+from verify.refute.violation import Findings
+
+
+def is_table(value: int, physical: int) -> bool:
+    """``value`` is a TTBR for a table, with or without the folding of 52-bit addresses.
+
+    Source: Arm ARM, D24.2.203.
+    """
+    return value in (physical, (physical | physical >> 46) & 0x0000_FFFF_FFFF_FFFC)
+
+
+@dataclass
+class Ending:
+    """Judges events and the end of one run."""
+
+    form: Form
+    scenario: Scenario
+    run: Run
+    findings: Findings
+    beside: Beside
+
+    def event(self, event: Event, phase: str) -> None:
+        """One system instruction."""
+        match event.name:
+            case "msr ttbr1_el1" if self.scenario.kimage:
+                self._table(event, phase)
+            case "msr sctlr_el1":
+                self._clean(event.lines or {}, event.at, "when SCTLR_EL1 is written")
+            case "DC_IVAC":
+                self._invalidation(event, phase)
+            case "CallHyperVisor":
+                self._called(event)
+
+    def _table(self, event: Event, phase: str) -> None:
+        """The zero page, or the kimage's table once the TLB holds nothing of the old one."""
+        scenario, context = self.scenario, event.context
+        expected, found = None, f"{event.operand:#x}"
+        if phase == "after":
+            expected = "no write after the loop over the list"
+        elif is_table(event.operand, scenario.zero_page):
+            return
+        elif not is_table(event.operand, scenario.ttbr1):
+            expected = f"the zero page {scenario.zero_page:#x} or the table {scenario.ttbr1:#x}"
+        elif not is_table(context.ttbr1_el1, scenario.zero_page):
+            expected = f"the zero page {scenario.zero_page:#x} in it before"
+            found = f"{context.ttbr1_el1:#x}"
+        elif context.translation != ghost.INVALIDATED:
+            expected = "the TLB invalidated since the zero page is in it"
+            found = f"zero page {ghost.TRANSLATION_STATES[context.translation]}"
+        if expected is not None:
+            self.findings.broken("reloc-break-before-make", event.at, "TTBR1_EL1 is written", expected, found)
+
+    def _invalidation(self, event: Event, phase: str) -> None:
+        """Without cleaning, only lines of the page that is about to be overwritten."""
+        line = event.operand & -self.scenario.line_size
+        spec = self.beside.oracle.begin() if phase == "loop" else None
+        expected = "no dc ivac"
+        if spec is not None and spec.kind is Kind.SOURCE:
+            if (line - spec.dest) & MASK <= self.form.page_size - self.scenario.line_size:
+                return
+            expected = f"a line of the destination page {spec.dest:#x}"
+        self.findings.broken("reloc-clean-to-poc", event.at, "the dc ivac", expected, f"{line:#x}")
+
+    def _called(self, event: Event) -> None:
+        scenario = self.scenario
+        if scenario.kimage and not scenario.el2_vectors:
+            self.findings.broken("reloc-entry-state", event.at, "the HVC", "none, el2_vectors is 0", "a call")
+        wanted = (boot_protocol.HVC_SOFT_RESTART, scenario.start, scenario.dtb_mem, 0, 0)
+        self._registers(event.at, "at the HVC", wanted, event.registers)
+        self._machine(event.at, event.context, "at the HVC")
+        self._clean(event.lines or {}, event.at, "at the HVC")
+
+    # The end
+
+    def end(self) -> None:
+        """How control leaves. A run that broke off is not judged by what it did not come to."""
+        run, scenario, end = self.run, self.scenario, self.run.end
+        broken = self.findings.broken
+        if end.kind == "timeout":
+            found = f"none within {run.count} instructions"
+            broken("reloc-terminates", end.at, "the run", "an end on this finite list", found)
+        elif end.kind == "br":
+            what = "at the branch to start"
+            if end.target != scenario.start:
+                wanted = f"to start, {scenario.start:#x}"
+                broken("reloc-entry-state", end.at, "the branch out", wanted, f"to {end.target:#x}")
+            self._registers(end.at, what, (scenario.dtb_mem, 0, 0, 0), run.registers)
+            self._machine(end.at, run.context, what)
+            if run.context.unsynced:
+                broken("reloc-context-synced", end.at, what, "an ISB after every context change", "none")
+            self._clean(run.ghost.lines, end.at, what)
+        elif end.kind not in ("hvc", "fault", "stopped"):
+            target = f" to {end.target:#x}" if end.target else ""
+            wanted = f"a branch to start, {scenario.start:#x}"
+            broken("reloc-entry-state", end.at, "the exit", wanted, f"{end.kind}{target}")
+        if end.kind in ("br", "hvc"):
+            self._pages(end.at)
+
+    def _registers(self, at: int, what: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> None:
+        for number, value in enumerate(wanted):
+            if found[number] != value:
+                expected = f"x{number} = {value:#x}"
+                self.findings.broken("reloc-entry-state", at, what, expected, f"{found[number]:#x}")
+
+    def _machine(self, at: int, context: Context, what: str) -> None:
+        broken = self.findings.broken
+        if not boot_protocol.mmu_off(context.sctlr_el1):
+            broken("reloc-entry-state", at, what, "SCTLR_EL1.M and .C clear", f"{context.sctlr_el1:#x}")
+        if not boot_protocol.masked(context.daif):
+            broken("reloc-entry-state", at, what, "interrupts masked", f"DAIF {context.daif:#x}")
+        if context.icache != ghost.ICACHE_INVALID:
+            state = ghost.ICACHE_STATES[context.icache]
+            broken("reloc-icache-invalid", at, what, "an invalid instruction cache", state)
+
+    def _pages(self, at: int) -> None:
+        """Each destination page holds what its source held at entry, and all else is as it was."""
+        before = Words(self.scenario)
+        try:
+            made = turns(self.scenario)[0]
+        except OutsideError:
+            return
+        copies = {turn.dest: turn.addr for turn in made if turn.kind is Kind.SOURCE}
+        for page in sorted(self.beside.memory.touched | set(copies)):
+            wrong = first_difference(self.beside.memory, before, page, copies.get(page, page))
+            if wrong is not None:
+                address, found, expected = wrong
+                role = "the destination page" if page in copies else "a page that is no destination"
+                what = f"memory at {address:#x}, in {role} {page:#x}"
+                wanted, got = explain(expected, self.scenario), explain(found, self.scenario)
+                self.findings.broken("reloc-dest-pages", at, what, wanted, got)
+
+    def _clean(self, lines: dict[int, int], at: int, when: str) -> None:
+        """Every word that was written, or was clean at entry, is clean to PoC."""
+        initial = self.run.ghost.initial
+
+        def judged(word: int, state: int) -> bool:
+            if state != ghost.CLEAN:
+                what = f"{when}, the word at {word:#x}"
+                found = ghost.LINE_STATES[state]
+                self.findings.broken("reloc-clean-to-poc", at, what, "clean to the point of coherency", found)
+            return state != ghost.CLEAN
+
+        for page in sorted(self.beside.copied):
+            for word in range(page, page + self.form.page_size, WORD):
+                if judged(word, lines.get(word, initial(word))):
+                    return
+        for word, state in lines.items():
+            owed = word in self.beside.stored or state == ghost.LOST or initial(word) == ghost.CLEAN
+            if owed and judged(word, state):
+                return

@@ -1,0 +1,27 @@
+"""Which instructions are not Unicorn's to execute: those on system registers and those beyond p-code."""
+
+from __future__ import annotations
+
+from verify.arm64.lift import Instruction
+
+_SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
+
+
+def system_register(instruction: Instruction) -> tuple[str, bool] | None:
+    """The modelled system register that an MSR (True) or MRS (False) names."""
+    for operation in instruction.operations:
+        output = operation.output
+        if output is not None and output.space.name == "register" and output.getRegisterName() in _SYSTEM:
+            return output.getRegisterName(), True
+        for operand in operation.inputs:
+            if operand.space.name == "register" and operand.getRegisterName() in _SYSTEM:
+                return operand.getRegisterName(), False
+    return None
+
+
+def user_operation(instruction: Instruction) -> str | None:
+    """SLEIGH's name of what the instruction does beyond p-code."""
+    for operation in instruction.operations:
+        if operation.opcode.name == "CALLOTHER":
+            return str(operation.inputs[0].getUserDefinedOpName())
+    return None
