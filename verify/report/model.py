@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from verify.verdict import Verdict, join
@@ -52,7 +54,7 @@ class PropertyRecord(msgspec.Struct, frozen=True):
     assumptions: list[str]
     seconds: float
     obligations: list[ObligationRecord]
-    counterexample: msgspec.Raw | None = None
+    counterexample: dict[str, Any] | None = None
 
 
 class AssumptionRecord(msgspec.Struct, frozen=True):

@@ -66,7 +66,7 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
         assumptions=finding.assumptions,
         seconds=round(sum(result.seconds for result in finding.results), 3),
         obligations=[_obligation(result, outcome) for result in finding.results],
-        counterexample=msgspec.Raw(msgspec.json.encode(shown)) if shown is not None else None,
+        counterexample=msgspec.to_builtins(shown) if shown is not None else None,
     )
 
 
