@@ -55,6 +55,12 @@ _ALL = (
         "kernel/kexec_core.c: kimage_alloc_control_pages; W7",
     ),
     Assumption(
+        "kimage-layout",
+        "Without BTF: struct kimage has the layout in which most of the routine's loads are fields.",
+        "arch/arm64/include/asm/kexec.h: the fields of struct kimage_arch are contiguous words",
+        "kimage",
+    ),
+    Assumption(
         "kimage-aligned",
         "struct kimage is aligned to 8 bytes and does not wrap around the top of memory.",
         "kernel/kexec_core.c: do_kimage_alloc_init uses kzalloc",

@@ -47,7 +47,7 @@ RELOCATION = (
             "reloc-access-aligned",
         ),
         ("reloc-covered",),
-        ("list-head", "list-defined", "control-page-apart", "machine-quiet"),
+        ("list-head", "list-defined", "control-page-apart", "kimage-layout", "machine-quiet"),
     ),
     Property(
         "reloc-memory-safe",

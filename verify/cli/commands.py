@@ -97,13 +97,21 @@ def _verify(
         function = find_routine(kernel)
         terminal.doing("loading the engine")
         from verify.arm64.lift import Code
+        from verify.kexec.layout import stated_layout
         from verify.kexec.theorems import prove
         from verify.prove.discharge import Discharger
         from verify.report.record import record, save
 
         code = Code(function.name, function.address, function.code)
         discharger = memory.setdefault("shared", Discharger())
-        outcome = prove(code, select(patterns), kernel.page_size, terminal.doing, discharger)
+        outcome = prove(
+            code,
+            select(patterns),
+            kernel.page_size,
+            stated_layout(kernel),
+            terminal.doing,
+            discharger,
+        )
         run = record(kernel, function, outcome, began)
         path = save(run, outcome, directory / kernel.name)
     terminal.run(run)

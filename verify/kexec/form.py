@@ -37,6 +37,7 @@ class Form:
     :param entry: register of the current word; ``ptr``: of the next word's address;
         ``dest``: of the next destination page.
     :param page_size: bytes.
+    :param layout: of struct kimage; ``layout_from`` says who states it, BTF or the code.
     """
 
     kimage: bool
@@ -47,6 +48,7 @@ class Form:
     dest: str
     page_size: int
     layout: KimageLayout | None
+    layout_from: str = ""
 
     @property
     def name(self) -> str:
@@ -59,10 +61,11 @@ def entry_state() -> State:
     return State(unknown_registers("entry"), unknown_ghosts("entry"), Unknown(ENTRY_MEMORY), Lines("L0"))
 
 
-def recognise(code: Code, page_size: int | None = None) -> Form:
+def recognise(code: Code, page_size: int | None = None, layout: KimageLayout | None = None) -> Form:
     """The form of the routine in ``code``.
 
     :param page_size: bytes, where the image's header says so; else it is read off the code.
+    :param layout: of struct kimage, where the kernel states it; else it is read off the code.
     :raises UnsupportedError: if the code is no relocation routine of a known form.
     """
     found = loops(code)
@@ -78,8 +81,19 @@ def recognise(code: Code, page_size: int | None = None) -> Form:
     entry, ptr = _list_registers(turns, outer.head)
     dest = _destination_register(explorer, outer.head)
     before = Explorer(code, stops).run(entry_state(), code.address)
-    kimage, layout = _arguments(before, outer.head, entry)
-    return Form(kimage, outer.head, exits, entry, ptr, dest, page_size or _page_size(code), layout)
+    offsets = _kimage_loads(before, outer.head, entry)
+    fields = (layout or _layout(offsets, outer.head)) if offsets is not None else None
+    return Form(
+        kimage=offsets is not None,
+        loop=outer.head,
+        exits=exits,
+        entry=entry,
+        ptr=ptr,
+        dest=dest,
+        page_size=page_size or _page_size(code),
+        layout=fields,
+        layout_from="" if fields is None else "BTF" if layout else "the code",
+    )
 
 
 def _list_registers(turns: list[Step], head: int) -> tuple[str, str]:
@@ -117,23 +131,20 @@ def _destination_register(explorer: Explorer, head: int) -> str:
     return min(votes, key=lambda name: (-votes[name], name))
 
 
-def _arguments(before: list[Step], head: int, entry: str) -> tuple[bool, KimageLayout | None]:
-    """Whether the routine reads struct kimage through x0, and that structure's layout."""
+def _kimage_loads(before: list[Step], head: int, entry: str) -> set[int] | None:
+    """Offsets from x0 that are loaded before the loop; None if the first word is an argument itself."""
     offsets: set[int] = set()
-    pointer = var("x0@entry")
     first: Term | None = None
     for step in before:
         for access in step.state.accesses:
-            offset = offset_from(access.address, pointer)
+            offset = offset_from(access.address, var("x0@entry"))
             if offset is not None and access.kind == "load":
                 offsets.add(offset)
         if step.then == head:
             first = step.state.registers[entry]
     if first is None:
         raise UnsupportedError("routine that never reaches its loop", head)
-    if application(first) is None:
-        return False, None
-    return True, _layout(offsets, head)
+    return offsets if application(first) is not None else None
 
 
 def _layout(offsets: set[int], head: int) -> KimageLayout:

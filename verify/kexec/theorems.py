@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from specs.assumptions import ASSUMPTIONS
+from specs.kimage import KimageLayout
 from specs.properties import Property
 from verify.arm64.lift import Code
 from verify.errors import LimitError, UnsupportedError
@@ -71,6 +72,7 @@ def prove(
     code: Code,
     claims: Sequence[Property],
     page_size: int | None = None,
+    layout: KimageLayout | None = None,
     progress: Progress | None = None,
     discharger: Discharger | None = None,
 ) -> Outcome:
@@ -78,6 +80,7 @@ def prove(
 
     :param claims: with every property that one of them rests on.
     :param page_size: bytes, where the image's header says so.
+    :param layout: of struct kimage, where the kernel's BTF says so.
     :param discharger: one to share with other targets: equal questions are asked once.
     """
     tell = progress or (lambda _: None)
@@ -90,7 +93,7 @@ def prove(
     results: list[Result] = []
     try:
         tell("recognising the routine's form")
-        form = recognise(code, page_size)
+        form = recognise(code, page_size, layout)
         claims = [claim for claim in claims if claim.form in (None, form.name)]
         tell("running every path")
         seconds["form"] = time.perf_counter() - started
@@ -180,7 +183,9 @@ def _assumptions(claim: Property, form: Form | None, results: Sequence[Result]) 
     return [
         name
         for name, assumption in ASSUMPTIONS.items()
-        if name in used and (form is None or assumption.form in (None, form.name))
+        if name in used
+        and (form is None or assumption.form in (None, form.name))
+        and not (name == "kimage-layout" and form is not None and form.layout_from == "BTF")
     ]
 
 

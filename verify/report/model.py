@@ -81,7 +81,10 @@ class InstructionRecord(msgspec.Struct, frozen=True):
 
 
 class FunctionRecord(msgspec.Struct, frozen=True):
-    """The function that was verified; ``form`` is how its interface was recognised."""
+    """The function that was verified; ``form`` is how its interface was recognised.
+
+    ``layout`` has byte offsets in struct kimage, and ``layout_from`` who states them.
+    """
 
     name: str
     address: int
@@ -91,6 +94,8 @@ class FunctionRecord(msgspec.Struct, frozen=True):
     form: str
     page_size: int
     roles: dict[str, str]
+    layout: dict[str, int]
+    layout_from: str
     instructions: list[InstructionRecord]
 
 

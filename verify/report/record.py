@@ -16,6 +16,7 @@ import msgspec
 import verify
 from specs.assumptions import ASSUMPTIONS
 from verify.errors import UsageError
+from verify.kexec.form import Form
 from verify.kexec.locate import Function
 from verify.kexec.theorems import Finding, Outcome
 from verify.prove.discharge import Result
@@ -92,6 +93,8 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
             form=form.name if form else "",
             page_size=form.page_size if form else 0,
             roles=roles,
+            layout=_layout(form),
+            layout_from=form.layout_from if form else "",
             instructions=_instructions(outcome),
         ),
         properties=[_property(finding, outcome) for finding in outcome.findings],
@@ -99,6 +102,13 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
         versions=_versions(),
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
     )
+
+
+def _layout(form: Form | None) -> dict[str, int]:
+    if form is None or form.layout is None:
+        return {}
+    names = ("head", "start", "dtb_mem", "el2_vectors", "ttbr1", "zero_page", "phys_offset")
+    return {name: getattr(form.layout, name) for name in names}
 
 
 def _assumptions(outcome: Outcome) -> list[model.AssumptionRecord]:

@@ -1,0 +1,31 @@
+"""The layout of struct kimage as the kernel itself states it, in its BTF."""
+
+from __future__ import annotations
+
+from specs.kimage import KimageLayout
+from verify.errors import TargetError
+from verify.target import Kernel
+from verify.target.btf import member_offsets
+
+_FIELDS = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz")
+
+
+def stated_layout(kernel: Kernel) -> KimageLayout | None:
+    """The layout by BTF, or None where the kernel has none or no struct kimage_arch of this form.
+
+    :raises TargetError: if the fields do not stand one after the other.
+    """
+    kimage, arch = member_offsets(kernel, "kimage"), member_offsets(kernel, "kimage_arch")
+    if kimage is None or arch is None:
+        return None
+    if not {"head", "start", "arch"} <= set(kimage) or not set(_FIELDS) <= set(arch):
+        return None
+    first = arch["dtb_mem"]
+    layout = KimageLayout(kimage["arch"] + first, kimage["head"], kimage["start"])
+    for name in _FIELDS:
+        if kimage["arch"] + arch[name] != getattr(layout, name):
+            found = ", ".join(f"{field} {arch[field]}" for field in _FIELDS)
+            raise TargetError(
+                f"{kernel.source}: expected the fields of struct kimage_arch in a row, found {found}"
+            )
+    return layout
