@@ -17,12 +17,25 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "src"
+WHOLE = HERE / "whole"
 MANIFEST = HERE / "manifest.json"
 MANIFEST_SCHEMA = 1
 
 ENTRY = "arm64_relocate_new_kernel"
 PAGE_SHIFTS = {"4k": 12, "16k": 14, "64k": 16}
 FORMS = ("regs-done-test", "regs-no-test", "regs-no-test-c", "kimage-mmu")
+
+# The states of the whole path: the form of their routine, and the folders that are compiled with it.
+WHOLE_ENTRY = "machine_kexec"
+WHOLE_STATES = {
+    "seed-before": ("regs-done-test", ("common", "seed", "seed-before")),
+    "seed-after": ("regs-no-test", ("common", "seed", "seed-after")),
+    "later": ("kimage-mmu", ("common", "later")),
+}
+WHOLE_PAGE_SIZES = ("4k",)
+# The wrong versions, by the numbers of binaries/faults.md, and the states that they are of.
+EVERY_STATE = tuple(WHOLE_STATES)
+FAULTS = dict.fromkeys((26, 27, 29, *range(30, 40), 101, 102), EVERY_STATE) | {103: ("later",)}
 
 # Kernel code has no C library, and reads address 0 where the list pointer says so.
 COMMON_FLAGS = (
@@ -49,6 +62,40 @@ LINK_FLAGS = (
     "--discard-all",
 )
 
+# As kernels are built: nops for ftrace, frame records, signed return addresses, no assumption on types.
+WHOLE_FLAGS = (
+    "-O2",
+    "-std=gnu11",
+    "-ffreestanding",
+    "-fno-pic",
+    "-mcmodel=small",
+    "-fno-strict-aliasing",
+    "-fno-common",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-delete-null-pointer-checks",
+    "-fno-omit-frame-pointer",
+    "-momit-leaf-frame-pointer",
+    "-fno-optimize-sibling-calls",
+    "-fpatchable-function-entry=2",
+    "-mbranch-protection=pac-ret+bti",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Iinclude",
+    "-Iwhole/include",
+)
+# Static functions have symbols too, as in a kernel's kallsyms.
+WHOLE_LINK_FLAGS = (
+    "-T",
+    "whole/link.ld",
+    "-static",
+    "-z",
+    "max-page-size=4096",
+    "--build-id=none",
+    "--strip-debug",
+    "--discard-locals",
+)
+
 
 class BuildError(Exception):
     """The corpus could not be built; the message is for the user."""
@@ -56,12 +103,17 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Toolchain:
-    """One compiler (its name in file names) with its linker, their commands, versions and own flags."""
+    """One compiler (its name in file names) with its linker, their commands, versions and own flags.
+
+    `flags` go to everything, `routine_flags` and `whole_flags` to one kind of binary.
+    """
 
     compiler: str
     cc: tuple[str, ...]
     ld: tuple[str, ...]
     flags: tuple[str, ...]
+    routine_flags: tuple[str, ...]
+    whole_flags: tuple[str, ...]
     compiler_version: str
     linker_version: str
 
@@ -79,8 +131,24 @@ def gcc() -> Toolchain:
         if shutil.which(tool) is None:
             raise BuildError(f"{tool} not found: install the Debian package gcc-aarch64-linux-gnu")
     # Strength reduction of the copy loop's addresses takes more registers than a routine without a stack has.
-    flags = ("-mgeneral-regs-only", "-fno-ivopts")
-    return Toolchain("gcc", (cc,), (ld,), flags, first_line([cc, "--version"]), first_line([ld, "--version"]))
+    routine_flags = ("-fno-ivopts",)
+    # Debian's kernels keep the stack protector's value at this offset of the current task.
+    whole_flags = (
+        "-fstack-protector-strong",
+        "-mstack-protector-guard=sysreg",
+        "-mstack-protector-guard-reg=sp_el0",
+        "-mstack-protector-guard-offset=1384",
+    )
+    return Toolchain(
+        compiler="gcc",
+        cc=(cc,),
+        ld=(ld,),
+        flags=("-mgeneral-regs-only",),
+        routine_flags=routine_flags,
+        whole_flags=whole_flags,
+        compiler_version=first_line([cc, "--version"]),
+        linker_version=first_line([ld, "--version"]),
+    )
 
 
 def clang() -> Toolchain:
@@ -95,7 +163,16 @@ def clang() -> Toolchain:
     compiler = first_line([*zig, "cc", "--version"]).partition(" (")[0]
     linker = first_line([*zig, "ld.lld", "--version"]).partition(" (")[0]
     version = f"{compiler} (ziglang {first_line([*zig, 'version'])})"
-    return Toolchain("clang", (*zig, "cc"), (*zig, "ld.lld"), flags, version, linker)
+    return Toolchain(
+        compiler="clang",
+        cc=(*zig, "cc"),
+        ld=(*zig, "ld.lld"),
+        flags=flags,
+        routine_flags=(),
+        whole_flags=("-fno-stack-protector",),
+        compiler_version=version,
+        linker_version=linker,
+    )
 
 
 TOOLCHAINS = {"gcc": gcc, "clang": clang}
@@ -119,37 +196,100 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def build_one(
+    name: str,
+    toolchain: Toolchain,
+    units: Iterable[Path],
+    flags: tuple[str, ...],
+    link_flags: tuple[str, ...],
+    out: Path,
+    work: Path,
+) -> Path:
+    """Compile `units` (paths below binaries/src) and link them into `out`/`name`; return that path (Path)."""
+    objects: list[str] = []
+    for n, unit in enumerate(units):
+        objects.append(str(work / f"{n}.o"))
+        run([*toolchain.cc, *flags, "-c", "-o", objects[-1], str(unit)], work)
+    linked = work / name
+    run([*toolchain.ld, *link_flags, "-o", str(linked), *objects], work)
+    linked.chmod(0o644)
+    shutil.copy(linked, out / name)
+    return out / name
+
+
+def entry_of(
+    path: Path,
+    kind: str,
+    form: str,
+    page_shift: int,
+    toolchain: Toolchain,
+    flags: Iterable[str],
+    link_flags: Iterable[str],
+    entry: str,
+) -> dict[str, object]:
+    """What the manifest says of one binary (dict)."""
+    return {
+        "file": path.name if kind == "routine" else f"{WHOLE.name}/{path.name}",
+        "kind": kind,
+        "sha256": sha256(path),
+        "form": form,
+        "page_size": 1 << page_shift,
+        "compiler": toolchain.compiler,
+        "compiler_version": toolchain.compiler_version,
+        "linker_version": toolchain.linker_version,
+        "flags": [*flags],
+        "link_flags": [*link_flags],
+        "entry": entry,
+    }
+
+
+def units_of(*folders: Path) -> list[Path]:
+    """Every source that is compiled in `folders`, as paths below binaries/src (list of Path)."""
+    found = [p for folder in folders for p in sorted(folder.iterdir()) if p.suffix in (".S", ".c")]
+    return [p.relative_to(SOURCES) for p in found]
+
+
 def build(out: Path, toolchain: Toolchain) -> list[dict[str, object]]:
     """Build every form and page size with one toolchain into `out`; return the manifest entries (list)."""
     entries: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="kexec-verify-") as scratch:
         work = Path(scratch)
         for form in FORMS:
-            folder = SOURCES / form
-            units = sorted(p.relative_to(SOURCES) for p in folder.iterdir() if p.suffix in (".S", ".c"))
+            units = units_of(SOURCES / form)
             for size, shift in PAGE_SHIFTS.items():
-                flags = (*toolchain.flags, *COMMON_FLAGS, f"-DPAGE_SHIFT={shift}")
-                objects = [work / f"{n}.o" for n in range(len(units))]
-                for unit, obj in zip(units, objects, strict=True):
-                    run([*toolchain.cc, *flags, "-c", "-o", str(obj), str(unit)], work)
+                flags = (*toolchain.flags, *toolchain.routine_flags, *COMMON_FLAGS, f"-DPAGE_SHIFT={shift}")
                 name = f"{form}-{size}-{toolchain.compiler}.elf"
-                linked = work / name
-                run([*toolchain.ld, *LINK_FLAGS, "-o", str(linked), *map(str, objects)], work)
-                linked.chmod(0o644)
-                shutil.copy(linked, out / name)
+                path = build_one(name, toolchain, units, flags, LINK_FLAGS, out, work)
+                entries.append(entry_of(path, "routine", form, shift, toolchain, flags, LINK_FLAGS, ENTRY))
+    return entries
+
+
+def build_whole(
+    out: Path, toolchain: Toolchain, states: Iterable[str] = EVERY_STATE, fault: int | None = None
+) -> list[dict[str, object]]:
+    """Build `states` of the whole path with one toolchain into `out`; return their manifest entries (list).
+
+    With a `fault` the wrong version of that number, as `<state>-<page size>-<compiler>-fault<number>.elf`.
+    """
+    entries: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory(prefix="kexec-verify-") as scratch:
+        work = Path(scratch)
+        for state in states:
+            routine, folders = WHOLE_STATES[state]
+            units = units_of(SOURCES / routine, *(SOURCES / "whole" / folder for folder in folders))
+            includes = tuple(f"-Iwhole/{folder}" for folder in folders)
+            for size in WHOLE_PAGE_SIZES:
+                shift = PAGE_SHIFTS[size]
+                flags = (*toolchain.flags, *toolchain.whole_flags, *WHOLE_FLAGS, *includes)
+                flags = (*flags, f"-DPAGE_SHIFT={shift}")
+                suffix = ""
+                if fault is not None:
+                    flags = (*flags, f"-DFAULT={fault}")
+                    suffix = f"-fault{fault}"
+                name = f"{state}-{size}-{toolchain.compiler}{suffix}.elf"
+                path = build_one(name, toolchain, units, flags, WHOLE_LINK_FLAGS, out, work)
                 entries.append(
-                    {
-                        "file": name,
-                        "sha256": sha256(linked),
-                        "form": form,
-                        "page_size": 1 << shift,
-                        "compiler": toolchain.compiler,
-                        "compiler_version": toolchain.compiler_version,
-                        "linker_version": toolchain.linker_version,
-                        "flags": list(flags),
-                        "link_flags": list(LINK_FLAGS),
-                        "entry": ENTRY,
-                    }
+                    entry_of(path, "whole", state, shift, toolchain, flags, WHOLE_LINK_FLAGS, WHOLE_ENTRY)
                 )
     return entries
 
@@ -166,12 +306,21 @@ def build_all() -> list[str]:
     toolchains = [make() for make in TOOLCHAINS.values()]
     with tempfile.TemporaryDirectory(prefix="kexec-verify-") as scratch:
         out = Path(scratch)
+        (out / WHOLE.name).mkdir()
         entries = [entry for toolchain in toolchains for entry in build(out, toolchain)]
-        entries.sort(key=lambda entry: str(entry["file"]))
-        manifest = {"schema": MANIFEST_SCHEMA, "sources": source_hashes(), "binaries": entries}
-        names = [str(entry["file"]) for entry in entries]
-        for old in HERE.glob("*.elf"):
-            if old.name not in names:
+        whole = [entry for toolchain in toolchains for entry in build_whole(out / WHOLE.name, toolchain)]
+        for part in (entries, whole):
+            part.sort(key=lambda entry: str(entry["file"]))
+        manifest = {
+            "schema": MANIFEST_SCHEMA,
+            "sources": source_hashes(),
+            "binaries": entries,
+            "whole": whole,
+        }
+        names = [str(entry["file"]) for entry in (*entries, *whole)]
+        WHOLE.mkdir(exist_ok=True)
+        for old in (*HERE.glob("*.elf"), *WHOLE.glob("*.elf")):
+            if old.relative_to(HERE).as_posix() not in names:
                 old.unlink()
         for name in names:
             shutil.copy(out / name, HERE / name)
@@ -179,11 +328,25 @@ def build_all() -> list[str]:
     return names
 
 
+def build_fault(out: Path, fault: int) -> list[str]:
+    """Build wrong version `fault` of its states into `out`; return the names of its files (list of str)."""
+    out.mkdir(parents=True, exist_ok=True)
+    states = FAULTS[fault]
+    made = [entry for make in TOOLCHAINS.values() for entry in build_whole(out, make(), states, fault)]
+    return [Path(str(entry["file"])).name for entry in made]
+
+
 def main() -> int:
-    """Build the corpus; return the exit status (int)."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    """Build the corpus, or one wrong version of the whole path; return the exit status (int)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    faulty = "build this wrong version instead, see binaries/faults.md (needs --out)"
+    parser.add_argument("--fault", type=int, choices=sorted(FAULTS), help=faulty)
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where --fault puts its files")
+    arguments = parser.parse_args()
+    if (arguments.fault is None) != (arguments.out is None):
+        parser.error("--fault and --out go together")
     try:
-        names = build_all()
+        names = build_all() if arguments.fault is None else build_fault(arguments.out, arguments.fault)
     except BuildError as error:
         print(f"binaries/build.py: error: {error}", file=sys.stderr)
         return 2
