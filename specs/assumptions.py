@@ -87,7 +87,7 @@ _ALL = (
     ),
     Assumption(
         "mmu-off",
-        "The routine is entered with SCTLR_EL1.M and .C clear at its exception level.",
+        "The routine is entered with SCTLR_EL1.M, .C and .EE clear at its exception level.",
         "arch/arm64/kernel/cpu-reset.S: __cpu_soft_restart turns the MMU off before it branches",
         "registers",
     ),

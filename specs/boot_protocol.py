@@ -11,6 +11,7 @@ from verify.logic import And, Formula, Term
 
 SCTLR_M = 1 << 0
 SCTLR_C = 1 << 2
+SCTLR_EE = 1 << 25  # data accesses are big-endian
 DAIF_MASK = 0x3C0  # PSTATE.D, .A, .I, .F as DAIF shows them
 HVC_SOFT_RESTART = 1  # arch/arm64/include/asm/virt.h
 
@@ -21,8 +22,12 @@ def registers(x: dict[str, Term], dtb: Term) -> Formula:
 
 
 def mmu_off(sctlr: Term) -> Formula:
-    """MMU and data cache are off."""
-    return (sctlr & (SCTLR_M | SCTLR_C)) == 0
+    """MMU and data cache are off, and data accesses are little-endian.
+
+    booting.rst leaves the endianness to the image; purgatory, which runs first after
+    kexec_load, is little-endian code that does not set it.
+    """
+    return (sctlr & (SCTLR_M | SCTLR_C | SCTLR_EE)) == 0
 
 
 def masked(daif: Term) -> Formula:

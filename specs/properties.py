@@ -47,7 +47,7 @@ RELOCATION = (
             "reloc-access-aligned",
         ),
         ("reloc-covered",),
-        ("list-head", "list-defined", "control-page-apart", "kimage-layout", "machine-quiet"),
+        ("list-defined", "control-page-apart", "kimage-layout", "machine-quiet"),
     ),
     Property(
         "reloc-memory-safe",
@@ -78,7 +78,7 @@ RELOCATION = (
         "reloc-entry-state",
         "T5",
         "Control leaves only to kimage->start with x0 = dtb, x1 = x2 = x3 = 0, MMU and data cache off, "
-        "interrupts masked; or asks EL2 for the same by HVC_SOFT_RESTART.",
+        "little-endian, interrupts masked; or asks EL2 for the same by HVC_SOFT_RESTART.",
         ("reloc-entry-*",),
         ("reloc-step",),
         ("hvc-returns",),

@@ -12,6 +12,7 @@ import click
 import verify
 from specs.assumptions import ASSUMPTIONS
 from specs.properties import PROPERTIES
+from verify.cli.mutate import mutate
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError, VerifyError
 from verify.kexec.selection import select
@@ -251,3 +252,6 @@ def doctor() -> int:
         terminal.line(f"{mark}  {check.name:<24} {check.detail}")
         healthy = healthy and (check.found or not check.needed)
     return 0 if healthy else 2
+
+
+cli.add_command(mutate)

@@ -7,7 +7,8 @@ from verify.arm64.execute import Exit, Step
 from verify.errors import UnsupportedError
 from verify.kexec.routine import Routine
 from verify.kexec.translation import owe_table_changes
-from verify.logic import FALSE, TRUE, And, within
+from verify.logic import FALSE, TRUE, And, Not, within
+from verify.obligation import Facts
 from verify.symbolic.explore import Decide
 
 
@@ -20,12 +21,15 @@ def run(routine: Routine, decide: Decide) -> list[Step]:
     start = routine.entry.assume(*routine.assumptions())
     arrivals = explorer.run(start, routine.code.address)
     routine.collect(explorer)
+    # A routine that tests the head itself needs no promise about it.
+    tests_head = any(step.then != routine.form.loop for step in arrivals)
+    promised: Facts = () if tests_head else (("list-head", Not(done(routine.head))),)
     for step in arrivals:
-        _owe(routine, step)
+        _owe(routine, step, promised)
     return arrivals
 
 
-def _owe(routine: Routine, step: Step) -> None:
+def _owe(routine: Routine, step: Step, promised: Facts) -> None:
     state, path = step.state, step.state.trace
     if isinstance(step.then, Exit):
         raise UnsupportedError("exit before the loop over the list", path[-1])
@@ -41,6 +45,9 @@ def _owe(routine: Routine, step: Step) -> None:
     if step.then == routine.form.loop:
         first = state.registers[routine.form.entry] == routine.head
         routine.owe("init", "the first word is kimage->head", state.facts, first, path=path)
+        goes_on = Not(done(routine.head))
+        facts = (*state.facts, *promised)
+        routine.owe("init", "the loop is entered for a head without IND_DONE", facts, goes_on, path=path)
     else:
         goal = done(routine.head)
         routine.owe("init", "the loop is skipped only for a head with IND_DONE", state.facts, goal, path=path)

@@ -115,6 +115,7 @@ def _known(routine: Routine, head: State, single_flags: bool) -> Facts:
     indirect = is_kind(machine.entry, Kind.INDIRECTION)
     below = And(ult(machine.dest, const(TOP)), ult(machine.addr, const(TOP)))
     facts: Facts = (
+        ("the loop goes on for words without IND_DONE only", Not(done(machine.entry))),
         ("list-defined", Implies(source, aligned(machine.dest, page))),
         ("list-defined", Or(indirect, aligned(machine.ptr, 8))),
         ("pages-below-top", Implies(source, below)),

@@ -76,7 +76,7 @@ class Routine:
         )
         layout = self.form.layout
         if layout is None:
-            return (*common, ("mmu-off", (sctlr & _MMU_ON) == 0))
+            return (*common, ("mmu-off", boot_protocol.mmu_off(sctlr)))
         x0, page = self.entry.registers["x0"], self.form.page_size
         return (
             *common,

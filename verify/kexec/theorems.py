@@ -75,6 +75,7 @@ def prove(
     layout: KimageLayout | None = None,
     progress: Progress | None = None,
     discharger: Discharger | None = None,
+    search_seconds: float = SEARCH_SECONDS,
 ) -> Outcome:
     """Verdicts on ``claims`` for the routine in ``code``.
 
@@ -82,6 +83,7 @@ def prove(
     :param page_size: bytes, where the image's header says so.
     :param layout: of struct kimage, where the kernel's BTF says so.
     :param discharger: one to share with other targets: equal questions are asked once.
+    :param search_seconds: how long to look for a run that refutes what is not proved; 0 for not at all.
     """
     tell = progress or (lambda _: None)
     discharger = discharger or Discharger()
@@ -103,10 +105,10 @@ def prove(
     findings = [_judge(claim, form, results, trouble) for claim in claims]
     _rest(findings)
     open_claims = {finding.claim.id for finding in findings if finding.verdict is not Verdict.PROVED}
-    if open_claims and form is not None:
+    if open_claims and form is not None and search_seconds > 0:
         tell("searching for a list that shows the fault")
         started = time.perf_counter()
-        _refute(code, form, findings, open_claims)
+        _refute(code, form, findings, open_claims, search_seconds)
         seconds["search"] = time.perf_counter() - started
     started = time.perf_counter()
     witnesses = _witnesses(results)
@@ -208,10 +210,10 @@ def _rest(findings: Sequence[Finding]) -> None:
                 ]
 
 
-def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str]) -> None:
+def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str], budget: float) -> None:
     from verify.refute.search import search
 
-    found = search(code, form, wanted, SEARCH_SECONDS)
+    found = search(code, form, wanted, budget)
     for finding in findings:
         counterexample = found.get(finding.claim.id)
         if counterexample is not None and finding.claim.id in wanted:

@@ -6,6 +6,9 @@ from verify.arm64.lift import Instruction
 
 _SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
 
+TRAPS = ("SoftwareBreakpoint", "UndefinedInstructionException")
+"""Instructions at which Unicorn raises an exception, as the CPU does."""
+
 
 def system_register(instruction: Instruction) -> tuple[str, bool] | None:
     """The modelled system register that an MSR (True) or MRS (False) names."""

@@ -26,10 +26,14 @@ _KIMAGE, _DTB, _VECTORS, _ZERO_PAGE, _TABLE = 26, 27, 28, 29, 30
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the list: flags, and the number of a page (None for the DONE word, which names none)."""
+    """A word of the list: flags, and the number of a page (None for the DONE word, which names none).
+
+    :param low: bits between the flags and the page's address, which no word of kexec_core has.
+    """
 
     flags: int
     page: int | None = None
+    low: int = 0
 
 
 DONE = Word(IND_DONE)
@@ -41,6 +45,7 @@ class Plan:
 
     :param head: the head word; ``pages``: list pages by number with their words from slot 0 on.
     :param kimage: number of the page that holds struct kimage.
+    :param garbage: as in Scenario.
     :param el2: el2_vectors is not zero; ``refuses``: and EL2 returns from the HVC.
     """
 
@@ -51,6 +56,7 @@ class Plan:
     el2: bool = False
     refuses: bool = False
     dminline: int = 4
+    garbage: str = "marked"
     well_formed: bool = True
 
     @property
@@ -69,7 +75,7 @@ def build(plan: Plan, form: Form) -> Scenario:
         return _RAM + page * size
 
     def value(word: Word) -> int:
-        return word.flags | (0 if word.page is None else physical(word.page))
+        return word.flags | word.low | (0 if word.page is None else physical(word.page))
 
     def seen(page: int) -> int:
         return (physical(page) - phys_offset) & MASK
@@ -101,6 +107,7 @@ def build(plan: Plan, form: Form) -> Scenario:
         kimage_at=seen(plan.kimage) + 0x200 if layout is not None else 0,
         dminline=plan.dminline,
         hvc="refused" if plan.refuses else "taken",
+        garbage=plan.garbage,
         dirty=tuple(sorted(seen(page) for page in dirty)),
         well_formed=plan.well_formed,
     )
@@ -145,7 +152,7 @@ def is_well_formed(plan: Plan, slots: int) -> bool:
                 follows = None if last else plan.pages[number + 1][0]
                 if word != (DONE if last else Word(I, follows)) or (not last and slot + 1 != slots):
                     return False
-            elif word.page is None or word.flags not in (D, S):
+            elif word.page is None or word.low or word.flags not in (D, S):
                 return False
             elif word.flags == D:
                 dest = word.page
@@ -187,6 +194,8 @@ def systematic(slots: int, head_test: bool, kimage: bool) -> Iterator[Plan]:
     yield replace(
         one, name="struct kimage in a destination page, EL2 refuses", kimage=6, el2=True, refuses=True
     )
+    yield replace(one, name="registers are 0 at entry", garbage="zero")
+    yield replace(one, name="registers are addresses at entry", garbage="addresses")
     for dminline in (6, 9, 2):
         yield replace(one, name=f"lines of {4 << dminline} bytes", dminline=dminline)
     yield _listed("the source follows the destination", Word(D, 6), Word(S, 7))
@@ -222,6 +231,11 @@ def arbitrary() -> Iterator[Plan]:
     # The words to come are overwritten by a page that holds others in their place.
     other = (LIST2, (Word(0, 9), Word(0, 9), Word(D, 6), Word(S, 16), DONE))
     yield plan("a list page is overwritten", Word(D, LIST), Word(S, LIST2), then=other)
+    # 0xff0: all bits that lie below a page's address whatever the page size, but for the flags.
+    yield plan("bits below a source's address", Word(D, 6), Word(S, 16, low=0xFF0))
+    yield plan("bits below a destination's address", Word(D, 6, low=0xFF0), Word(S, 16))
+    more = (LIST2, (Word(D, 6), Word(S, 16), DONE))
+    yield plan("bits below an indirection's address", Word(I, LIST2, low=0xFF0), then=more)
     third = (LIST3, (Word(D, 9), Word(S, 18), DONE))
     for flags in (D | S, D | I, I | S, D | I | S):
         page = LIST3 if flags & I else 16
@@ -249,6 +263,7 @@ def random_plans(seed: int, slots: int) -> Iterator[Plan]:
             el2=numbers.random() < 0.5,
             refuses=numbers.random() < 0.5,
             dminline=numbers.choice((3, 4, 5, 6, 9)),
+            garbage=numbers.choice(("marked", "marked", "zero", "addresses")),
         )
         if (
             is_well_formed(plan, slots)

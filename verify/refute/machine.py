@@ -15,7 +15,7 @@ from verify.arm64.lift import SIZE, Code, Instruction
 from verify.errors import UnsupportedError
 from verify.refute.effects import Access, Context, Effect, End, Event, Mark, Run
 from verify.refute.ghost import Ghost, cacheable
-from verify.refute.intercept import system_register, user_operation
+from verify.refute.intercept import TRAPS, system_register, user_operation
 from verify.refute.scenario import MASK, Scenario, image
 
 _NOP = (0xD503201F).to_bytes(SIZE, "little")
@@ -52,9 +52,9 @@ class Machine:
         uc = self._uc
         if each is not None:  # hooks run in the order in which they are added
             uc.hook_add(unicorn.UC_HOOK_CODE, self._on_instruction, begin=code.address, end=code.end - 1)
-        self._load()
         for address in sorted(watch):
             uc.hook_add(unicorn.UC_HOOK_CODE, self._on_mark, begin=address, end=address)
+        self._load()
         uc.hook_add(unicorn.UC_HOOK_BLOCK, self._on_block)
         uc.hook_add(unicorn.UC_HOOK_MEM_READ, self._on_load)
         uc.hook_add(unicorn.UC_HOOK_MEM_WRITE, self._on_store)
@@ -74,9 +74,11 @@ class Machine:
             system = instruction.word >> 22 == 0b1101010100
             name, register = user_operation(instruction), system_register(instruction)
             kinds = {operation.opcode.name for operation in instruction.operations}
+            if name in TRAPS:
+                continue
             if kinds & {"BRANCHIND", "RETURN"}:
                 uc.hook_add(unicorn.UC_HOOK_CODE, self._on_exit, begin=address, end=address)
-            elif register is not None or name not in (None, "SoftwareBreakpoint"):
+            elif register is not None or name is not None:
                 hook = self._on_register if register is not None else self._on_system
                 uc.hook_add(unicorn.UC_HOOK_CODE, hook, begin=address, end=address)
                 uc.mem_write(address, _NOP)
@@ -114,10 +116,9 @@ class Machine:
             uc.mem_map(*ram, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
             self._ram = ram
         uc.mem_write(scenario.ram_at, image(scenario))
-        for number, register in enumerate(_X):
-            uc.reg_write(register, 0xBAD0_0000_0000_0000 | number << 32 | number << 8)
-        uc.reg_write(arm64_const.UC_ARM64_REG_SP, 0xBAD5_0000_0000_0000)
-        uc.reg_write(arm64_const.UC_ARM64_REG_NZCV, 0xF000_0000)
+        for number, register in enumerate((*_X, arm64_const.UC_ARM64_REG_SP)):
+            uc.reg_write(register, scenario.unset(number))
+        uc.reg_write(arm64_const.UC_ARM64_REG_NZCV, 0 if scenario.garbage == "zero" else 0xF000_0000)
         for name, value in scenario.arguments().items():
             uc.reg_write(_X[int(name[1:])], value)
         self.system = {
@@ -193,10 +194,13 @@ class Machine:
 
     def _on_exception(self, uc: unicorn.Uc, number: int, data: object) -> None:
         at = self._pc()
-        name = None
-        if self.code.address <= at < self.code.end:
-            name = user_operation(self.code.at(at))
-        self._stop(End("brk" if name == "SoftwareBreakpoint" else "undefined", at))
+        # BRK: 11010100001, and a number (Arm ARM, C6.2.45).
+        brk = self.code.address <= at < self.code.end and self._word(at) >> 21 == 0b11010100001
+        self._stop(End("brk" if brk else "undefined", at))
+
+    def _word(self, address: int) -> int:
+        offset = address - self.code.address
+        return int.from_bytes(self.code.data[offset : offset + SIZE], "little")
 
     def _on_load(
         self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, data: object

@@ -28,6 +28,8 @@ class Scenario(msgspec.Struct, frozen=True):
     :param ram: first physical address of memory; it has RAM_PAGES pages.
     :param dminline: CTR_EL0.DminLine.
     :param hvc: ``taken`` or ``refused``.
+    :param garbage: what registers hold that the caller does not set: ``marked`` values, ``zero``, or
+        ``addresses`` in memory.
     :param dirty: pages, as the routine sees them, that caches hold lines of at entry.
     :param well_formed: the list satisfies W1 … W7; else only the list machine is defined on it.
     """
@@ -47,6 +49,7 @@ class Scenario(msgspec.Struct, frozen=True):
     kimage_at: int
     dminline: int
     hvc: str
+    garbage: str
     dirty: tuple[int, ...]
     well_formed: bool
 
@@ -73,6 +76,17 @@ class Scenario(msgspec.Struct, frozen=True):
     def seen(self, physical: int) -> int:
         """Where the routine sees a physical address."""
         return (physical - self.phys_offset) & MASK
+
+    def unset(self, number: int) -> int:
+        """What x0 … x30, SP (31) hold where the caller sets nothing: it may be anything."""
+        match self.garbage:
+            case "zero":
+                return 0
+            case "addresses":
+                return (self.ram_at + self.ram_bytes - 2 * self.page_size + number * 64) & MASK
+        # Bits 0-3 and 16-19 are where a value that was never set does harm: SCTLR_EL1.M and .C, the
+        # flags of a word, CTR_EL0.DminLine.
+        return 0xBAD0_0000_000F_000F | number << 32 | number << 8
 
     def fields(self) -> dict[str, int]:
         """The kimage's fields that the routine may use; where there is no kimage, its arguments."""

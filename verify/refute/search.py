@@ -93,6 +93,7 @@ def cuts(plan: Plan, slots: int) -> Iterator[Plan]:
         replace(plan, refuses=False),
         replace(plan, kimage=Plan.kimage),
         replace(plan, dminline=Plan.dminline),
+        replace(plan, garbage=Plan.garbage),
     ):
         if simpler != plan:
             yield simpler

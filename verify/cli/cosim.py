@@ -1,0 +1,107 @@
+"""``verify cosim``: the meaning of instructions held against Unicorn and the architecture's table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from verify.cli.terminal import Terminal
+from verify.errors import UsageError
+
+if TYPE_CHECKING:
+    from verify.cosim.model import Report
+
+BINARIES = Path("binaries")
+
+
+@click.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "--vectors", default=100_000, show_default=True, type=click.IntRange(min=1), help="At least so many."
+)
+@click.option("--seed", default=0, show_default=True, help="Of all that is drawn.")
+@click.option(
+    "-j", "--jobs", default=0, type=click.IntRange(min=0), help="Processes; 0 is one for each core."
+)
+@click.option(
+    "--output",
+    default="reports/cosim.json",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where the report is written.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: Path, quiet: bool) -> int:
+    """Compare what our engine and Unicorn make of each instruction that the TARGETs' routines use.
+
+    Without a TARGET: every ELF file in binaries/. Each encoding that is used, and random
+    ones of its opcode class, run on random states; registers, flags, memory and the next
+    instruction must agree. System instructions are held against a table written from the
+    architecture. Random words must have no meaning that Unicorn lacks.
+
+    Exit status: 0 all agree and every used instruction is covered, 1 something differs,
+    2 usage or bad input, 3 a used instruction is not covered.
+    """
+    terminal = Terminal(quiet)
+    names = list(targets) or sorted(str(path) for path in BINARIES.glob("*.elf"))
+    if not names:
+        raise UsageError("expected a TARGET, or ELF files in ./binaries, found neither")
+    with terminal.progress("cosim"):
+        terminal.doing("loading the engine")
+        import msgspec
+
+        from verify.cosim.run import cosimulate
+        from verify.target import open_target
+
+        kernels = [open_target(name) for name in names]
+        report = cosimulate(kernels, vectors, seed, jobs or os.cpu_count() or 1, progress=terminal.doing)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    except OSError as error:
+        raise UsageError(f"expected a file to write, found {output}: {error.strerror}") from error
+    terminal.lines(lines(report))
+    terminal.line(f"  {output}")
+    if report.mismatches:
+        return 1
+    return 0 if report.complete else 3
+
+
+def lines(report: Report) -> list[str]:
+    """The report for the terminal: one row an opcode class, the sums, then every mismatch."""
+    shown = [f"{'opcode class':<34} {'checked by':<9} {'used':>5} {'drawn':>6} {'vectors':>8} {'solved':>7}"]
+    for record in sorted(report.classes, key=lambda record: (record.checked != "unicorn", record.shape)):
+        row = f"{record.shape:<34} {record.checked:<9} {record.used:>5} {record.drawn:>6} "
+        if record.checked == "table":
+            shown.append(f"{row} {record.name}")
+        else:
+            shown.append(f"{row}{record.vectors:>9} {record.solved:>7}")
+        shown += [f"  unsupported: {text}" for text in record.unsupported[:3]]
+    negative, system = report.negative, report.system
+    shown.append("")
+    shown.append(
+        f"{negative.words} random words: {negative.refused} without a meaning, {negative.compared} compared, "
+        f"{negative.system} by the table, {negative.unpredictable} unpredictable, "
+        f"{negative.unmapped} literal loads"
+    )
+    agreeing = sum(system.agreeing.values())
+    shown.append(
+        f"{system.swept} system instructions: {system.refused} without a meaning, {agreeing} as in the table"
+    )
+    for reason, count in sorted({**negative.gaps, **system.gaps}.items()):
+        shown.append(f"known gap, used by no target: {reason} ({count})")
+    if negative.crashed:
+        shown.append(f"known gap: the engine fails instead of refusing ({len(negative.crashed)})")
+        shown.append(f"  {negative.crashed[0]}")
+    rate = report.vectors / report.seconds if report.seconds else 0
+    shown.append(
+        f"{report.covered}/{report.encodings} encodings in {len(report.classes)} classes, "
+        f"{report.vectors} vectors, {len(report.mismatches)} mismatches "
+        f"in {report.seconds:.1f} s ({rate:.0f}/s), seed {report.seed}"
+    )
+    for mismatch in report.mismatches[:10]:
+        shown += ["", *mismatch]
+    return shown

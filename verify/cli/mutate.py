@@ -1,0 +1,103 @@
+"""``verify mutate``: seeds faults into a routine and shows what becomes of the verdict."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from verify.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from verify.mutate.model import MutantRecord
+
+OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
+
+
+@click.command()
+@click.argument("target")
+@click.option("--most", default=500, show_default=True, help="How many mutants to try.")
+@click.option(
+    "--seed", default=1, show_default=True, help="Which mutants: the same seed takes the same ones."
+)
+@click.option("-j", "--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes.")
+@click.option(
+    "--ask-prover",
+    "share",
+    default=20,
+    show_default=True,
+    help="Ask for a proof of every n-th refuted mutant too; it must fail. 0 for none.",
+)
+@click.option(
+    "--reports",
+    "directory",
+    default="reports",
+    type=click.Path(path_type=Path),
+    show_default=True,
+    help="Directory that mutation.json is written under.",
+)
+def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: Path) -> int:
+    """Change the routine of TARGET one instruction at a time and try each mutant.
+
+    Each is refuted by a concrete run, proved equivalent, unsupported (the verifier has no
+    meaning for it and says so), or a survivor. Exit status 3 if there are survivors.
+    """
+    from verify.arm64.lift import Code
+    from verify.kexec.form import recognise
+    from verify.kexec.layout import stated_layout
+    from verify.kexec.locate import find_routine
+    from verify.mutate import binary, model
+    from verify.mutate.run import Job, run
+    from verify.target import open_target
+
+    terminal = Terminal()
+    started = time.monotonic()
+    kernel = open_target(target)
+    function = find_routine(kernel)
+    code = Code(function.name, function.address, function.code)
+    form = recognise(code, kernel.page_size, stated_layout(kernel))
+    chosen = binary.sample(code, most, seed)
+    possible = sum(1 for _ in binary.mutants(code))
+    work = [Job(m, form, share > 0 and i % share == 0) for i, m in enumerate(chosen)]
+    records: list[MutantRecord] = []
+    with terminal.progress(f"mutants of {kernel.name}"):
+
+        def done(record: MutantRecord) -> None:
+            records.append(record)
+            terminal.doing(f"{len(records)} of {len(work)}")
+
+        run(work, jobs, done)
+    result = model.MutationRun(
+        model.SCHEMA,
+        kernel.name,
+        kernel.sha256,
+        seed,
+        possible,
+        round(time.monotonic() - started, 1),
+        records,
+    )
+    path = directory / kernel.name / "mutation.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    _print(terminal, result.mutants)
+    terminal.line(
+        f"{kernel.name}: {len(records)} of {possible} mutants in {result.seconds:.0f} s: "
+        + ", ".join(f"{result.count(outcome)} {outcome}" for outcome in OUTCOMES)
+    )
+    terminal.line(f"  {path}")
+    return 3 if result.count("survivor") else 0
+
+
+def _print(terminal: Terminal, records: list[MutantRecord]) -> None:
+    counts = Counter((record.kind, record.outcome) for record in records)
+    terminal.line(f"{'kind':<12}" + "".join(f"{outcome:>13}" for outcome in OUTCOMES))
+    for kind in sorted({record.kind for record in records}):
+        terminal.line(f"{kind:<12}" + "".join(f"{counts[kind, outcome]:>13}" for outcome in OUTCOMES))
+    for record in records:
+        if record.outcome in ("survivor", "equivalent"):
+            terminal.line(f"  {record.outcome}: {record.where}: {record.edit}")

@@ -1,0 +1,112 @@
+"""One instruction on one state: our engine's result beside Unicorn's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from verify.arm64.state import GENERAL
+from verify.cosim.machine import WINDOW_SIZE, WINDOWS, After, Machine
+from verify.cosim.meaning import REGISTERS, Meaning, Result
+
+_WORD = 8
+
+
+class OutsideError(Exception):
+    """Our engine's access lies in no window, though Unicorn's does."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A state on which the two differ.
+
+    :param differences: what differs, with our value and Unicorn's.
+    """
+
+    word: int
+    address: int
+    text: str
+    state: dict[str, int]
+    differences: list[str]
+
+    def lines(self) -> list[str]:
+        """For the terminal: the instruction, what differs, and the state that shows it."""
+        shown = [f"{self.word:#010x} {self.text} at {self.address:#x}"]
+        shown += [f"  {difference}" for difference in self.differences]
+        names = (*REGISTERS,)
+        for start in range(0, len(names), 4):
+            shown.append("  " + " ".join(f"{n}={self.state[n]:#x}" for n in names[start : start + 4]))
+        return shown
+
+
+def word_at(memory: tuple[bytes, ...], address: int) -> int:
+    """The little-endian 64-bit word at ``address`` in the windows.
+
+    :raises OutsideError: if it is in none of them.
+    """
+    for start, data in zip(WINDOWS, memory, strict=True):
+        offset = address - start
+        if 0 <= offset <= WINDOW_SIZE - _WORD:
+            return int.from_bytes(data[offset : offset + _WORD], "little")
+    raise OutsideError(f"address {address:#x} is in no window")
+
+
+def expected_memory(memory: tuple[bytes, ...], stores: Mapping[int, int]) -> tuple[bytes, ...]:
+    """The windows after our engine's ``stores``.
+
+    :raises OutsideError: if one of them is in no window.
+    """
+    if not stores:
+        return memory
+    changed = [bytearray(data) for data in memory]
+    for address, value in stores.items():
+        word_at(memory, address)
+        for start, data in zip(WINDOWS, changed, strict=True):
+            offset = address - start
+            if 0 <= offset <= WINDOW_SIZE - _WORD:
+                data[offset : offset + _WORD] = value.to_bytes(_WORD, "little")
+    return tuple(bytes(data) for data in changed)
+
+
+def simulate(machine: Machine, address: int, state: Mapping[str, int]) -> After:
+    """Unicorn's result for the instruction placed at ``address``."""
+    registers = [state[name] for name in (*GENERAL, "sp")]
+    nzcv = state["NG"] << 3 | state["ZR"] << 2 | state["CY"] << 1 | state["OV"]
+    return machine.run(address, registers, nzcv)
+
+
+def compare(machine: Machine, meaning: Meaning, state: dict[str, int]) -> Mismatch | None:
+    """Run both; None if they agree on registers, flags, memory and the next instruction."""
+    address = meaning.instruction.address
+    after = simulate(machine, address, state)
+    try:
+        ours = meaning.run(state, lambda at: word_at(machine.memory, at))
+        memory = expected_memory(machine.memory, ours.stores)
+    except OutsideError as error:
+        found = [f"memory: ours {error}, Unicorn's {after.fault or 'is in a window'}"]
+    else:
+        found = _differences(ours, memory, after)
+    if not found:
+        return None
+    instruction = meaning.instruction
+    return Mismatch(instruction.word, address, instruction.text, state, found)
+
+
+def _differences(ours: Result, memory: tuple[bytes, ...], after: After) -> list[str]:
+    if after.fault:
+        return [f"fault: ours none, Unicorn's {after.fault}"]
+    found = [
+        f"{name}: ours {mine:#x}, Unicorn's {theirs:#x}"
+        for name, mine, theirs in zip(REGISTERS, ours.registers, after.registers, strict=True)
+        if mine != theirs
+    ]
+    if ours.target != after.target:
+        found.append(f"pc: ours {ours.target:#x}, Unicorn's {after.target:#x}")
+    for start, mine_bytes, their_bytes in zip(WINDOWS, memory, after.memory, strict=True):
+        if mine_bytes == their_bytes:
+            continue
+        for offset in range(0, WINDOW_SIZE, _WORD):
+            word, other = mine_bytes[offset : offset + _WORD], their_bytes[offset : offset + _WORD]
+            if word != other:
+                found.append(f"memory at {start + offset:#x}: ours {word.hex()}, Unicorn's {other.hex()}")
+    return found

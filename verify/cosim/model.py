@@ -1,0 +1,81 @@
+"""cosim.json: what was compared, how often, and what differed."""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class ClassRecord(msgspec.Struct, frozen=True):
+    """One opcode class that a target uses.
+
+    ``checked`` is ``unicorn`` or ``table``; ``used`` and ``drawn`` count encodings: those
+    of the targets and those made by flipping bits; ``folded`` and ``solved`` count vectors
+    that claripy's folding and both solvers were asked about besides.
+    """
+
+    mnemonic: str
+    shape: str
+    checked: str
+    used: int
+    drawn: int
+    vectors: int
+    folded: int
+    solved: int
+    unsupported: list[str]
+    mismatches: int
+    name: str = ""
+
+
+class SystemRecord(msgspec.Struct, frozen=True):
+    """The sweep of the system instruction space: encodings by what came of them."""
+
+    swept: int
+    refused: int
+    agreeing: dict[str, int]
+    gaps: dict[str, int]
+
+
+class NegativeRecord(msgspec.Struct, frozen=True):
+    """Random words and near misses of used ones.
+
+    ``refused`` have no meaning in our engine, ``unpredictable`` none in the architecture;
+    the others were compared with Unicorn. ``gaps`` are encodings that are known to
+    be taken for more than they are, by reason. ``unmapped`` counts literal loads, ``unlisted`` those that Unicorn runs and capstone does not know, ``crashed`` lists those at
+    which the engine fails with an error of another kind than UnsupportedError.
+    """
+
+    words: int
+    refused: int
+    system: int
+    unpredictable: int
+    unmapped: int
+    compared: int
+    unlisted: int
+    vectors: int
+    gaps: dict[str, int]
+    crashed: list[str]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One co-simulation; time in seconds."""
+
+    schema: int
+    tool: str
+    seed: int
+    seconds: float
+    targets: list[str]
+    encodings: int
+    covered: int
+    vectors: int
+    classes: list[ClassRecord]
+    system: SystemRecord
+    negative: NegativeRecord
+    mismatches: list[list[str]]
+    versions: dict[str, str]
+
+    @property
+    def complete(self) -> bool:
+        """Every encoding that a target uses was compared or held against the table."""
+        return self.covered == self.encodings

@@ -1,0 +1,113 @@
+"""Negative decodes: what our engine gives a meaning to, Unicorn and capstone must know too."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from verify.arm64.lift import decode
+from verify.cosim.classes import accepted
+from verify.cosim.compare import compare
+from verify.cosim.machine import CODE, Machine
+from verify.cosim.meaning import Meaning
+from verify.cosim.states import random_memory, random_state, unpredictable
+from verify.cosim.system import disagreement, is_plain
+from verify.cosim.gaps import known_gap
+from verify.cosim.system_table import is_system
+from verify.errors import UnsupportedError
+
+_STATES = 4
+_LITERAL = 0b011  # bits 29:27 of a load whose address is the program counter's
+
+
+@dataclass
+class Tried:
+    """What came of some words; counts as in the report."""
+
+    words: int = 0
+    refused: int = 0
+    system: int = 0
+    unpredictable: int = 0
+    unmapped: int = 0
+    compared: int = 0
+    unlisted: int = 0
+    vectors: int = 0
+    crashed: list[str] = field(default_factory=list)
+    gaps: dict[str, int] = field(default_factory=dict)
+    mismatches: list[list[str]] = field(default_factory=list)
+
+
+def random_words(rng: random.Random, used: Sequence[int], count: int) -> list[int]:
+    """Half of them any words, half used ones with one to three bits flipped."""
+    words = []
+    for index in range(count):
+        word = rng.getrandbits(32)
+        if used and index % 2:
+            word = rng.choice(used)
+            for bit in rng.sample(range(32), rng.randrange(1, 4)):
+                word ^= 1 << bit
+        words.append(word)
+    return words
+
+
+def try_words(words: Sequence[int], rng: random.Random) -> Tried:
+    """Compare every word that our engine gives a meaning to."""
+    tried = Tried()
+    machine = Machine(random_memory(rng))
+    for word in words:
+        _try(machine, word, rng, tried)
+        decode.cache_clear()
+    return tried
+
+
+def _try(machine: Machine, word: int, rng: random.Random, tried: Tried) -> None:
+    tried.words += 1
+    try:
+        if is_system(word):
+            found = disagreement(word)
+            plain = found is not None and is_plain(word)
+            if found is None or not plain:
+                tried.system += 1
+                _system(word, found, tried)
+                return
+        meaning = Meaning(decode(word, CODE))
+    except UnsupportedError:
+        tried.refused += 1
+        return
+    except Exception as error:  # no meaning either, but the engine should say so by name
+        tried.crashed.append(f"{word:#010x}: {type(error).__name__}: {error}")
+        return
+    if _counted_gap(word, tried):
+        return
+    if unpredictable(word):
+        tried.unpredictable += 1
+        return
+    if word >> 27 & 0b111 == _LITERAL and word >> 24 & 0b11 == 0:
+        tried.unmapped += 1
+        return
+    if accepted(word, CODE) is None:
+        tried.unlisted += 1  # Unicorn must still run it, with the same result
+    machine.place(word, CODE)
+    tried.compared += 1
+    for _ in range(_STATES):
+        state = random_state(rng, word)
+        if state is None:
+            continue
+        tried.vectors += 1
+        mismatch = compare(machine, meaning, state)
+        if mismatch is not None:
+            tried.mismatches.append(mismatch.lines())
+            return
+
+
+def _system(word: int, found: str | None, tried: Tried) -> None:
+    if found is not None and not _counted_gap(word, tried):
+        tried.mismatches.append([found])
+
+
+def _counted_gap(word: int, tried: Tried) -> bool:
+    reason = known_gap(word)
+    if reason is not None:
+        tried.gaps[reason] = tried.gaps.get(reason, 0) + 1
+    return reason is not None

@@ -1,0 +1,193 @@
+"""A whole co-simulation: what the targets use, spread over processes, as one report.
+
+Every part has a seed of its own, drawn from the run's, so the result does not depend on
+how many processes there are.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import verify
+from verify.cosim import model
+from verify.cosim.classes import Shape, classify
+from verify.cosim.machine import CODE
+from verify.cosim.negative import Tried, random_words, try_words
+from verify.cosim.opcode import Checked, check_class
+from verify.cosim.system import SPACE, Swept, sweep
+from verify.kexec.locate import find_routine
+from verify.target import Kernel
+
+_PIECES = 8  # of the sweep and of the random words, for the processes to share
+_NEGATIVE_SHARE = 10  # one random word for so many vectors
+
+
+@dataclass
+class Parts:
+    """Results of the parts, in the order in which they were handed out."""
+
+    classes: list[Checked] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
+    swept: list[Swept] = field(default_factory=list)
+
+
+def used_words(kernels: Sequence[Kernel]) -> list[int]:
+    """Every distinct encoding in the kernels' relocation routines, ascending."""
+    words: set[int] = set()
+    for kernel in kernels:
+        code = find_routine(kernel).code
+        words.update(int.from_bytes(code[at : at + 4], "little") for at in range(0, len(code), 4))
+    return sorted(words)
+
+
+def by_class(words: Sequence[int]) -> list[list[int]]:
+    """The encodings of each opcode class; one that cannot be classified is a class of its own."""
+    found: dict[Shape | int, list[int]] = {}
+    for word in words:
+        found.setdefault(classify(word, CODE) or word, []).append(word)
+    return list(found.values())
+
+
+def _tried(seed: str, used: Sequence[int], count: int) -> Tried:
+    rng = random.Random(seed)
+    return try_words(random_words(rng, used, count), rng)
+
+
+def _swept(first: int, last: int, seed: str) -> tuple[Swept, Tried]:
+    swept = sweep(range(first, last))
+    return swept, try_words(swept.plain, random.Random(seed))
+
+
+def cosimulate(
+    kernels: Sequence[Kernel],
+    vectors: int,
+    seed: int = 0,
+    jobs: int = 1,
+    whole_space: bool = True,
+    progress: Callable[[str], None] = lambda _: None,
+) -> model.Report:
+    """Compare what the kernels' routines use on at least ``vectors`` states.
+
+    :param jobs: processes; with one, all is done in this process.
+    :param whole_space: sweep all system instructions, else one in sixteen.
+    """
+    started = time.monotonic()
+    words = used_words(kernels)
+    classes = by_class(words)
+    shown = sum(_is_comparable(group) for group in classes)
+    quota = -(-vectors // max(1, shown))
+    calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+    calls += [(check_class, (group, quota, seed)) for group in classes]
+    count = max(1, vectors // _NEGATIVE_SHARE // _PIECES)
+    calls += [(_tried, (f"{seed} negative {piece}", words, count)) for piece in range(_PIECES)]
+    size = SPACE // _PIECES if whole_space else SPACE // _PIECES // 16
+    starts = range(0, SPACE, SPACE // _PIECES)
+    calls += [(_swept, (start, start + size, f"{seed} sweep {start}")) for start in starts]
+    parts = Parts()
+    for done in _results(calls, jobs, progress):
+        if isinstance(done, Checked):
+            parts.classes.append(done)
+        elif isinstance(done, Tried):
+            parts.tried.append(done)
+        else:
+            parts.swept.append(done[0])
+            parts.tried.append(done[1])
+    seconds = round(time.monotonic() - started, 3)
+    return _report(kernels, words, parts, seed, seconds)
+
+
+def _is_comparable(group: Sequence[int]) -> bool:
+    from verify.cosim.system_table import is_system
+
+    return not is_system(group[0])
+
+
+def _results(
+    calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], jobs: int, progress: Callable[[str], None]
+) -> list[Any]:
+    if jobs <= 1:
+        found = []
+        for index, (function, arguments) in enumerate(calls):
+            progress(f"{index}/{len(calls)} parts")
+            found.append(function(*arguments))
+        return found
+    # A fresh interpreter: the engine's own threads and Unicorn do not survive a fork.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures: list[Future[Any]] = [pool.submit(function, *arguments) for function, arguments in calls]
+        results = []
+        for index, future in enumerate(futures):
+            progress(f"{index}/{len(calls)} parts")
+            results.append(future.result())
+    return results
+
+
+def _sum(dictionaries: Sequence[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for dictionary in dictionaries:
+        for name, count in dictionary.items():
+            total[name] = total.get(name, 0) + count
+    return dict(sorted(total.items()))
+
+
+def _report(
+    kernels: Sequence[Kernel], words: Sequence[int], parts: Parts, seed: int, seconds: float
+) -> model.Report:
+    records = [
+        model.ClassRecord(
+            mnemonic=done.mnemonic,
+            shape=done.shape,
+            checked=done.checked,
+            used=done.used,
+            drawn=done.drawn,
+            vectors=done.vectors,
+            folded=done.folded,
+            solved=done.solved,
+            unsupported=done.unsupported,
+            mismatches=done.mismatches,
+            name=done.name,
+        )
+        for done in parts.classes
+    ]
+    mismatches = [lines for done in parts.classes for lines in done.shown]
+    mismatches += [lines for tried in parts.tried for lines in tried.mismatches]
+    mismatches += [[line] for swept in parts.swept for line in swept.mismatches]
+    counts = {
+        name: sum(getattr(tried, name) for tried in parts.tried)
+        for name in ("words", "refused", "system", "unpredictable", "unmapped", "compared", "unlisted", "vectors")
+    }
+    agreeing = _sum([swept.agreeing for swept in parts.swept])
+    gaps = _sum([swept.gaps for swept in parts.swept])
+    refused = sum(swept.refused for swept in parts.swept)
+    plain = sum(len(swept.plain) for swept in parts.swept)
+    wrong = sum(len(swept.mismatches) for swept in parts.swept)
+    total = refused + plain + wrong + sum(agreeing.values()) + sum(gaps.values())
+    return model.Report(
+        schema=model.SCHEMA,
+        tool=f"kexec-verify {verify.__version__}",
+        seed=seed,
+        seconds=seconds,
+        targets=[kernel.name for kernel in kernels],
+        encodings=len(words),
+        covered=sum(done.covered for done in parts.classes),
+        vectors=sum(record.vectors for record in records) + counts["vectors"],
+        classes=records,
+        system=model.SystemRecord(total, refused, agreeing, gaps),
+        negative=model.NegativeRecord(
+            **counts,
+            gaps=_sum([tried.gaps for tried in parts.tried]),
+            crashed=[line for tried in parts.tried for line in tried.crashed],
+        ),
+        mismatches=mismatches,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("angr", "pypcode", "unicorn", "capstone", "z3-solver", "bitwuzla")},
+        },
+    )

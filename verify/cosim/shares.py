@@ -1,0 +1,104 @@
+"""The ways that a share of the vectors takes besides: claripy's own folding, and both solvers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from verify.arm64.cache import Lines
+from verify.arm64.execute import execute
+from verify.arm64.lift import Instruction
+from verify.arm64.state import State, unknown_ghosts, width
+from verify.cosim.compare import word_at
+from verify.cosim.meaning import MEMORY, REGISTERS, TAG, Meaning, Result, target_of, unknown_state
+from verify.errors import InternalError
+from verify.logic import And, Formula, Function, Term, const, constant
+from verify.obligation import Facts
+from verify.prove.smtlib import script
+from verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
+from verify.symbolic.memory import Memory
+
+
+class _Windows(Memory):
+    """Memory that is the contents of the data windows."""
+
+    def __init__(self, memory: tuple[bytes, ...]):
+        super().__init__()
+        self._memory = memory
+
+    def _read(self, address: Term) -> Term:
+        return const(word_at(self._memory, _value(address)))
+
+
+def _value(term: Term) -> int:
+    value = constant(term)
+    if value is None:
+        raise InternalError(f"expected a constant of a concrete state, found {term}")
+    return value
+
+
+def folded(instruction: Instruction, state: Mapping[str, int], memory: tuple[bytes, ...]) -> Result:
+    """The result of running our engine on constants, which claripy folds on the way.
+
+    :raises InternalError: if a term does not fold, or not exactly one outcome is left.
+    """
+    unknown = unknown_state().registers
+    registers = {**unknown, **{name: const(value, width(name)) for name, value in state.items()}}
+    before = State(registers, unknown_ghosts(TAG), _Windows(memory), Lines("lines"))
+    steps = list(execute(instruction, before))
+    if len(steps) != 1:
+        raise InternalError(f"{len(steps)} outcomes of {instruction.text} in a concrete state")
+    after = steps[0].state
+    stored = [access.address for access in after.accesses if access.kind == "store"]
+    return Result(
+        tuple(_value(after.registers[name]) for name in REGISTERS),
+        {_value(address): _value(after.memory.read(address)) for address in stored},
+        _value(target_of(steps[0])),
+    )
+
+
+def question(
+    meaning: Meaning, state: Mapping[str, int], memory: tuple[bytes, ...], result: Result
+) -> tuple[Facts, Formula]:
+    """The question whether our engine's terms imply ``result`` in ``state``, as an obligation asks."""
+    asked: dict[int, int] = {}
+
+    def read(address: int) -> int:
+        asked[address] = word_at(memory, address)
+        return asked[address]
+
+    meaning.run(state, read)
+    before = unknown_state()
+    known = [(name, before.registers[name] == const(value, width(name))) for name, value in state.items()]
+    known += [(f"word {i}", Function(MEMORY)(a) == const(v)) for i, (a, v) in enumerate(asked.items())]
+    cases = []
+    for outcome in meaning.outcomes:
+        values = dict(zip(REGISTERS, result.registers, strict=True))
+        parts = [outcome.condition, outcome.target == const(result.target)]
+        for name in REGISTERS:
+            term = outcome.changed.get(name, before.registers[name])
+            parts.append(term == const(values[name], width(name)))
+        stores = list(result.stores.items())
+        for (address, value), (wanted, word) in zip(outcome.stores, stores, strict=True):
+            parts += [address == const(wanted), value == const(word)]
+        cases.append(And(*parts))
+    goal = cases[0]
+    for case in cases[1:]:
+        goal = goal | case
+    return tuple(known), goal
+
+
+def solvers_agree(
+    meaning: Meaning, state: Mapping[str, int], memory: tuple[bytes, ...], result: Result
+) -> str | None:
+    """What is wrong if z3 and bitwuzla do not both find that our terms imply ``result``.
+
+    They must also find that the terms do not imply a result that differs in one bit.
+    """
+    hypotheses, goal = question(meaning, state, memory, result)
+    other = Result((result.registers[0] ^ 1, *result.registers[1:]), result.stores, result.target)
+    _, wrong = question(meaning, state, memory, other)
+    for ask in (ask_bitwuzla, ask_z3):
+        answers = [ask(script(hypotheses, asked)).answer for asked in (goal, wrong)]
+        if answers != [Answer.UNSAT, Answer.SAT]:
+            return f"{ask.__name__}: expected unsat and sat, found {answers[0]} and {answers[1]}"
+    return None

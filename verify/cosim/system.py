@@ -1,0 +1,137 @@
+"""Holds our engine's meaning of system instructions against the table of the architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from verify.arm64.execute import Exit, Step, execute
+from verify.arm64.lift import SIZE, decode
+from verify.arm64.state import SYSTEM, State
+from verify.cosim.machine import CODE
+from verify.cosim.meaning import REGISTERS, unknown_state
+from verify.cosim.gaps import known_gap
+from verify.cosim.system_table import Expected, expected, fields
+from verify.errors import UnsupportedError
+from verify.logic import Term, const, same
+
+SPACE = 1 << 17
+"""Encodings of the class ``System`` but for Rt: L, op0, op1, CRn, CRm, op2."""
+
+
+@dataclass
+class Swept:
+    """What came of a part of the system instruction space.
+
+    :param refused: encodings without a meaning.
+    :param plain: encodings outside of the table that touch no system state; Unicorn judges them.
+    """
+
+    refused: int = 0
+    agreeing: dict[str, int] = field(default_factory=dict)
+    gaps: dict[str, int] = field(default_factory=dict)
+    plain: list[int] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
+
+
+def encoding(index: int) -> int:
+    """The system instruction number ``index`` of SPACE; Rt is 31 where the class has none."""
+    return 0xD500_0000 | index << 5 | (31 if index >> 14 & 0b11 == 0 else 5)
+
+
+def disagreement(word: int, address: int = CODE) -> str | None:
+    """What is wrong with our engine's meaning of ``word`` by the table; None if nothing is.
+
+    :raises UnsupportedError: if our engine gives it no meaning.
+    """
+    before = unknown_state()
+    steps = list(execute(decode(word, address), before))
+    wanted = expected(word)
+    shown = f"{word:#010x} {decode(word, address).text}"
+    if wanted is None:
+        return f"{shown}: it has a meaning, but the table has no such instruction"
+    if len(steps) != 1:
+        return f"{shown}: expected one outcome, found {len(steps)}"
+    found = _difference(before, steps[0], wanted, address)
+    return f"{shown} ({wanted.name}): {found}" if found else None
+
+
+def _difference(before: State, step: Step, wanted: Expected, address: int) -> str | None:
+    after = step.state
+    if wanted.name == "AArch64.SoftwareBreakpoint":
+        return None if isinstance(step.then, Exit) and step.then.kind == "brk" else "expected to leave by brk"
+    if step.then != address + SIZE:
+        return f"expected to go on at {address + SIZE:#x}, found {step.then}"
+    if after.accesses or after.memory is not before.memory:
+        return "expected no access of memory"
+    values = _expected_registers(before, wanted)
+    for name in (*REGISTERS, *SYSTEM):
+        got = after.registers[name]
+        if name in wanted.clobbers:
+            if same(got, before.registers[name]):
+                return f"expected {name} to be unknown"
+        elif not same(got, values.get(name, before.registers[name])):
+            return f"expected {name} = {values.get(name, before.registers[name])}, found {got}"
+    operands = tuple(_operand(before, operand) for operand in wanted.operands)
+    if wanted.mask is not None:
+        operands = (values[wanted.target],)
+    events = [(event.name, event.operands) for event in after.events]
+    if not wanted.event:
+        return f"expected no event, found {events[0][0]}" if events else None
+    if [name for name, _ in events] != [wanted.event]:
+        return f"expected the event {wanted.event}, found {[name for name, _ in events]}"
+    given = events[0][1]
+    if len(given) != len(operands) or not all(same(a, b) for a, b in zip(given, operands, strict=True)):
+        return f"expected operands {operands}, found {given}"
+    return None
+
+
+def _operand(before: State, operand: tuple[int, int] | str) -> Term:
+    if isinstance(operand, tuple):
+        return const(*operand)
+    return const(0) if operand == "xzr" else before.registers[operand]
+
+
+def _expected_registers(before: State, wanted: Expected) -> dict[str, Term]:
+    if wanted.mask is not None:
+        value = before.registers[wanted.target]
+        return {wanted.target: value | wanted.mask if wanted.sets else value & ~const(wanted.mask)}
+    if not wanted.target or wanted.target == "xzr":
+        return {}
+    return {wanted.target: _operand(before, wanted.source)}
+
+
+def sweep(indices: Iterable[int]) -> Swept:
+    """Check system instructions by their number in SPACE: none may have a meaning that the table lacks."""
+    swept = Swept()
+    for index in indices:
+        word = encoding(index)
+        try:
+            found = disagreement(word)
+        except UnsupportedError:
+            swept.refused += 1
+            continue
+        wanted = expected(word)
+        reason = known_gap(word)
+        if found is None and wanted is not None:
+            swept.agreeing[wanted.name] = swept.agreeing.get(wanted.name, 0) + 1
+        elif reason is not None:
+            swept.gaps[reason] = swept.gaps.get(reason, 0) + 1
+        elif wanted is None and is_plain(word):
+            swept.plain.append(word)
+        else:
+            swept.mismatches.append(str(found))
+        decode.cache_clear()
+    return swept
+
+
+def is_plain(word: int) -> bool:
+    """Nothing of the system's state is touched, so Unicorn shows all there is: flag manipulation."""
+    before = unknown_state()
+    read = fields(word)
+    if read is None or read.op0 != 0:
+        return False
+    return all(
+        not step.state.events and all(same(step.state.registers[n], before.registers[n]) for n in SYSTEM)
+        for step in execute(decode(word, CODE), before)
+    )

@@ -1,0 +1,164 @@
+"""What system instructions must be, read from their bit fields and not by SLEIGH.
+
+Written from the Arm Architecture Reference Manual, C4.1.93 (branches, exception
+generating and system instructions) and the operation pseudocode of each instruction:
+the names below are the pseudocode's. Unicorn runs these instructions but shows nothing
+of what they do, so our engine is held against this table instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_ZERO = 31
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of an instruction of the class ``System`` (bits 31:22 = 1101010100)."""
+
+    read: bool
+    op0: int
+    op1: int
+    crn: int
+    crm: int
+    op2: int
+    rt: int
+
+    @property
+    def register(self) -> tuple[int, int, int, int, int]:
+        """What names a system register or operation."""
+        return self.op0, self.op1, self.crn, self.crm, self.op2
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an instruction must do.
+
+    :param name: of the function in the architecture's pseudocode.
+    :param event: what our engine calls it; empty if it records nothing.
+    :param operands: of the event: a number with its width in bits, or a register's name.
+    :param source: register whose value ``target`` gets, if any.
+    :param clobbers: registers whose values are unknown afterwards.
+    :param mask: bits of ``target`` that are set (``sets``) or cleared instead.
+    """
+
+    name: str
+    event: str = ""
+    operands: tuple[tuple[int, int] | str, ...] = ()
+    source: str = ""
+    target: str = ""
+    clobbers: tuple[str, ...] = ()
+    mask: int | None = None
+    sets: bool = True
+
+
+SYSTEM_REGISTERS = {
+    (3, 0, 1, 0, 0): "sctlr_el1",
+    (3, 0, 2, 0, 0): "ttbr0_el1",
+    (3, 0, 2, 0, 1): "ttbr1_el1",
+    (3, 0, 2, 0, 2): "tcr_el1",
+    (3, 3, 0, 0, 1): "ctr_el0",
+    (3, 3, 4, 2, 1): "daif",
+}
+"""D24.2 and C5.2: op0, op1, CRn, CRm, op2 of each register that our engine has."""
+
+READ_ONLY = frozenset({"ctr_el0"})
+
+OPERATIONS = {
+    (1, 0, 7, 6, 1): ("AArch64.DC(X[t], CacheType_Data, CacheOp_Invalidate, CacheOpScope_PoC)", "DC_IVAC"),
+    (1, 3, 7, 10, 1): ("AArch64.DC(X[t], CacheType_Data, CacheOp_Clean, CacheOpScope_PoC)", "DC_CVAC"),
+    (1, 3, 7, 14, 1): (
+        "AArch64.DC(X[t], CacheType_Data, CacheOp_CleanInvalidate, CacheOpScope_PoC)",
+        "DC_CIVAC",
+    ),
+    (1, 0, 7, 5, 0): ("AArch64.IC(CacheOpScope_ALLU)", "IC_IALLU"),
+    (1, 0, 8, 7, 0): ("AArch64.TLBI_VMALL(Regime_EL10, Shareability_NSH)", "TLBI_VMALLE1"),
+}
+"""C5.3 to C5.5: cache and TLB maintenance; the DC operations take an address."""
+
+# C6.2 and D8.8: hints of pointer authentication that change x16, x17 or x30 once it is enabled.
+POINTER_AUTHENTICATION = frozenset({7, 8, 10, 12, 14, *range(24, 32)})
+_HYPERVISOR_CLOBBERS = tuple(f"x{i}" for i in range(18))  # SMCCC 1.0, 2.6
+
+
+def fields(word: int) -> Fields | None:
+    """The fields of ``word`` if it is of the class ``System``, else None."""
+    if word >> 22 != 0b1101010100:
+        return None
+    return Fields(
+        read=bool(word >> 21 & 1),
+        op0=word >> 19 & 0b11,
+        op1=word >> 16 & 0b111,
+        crn=word >> 12 & 0xF,
+        crm=word >> 8 & 0xF,
+        op2=word >> 5 & 0b111,
+        rt=word & 31,
+    )
+
+
+def is_system(word: int) -> bool:
+    """Unicorn does not show what ``word`` does: a system or an exception generating instruction."""
+    return word >> 22 == 0b1101010100 or word >> 24 == 0b11010100
+
+
+def expected(word: int) -> Expected | None:
+    """What ``word`` must do; None for a system instruction that this table does not have."""
+    if word >> 24 == 0b11010100:
+        return _exception(word)
+    found = fields(word)
+    if found is None:
+        return None
+    if found.op0 == 0:
+        return None if found.read else _barrier_or_state(found)
+    register = "xzr" if found.rt == _ZERO else f"x{found.rt}"
+    if found.op0 == 1 and not found.read and found.register in OPERATIONS:
+        name, event = OPERATIONS[found.register]
+        return Expected(name, event, (register,) if event.startswith("DC_") else ())
+    system = SYSTEM_REGISTERS.get(found.register)
+    if system is None:
+        return None
+    if found.read:
+        return Expected("AArch64.SysRegRead", source=system, target=register)
+    if system in READ_ONLY:
+        return None
+    return Expected("AArch64.SysRegWrite", f"msr {system}", (register,), register, system)
+
+
+def _exception(word: int) -> Expected | None:
+    immediate = word >> 5 & 0xFFFF
+    match word >> 21 & 0b111, word & 0b11111:
+        case 0b000, 0b00010:
+            return Expected(
+                "AArch64.CallHypervisor", "CallHyperVisor", ((immediate, 16),), clobbers=_HYPERVISOR_CLOBBERS
+            )
+        case 0b001, 0b00000:
+            return Expected("AArch64.SoftwareBreakpoint")
+    return None
+
+
+def _barrier_or_state(found: Fields) -> Expected | None:
+    domain, types = (found.crm >> 2, 8), (found.crm & 0b11, 8)
+    match found.op1, found.crn, found.op2, found.rt:
+        case 3, 3, 0b100, 31:
+            barrier = "DataSynchronizationBarrier"
+            # CRm 0 and 4 are barriers of their own: SLEIGH gives them no access types, so they complete nothing.
+            name = {0: "SpeculativeStoreBypassBarrierToVA", 4: "SpeculativeStoreBypassBarrierToPA"}
+            return Expected(name.get(found.crm, barrier), barrier, (domain, types, (0, 8)))
+        case 3, 3, 0b001, 31 if found.crm & 0b11 == 0b10:
+            every = (0b11, 8)
+            return Expected("DataSynchronizationBarrier", "DataSynchronizationBarrier", (domain, every, (1, 8)))
+        case 3, 3, 0b101, 31:
+            return Expected("DataMemoryBarrier", "DataMemoryBarrier", (domain, types))
+        case 3, 3, 0b110, 31:
+            event = "InstructionSynchronizationBarrier"
+            return Expected(event, event)
+        case 3, 2, _, 31:
+            number = found.crm << 3 | found.op2
+            return None if number in POINTER_AUTHENTICATION else Expected("Hint_NOP")
+        case 3, 4, (0b110 | 0b111), 31:
+            # PSTATE.<D,A,I,F> are bits 9 to 6 of DAIF, the immediate's bits 3 to 0.
+            return Expected(
+                "PSTATE.<D,A,I,F>", "msr daif", target="daif", mask=found.crm << 6, sets=found.op2 == 0b110
+            )
+    return None

@@ -1,0 +1,82 @@
+"""Mutants of a routine: every instruction deleted, swapped with the next, or changed in one bit.
+
+A one-bit change of an encoding is a change of an operand, an immediate, a condition or the
+opcode, whichever the bit belongs to; which of them is read off the two disassemblies.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from verify.arm64.lift import SIZE, Code
+from verify.errors import UnsupportedError
+
+NOP = 0xD503201F
+_BITS = 32
+_REGISTER = re.compile(r"\b([xw]\d+|[xw]zr|sp|wsp)\b")
+_NUMBER = re.compile(r"#?0x[0-9a-f]+|#\d+")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A routine with one fault seeded.
+
+    :param kind: ``deletion``, ``swap``, ``register``, ``immediate``, ``condition`` or ``opcode``.
+    :param edit: the change, in words.
+    """
+
+    kind: str
+    at: int
+    edit: str
+    code: Code
+
+
+def mutants(code: Code) -> Iterator[Mutant]:
+    """Every mutant of ``code`` that decodes to instructions."""
+    for address in code.addresses:
+        word, text = code.at(address).word, code.at(address).text
+        if word != NOP:
+            yield Mutant("deletion", address, f"{text} → nop", code.patched(address, NOP))
+        following = address + SIZE
+        if following in code.addresses and code.at(following).word != word:
+            other = code.at(following)
+            swapped = code.patched(address, other.word).patched(following, word)
+            yield Mutant("swap", address, f"{text} ↔ {other.text}", swapped)
+        for bit in range(_BITS):
+            changed = code.patched(address, word ^ 1 << bit)
+            try:
+                new = changed.at(address).text
+            except UnsupportedError:
+                continue
+            yield Mutant(_kind(text, new), address, f"{text} → {new}", changed)
+
+
+def sample(code: Code, most: int, seed: int) -> list[Mutant]:
+    """At most ``most`` mutants, spread over instructions and kinds; the same for the same seed."""
+    found = list(mutants(code))
+    random.Random(seed).shuffle(found)
+    seen: dict[tuple[int, str], int] = {}
+    ranked = []
+    for mutant in found:
+        place = (mutant.at, mutant.kind)
+        seen[place] = seen.get(place, 0) + 1
+        ranked.append((seen[place], mutant))
+    ranked.sort(key=lambda pair: pair[0])
+    chosen = [mutant for _, mutant in ranked[:most]]
+    return sorted(chosen, key=lambda mutant: (mutant.at, mutant.kind, mutant.edit))
+
+
+def _kind(old: str, new: str) -> str:
+    """What a change of an instruction's text is a change of."""
+    old_name, new_name = old.split(" ")[0], new.split(" ")[0]
+    if old_name != new_name:
+        both = old_name.startswith("b.") and new_name.startswith("b.")
+        return "condition" if both else "opcode"
+    if _REGISTER.findall(old) != _REGISTER.findall(new):
+        return "register"
+    if _NUMBER.findall(old) != _NUMBER.findall(new):
+        return "immediate"
+    return "opcode"

@@ -1,0 +1,41 @@
+"""The record of a mutation run, as plain data."""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class MutantRecord(msgspec.Struct, frozen=True):
+    """One mutant and what came of it.
+
+    ``outcome`` is ``refuted`` (``why`` is the bad effect), ``unsupported`` (the verifier has no
+    meaning for it), ``equivalent`` (every property is proved of it) or ``survivor`` (neither).
+    ``verdict`` is the prover's, where it was asked.
+    """
+
+    kind: str
+    at: int
+    where: str
+    edit: str
+    outcome: str
+    why: str
+    verdict: str
+    seconds: float
+
+
+class MutationRun(msgspec.Struct, frozen=True):
+    """Every mutant of one routine that was tried."""
+
+    schema: int
+    target: str
+    sha256: str
+    seed: int
+    possible: int
+    seconds: float
+    mutants: list[MutantRecord]
+
+    def count(self, outcome: str) -> int:
+        """How many mutants had this outcome."""
+        return sum(mutant.outcome == outcome for mutant in self.mutants)

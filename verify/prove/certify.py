@@ -1,0 +1,129 @@
+"""Certificates: an obligation's text to clauses, a proof of their unsatisfiability, and its check.
+
+What a certificate covers: from the clauses on, nothing is believed but the checker in
+`verify.prove.certify_rup`; neither z3, bitwuzla nor the SAT solver is. What it does not
+cover: that the clauses say what the text says. That rests on the reader and the
+bit-blaster of this package, which simplify nothing and share no code with the solvers,
+and on the printer that wrote the text.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from verify.errors import LimitError, UnsupportedError
+from verify.prove.bitblast import CLAUSE_LIMIT, Cnf, bit_blast
+from verify.prove.certify_rup import ProofError, check_proof
+
+SOLVER = "cadical"
+TIME_LIMIT = 120.0  # seconds for one obligation: solving and checking
+_UNSATISFIABLE, _SATISFIABLE = 20, 10  # exit statuses of SAT solvers
+# Without inprocessing there are fewer clauses in a proof, and all follow by unit propagation.
+_OPTIONS = ("-q", "-n", "--no-binary", "--no-elim", "--no-probe", "--no-subsume", "--no-decompose")
+
+
+class Status(enum.StrEnum):
+    """What is known of one text."""
+
+    CERTIFIED = "certified"
+    """A proof was found and checked."""
+    REJECTED = "rejected"
+    """The clauses can be satisfied, or the proof is wrong."""
+    OUT_OF_REACH = "out-of-reach"
+    """A limit was hit or a tool is missing."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What came of one text.
+
+    :param reason: why it is not certified.
+    :param steps: clauses that the proof adds.
+    :param cnf: SHA-256 of the clauses in DIMACS form.
+    :param proof: SHA-256 of the proof.
+    """
+
+    status: Status
+    reason: str = ""
+    variables: int = 0
+    clauses: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    cnf: str = ""
+    proof: str = ""
+
+
+def solver_version() -> str:
+    """Name and version of the SAT solver; empty if it is not installed."""
+    path = shutil.which(SOLVER)
+    if path is None:
+        return ""
+    found = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    return f"{SOLVER} {found.stdout.strip()}"
+
+
+def prove_unsatisfiable(cnf: Cnf, limit: float) -> str:
+    """A proof, in DRAT's text form, that no assignment satisfies ``cnf``.
+
+    :raises ProofError: if one does.
+    :raises LimitError: if the SAT solver is missing or takes longer than ``limit`` seconds.
+    """
+    path = shutil.which(SOLVER)
+    if path is None:
+        raise LimitError(f"no {SOLVER} installed")
+    with tempfile.TemporaryDirectory(prefix="verify-certify-") as name:
+        question, proof = Path(name) / "question.cnf", Path(name) / "proof.drat"
+        question.write_text(cnf.dimacs())
+        try:
+            done = subprocess.run(
+                [path, *_OPTIONS, str(question), str(proof)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=max(1.0, limit),
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LimitError(f"{SOLVER} takes longer than {limit:.0f} s") from error
+        if done.returncode == _SATISFIABLE:
+            raise ProofError("the clauses can be satisfied")
+        if done.returncode != _UNSATISFIABLE:
+            raise LimitError(f"{SOLVER} left with status {done.returncode}: {done.stderr.strip()[:80]}")
+        return proof.read_text()
+
+
+def certify(text: str, limit: float = TIME_LIMIT, clauses: int = CLAUSE_LIMIT) -> Certificate:
+    """A certificate for the SMT-LIB script ``text``, or why there is none.
+
+    :param limit: seconds.
+    :param clauses: the most that are tried.
+    """
+    started = time.monotonic()
+    cnf: Cnf | None = None
+    steps, proof, reason, status = 0, "", "", Status.CERTIFIED
+    try:
+        cnf = bit_blast(text, clauses)
+        proof = prove_unsatisfiable(cnf, limit - (time.monotonic() - started))
+        steps = check_proof(cnf.variables, cnf.clauses, proof, started + limit)
+    except (LimitError, UnsupportedError) as error:
+        status, reason = Status.OUT_OF_REACH, str(error)
+    except ProofError as error:
+        status, reason = Status.REJECTED, str(error)
+    if cnf is not None and status is Status.OUT_OF_REACH and len(cnf.clauses) > 1000:
+        reason = f"{reason}: {len(cnf.clauses)} clauses"
+    return Certificate(
+        status=status,
+        reason=reason,
+        variables=cnf.variables if cnf else 0,
+        clauses=len(cnf.clauses) if cnf else 0,
+        steps=steps,
+        seconds=round(time.monotonic() - started, 3),
+        cnf=hashlib.sha256(cnf.dimacs().encode()).hexdigest() if cnf else "",
+        proof=hashlib.sha256(proof.encode()).hexdigest() if proof else "",
+    )
