@@ -12,7 +12,10 @@ import click
 import verify
 from specs.assumptions import ASSUMPTIONS
 from specs.properties import PROPERTIES
+from verify.cli.check import check as check_command
+from verify.cli.cosim import cosim
 from verify.cli.mutate import mutate
+from verify.cli.replay import replay
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError, VerifyError
 from verify.kexec.selection import select
@@ -122,12 +125,14 @@ def _verify(
 
             terminal.line()
             terminal.lines(format_counterexample(finding.counterexample))
+            terminal.line("  replayed: confirmed")
             terminal.line()
             break
     terminal.line(f"  {path}")
     if run.verdict is not Verdict.PROVED:
         worst = max(run.properties, key=lambda record: record.verdict.rank)
-        terminal.line(f"  next: verify show {worst.id}")
+        elsewhere = "" if directory == Path("reports") else f" --reports {directory}"
+        terminal.line(f"  next: verify show {worst.id}{elsewhere}")
     terminal.line()
     return run
 
@@ -255,3 +260,8 @@ def doctor() -> int:
 
 
 cli.add_command(mutate)
+cli.add_command(replay)
+
+
+cli.add_command(check_command)
+cli.add_command(cosim)

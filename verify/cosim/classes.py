@@ -17,14 +17,14 @@ from verify.arm64.lift import decode
 from verify.cosim.states import unpredictable
 from verify.errors import UnsupportedError
 
-_CONDITIONS = "eq ne cs hs cc lo mi pl vs vc hi ls ge lt gt le al nv".split()
+_CONDITIONS = "eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al|nv"
 _RULES = (
     (re.compile(r"\b(?:x\d+|xzr|lr|fp)\b"), "X"),
     (re.compile(r"\b(?:w\d+|wzr)\b"), "W"),
     (re.compile(r"#?-?\b0x[0-9a-f]+\b|#-?\d+|\b\d+\b"), "N"),
     (re.compile(r"\b(?:lsl|lsr|asr|ror)\b"), "SHIFT"),
     (re.compile(r"\b(?:[us]xt[bhwx])\b"), "EXTEND"),
-    (re.compile(rf"\b(?:{'|'.join(_CONDITIONS)})\b"), "COND"),
+    (re.compile(rf"\b(?:{_CONDITIONS})\b"), "COND"),
 )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from verify.arm64.state import GENERAL
 from verify.cosim.machine import WINDOW_SIZE, WINDOWS, After, Machine
 from verify.cosim.meaning import REGISTERS, Meaning, Result
+from verify.errors import InternalError
 
 _WORD = 8
 
@@ -84,6 +85,8 @@ def compare(machine: Machine, meaning: Meaning, state: dict[str, int]) -> Mismat
         memory = expected_memory(machine.memory, ours.stores)
     except OutsideError as error:
         found = [f"memory: ours {error}, Unicorn's {after.fault or 'is in a window'}"]
+    except InternalError as error:
+        found = [f"paths: {error}"]
     else:
         found = _differences(ours, memory, after)
     if not found:

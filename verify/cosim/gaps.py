@@ -9,12 +9,13 @@ from __future__ import annotations
 from verify.cosim.system_table import POINTER_AUTHENTICATION, READ_ONLY, SYSTEM_REGISTERS, fields
 
 _ALL_ONES = 31
+_FLAGS = "flag manipulation (cfinv, rmif, setf): Unicorn's CPU lacks it"
 _TAGGING = "memory tagging: Unicorn's CPU lacks it"
 
 
 def known_gap(word: int) -> str | None:
     """Why our engine's meaning of ``word`` does not count, in words; None if it does."""
-    return _system(word) or _immediate(word) or _memory(word) or _branch(word)
+    return _system(word) or _data(word) or _memory(word) or _branch(word)
 
 
 def _system(word: int) -> str | None:
@@ -24,14 +25,14 @@ def _system(word: int) -> str | None:
     if (found.op0, found.op1, found.crn, found.rt) == (0, 3, 2, 31):
         if found.crm << 3 | found.op2 in POINTER_AUTHENTICATION:
             return "a hint of pointer authentication is taken for a nop"
-    if (found.op0, found.op1, found.crn, found.rt) == (0, 0, 4, 31) and found.op2 < 3 and found.crm:
-        return "cfinv, xaflag and axflag are accepted with CRm other than 0"
+    if (found.op0, found.op1, found.crn, found.rt) == (0, 0, 4, 31) and found.op2 < 3:
+        return _FLAGS  # it is accepted with a CRm other than 0, too
     if SYSTEM_REGISTERS.get(found.register) in READ_ONLY:
         return "a write of a read-only register is accepted"
     return None
 
 
-def _immediate(word: int) -> str | None:
+def _data(word: int) -> str | None:
     if word >> 23 & 0x3F == 0b100100:
         wide, repeat, size = word >> 31, word >> 22 & 1, word >> 10 & 0x3F
         length = (repeat << 6 | ~size & 0x3F).bit_length() - 1  # DecodeBitMasks
@@ -41,6 +42,10 @@ def _immediate(word: int) -> str | None:
         return _TAGGING
     if word & 0xFFE0_F800 == 0x9AC0_1000:
         return _TAGGING
+    if word & 0x3FE0_FC1F == 0x3A00_001F:
+        return "adcs and sbcs to the zero register set N and Z from zero, not from the result"
+    if word & 0xFFE0_7C10 == 0xBA00_0400 or word & 0xFFFF_BC1F == 0x3A00_080D:
+        return _FLAGS
     short = word & 0x7FC0_0000 == 0x11C0_0000 or word & 0x7FE0_F000 == 0x1AC0_6000
     if short or word & 0x7FFF_FC00 in (0x5AC0_1800, 0x5AC0_1C00, 0x5AC0_2000):
         return "common short sequence compression (min, max, cnt): Unicorn's CPU lacks it"

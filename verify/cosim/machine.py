@@ -73,7 +73,10 @@ class Machine:
             machine.emu_start(address, _NO_END, count=1)
         except unicorn.UcError as error:
             # Where a branch goes to need not be mapped: it is taken all the same.
-            if error.errno != unicorn.UC_ERR_FETCH_UNMAPPED or machine.reg_read(uc.UC_ARM64_REG_PC) == address:
+            if (
+                error.errno != unicorn.UC_ERR_FETCH_UNMAPPED
+                or machine.reg_read(uc.UC_ARM64_REG_PC) == address
+            ):
                 fault = str(error)
         *after, flags, target = machine.reg_read_batch(_READ)
         found = tuple(bytes(machine.mem_read(start, WINDOW_SIZE)) for start in WINDOWS)

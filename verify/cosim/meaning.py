@@ -17,7 +17,7 @@ from verify.arm64.state import FLAGS, GENERAL, SYSTEM, State, unknown_ghosts, un
 from verify.cosim.evaluate import Evaluator, compile_terms
 from verify.errors import InternalError
 from verify.logic import TRUE, And, Formula, Term, const, same
-from verify.prove.bitblast_read import read
+from verify.prove.bitblast_read import Expression, read
 from verify.prove.smtlib import Printer
 from verify.symbolic.memory import Unknown
 
@@ -115,7 +115,9 @@ class Meaning:
 
         :raises InternalError: if not exactly one of the outcomes applies.
         """
-        named = {f"|{name if name == 'ctr_el0' else f'{name}@{TAG}'}|": value for name, value in values.items()}
+        named = {
+            f"|{name if name == 'ctr_el0' else f'{name}@{TAG}'}|": value for name, value in values.items()
+        }
         results = []
         for outcome, evaluator in zip(self.outcomes, self._evaluators, strict=True):
             holds, target, *rest = evaluator(named, {f"|{MEMORY}|": word_at})
@@ -131,6 +133,6 @@ class Meaning:
         return results[0]
 
 
-def _expression(name: str) -> str | list[str | list[str]]:
+def _expression(name: str) -> Expression:
     """An atom of the printer as the reader's expression: a name or ``(_ bvN W)``."""
     return list(name.strip("()").split()) if name.startswith("(") else name

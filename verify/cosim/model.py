@@ -40,9 +40,10 @@ class SystemRecord(msgspec.Struct, frozen=True):
 class NegativeRecord(msgspec.Struct, frozen=True):
     """Random words and near misses of used ones.
 
-    ``refused`` have no meaning in our engine, ``unpredictable`` none in the architecture;
-    the others were compared with Unicorn. ``gaps`` are encodings that are known to
-    be taken for more than they are, by reason. ``unmapped`` counts literal loads, ``unlisted`` those that Unicorn runs and capstone does not know, ``crashed`` lists those at
+    ``refused`` have no meaning in our engine, ``system`` were held against the table,
+    ``unpredictable`` have no meaning in the architecture, ``unmapped`` are literal loads;
+    ``compared`` ran on Unicorn, ``unlisted`` of them are unknown to capstone. ``gaps`` are
+    encodings known to be taken for more than they are, by reason; ``crashed`` are those at
     which the engine fails with an error of another kind than UnsupportedError.
     """
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from verify.arm64.lift import decode
 from verify.cosim.classes import accepted
 from verify.cosim.compare import compare
+from verify.cosim.gaps import known_gap
 from verify.cosim.machine import CODE, Machine
 from verify.cosim.meaning import Meaning
 from verify.cosim.states import random_memory, random_state, unpredictable
-from verify.cosim.system import disagreement, is_plain
-from verify.cosim.gaps import known_gap
+from verify.cosim.system import disagreement
 from verify.cosim.system_table import is_system
 from verify.errors import UnsupportedError
 
@@ -66,11 +66,10 @@ def _try(machine: Machine, word: int, rng: random.Random, tried: Tried) -> None:
     try:
         if is_system(word):
             found = disagreement(word)
-            plain = found is not None and is_plain(word)
-            if found is None or not plain:
-                tried.system += 1
-                _system(word, found, tried)
-                return
+            tried.system += 1
+            if found is not None and not _counted_gap(word, tried):
+                tried.mismatches.append([found])
+            return
         meaning = Meaning(decode(word, CODE))
     except UnsupportedError:
         tried.refused += 1
@@ -99,11 +98,6 @@ def _try(machine: Machine, word: int, rng: random.Random, tried: Tried) -> None:
         if mismatch is not None:
             tried.mismatches.append(mismatch.lines())
             return
-
-
-def _system(word: int, found: str | None, tried: Tried) -> None:
-    if found is not None and not _counted_gap(word, tried):
-        tried.mismatches.append([found])
 
 
 def _counted_gap(word: int, tried: Tried) -> bool:

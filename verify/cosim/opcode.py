@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from verify.arm64.lift import decode
 from verify.cosim.classes import classify, mutations
 from verify.cosim.compare import Mismatch, OutsideError, compare, simulate, word_at
+from verify.cosim.gaps import known_gap
 from verify.cosim.machine import CODE, Machine
 from verify.cosim.meaning import Meaning, Result
 from verify.cosim.shares import folded, solvers_agree
 from verify.cosim.states import random_memory, random_state
 from verify.cosim.system import disagreement
-from verify.cosim.gaps import known_gap
 from verify.cosim.system_table import expected, is_system
 from verify.errors import UnsupportedError, VerifyError
 
@@ -132,7 +132,11 @@ def _further(machine: Machine, meaning: Meaning, state: dict[str, int], solve: b
         by_folding = folded(instruction, state, machine.memory)
         if by_folding != ours:
             found.append(f"by folding: {by_folding}; by the text: {ours}")
-        wrong = solvers_agree(meaning, state, machine.memory, _as_seen(machine, meaning, state, ours)) if solve else None
+        wrong = (
+            solvers_agree(meaning, state, machine.memory, _as_seen(machine, meaning, state, ours))
+            if solve
+            else None
+        )
         if wrong:
             found.append(f"by the solvers: {wrong}")
     except (OutsideError, VerifyError) as error:
@@ -147,4 +151,3 @@ def _as_seen(machine: Machine, meaning: Meaning, state: dict[str, int], ours: Re
     after = simulate(machine, meaning.instruction.address, state)
     stores = {address: word_at(after.memory, address) for address in ours.stores}
     return Result(after.registers, stores, after.target)
-

@@ -61,9 +61,8 @@ def _tried(seed: str, used: Sequence[int], count: int) -> Tried:
     return try_words(random_words(rng, used, count), rng)
 
 
-def _swept(first: int, last: int, seed: str) -> tuple[Swept, Tried]:
-    swept = sweep(range(first, last))
-    return swept, try_words(swept.plain, random.Random(seed))
+def _swept(first: int, last: int) -> Swept:
+    return sweep(range(first, last))
 
 
 def cosimulate(
@@ -90,7 +89,7 @@ def cosimulate(
     calls += [(_tried, (f"{seed} negative {piece}", words, count)) for piece in range(_PIECES)]
     size = SPACE // _PIECES if whole_space else SPACE // _PIECES // 16
     starts = range(0, SPACE, SPACE // _PIECES)
-    calls += [(_swept, (start, start + size, f"{seed} sweep {start}")) for start in starts]
+    calls += [(_swept, (start, start + size)) for start in starts]
     parts = Parts()
     for done in _results(calls, jobs, progress):
         if isinstance(done, Checked):
@@ -98,8 +97,7 @@ def cosimulate(
         elif isinstance(done, Tried):
             parts.tried.append(done)
         else:
-            parts.swept.append(done[0])
-            parts.tried.append(done[1])
+            parts.swept.append(done)
     seconds = round(time.monotonic() - started, 3)
     return _report(kernels, words, parts, seed, seconds)
 
@@ -161,14 +159,22 @@ def _report(
     mismatches += [[line] for swept in parts.swept for line in swept.mismatches]
     counts = {
         name: sum(getattr(tried, name) for tried in parts.tried)
-        for name in ("words", "refused", "system", "unpredictable", "unmapped", "compared", "unlisted", "vectors")
+        for name in (
+            "words",
+            "refused",
+            "system",
+            "unpredictable",
+            "unmapped",
+            "compared",
+            "unlisted",
+            "vectors",
+        )
     }
     agreeing = _sum([swept.agreeing for swept in parts.swept])
     gaps = _sum([swept.gaps for swept in parts.swept])
     refused = sum(swept.refused for swept in parts.swept)
-    plain = sum(len(swept.plain) for swept in parts.swept)
     wrong = sum(len(swept.mismatches) for swept in parts.swept)
-    total = refused + plain + wrong + sum(agreeing.values()) + sum(gaps.values())
+    total = refused + wrong + sum(agreeing.values()) + sum(gaps.values())
     return model.Report(
         schema=model.SCHEMA,
         tool=f"kexec-verify {verify.__version__}",
@@ -188,6 +194,9 @@ def _report(
         mismatches=mismatches,
         versions={
             "python": platform.python_version(),
-            **{name: version(name) for name in ("angr", "pypcode", "unicorn", "capstone", "z3-solver", "bitwuzla")},
+            **{
+                name: version(name)
+                for name in ("angr", "pypcode", "unicorn", "capstone", "z3-solver", "bitwuzla")
+            },
         },
     )

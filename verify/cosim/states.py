@@ -102,9 +102,7 @@ def unpredictable(word: int) -> bool:
 def random_memory(rng: random.Random) -> tuple[bytes, ...]:
     """Contents of the data windows."""
     words = WINDOW_SIZE // 8
-    return tuple(
-        struct.pack(f"<{words}Q", *(random_word(rng, ()) for _ in range(words))) for _ in WINDOWS
-    )
+    return tuple(struct.pack(f"<{words}Q", *(random_word(rng, ()) for _ in range(words))) for _ in WINDOWS)
 
 
 def random_word(rng: random.Random, others: Sequence[int]) -> int:

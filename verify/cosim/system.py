@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import SIZE, decode
 from verify.arm64.state import SYSTEM, State
+from verify.cosim.gaps import known_gap
 from verify.cosim.machine import CODE
 from verify.cosim.meaning import REGISTERS, unknown_state
-from verify.cosim.gaps import known_gap
-from verify.cosim.system_table import Expected, expected, fields
+from verify.cosim.system_table import Expected, expected
 from verify.errors import UnsupportedError
 from verify.logic import Term, const, same
 
@@ -24,13 +24,12 @@ class Swept:
     """What came of a part of the system instruction space.
 
     :param refused: encodings without a meaning.
-    :param plain: encodings outside of the table that touch no system state; Unicorn judges them.
+    :param agreeing: those that do what the table says, by the name there.
     """
 
     refused: int = 0
     agreeing: dict[str, int] = field(default_factory=dict)
     gaps: dict[str, int] = field(default_factory=dict)
-    plain: list[int] = field(default_factory=list)
     mismatches: list[str] = field(default_factory=list)
 
 
@@ -117,21 +116,7 @@ def sweep(indices: Iterable[int]) -> Swept:
             swept.agreeing[wanted.name] = swept.agreeing.get(wanted.name, 0) + 1
         elif reason is not None:
             swept.gaps[reason] = swept.gaps.get(reason, 0) + 1
-        elif wanted is None and is_plain(word):
-            swept.plain.append(word)
         else:
             swept.mismatches.append(str(found))
         decode.cache_clear()
     return swept
-
-
-def is_plain(word: int) -> bool:
-    """Nothing of the system's state is touched, so Unicorn shows all there is: flag manipulation."""
-    before = unknown_state()
-    read = fields(word)
-    if read is None or read.op0 != 0:
-        return False
-    return all(
-        not step.state.events and all(same(step.state.registers[n], before.registers[n]) for n in SYSTEM)
-        for step in execute(decode(word, CODE), before)
-    )

@@ -142,12 +142,14 @@ def _barrier_or_state(found: Fields) -> Expected | None:
     match found.op1, found.crn, found.op2, found.rt:
         case 3, 3, 0b100, 31:
             barrier = "DataSynchronizationBarrier"
-            # CRm 0 and 4 are barriers of their own: SLEIGH gives them no access types, so they complete nothing.
+            # CRm 0 and 4 are barriers of their own; without access types they complete nothing.
             name = {0: "SpeculativeStoreBypassBarrierToVA", 4: "SpeculativeStoreBypassBarrierToPA"}
             return Expected(name.get(found.crm, barrier), barrier, (domain, types, (0, 8)))
         case 3, 3, 0b001, 31 if found.crm & 0b11 == 0b10:
             every = (0b11, 8)
-            return Expected("DataSynchronizationBarrier", "DataSynchronizationBarrier", (domain, every, (1, 8)))
+            return Expected(
+                "DataSynchronizationBarrier", "DataSynchronizationBarrier", (domain, every, (1, 8))
+            )
         case 3, 3, 0b101, 31:
             return Expected("DataMemoryBarrier", "DataMemoryBarrier", (domain, types))
         case 3, 3, 0b110, 31:

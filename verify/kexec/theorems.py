@@ -12,7 +12,7 @@ from specs.assumptions import ASSUMPTIONS
 from specs.kimage import KimageLayout
 from specs.properties import Property
 from verify.arm64.lift import Code
-from verify.errors import LimitError, UnsupportedError
+from verify.errors import InternalError, LimitError, UnsupportedError
 from verify.kexec import list_induction, relocation
 from verify.kexec.form import Form, recognise
 from verify.obligation import Facts, Obligation
@@ -21,7 +21,9 @@ from verify.prove.witness import witness
 from verify.verdict import Verdict, join
 
 if TYPE_CHECKING:
+    from verify.refute.scenario import Scenario
     from verify.refute.search import Counterexample
+    from verify.refute.witness import Path
 
 SEARCH_SECONDS = 30.0
 
@@ -54,6 +56,7 @@ class Outcome:
     """Everything that came of one routine; times in seconds by stage.
 
     :param witnesses: values with which each assumption holds, by its id.
+    :param paths: the paths that proofs are about, and a list that the real bytes ran along each on.
     """
 
     code: Code
@@ -61,6 +64,7 @@ class Outcome:
     findings: list[Finding]
     seconds: dict[str, float]
     witnesses: dict[str, dict[str, str]] = field(default_factory=dict)
+    paths: dict[Path, Scenario | None] = field(default_factory=dict)
 
 
 def owed(claim: Property, name: str) -> bool:
@@ -103,7 +107,11 @@ def prove(
     except (UnsupportedError, LimitError) as error:
         trouble = error
     findings = [_judge(claim, form, results, trouble) for claim in claims]
+    started = time.perf_counter()
+    paths = _run_paths(code, form, results)
+    _demand_runs(findings, paths)
     _rest(findings)
+    seconds["paths"] = time.perf_counter() - started
     open_claims = {finding.claim.id for finding in findings if finding.verdict is not Verdict.PROVED}
     if open_claims and form is not None and search_seconds > 0:
         tell("searching for a list that shows the fault")
@@ -113,7 +121,37 @@ def prove(
     started = time.perf_counter()
     witnesses = _witnesses(results)
     seconds["witnesses"] = time.perf_counter() - started
-    return Outcome(code, form, findings, seconds, witnesses)
+    return Outcome(code, form, findings, seconds, witnesses, paths)
+
+
+def _run_paths(code: Code, form: Form | None, results: Sequence[Result]) -> dict[Path, Scenario | None]:
+    """For each path that some hypotheses allow, a list on which the real bytes run along it, if any."""
+    from verify.refute.witness import walk
+
+    live = {r.obligation.path for r in results if r.obligation.path and not r.idle}
+    if form is None or not live:
+        return {}
+    try:
+        found = walk(code, form, live)
+    except UnsupportedError:
+        found = {}
+    return {path: found.get(path) for path in live}
+
+
+def _demand_runs(findings: Sequence[Finding], paths: dict[Path, Scenario | None]) -> None:
+    """A proof about a path that no list was seen to take is VACUOUS, whatever its hypotheses allow."""
+    for finding in findings:
+        for result in finding.results:
+            path = result.obligation.path
+            if (
+                finding.verdict is Verdict.PROVED
+                and path in paths
+                and paths[path] is None
+                and not result.idle
+            ):
+                finding.verdict = Verdict.VACUOUS
+                name, end = result.obligation.name, path[-1]
+                finding.reason = f"{name} is about a path ending at {end:#x} that no list was seen to take"
 
 
 def _witnesses(results: Sequence[Result]) -> dict[str, dict[str, str]]:
@@ -211,12 +249,16 @@ def _rest(findings: Sequence[Finding]) -> None:
 
 
 def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str], budget: float) -> None:
-    from verify.refute.search import search
+    from verify.refute.search import rerun, search
 
     found = search(code, form, wanted, budget)
     for finding in findings:
         counterexample = found.get(finding.claim.id)
         if counterexample is not None and finding.claim.id in wanted:
+            if not rerun(counterexample, code, form):
+                raise InternalError(
+                    f"the replay of {finding.claim.id} does not show: {counterexample.effect}"
+                )
             finding.verdict = Verdict.REFUTED
             finding.reason = counterexample.effect
             finding.counterexample = counterexample

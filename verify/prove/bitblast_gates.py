@@ -36,7 +36,7 @@ class Gates:
         """``a and b``."""
         if FALSE in (a, b) or a == -b:
             return FALSE
-        if a == TRUE or a == b:
+        if a in (TRUE, b):
             return b
         if b == TRUE:
             return a

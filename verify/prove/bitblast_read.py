@@ -19,9 +19,12 @@ BOOL = 0
 _TOKEN = re.compile(r";[^\n]*|\s+|([|(])|(\))|([^\s()|;]+)")
 _INDEXED = frozenset({"extract", "zero_extend", "sign_extend"})
 _SAME_WIDTH = frozenset(
-    "bvadd bvsub bvmul bvand bvor bvxor bvshl bvashr bvlshr bvudiv bvurem bvneg bvnot".split()
+    {"bvadd", "bvsub", "bvmul", "bvand", "bvor", "bvxor", "bvshl", "bvashr", "bvlshr", "bvudiv"}
+    | {"bvurem", "bvneg", "bvnot"}
 )
-_COMPARISONS = frozenset("= distinct bvult bvule bvugt bvuge bvslt bvsle bvsgt bvsge".split())
+_COMPARISONS = frozenset(
+    {"=", "distinct", "bvult", "bvule", "bvugt", "bvuge", "bvslt", "bvsle", "bvsgt", "bvsge"}
+)
 _CONNECTIVES = frozenset({"and", "or", "not"})
 _UNARY = frozenset({"bvneg", "bvnot", "not"})
 
@@ -103,7 +106,7 @@ class Script:
         match rest:
             case [str(text), width] if text.startswith("bv") and text[2:].isdigit():
                 bits = _numeral(width)
-                if 0 < bits and int(text[2:]) < 1 << bits:
+                if bits > 0 and int(text[2:]) < 1 << bits:
                     return self.add(Node("const", (), bits, value=int(text[2:])))
         raise UnsupportedError(f"SMT-LIB constant {rest}")
 
@@ -126,7 +129,7 @@ def _width(op: str, widths: tuple[int, ...], indices: tuple[int, ...]) -> int:
     match op, indices:
         case "extract", (high, low) if len(widths) == 1 and 0 <= low <= high < first:
             return high - low + 1
-        case ("zero_extend" | "sign_extend"), (more,) if len(widths) == 1 and first > 0:
+        case (("zero_extend" | "sign_extend"), (more,)) if len(widths) == 1 and first > 0:
             return first + more
         case "concat", () if len(widths) > 1 and min(widths) > 0:
             return sum(widths)
@@ -134,7 +137,9 @@ def _width(op: str, widths: tuple[int, ...], indices: tuple[int, ...]) -> int:
             return widths[1]
     if indices or len(widths) < 1 or any(width != first for width in widths):
         return -1
-    arity_fits = len(widths) == 1 if op in _UNARY else len(widths) == 2 or (len(widths) > 2 and op in ("and", "or"))
+    arity_fits = (
+        len(widths) == 1 if op in _UNARY else len(widths) == 2 or (len(widths) > 2 and op in ("and", "or"))
+    )
     if op in _SAME_WIDTH and first > 0 and arity_fits:
         return first
     if op in _CONNECTIVES and first == BOOL and (arity_fits or op != "not"):

@@ -72,7 +72,8 @@ class End:
     """How a run ends.
 
     :param kind: ``br``, ``ret``, ``hvc`` (EL2 took it), ``fault``, ``fetch`` (control left the code),
-        ``brk``, ``undefined``, ``timeout``, or ``stopped`` (the run was only wanted so far).
+        ``brk``, ``undefined``, ``endless`` (a state came back), ``timeout`` (given up), or ``stopped``
+        (the run was only wanted so far).
     :param target: where a branch or fetch goes, or the address that faulted.
     """
 

@@ -90,8 +90,8 @@ class Ending:
         """How control leaves. A run that broke off is not judged by what it did not come to."""
         run, scenario, end = self.run, self.scenario, self.run.end
         broken = self.findings.broken
-        if end.kind == "timeout":
-            found = f"none within {run.count} instructions"
+        if end.kind == "endless":
+            found = "a state that comes back, with memory as it was"
             broken("reloc-terminates", end.at, "the run", "an end on this finite list", found)
         elif end.kind == "br":
             what = "at the branch to start"
@@ -103,7 +103,7 @@ class Ending:
             if run.context.unsynced:
                 broken("reloc-context-synced", end.at, what, "an ISB after every context change", "none")
             self._clean(run.ghost.lines, end.at, what)
-        elif end.kind not in ("hvc", "fault", "stopped"):
+        elif end.kind not in ("hvc", "fault", "timeout", "stopped"):
             target = f" to {end.target:#x}" if end.target else ""
             wanted = f"a branch to start, {scenario.start:#x}"
             broken("reloc-entry-state", end.at, "the exit", wanted, f"{end.kind}{target}")
@@ -145,7 +145,7 @@ class Ending:
 
     def _clean(self, lines: dict[int, int], at: int, when: str) -> None:
         """Every word that was written, or was clean at entry, is clean to PoC."""
-        initial = self.run.ghost.initial
+        initial, granule = self.run.ghost.initial, self.run.ghost.granule
 
         def judged(word: int, state: int) -> bool:
             if state != ghost.CLEAN:
@@ -155,10 +155,10 @@ class Ending:
             return state != ghost.CLEAN
 
         for page in sorted(self.beside.copied):
-            for word in range(page, page + self.form.page_size, WORD):
+            for word in range(page, page + self.form.page_size, granule):
                 if judged(word, lines.get(word, initial(word))):
                     return
         for word, state in lines.items():
-            owed = word in self.beside.stored or state == ghost.LOST or initial(word) == ghost.CLEAN
+            owed = word & -WORD in self.beside.stored or state == ghost.LOST or initial(word) == ghost.CLEAN
             if owed and judged(word, state):
                 return

@@ -37,6 +37,7 @@ class Ghost:
 
     def __init__(self, line_size: int, dirty: Collection[int], page_size: int):
         self.line_size = line_size
+        self.granule = min(WORD, line_size)  # what has a state of its own; a line may be half a word
         self.dirty = frozenset(dirty)
         self.page_mask = ~(page_size - 1)
         self.lines: dict[int, int] = {}
@@ -55,11 +56,33 @@ class Ghost:
         """Line state of the word at ``address`` now."""
         return self.lines.get(address, self.initial(address))
 
+    def perform(self, name: str, word: int, operand: int, cacheable: bool) -> bool:
+        """A system instruction by SLEIGH's name of it; False if there are no rules for it.
+
+        :param word: its encoding, which holds a barrier's domain and types.
+        """
+        match name:
+            case "DataSynchronizationBarrier":
+                self.dsb(word >> 10 & 3, word >> 8 & 3)
+            case "DataMemoryBarrier":
+                pass
+            case "InstructionSynchronizationBarrier":
+                self.isb()
+            case "DC_CIVAC" | "DC_CVAC" | "DC_IVAC":
+                self.maintain(name.removeprefix("DC_").lower(), operand, cacheable)
+            case "IC_IALLU":
+                self.invalidate_icache()
+            case "TLBI_VMALLE1":
+                self.invalidate_tlb()
+            case _:
+                return False
+        return True
+
     def store(self, address: int, size: int, cacheable: bool) -> None:
         """A store of ``size`` bytes: to the cache, or past it to memory with the MMU off."""
         self.unfinished = 1
         self.icache = ICACHE_STALE
-        for word in range(address & -WORD, address + size, WORD):
+        for word in range(address & -self.granule, address + size, self.granule):
             clean = not cacheable and self.line(word) == CLEAN
             self._set(word, CLEAN if clean else DIRTY)
 
@@ -67,7 +90,7 @@ class Ghost:
         """``dc civac``, ``cvac`` or ``ivac`` on the line that holds ``address``."""
         self.unfinished = 1
         start = address & -self.line_size
-        for word in range(start, start + self.line_size, WORD):
+        for word in range(start, start + self.line_size, self.granule):
             state = self.line(word)
             if operation == "ivac" and cacheable:
                 state = LOST if state == DIRTY else state

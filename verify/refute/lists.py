@@ -12,11 +12,11 @@ from verify.refute.scenario import MASK, RAM_PAGES, WORD, Scenario, neighbours
 
 D, I, S = IND_DESTINATION, IND_INDIRECTION, IND_SOURCE  # noqa: E741
 
-# A kernel's linear map: physical memory from 1 GiB on, seen from 0xffff_0000_0000_0000 on. The page
-# numbers of a plan count from the first page of this memory.
-_MEMORY = 0x4000_0000
+# A kernel's linear map: physical memory is seen from 0xffff_0000_0000_0000 on, and the pages that a
+# plan counts lie 128 MiB into it. Between the first and the two high places each bit is 0 and is 1 once.
 _LINEAR_MAP = 0xFFFF_0000_0000_0000
-_RAM = 0x4800_0000
+_INTO = 0x800_0000
+RAM, HIGH = 0x4800_0000, (0x5555_5540_0000, 0xAAAA_AA80_0000)
 
 # Pages that plans use for one thing only.
 LIST, LIST2, LIST3 = 1, 2, 3
@@ -45,7 +45,7 @@ class Plan:
 
     :param head: the head word; ``pages``: list pages by number with their words from slot 0 on.
     :param kimage: number of the page that holds struct kimage.
-    :param garbage: as in Scenario.
+    :param garbage: as in Scenario, and so ``ram``.
     :param el2: el2_vectors is not zero; ``refuses``: and EL2 returns from the HVC.
     """
 
@@ -57,6 +57,7 @@ class Plan:
     refuses: bool = False
     dminline: int = 4
     garbage: str = "marked"
+    ram: int = RAM
     well_formed: bool = True
 
     @property
@@ -69,10 +70,10 @@ def build(plan: Plan, form: Form) -> Scenario:
     """The scenario that ``plan`` stands for."""
     size = form.page_size
     layout = form.layout
-    phys_offset = (_MEMORY - _LINEAR_MAP) & MASK if layout is not None else 0
+    phys_offset = (plan.ram - _INTO - _LINEAR_MAP) & MASK if layout is not None else 0
 
     def physical(page: int) -> int:
-        return _RAM + page * size
+        return plan.ram + page * size
 
     def value(word: Word) -> int:
         return word.flags | word.low | (0 if word.page is None else physical(word.page))
@@ -95,7 +96,7 @@ def build(plan: Plan, form: Form) -> Scenario:
         name=plan.name,
         page_size=size,
         phys_offset=phys_offset,
-        ram=_RAM,
+        ram=plan.ram,
         head=value(plan.head),
         words=words,
         start=physical(min(dests, default=6)) + 0x40,
@@ -196,7 +197,9 @@ def systematic(slots: int, head_test: bool, kimage: bool) -> Iterator[Plan]:
     )
     yield replace(one, name="registers are 0 at entry", garbage="zero")
     yield replace(one, name="registers are addresses at entry", garbage="addresses")
-    for dminline in (6, 9, 2):
+    for ram in HIGH:
+        yield replace(one, name=f"memory at {ram:#x}", ram=ram)
+    for dminline in (6, 9, 2, 0):
         yield replace(one, name=f"lines of {4 << dminline} bytes", dminline=dminline)
     yield _listed("the source follows the destination", Word(D, 6), Word(S, 7))
     yield _listed("the source precedes the destination", Word(D, 6), Word(S, 5))
@@ -262,7 +265,8 @@ def random_plans(seed: int, slots: int) -> Iterator[Plan]:
             kimage=numbers.choice((_KIMAGE, _KIMAGE, 6)),
             el2=numbers.random() < 0.5,
             refuses=numbers.random() < 0.5,
-            dminline=numbers.choice((3, 4, 5, 6, 9)),
+            dminline=numbers.choice((0, 1, 3, 4, 5, 6, 9)),
+            ram=numbers.choice((RAM, RAM, *HIGH)),
             garbage=numbers.choice(("marked", "marked", "zero", "addresses")),
         )
         if (

@@ -22,7 +22,7 @@ _NOP = (0xD503201F).to_bytes(SIZE, "little")
 _HOST_PAGE = 4096
 
 _X = [getattr(arm64_const, f"UC_ARM64_REG_X{i}") for i in range(31)]
-_PC = arm64_const.UC_ARM64_REG_PC
+_PC, _SP = arm64_const.UC_ARM64_REG_PC, arm64_const.UC_ARM64_REG_SP
 _ZERO = 31
 
 # SCTLR_EL1 as the kernel runs with it (M, C, I, SA and its RES1 bits), and as cpu_soft_restart leaves it.
@@ -93,7 +93,8 @@ class Machine:
     def run(self, scenario: Scenario, limit: int) -> Run:
         """Run from the first instruction.
 
-        :param limit: instructions after which the run counts as endless.
+        :param limit: instructions after which to look for a state that comes back; at twice as many
+            the run is given up.
         :raises UnsupportedError: on an instruction without a model.
         """
         self._prepare(scenario, limit)
@@ -116,7 +117,7 @@ class Machine:
             uc.mem_map(*ram, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
             self._ram = ram
         uc.mem_write(scenario.ram_at, image(scenario))
-        for number, register in enumerate((*_X, arm64_const.UC_ARM64_REG_SP)):
+        for number, register in enumerate((*_X, _SP)):
             uc.reg_write(register, scenario.unset(number))
         uc.reg_write(arm64_const.UC_ARM64_REG_NZCV, 0 if scenario.garbage == "zero" else 0xF000_0000)
         for name, value in scenario.arguments().items():
@@ -134,6 +135,7 @@ class Machine:
         self._scenario, self._limit, self._count = scenario, limit, 0
         self._unsupported: UnsupportedError | None = None
         self._now: Context | None = None
+        self._again: tuple[int, ...] | None = None
 
     def _pc(self) -> int:
         return int(self._uc.reg_read(_PC))
@@ -183,8 +185,20 @@ class Machine:
 
     def _on_block(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
         self._count += size // SIZE
-        if self._count > self._limit:
+        if self._count <= self._limit:
+            return
+        # Long is not endless: only a state that comes back says that no end will come.
+        if self._again is None:
+            self._again = self._state(address)
+        elif address == self._again[0] and self._state(address) == self._again:
+            self._stop(End("endless", address))
+        elif self._count > 2 * self._limit:
             self._stop(End("timeout", address))
+
+    def _state(self, address: int) -> tuple[int, ...]:
+        """What decides how a run goes on from ``address`` while no store changes memory."""
+        own = (self._uc.reg_read(register) for register in (_SP, arm64_const.UC_ARM64_REG_NZCV))
+        return (address, *self.general(), *own, *self.system.values())
 
     def _on_mark(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
         self.log.append(Mark(address))
@@ -221,6 +235,7 @@ class Machine:
     ) -> None:
         address &= MASK
         value &= (1 << 8 * size) - 1
+        self._again = None  # memory may change: any state is a new one
         self.log.append(Access("store", self._pc(), address, size, value, self._now or self._context()))
         ghost = self.ghost
         ghost.store(address, size, cacheable(self.system["sctlr_el1"]))
@@ -236,9 +251,8 @@ class Machine:
         return 0 if number == _ZERO else int(self._uc.reg_read(_X[number]))
 
     def _event(self, name: str, at: int, operand: int) -> None:
-        telling = name in ("CallHyperVisor", "msr sctlr_el1")
         registers = self.general() if name == "CallHyperVisor" else ()
-        lines = dict(self.ghost.lines) if telling else None
+        lines = dict(self.ghost.lines) if name in ("CallHyperVisor", "msr sctlr_el1") else None
         self.log.append(Event(name, at, operand, self._context(), registers, lines))
         self._now = None
 
@@ -271,25 +285,15 @@ class Machine:
             return
         operand = self._read(word & 31) if name.startswith("DC_") else 0
         self._event(name, address, operand)
-        ghost, cached = self.ghost, cacheable(self.system["sctlr_el1"])
-        match name:
-            case "DataSynchronizationBarrier":
-                ghost.dsb(word >> 10 & 3, word >> 8 & 3)
-            case "DataMemoryBarrier":
-                pass
-            case "InstructionSynchronizationBarrier":
-                ghost.isb()
-            case "DC_CIVAC" | "DC_CVAC" | "DC_IVAC":
-                ghost.maintain(name.removeprefix("DC_").lower(), operand, cached)
-            case "IC_IALLU":
-                ghost.invalidate_icache()
-            case "TLBI_VMALLE1":
-                ghost.invalidate_tlb()
-            case "CallHyperVisor" if self._scenario.hvc == "taken":
-                self._stop(End("hvc", address))
-            case "CallHyperVisor":
-                # SMCCC 1.0, 2.6: a call that returns may change x0-x17.
-                for number in range(18):
-                    uc.reg_write(_X[number], 0xDEAD_0000_0000_0000 | number << 8)
-            case _:
-                self._refuse(instruction)
+        if name == "CallHyperVisor":
+            self._call(address)
+        elif not self.ghost.perform(name, word, operand, cacheable(self.system["sctlr_el1"])):
+            self._refuse(instruction)
+
+    def _call(self, address: int) -> None:
+        if self._scenario.hvc == "taken":
+            self._stop(End("hvc", address))
+            return
+        # SMCCC 1.0, 2.6: a call that returns may change x0-x17.
+        for number in range(18):
+            self._uc.reg_write(_X[number], 0xDEAD_0000_0000_0000 | number << 8)

@@ -63,7 +63,7 @@ class _Recorder(_Counter):
 def record(code: Code, watch: frozenset[int], scenario: Scenario, limit: int, stop_after: int) -> Run:
     """The run up to its effect number ``stop_after`` (counted from 1), or to its end, with its path.
 
-    :param limit: instructions after which the run counts as endless.
+    :param limit: as for Machine.run.
     """
 
     def once(watcher: _Counter) -> Run:

@@ -27,7 +27,7 @@ __all__ = ["REFUTABLE", "Counterexample", "Search", "rerun", "search"]
 REFUTABLE = frozenset(PROPERTIES) - {"reloc-covered"}
 """Properties that a run can break; whether every instruction is covered is no matter of one run."""
 
-_PATIENCE = 3  # times the instructions that a list needs, after which a run counts as endless
+_PATIENCE = 3  # times the instructions that a list needs, after which a run may be endless
 
 
 class Search:
@@ -44,7 +44,7 @@ class Search:
 
     @staticmethod
     def limit(scenario: Scenario) -> int:
-        """Instructions after which a run on this list counts as endless.
+        """Instructions after which a run on this list may be endless.
 
         :raises OutsideError: if the list machine is not defined on the list.
         """
@@ -94,6 +94,7 @@ def cuts(plan: Plan, slots: int) -> Iterator[Plan]:
         replace(plan, kimage=Plan.kimage),
         replace(plan, dminline=Plan.dminline),
         replace(plan, garbage=Plan.garbage),
+        replace(plan, ram=Plan.ram),
     ):
         if simpler != plan:
             yield simpler

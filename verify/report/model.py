@@ -72,6 +72,18 @@ class AssumptionRecord(msgspec.Struct, frozen=True):
     witness: dict[str, str]
 
 
+class PathRecord(msgspec.Struct, frozen=True):
+    """A path that proofs are about, and a list on which the real bytes ran along it.
+
+    ``path`` are addresses of instructions from one cutpoint to the next, an inner loop's turn
+    taken once. ``witness`` names the list, ``words`` are its head and the words in memory.
+    """
+
+    path: list[int]
+    witness: str
+    words: list[str]
+
+
 class InstructionRecord(msgspec.Struct, frozen=True):
     """One instruction of the function, as disassembled."""
 
@@ -122,6 +134,7 @@ class Run(msgspec.Struct, frozen=True):
     function: FunctionRecord
     properties: list[PropertyRecord]
     assumptions: list[AssumptionRecord]
+    paths: list[PathRecord]
     versions: dict[str, str]
     stages: dict[str, float]
 

@@ -20,6 +20,7 @@ from verify.kexec.form import Form
 from verify.kexec.locate import Function
 from verify.kexec.theorems import Finding, Outcome
 from verify.prove.discharge import Result
+from verify.refute.scenario import Scenario
 from verify.report import model
 from verify.target import Kernel
 
@@ -99,9 +100,17 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
         ),
         properties=[_property(finding, outcome) for finding in outcome.findings],
         assumptions=_assumptions(outcome),
+        paths=[_path(path, scenario) for path, scenario in sorted(outcome.paths.items())],
         versions=_versions(),
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
     )
+
+
+def _path(path: tuple[int, ...], scenario: Scenario | None) -> model.PathRecord:
+    if scenario is None:
+        return model.PathRecord(list(path), "", [])
+    words = [scenario.head, *(value for _, value in scenario.words)]
+    return model.PathRecord(list(path), scenario.name, [f"{word:#x}" for word in words])
 
 
 def _layout(form: Form | None) -> dict[str, int]:

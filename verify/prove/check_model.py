@@ -1,0 +1,72 @@
+"""check.json: what came of checking a finished run again."""
+
+from __future__ import annotations
+
+import msgspec
+
+from verify.verdict import Verdict
+
+SCHEMA = 1
+FILE = "check.json"
+
+
+class AnswerRecord(msgspec.Struct, frozen=True):
+    """One solver's answer; time in seconds."""
+
+    solver: str
+    answer: str
+    seconds: float
+
+
+class CertificateRecord(msgspec.Struct, frozen=True):
+    """What came of certifying one text: `verify.prove.certify.Certificate`, as it is written."""
+
+    status: str
+    reason: str
+    variables: int
+    clauses: int
+    steps: int
+    seconds: float
+    cnf_sha256: str
+    proof_sha256: str
+
+
+class TextRecord(msgspec.Struct, frozen=True):
+    """One SMT-LIB text of the run; ``live`` if its hypotheses can hold, where that was asked."""
+
+    text: str
+    sha256: str
+    claimed: Verdict
+    answers: list[AnswerRecord]
+    live: bool | None
+    holds: bool
+    certificate: CertificateRecord | None = None
+
+
+class ClaimRecord(msgspec.Struct, frozen=True):
+    """One property: what the run says of it, and what follows from its obligations."""
+
+    id: str
+    claimed: Verdict
+    recomputed: Verdict
+    reason: str
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One check of one run; time in seconds, ``run_sha256`` is that of run.json.
+
+    ``certified`` and ``uncertified`` count obligations, the latter by reason; they are
+    empty where no certificates were asked for.
+    """
+
+    schema: int
+    tool: str
+    run_sha256: str
+    seconds: float
+    versions: dict[str, str]
+    obligations: int
+    texts: list[TextRecord]
+    claims: list[ClaimRecord]
+    certified: int
+    uncertified: dict[str, int]
+    faults: list[str]

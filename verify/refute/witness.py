@@ -1,0 +1,76 @@
+"""Witnesses for paths: lists on which the real bytes run along a path of the proof.
+
+A symbolic path crosses an inner loop once, with any progress; a concrete run goes round
+it many times. A run is therefore cut at the proof's cutpoints, and of each inner loop
+its last turn is kept: what is left is the path that the run is a witness of. A turn that
+goes back to an inner loop's head is a witness as well, of that loop's own turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from verify.arm64.lift import Code, Loop, loops
+from verify.kexec.form import Form
+from verify.refute.lists import build, build_plans
+from verify.refute.machine import Machine
+from verify.refute.oracle import instructions, turns
+from verify.refute.scenario import OutsideError, Scenario
+from verify.refute.search import tests_head
+
+type Path = tuple[int, ...]
+"""Addresses of the instructions of a path, from one cutpoint to the next."""
+
+LISTS = 80  # tried at most; every path of the supported forms is met in far fewer
+
+
+class _Cutter:
+    """Turns a run's instructions into paths between cutpoints."""
+
+    def __init__(self, stops: frozenset[int], inner: dict[int, Loop]):
+        self.stops, self.inner = stops, inner
+        self.found: set[Path] = set()
+        self.path: list[int] = []
+        self.heads: dict[int, int] = {}  # head of an inner loop on the path -> its position
+
+    def step(self, address: int) -> None:
+        """One instruction is about to be executed."""
+        if address in self.stops:
+            self.end()
+        elif address in self.heads:
+            self.found.add(tuple(self.path))
+            del self.path[self.heads[address] :]
+        if address in self.inner:
+            self.heads[address] = len(self.path)
+        self.path.append(address)
+
+    def end(self) -> None:
+        """The path so far is complete."""
+        if self.path:
+            self.found.add(tuple(self.path))
+        self.path, self.heads = [], {}
+
+
+def walk(code: Code, form: Form, wanted: Iterable[Path]) -> dict[Path, Scenario]:
+    """For each wanted path that some list is a witness of, the smallest such list."""
+    stops = frozenset({form.loop, *form.exits})
+    inner = {loop.head: loop for loop in loops(code) if loop.head != form.loop}
+    missing = set(wanted)
+    found: dict[Path, Scenario] = {}
+    for plan in itertools.islice(build_plans(form, tests_head(code, form)), LISTS):
+        if not missing:
+            break
+        scenario = build(plan, form)
+        cutter = _Cutter(stops, inner)
+        try:
+            limit = 3 * instructions(scenario, turns(scenario)[0])
+            machine = Machine(code, stops, cutter.step)
+            machine.run(scenario, limit)
+        except OutsideError:
+            continue
+        cutter.end()
+        for path in cutter.found & missing:
+            found[path] = scenario
+        missing -= cutter.found
+    return found
