@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from verify.cli.commands import cli
 from verify.cli.terminal import Terminal
-from verify.errors import VerifyError
+from verify.errors import InternalError, VerifyError
 
 
 def main() -> None:
@@ -32,4 +33,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         status = 141
+    except Exception as error:
+        if os.environ.get("VERIFY_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        Terminal().error(f"internal fault: {what}; VERIFY_DEBUG=1 shows where")
+        status = InternalError.exit_code
     sys.exit(status if isinstance(status, int) else 0)

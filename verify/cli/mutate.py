@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from specs.properties import RELOCATION
 from verify.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from verify.mutate.model import MutantRecord
+    from verify.mutate.model import HypothesisRecord, MutantRecord
 
 OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
 
@@ -51,7 +52,9 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
     from verify.kexec.form import recognise
     from verify.kexec.layout import stated_layout
     from verify.kexec.locate import find_routine
+    from verify.kexec.theorems import prove
     from verify.mutate import binary, model
+    from verify.mutate.hypotheses import drop_each
     from verify.mutate.run import Job, run
     from verify.target import open_target
 
@@ -72,6 +75,9 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
             terminal.doing(f"{len(records)} of {len(work)}")
 
         run(work, jobs, done)
+        terminal.doing("dropping hypotheses")
+        outcome = prove(code, RELOCATION, kernel.page_size, form.layout, search_seconds=0)
+        dropped = list(drop_each([result for finding in outcome.findings for result in finding.results]))
     result = model.MutationRun(
         model.SCHEMA,
         kernel.name,
@@ -80,11 +86,13 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
         possible,
         round(time.monotonic() - started, 1),
         records,
+        dropped,
     )
     path = directory / kernel.name / "mutation.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     _print(terminal, result.mutants)
+    _print_hypotheses(terminal, dropped)
     terminal.line(
         f"{kernel.name}: {len(records)} of {possible} mutants in {result.seconds:.0f} s: "
         + ", ".join(f"{result.count(outcome)} {outcome}" for outcome in OUTCOMES)
@@ -101,3 +109,13 @@ def _print(terminal: Terminal, records: list[MutantRecord]) -> None:
     for record in records:
         if record.outcome in ("survivor", "equivalent"):
             terminal.line(f"  {record.outcome}: {record.where}: {record.edit}")
+
+
+def _print_hypotheses(terminal: Terminal, records: list[HypothesisRecord]) -> None:
+    terminal.line("hypotheses dropped:")
+    for record in records:
+        if record.failing:
+            what = f"{len(record.failing)} kinds of obligation fail: {', '.join(record.failing)}"
+        else:
+            what = f"nothing fails ({record.used} proofs used it, none needs it)"
+        terminal.line(f"  {record.label}: {what}")

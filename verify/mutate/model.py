@@ -25,8 +25,16 @@ class MutantRecord(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class HypothesisRecord(msgspec.Struct, frozen=True):
+    """A hypothesis dropped: how many proofs used it, and the obligations that do not follow without it."""
+
+    label: str
+    used: int
+    failing: list[str]
+
+
 class MutationRun(msgspec.Struct, frozen=True):
-    """Every mutant of one routine that was tried."""
+    """Every mutant of one routine that was tried, and every hypothesis of its proofs dropped."""
 
     schema: int
     target: str
@@ -35,6 +43,7 @@ class MutationRun(msgspec.Struct, frozen=True):
     possible: int
     seconds: float
     mutants: list[MutantRecord]
+    hypotheses: list[HypothesisRecord]
 
     def count(self, outcome: str) -> int:
         """How many mutants had this outcome."""
