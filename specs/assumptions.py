@@ -104,8 +104,8 @@ _ALL = (
     ),
     Assumption(
         "ctr-legal",
-        "CTR_EL0.DminLine is at most 9: a line of at most 2 KiB.",
-        "Arm ARM, D24.2.34: the cache writeback granule is at most 512 words",
+        "CTR_EL0.DminLine is from 2 to 9: a line of 16 bytes to 2 KiB.",
+        "Arm ARM, CCSIDR_EL1.LineSize (at least 16 bytes) and CTR_EL0.CWG (at most 512 words)",
     ),
     Assumption(
         "hvc-returns",

@@ -90,6 +90,7 @@ RELOCATION = (
         "and at the exit.",
         ("reloc-clean-to-poc*",),
         ("reloc-step", "reloc-memory-safe"),
+        ("ctr-legal",),  # the model of cache lines has none that is shorter than a word
     ),
     Property(
         "reloc-icache-invalid",

@@ -20,7 +20,7 @@ from verify.errors import UnsupportedError, VerifyError
 # Where instructions are put: about the boundary of the two code pages, and at their ends.
 PLACES = (CODE, CODE + 0xFFC, CODE + 0x1000, CODE + 0x1FFC)
 _DRAWN = 60  # encodings of a class besides those used
-_SOLVED_SHARE = 8  # one in so many drawn encodings is also put to the solvers
+_SOLVED_SHARE = 20  # one in so many drawn encodings is also put to the solvers
 _SHOWN = 3  # mismatches kept of one class
 
 
@@ -60,7 +60,7 @@ def check_class(words: list[int], vectors: int, seed: int) -> Checked:
     done = Checked(mnemonic, shown, "unicorn", len(words))
     rng = random.Random(f"{seed} {shown}")
     machine = Machine(random_memory(rng))
-    drawn = mutations(words, CODE, min(_DRAWN, max(1, vectors // 8)), rng) if shape else []
+    drawn = mutations(words, CODE, min(_DRAWN, max(1, vectors // 16)), rng) if shape else []
     done.drawn = len(drawn)
     each = -(-vectors // (len(words) + len(drawn)))
     for index, word in enumerate([*words, *drawn]):

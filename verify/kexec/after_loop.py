@@ -75,6 +75,10 @@ def _owe_exit(routine: Routine, step: Step) -> None:
     arguments = boot_protocol.registers(state.registers, routine.dtb)
     owe("entry-registers", f"at {where} x0 = dtb and x1 = x2 = x3 = 0", arguments)
     owe("context-at-exit", f"at {where} no context change awaits an ISB", state.ghosts["unsynced"] == 0)
+    if routine.form.kimage:
+        asked = any(event.name == "CallHyperVisor" for event in state.events)
+        goal = TRUE if asked else routine.el2_vectors == 0
+        owe("entry-el2", f"{where} is reached without an HVC only if there are no EL2 vectors", goal)
     _owe_machine(routine, "entry", where, state, facts)
     _owe_clean(routine, f"at {where}", state, facts)
     for access in state.accesses:

@@ -16,7 +16,7 @@ from verify.arm64.execute import Step
 from verify.arm64.lift import Code, control_flow, loops
 from verify.arm64.state import State, unknown_ghosts, unknown_registers
 from verify.errors import UnsupportedError
-from verify.logic import Term, application, offset_from, same, var
+from verify.logic import offset_from, same, var
 from verify.symbolic.explore import Explorer
 from verify.symbolic.loops import generic_state
 from verify.symbolic.memory import Unknown
@@ -38,6 +38,8 @@ class Form:
         ``dest``: of the next destination page.
     :param page_size: bytes.
     :param layout: of struct kimage; ``layout_from`` says who states it, BTF or the code.
+    :param unclear: why the registers' roles could not be read off; empty where they could. Such a
+        routine can be run and refuted, not proved.
     """
 
     kimage: bool
@@ -49,6 +51,7 @@ class Form:
     page_size: int
     layout: KimageLayout | None
     layout_from: str = ""
+    unclear: str = ""
 
     @property
     def name(self) -> str:
@@ -75,16 +78,15 @@ def recognise(code: Code, page_size: int | None = None, layout: KimageLayout | N
     graph = control_flow(code)
     exits = frozenset(t for node in outer.body for t in graph.successors(node) if t not in outer.body)
     stops = frozenset({outer.head, *exits})
-    explorer = Explorer(code, stops)
-    arrivals = explorer.run(generic_state(), outer.head)
-    turns = [step for step in arrivals if step.then == outer.head]
-    entry, ptr = _list_registers(turns, outer.head)
-    dest = _destination_register(explorer, outer.head)
-    before = Explorer(code, stops).run(entry_state(), code.address)
-    offsets = _kimage_loads(before, outer.head, entry)
-    fields = (layout or _layout(offsets, outer.head)) if offsets is not None else None
+    offsets = _kimage_loads(Explorer(code, stops).run(entry_state(), code.address))
+    fields = (layout or _layout(offsets, outer.head)) if offsets else None
+    entry = ptr = dest = unclear = ""
+    try:
+        entry, ptr, dest = _roles(code, stops, outer.head)
+    except UnsupportedError as error:
+        unclear = str(error)
     return Form(
-        kimage=offsets is not None,
+        kimage=bool(offsets),
         loop=outer.head,
         exits=exits,
         entry=entry,
@@ -93,7 +95,15 @@ def recognise(code: Code, page_size: int | None = None, layout: KimageLayout | N
         page_size=page_size or _page_size(code),
         layout=fields,
         layout_from="" if fields is None else "BTF" if layout else "the code",
+        unclear=unclear,
     )
+
+
+def _roles(code: Code, stops: frozenset[int], head: int) -> tuple[str, str, str]:
+    """The registers of the current word, of the next word's address, and of the destination."""
+    explorer = Explorer(code, stops)
+    turns = [step for step in explorer.run(generic_state(), head) if step.then == head]
+    return *_list_registers(turns, head), _destination_register(explorer, head)
 
 
 def _list_registers(turns: list[Step], head: int) -> tuple[str, str]:
@@ -131,20 +141,15 @@ def _destination_register(explorer: Explorer, head: int) -> str:
     return min(votes, key=lambda name: (-votes[name], name))
 
 
-def _kimage_loads(before: list[Step], head: int, entry: str) -> set[int] | None:
-    """Offsets from x0 that are loaded before the loop; None if the first word is an argument itself."""
-    offsets: set[int] = set()
-    first: Term | None = None
-    for step in before:
-        for access in step.state.accesses:
-            offset = offset_from(access.address, var("x0@entry"))
-            if offset is not None and access.kind == "load":
-                offsets.add(offset)
-        if step.then == head:
-            first = step.state.registers[entry]
-    if first is None:
-        raise UnsupportedError("routine that never reaches its loop", head)
-    return offsets if application(first) is not None else None
+def _kimage_loads(before: list[Step]) -> set[int]:
+    """Offsets from x0 that are loaded before the loop: none if the arguments are in registers."""
+    offsets = (
+        offset_from(access.address, var("x0@entry"))
+        for step in before
+        for access in step.state.accesses
+        if access.kind == "load"
+    )
+    return {offset for offset in offsets if offset is not None}
 
 
 def _layout(offsets: set[int], head: int) -> KimageLayout:

@@ -8,6 +8,7 @@ the list machine, in list_induction.
 from __future__ import annotations
 
 from verify.arm64.lift import Code
+from verify.errors import UnsupportedError
 from verify.kexec import after_loop, before_loop, list_loop
 from verify.kexec.form import Form
 from verify.kexec.routine import Routine
@@ -23,6 +24,8 @@ def build(code: Code, form: Form, decide: Decide, single_flags: bool = False) ->
     :param single_flags: assume that each word has exactly one flag.
     :raises UnsupportedError: for code that the proof does not cover.
     """
+    if form.unclear:
+        raise UnsupportedError(form.unclear)
     routine = Routine(code, form)
     arrivals = before_loop.run(routine, decide)
     entering = [step for step in arrivals if step.then == form.loop]

@@ -72,7 +72,7 @@ class Routine:
         sctlr = self.entry.registers["sctlr_el1"]
         common: Facts = (
             ("daif-masked", boot_protocol.masked(self.entry.registers["daif"])),
-            ("ctr-legal", ule(CTR_EL0[19:16], const(9, 4))),
+            ("ctr-legal", And(ule(const(2, 4), CTR_EL0[19:16]), ule(CTR_EL0[19:16], const(9, 4)))),
         )
         layout = self.form.layout
         if layout is None:

@@ -186,12 +186,27 @@ def _discharge(
         return found
 
     results = attempt(one_flag=False)
-    failing = [result.obligation.name for result in results if result.verdict is not Verdict.PROVED]
-    if any(name.startswith("reloc-step-") for name in failing):
-        again = attempt(one_flag=True)
-        if all(result.verdict is Verdict.PROVED for result in again):
-            return again
-    return results
+    if all(result.verdict is Verdict.PROVED for result in results):
+        return results
+    return _better(claims, results, attempt(one_flag=True))
+
+
+def _better(claims: Sequence[Property], any_flags: list[Result], one_flag: list[Result]) -> list[Result]:
+    """The results for any flags, but those for one flag of obligations that only then are proved.
+
+    Taken property by property: a property's obligations are all of the one kind or of the other.
+    """
+
+    def proved(results: list[Result], claim: Property) -> bool:
+        mine = [r for r in results if owed(claim, r.obligation.name)]
+        return bool(mine) and all(r.verdict is Verdict.PROVED for r in mine)
+
+    gained = [c for c in claims if not proved(any_flags, c) and proved(one_flag, c)]
+
+    def is_gained(result: Result) -> bool:
+        return any(owed(claim, result.obligation.name) for claim in gained)
+
+    return [r for r in any_flags if not is_gained(r)] + [r for r in one_flag if is_gained(r)]
 
 
 def _judge(

@@ -69,7 +69,7 @@ class _Blaster:
             args = [self.bits[arg] for arg in node.args]
             self.bits[index] = self._node(node, args)
             if len(self.gates.clauses) > self.limit:
-                raise LimitError(f"more than {self.limit} clauses")
+                raise LimitError(f"too large: more than {self.limit} clauses")
 
     def _node(self, node: Node, args: list[Bits]) -> Bits:
         gates, width = self.gates, node.width

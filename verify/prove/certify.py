@@ -90,7 +90,8 @@ def prove_unsatisfiable(cnf: Cnf, limit: float) -> str:
                 timeout=max(1.0, limit),
             )
         except subprocess.TimeoutExpired as error:
-            raise LimitError(f"{SOLVER} takes longer than {limit:.0f} s") from error
+            size = f"{len(cnf.clauses)} clauses"
+            raise LimitError(f"too large: {SOLVER} takes longer than {limit:.0f} s on {size}") from error
         if done.returncode == _SATISFIABLE:
             raise ProofError("the clauses can be satisfied")
         if done.returncode != _UNSATISFIABLE:
@@ -115,8 +116,8 @@ def certify(text: str, limit: float = TIME_LIMIT, clauses: int = CLAUSE_LIMIT) -
         status, reason = Status.OUT_OF_REACH, str(error)
     except ProofError as error:
         status, reason = Status.REJECTED, str(error)
-    if cnf is not None and status is Status.OUT_OF_REACH and len(cnf.clauses) > 1000:
-        reason = f"{reason}: {len(cnf.clauses)} clauses"
+    if cnf is not None and proof and status is Status.OUT_OF_REACH:
+        reason = f"too large: {reason}: {len(cnf.clauses)} clauses, {proof.count(chr(10))} steps"
     return Certificate(
         status=status,
         reason=reason,

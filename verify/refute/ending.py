@@ -100,6 +100,9 @@ class Ending:
                 broken("reloc-entry-state", end.at, "the branch out", wanted, f"to {end.target:#x}")
             self._registers(end.at, what, (scenario.dtb_mem, 0, 0, 0), run.registers)
             self._machine(end.at, run.context, what)
+            asked = any(isinstance(e, Event) and e.name == "CallHyperVisor" for e in run.log)
+            if scenario.kimage and scenario.el2_vectors and not asked:
+                broken("reloc-entry-state", end.at, what, "an HVC first, for there are EL2 vectors", "none")
             if run.context.unsynced:
                 broken("reloc-context-synced", end.at, what, "an ISB after every context change", "none")
             self._clean(run.ghost.lines, end.at, what)
@@ -119,7 +122,7 @@ class Ending:
     def _machine(self, at: int, context: Context, what: str) -> None:
         broken = self.findings.broken
         if not boot_protocol.mmu_off(context.sctlr_el1):
-            broken("reloc-entry-state", at, what, "SCTLR_EL1.M and .C clear", f"{context.sctlr_el1:#x}")
+            broken("reloc-entry-state", at, what, "SCTLR_EL1.M, .C and .EE clear", f"{context.sctlr_el1:#x}")
         if not boot_protocol.masked(context.daif):
             broken("reloc-entry-state", at, what, "interrupts masked", f"DAIF {context.daif:#x}")
         if context.icache != ghost.ICACHE_INVALID:
