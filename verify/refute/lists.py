@@ -99,7 +99,7 @@ def build(plan: Plan, form: Form) -> Scenario:
         ram=plan.ram,
         head=value(plan.head),
         words=words,
-        start=physical(min(dests, default=6)) + 0x40,
+        start=physical(min(dests, default=6)) + 0x44,  # bit 2 is SCTLR_EL1.C where it does not belong
         dtb_mem=physical(_DTB) + 0x100,
         el2_vectors=physical(_VECTORS) if plan.el2 and layout is not None else 0,
         ttbr1=physical(_TABLE),
