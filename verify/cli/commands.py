@@ -48,8 +48,11 @@ def cli() -> None:
     show_default=True,
     help="Directory that run.json is written under.",
 )
+@click.option(
+    "--seed", default=0, show_default=True, help="The solvers' random seed; no verdict depends on it."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, quiet: bool) -> int:
+def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, seed: int, quiet: bool) -> int:
     """Verify each TARGET: a vmlinux, an Image or vmlinuz, or debian:PACKAGE.
 
     Without a TARGET: every ELF file in binaries/.
@@ -61,10 +64,10 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, qu
     terminal = Terminal(quiet)
     started = time.monotonic()
     runs, troubles = [], []
-    memory: dict[str, Discharger] = {}
+    shared: dict[int, Discharger] = {}
     for target in targets or _shipped():
         try:
-            runs.append(_verify(target, patterns, directory, terminal, memory))
+            runs.append(_verify(target, patterns, directory, terminal, seed, shared))
         except VerifyError as error:
             terminal.error(str(error))
             troubles.append(error.exit_code)
@@ -88,9 +91,10 @@ def _verify(
     patterns: tuple[str, ...],
     directory: Path,
     terminal: Terminal,
-    memory: dict[str, Discharger],
+    seed: int,
+    shared: dict[int, Discharger],
 ) -> Run:
-    """One target's run; ``memory`` keeps the discharger that the targets share."""
+    """One target's run; ``shared`` keeps the discharger by seed, for all targets."""
     began = datetime.now(UTC)
     with terminal.progress(target):
         terminal.doing("opening")
@@ -107,7 +111,7 @@ def _verify(
         from verify.report.record import record, save
 
         code = Code(function.name, function.address, function.code)
-        discharger = memory.setdefault("shared", Discharger())
+        discharger = shared.setdefault(seed, Discharger(seed=seed))
         outcome = prove(
             code,
             select(patterns),

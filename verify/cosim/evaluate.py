@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from verify.errors import UnsupportedError
-from verify.prove.bitblast_read import BOOL, Node, Script
+from verify.prove.bitblast_read import Node, Script
 
 type Function = Callable[..., int]
 type Evaluator = Callable[[Mapping[str, int], Mapping[str, Function]], tuple[int, ...]]
@@ -106,5 +106,4 @@ def evaluate(
     script: Script, values: Mapping[str, int], functions: Mapping[str, Function], wanted: Sequence[int]
 ) -> tuple[int, ...]:
     """Values of the nodes ``wanted`` in one state."""
-    assert all(script.nodes[index].width >= BOOL for index in wanted)
     return compile_terms(script, wanted)(values, functions)

@@ -42,8 +42,8 @@ def _data(word: int) -> str | None:
         return _TAGGING
     if word & 0xFFE0_F800 == 0x9AC0_1000:
         return _TAGGING
-    if word & 0x3FE0_FC1F == 0x3A00_001F:
-        return "adcs and sbcs to the zero register set N and Z from zero, not from the result"
+    if word & 0xFFE0_FC1F == 0x7A00_001F:
+        return "sbcs to wzr takes N and Z from zero and not from the result"
     if word & 0xFFE0_7C10 == 0xBA00_0400 or word & 0xFFFF_BC1F == 0x3A00_080D:
         return _FLAGS
     short = word & 0x7FC0_0000 == 0x11C0_0000 or word & 0x7FE0_F000 == 0x1AC0_6000
@@ -53,7 +53,7 @@ def _data(word: int) -> str | None:
 
 
 def _memory(word: int) -> str | None:
-    if word & 0xFF20_0000 == 0xD920_0000 or word & 0xFC40_0000 == 0x6800_0000:
+    if word & 0xFF20_0000 == 0xD920_0000 or word & 0xFE40_0000 == 0x6800_0000:
         return _TAGGING
     if word & 0x3F20_0C00 == 0x1900_0000:
         return "ordered access with an unscaled offset: Unicorn's CPU lacks it"

@@ -61,6 +61,7 @@ def check_class(words: list[int], vectors: int, seed: int) -> Checked:
     rng = random.Random(f"{seed} {shown}")
     machine = Machine(random_memory(rng))
     drawn = mutations(words, CODE, min(_DRAWN, max(1, vectors // 16)), rng) if shape else []
+    drawn = [word for word in drawn if known_gap(word) is None]
     done.drawn = len(drawn)
     each = -(-vectors // (len(words) + len(drawn)))
     for index, word in enumerate([*words, *drawn]):

@@ -23,6 +23,7 @@ from verify.cosim.machine import CODE
 from verify.cosim.negative import Tried, random_words, try_words
 from verify.cosim.opcode import Checked, check_class
 from verify.cosim.system import SPACE, Swept, sweep
+from verify.cosim.system_table import is_system
 from verify.kexec.locate import find_routine
 from verify.target import Kernel
 
@@ -103,8 +104,6 @@ def cosimulate(
 
 
 def _is_comparable(group: Sequence[int]) -> bool:
-    from verify.cosim.system_table import is_system
-
     return not is_system(group[0])
 
 

@@ -63,8 +63,14 @@ def decide(hypotheses: Facts, goal: Formula) -> bool:
 class Discharger:
     """Discharges obligations, asking each distinct question once."""
 
-    def __init__(self, limit: float = TIME_LIMIT, progress: Callable[[Obligation], None] | None = None):
+    def __init__(
+        self,
+        limit: float = TIME_LIMIT,
+        progress: Callable[[Obligation], None] | None = None,
+        seed: int = 0,
+    ):
         self.limit = limit
+        self.seed = seed
         self.progress = progress
         self._answers: dict[str, tuple[Verdict, tuple[Reply, ...]]] = {}
         self._idle: dict[str, bool] = {}
@@ -83,11 +89,11 @@ class Discharger:
         return results
 
     def _ask(self, obligation: Obligation, text: str) -> tuple[Verdict, tuple[Reply, ...]]:
-        second = ask_bitwuzla(text, self.limit)
+        second = ask_bitwuzla(text, self.limit, self.seed)
         if second.answer is Answer.SAT:
             # Nothing to prove; the search for a run that shows it is a separate matter.
             return Verdict.UNKNOWN, (second,)
-        first = ask_z3(text, self.limit)
+        first = ask_z3(text, self.limit, self.seed)
         if first.answer is Answer.SAT and second.answer is Answer.UNSAT:
             raise InternalError(f"z3 and bitwuzla contradict each other on {obligation.name}")
         proved = first.answer is Answer.UNSAT and second.answer is Answer.UNSAT

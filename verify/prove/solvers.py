@@ -88,7 +88,7 @@ def model_z3(text: str, names: Sequence[str], limit: float = TIME_LIMIT) -> dict
     return {name: values[name].as_long() for name in names if name in values}
 
 
-def ask_bitwuzla(text: str, limit: float = TIME_LIMIT) -> Reply:
+def ask_bitwuzla(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Reply:
     """bitwuzla's answer to ``text`` within ``limit`` seconds.
 
     :raises InternalError: if the text is not SMT-LIB that bitwuzla reads.
@@ -98,6 +98,8 @@ def ask_bitwuzla(text: str, limit: float = TIME_LIMIT) -> Reply:
     started = time.perf_counter()
     options = bitwuzla.Options()
     options.set(bitwuzla.Option.TIME_LIMIT_PER, int(limit * 1000))
+    if seed:
+        options.set(bitwuzla.Option.SEED, seed)
     terms = bitwuzla.TermManager()
     parser = bitwuzla.Parser(terms, options)
     try:
