@@ -11,6 +11,7 @@ want aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 want aarch64-linux-gnu-ld binutils-aarch64-linux-gnu
 want apt-get apt
 want dpkg-deb dpkg
+want cadical cadical
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

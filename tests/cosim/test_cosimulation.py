@@ -1,0 +1,166 @@
+"""Co-simulation of the corpus, and what a wrong meaning looks like in it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from angr.engines.pcode import behavior
+
+from verify.arm64 import execute
+from verify.arm64.lift import decode
+from verify.cosim.compare import compare
+from verify.cosim.gaps import known_gap
+from verify.cosim.machine import CODE, Machine
+from verify.cosim.meaning import Meaning
+from verify.cosim.model import Report
+from verify.cosim.negative import random_words, try_words
+from verify.cosim.opcode import check_class
+from verify.cosim.run import by_class, cosimulate, used_words
+from verify.cosim.states import random_memory, random_state
+from verify.prove import smtlib
+from verify.symbolic.memory import Written
+from verify.target import open_target
+
+CMP, ADD, ASR, TBZ, CSEL, LDP, STP = (
+    0xEB01001F,
+    0x8B020020,
+    0x9343FC20,
+    0x36180040,
+    0x9A82B420,
+    0xA9410801,
+    0xA9010801,
+)
+
+
+@pytest.fixture(scope="module")
+def report(corpus) -> Report:
+    kernels = [open_target(str(binary.path)) for binary in corpus]
+    return cosimulate(kernels, vectors=20_000, seed=1, jobs=2, whole_space=False)
+
+
+def test_every_used_encoding_agrees(report):
+    assert report.mismatches == []
+    assert report.covered == report.encodings > 200
+    assert report.vectors >= 20_000
+
+
+def test_each_class_has_drawn_encodings_and_every_way_of_evaluation(report):
+    compared = [record for record in report.classes if record.checked == "unicorn"]
+    assert len(compared) > 30
+    for record in compared:
+        assert record.unsupported == [], record.shape
+        assert record.drawn > 0 and record.vectors > 100, record.shape
+        assert record.folded >= record.used and record.solved >= record.used, record.shape
+
+
+def test_system_instructions_are_named_by_the_table(report):
+    names = {record.name for record in report.classes if record.checked == "table"}
+    assert {"DataSynchronizationBarrier", "AArch64.SysRegWrite", "AArch64.CallHypervisor"} <= names
+    assert report.system.refused > 8000
+
+
+def test_random_words_have_no_meaning_that_unicorn_lacks(report):
+    assert report.negative.refused > 500
+    assert report.negative.compared > 500
+
+
+def test_results_do_not_depend_on_the_number_of_processes(corpus):
+    kernels = [open_target(str(corpus[0].path))]
+    one, two = (cosimulate(kernels, 500, 7, jobs, whole_space=False) for jobs in (1, 2))
+    assert (one.classes, one.negative, one.system) == (two.classes, two.negative, two.system)
+
+
+def test_used_words_are_grouped_by_class(corpus):
+    words = used_words([open_target(str(corpus[0].path))])
+    groups = by_class(words)
+    assert sorted(word for group in groups for word in group) == words
+
+
+@pytest.mark.parametrize("word", [CMP, ADD, ASR, TBZ, CSEL, LDP, STP], ids=hex)
+def test_a_right_meaning_agrees(word):
+    done = check_class([word], 100, 0)
+    assert (done.mismatches, done.unsupported, done.covered) == (0, [], 1)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "word"),
+    [
+        ("OpBehaviorIntLessEqual", "OpBehaviorIntSlessEqual", CMP),
+        ("OpBehaviorIntAdd", "OpBehaviorIntSub", ADD),
+        ("OpBehaviorIntSright", "OpBehaviorIntRight", ASR),
+        ("OpBehaviorIntSborrow", "OpBehaviorIntScarry", CMP),
+        ("OpBehaviorIntAdd", "OpBehaviorIntXor", LDP),
+    ],
+)
+def test_a_wrong_behaviour_of_p_code_is_caught(monkeypatch, right, wrong, word):
+    other = getattr(behavior, wrong).evaluate_binary
+    monkeypatch.setattr(getattr(behavior, right), "evaluate_binary", other)
+    done = check_class([word], 400, 0)
+    assert done.mismatches
+    assert "Unicorn's" in "\n".join(done.shown[0])
+
+
+def test_a_lost_branch_is_caught(monkeypatch):
+    branch = execute._branch
+
+    def forgetful(run, condition, label):
+        return None if label == "branch taken" and not condition.is_true() else branch(run, condition, label)
+
+    monkeypatch.setattr(execute, "_branch", forgetful)
+    assert "0 outcomes" in "\n".join(check_class([TBZ], 100, 0).shown[0])
+
+
+def test_a_lost_store_is_caught(monkeypatch):
+    monkeypatch.setattr(Written, "_read", lambda self, address: self.below.read(address))
+    assert "memory at" in "\n".join(check_class([STP], 50, 0).shown[0])
+
+
+@pytest.mark.parametrize(
+    ("operator", "other", "word"),
+    [("__add__", "bvor", ADD), ("__eq__", "distinct", CSEL), ("If", "ite", None)],
+)
+def test_a_wrong_printer_is_caught(monkeypatch, operator, other, word):
+    monkeypatch.setitem(smtlib._OPERATORS, operator, other)
+    if word is None:
+        assert check_class([CSEL], 50, 0).mismatches == 0
+    else:
+        assert check_class([word], 200, 0).mismatches
+
+
+def test_an_undefined_word_with_a_meaning_is_caught():
+    reserved = 0xF21FF5EB  # ands x11, x15 with an immediate that is reserved
+    tried = try_words([reserved, 0x00000000, ADD], random.Random(0))
+    assert tried.refused == 1 and tried.compared == 1
+    assert sum(tried.gaps.values()) == 1
+
+
+@pytest.mark.parametrize("word", [0x7A02011F, 0x7A0203FF, 0x7A1F011F, 0x7A1F03FF], ids=hex)
+def test_sbcs_to_wzr_is_a_gap_as_long_as_it_differs(word):
+    """Once SLEIGH takes its flags from the result, the gap's entry must go."""
+    rng = random.Random(0)
+    machine = Machine(random_memory(rng))
+    machine.place(word, CODE)
+    meaning = Meaning(decode(word, CODE))
+    assert known_gap(word)
+    assert any(compare(machine, meaning, random_state(rng, word)) for _ in range(50))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(0xEB01001F, 0x6B01001F, 0xAB01001F, 0xEA01001F, 0x6A01001F, 0xEA21001F, 0xF100041F, 0xB100041F),
+        *(0xF240041F, 0x7200041F, 0xEB21601F, 0xAB21C01F, 0xEB81041F, 0xFA020020, 0xBA020020),
+        *(0xBA1F001F, 0x3A02001F, 0xFA02003F),
+    ],
+    ids=hex,
+)
+def test_other_instructions_that_set_flags_agree(word):
+    done = check_class([word], 200, 0)
+    assert (done.mismatches, done.covered) == (0, 1), done.shown
+
+
+def test_random_words_are_any_and_near_misses():
+    words = random_words(random.Random(0), [ADD], 100)
+    near = [word for word in words if bin(word ^ ADD).count("1") <= 3]
+    assert len(near) == 50
