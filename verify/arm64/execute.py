@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from angr.engines.pcode.behavior import BehaviorFactory
+from angr.errors import AngrError
 
 from verify.arm64 import system
 from verify.arm64.lift import SIZE, Instruction, registers
@@ -161,10 +162,14 @@ class _Run:
         values = [self.get(varnode) for varnode in inputs]
         if behavior.is_special or operation.output is None:
             raise UnsupportedError(f"p-code {operation.opcode.name} ({self.instruction.text})", self.at)
-        if behavior.is_unary:
-            result = behavior.evaluate_unary(operation.output.size, inputs[0].size, values[0])
-        else:
-            result = behavior.evaluate_binary(operation.output.size, inputs[0].size, *values)
+        try:
+            if behavior.is_unary:
+                result = behavior.evaluate_unary(operation.output.size, inputs[0].size, values[0])
+            else:
+                result = behavior.evaluate_binary(operation.output.size, inputs[0].size, *values)
+        except AngrError as error:
+            what = f"p-code {operation.opcode.name} ({self.instruction.text})"
+            raise UnsupportedError(what, self.at) from error
         self.set(operation.output, result)
 
 

@@ -12,6 +12,7 @@ import archinfo
 import networkx
 from angr.engines.pcode.lifter import PcodeBasicBlockLifter, lift
 
+from verify.arm64.refused import refused
 from verify.errors import UnsupportedError
 
 logging.getLogger("angr").setLevel(logging.ERROR)
@@ -53,8 +54,11 @@ def registers() -> dict[str, Any]:
 def decode(word: int, address: int) -> Instruction:
     """The instruction encoded by ``word`` at ``address``.
 
-    :raises UnsupportedError: if SLEIGH has no such instruction.
+    :raises UnsupportedError: if SLEIGH has no such instruction, or none that can be relied on.
     """
+    reason = refused(word)
+    if reason is not None:
+        raise UnsupportedError(f"instruction {word:#010x} ({reason})", address)
     arch, lifter = _lifter()
     block = lift(word.to_bytes(SIZE, "little"), address, arch, max_inst=1, block_lifter=lifter)
     if block.size != SIZE or len(block.disassembly.insns) != 1:

@@ -91,12 +91,6 @@ def lines(report: Report) -> list[str]:
     shown.append(
         f"{system.swept} system instructions: {system.refused} without a meaning, {agreeing} as in the table"
     )
-    for reason in sorted({*negative.gaps, *system.gaps}):
-        count = negative.gaps.get(reason, 0) + system.gaps.get(reason, 0)
-        shown.append(f"known gap, met {count} times: {reason}")
-    if negative.crashed:
-        shown.append(f"known gap, met {len(negative.crashed)} times: the engine fails where it should refuse")
-        shown.append(f"  {negative.crashed[0]}")
     rate = report.vectors / report.seconds if report.seconds else 0
     shown.append(
         f"{report.covered}/{report.encodings} encodings in {len(report.classes)} classes, "

@@ -34,7 +34,6 @@ class SystemRecord(msgspec.Struct, frozen=True):
     swept: int
     refused: int
     agreeing: dict[str, int]
-    gaps: dict[str, int]
 
 
 class NegativeRecord(msgspec.Struct, frozen=True):
@@ -42,9 +41,7 @@ class NegativeRecord(msgspec.Struct, frozen=True):
 
     ``refused`` have no meaning in our engine, ``system`` were held against the table,
     ``unpredictable`` have no meaning in the architecture, ``unmapped`` are literal loads;
-    ``compared`` ran on Unicorn, ``unlisted`` of them are unknown to capstone. ``gaps`` are
-    encodings known to be taken for more than they are, by reason; ``crashed`` are those at
-    which the engine fails with an error of another kind than UnsupportedError.
+    ``compared`` ran on Unicorn, ``unlisted`` of them are unknown to capstone.
     """
 
     words: int
@@ -55,8 +52,6 @@ class NegativeRecord(msgspec.Struct, frozen=True):
     compared: int
     unlisted: int
     vectors: int
-    gaps: dict[str, int]
-    crashed: list[str]
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from verify.arm64.lift import decode
 from verify.cosim.classes import accepted
 from verify.cosim.compare import compare
-from verify.cosim.gaps import known_gap
 from verify.cosim.machine import CODE, Machine
 from verify.cosim.meaning import Meaning
 from verify.cosim.states import random_memory, random_state, unpredictable
@@ -33,8 +32,6 @@ class Tried:
     compared: int = 0
     unlisted: int = 0
     vectors: int = 0
-    crashed: list[str] = field(default_factory=list)
-    gaps: dict[str, int] = field(default_factory=dict)
     mismatches: list[list[str]] = field(default_factory=list)
 
 
@@ -67,17 +64,12 @@ def _try(machine: Machine, word: int, rng: random.Random, tried: Tried) -> None:
         if is_system(word):
             found = disagreement(word)
             tried.system += 1
-            if found is not None and not _counted_gap(word, tried):
+            if found is not None:
                 tried.mismatches.append([found])
             return
         meaning = Meaning(decode(word, CODE))
     except UnsupportedError:
         tried.refused += 1
-        return
-    except Exception as error:  # no meaning either, but the engine should say so by name
-        tried.crashed.append(f"{word:#010x}: {type(error).__name__}: {error}")
-        return
-    if _counted_gap(word, tried):
         return
     if unpredictable(word):
         tried.unpredictable += 1
@@ -98,10 +90,3 @@ def _try(machine: Machine, word: int, rng: random.Random, tried: Tried) -> None:
         if mismatch is not None:
             tried.mismatches.append(mismatch.lines())
             return
-
-
-def _counted_gap(word: int, tried: Tried) -> bool:
-    reason = known_gap(word)
-    if reason is not None:
-        tried.gaps[reason] = tried.gaps.get(reason, 0) + 1
-    return reason is not None

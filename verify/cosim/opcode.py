@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from verify.arm64.lift import decode
 from verify.cosim.classes import classify, mutations
 from verify.cosim.compare import Mismatch, OutsideError, compare, simulate, word_at
-from verify.cosim.gaps import known_gap
 from verify.cosim.machine import CODE, Machine
 from verify.cosim.meaning import Meaning, Result
 from verify.cosim.shares import folded, solvers_agree
@@ -61,7 +60,6 @@ def check_class(words: list[int], vectors: int, seed: int) -> Checked:
     rng = random.Random(f"{seed} {shown}")
     machine = Machine(random_memory(rng))
     drawn = mutations(words, CODE, min(_DRAWN, max(1, vectors // 16)), rng) if shape else []
-    drawn = [word for word in drawn if known_gap(word) is None]
     done.drawn = len(drawn)
     each = -(-vectors // (len(words) + len(drawn)))
     for index, word in enumerate([*words, *drawn]):
@@ -76,7 +74,7 @@ def _check_table(words: list[int], done: Checked) -> Checked:
         wanted = expected(word)
         done.name = wanted.name if wanted else ""
         try:
-            found = known_gap(word) or disagreement(word)
+            found = disagreement(word)
         except UnsupportedError as error:
             done.unsupported.append(str(error))
             continue
@@ -93,10 +91,6 @@ def check_word(
 
     :param solve: put the first state to the solvers as well.
     """
-    gap = known_gap(word)
-    if gap is not None:
-        done.wrong([f"{word:#010x}: {gap}"])
-        return 0
     try:
         meaning = Meaning(decode(word, address))
     except UnsupportedError as error:

@@ -170,10 +170,9 @@ def _report(
         )
     }
     agreeing = _sum([swept.agreeing for swept in parts.swept])
-    gaps = _sum([swept.gaps for swept in parts.swept])
     refused = sum(swept.refused for swept in parts.swept)
     wrong = sum(len(swept.mismatches) for swept in parts.swept)
-    total = refused + wrong + sum(agreeing.values()) + sum(gaps.values())
+    total = refused + wrong + sum(agreeing.values())
     return model.Report(
         schema=model.SCHEMA,
         tool=f"kexec-verify {verify.__version__}",
@@ -184,11 +183,9 @@ def _report(
         covered=sum(done.covered for done in parts.classes),
         vectors=sum(record.vectors for record in records) + counts["vectors"],
         classes=records,
-        system=model.SystemRecord(total, refused, agreeing, gaps),
+        system=model.SystemRecord(total, refused, agreeing),
         negative=model.NegativeRecord(
             **counts,
-            gaps=_sum([tried.gaps for tried in parts.tried]),
-            crashed=[line for tried in parts.tried for line in tried.crashed],
         ),
         mismatches=mismatches,
         versions={

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import SIZE, decode
 from verify.arm64.state import SYSTEM, State
-from verify.cosim.gaps import known_gap
 from verify.cosim.machine import CODE
 from verify.cosim.meaning import REGISTERS, unknown_state
 from verify.cosim.system_table import Expected, expected
@@ -29,7 +28,6 @@ class Swept:
 
     refused: int = 0
     agreeing: dict[str, int] = field(default_factory=dict)
-    gaps: dict[str, int] = field(default_factory=dict)
     mismatches: list[str] = field(default_factory=list)
 
 
@@ -111,11 +109,8 @@ def sweep(indices: Iterable[int]) -> Swept:
             swept.refused += 1
             continue
         wanted = expected(word)
-        reason = known_gap(word)
         if found is None and wanted is not None:
             swept.agreeing[wanted.name] = swept.agreeing.get(wanted.name, 0) + 1
-        elif reason is not None:
-            swept.gaps[reason] = swept.gaps.get(reason, 0) + 1
         else:
             swept.mismatches.append(str(found))
         decode.cache_clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from verify.arm64 import system as engine
-from verify.cosim.gaps import known_gap
+from verify.arm64.refused import refused
 from verify.cosim.opcode import check_class
 from verify.cosim.system import disagreement, encoding, sweep
 from verify.cosim.system_table import expected, is_system
@@ -91,7 +91,7 @@ def test_a_lost_event_is_caught(monkeypatch):
 @pytest.mark.parametrize(
     "word", [0xD503233F, 0x7A1F011F, 0x9180A898, 0x3212FC03, 0x545ECB31, 0xD51B0021], ids=hex
 )
-def test_a_known_gap_counts_against_the_target_that_uses_it(word):
-    assert known_gap(word)
-    assert check_class([word], 8, 0).mismatches == 1
-    assert known_gap(0x8B020020) is None
+def test_a_refused_encoding_counts_against_the_target_that_uses_it(word):
+    assert refused(word)
+    assert check_class([word], 8, 0).unsupported
+    assert refused(0x8B020020) is None
