@@ -2,7 +2,7 @@
 
 PYTHON_DIRS := verify specs tests binaries $(wildcard bench)
 # What `make check` leaves to `make test`: it needs a network, a compiler, a browser or minutes.
-SLOW := kernel or mutant or toolchain or browser or toolfault
+SLOW := slow or kernel or mutant or toolchain or browser or toolfault
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
 

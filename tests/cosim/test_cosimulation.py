@@ -22,6 +22,8 @@ from verify.prove import smtlib
 from verify.symbolic.memory import Written
 from verify.target import open_target
 
+pytestmark = pytest.mark.slow
+
 CMP, ADD, ASR, TBZ, CSEL, LDP, STP = (
     0xEB01001F,
     0x8B020020,

@@ -1,5 +1,6 @@
 """The routine against the list machine, on lists that hypothesis makes up: real bytes, real effects."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from verify.kexec.locate import find_routine
 from verify.refute.lists import DONE, HIGH, LIST, RAM, Plan, Word, build, is_well_formed
 from verify.refute.search import Search
 from verify.target import open_target
+
+pytestmark = pytest.mark.slow
 
 DESTINATIONS = range(5, 14)
 SOURCES = list(range(14, 25))

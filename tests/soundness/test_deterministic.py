@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from verify.report.model import Run
+
+pytestmark = pytest.mark.slow
 
 SHIPPED = Path(__file__).parents[2] / "binaries" / "regs-no-test-4k-gcc.elf"
 

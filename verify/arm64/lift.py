@@ -56,16 +56,17 @@ def decode(word: int, address: int) -> Instruction:
 
     :raises UnsupportedError: if SLEIGH has no such instruction, or none that can be relied on.
     """
-    reason = refused(word)
-    if reason is not None:
-        raise UnsupportedError(f"instruction {word:#010x} ({reason})", address)
     arch, lifter = _lifter()
     block = lift(word.to_bytes(SIZE, "little"), address, arch, max_inst=1, block_lifter=lifter)
     if block.size != SIZE or len(block.disassembly.insns) != 1:
         raise UnsupportedError(f"instruction {word:#010x}", address)
     shown = block.disassembly.insns[0]
+    text = f"{shown.mnemonic} {shown.op_str}".strip()
+    reason = refused(word)
+    if reason is not None:
+        raise UnsupportedError(f"instruction {text} ({reason})", address)
     operations = [operation for operation in block._ops if operation.opcode.name != "IMARK"]
-    return Instruction(address, word, f"{shown.mnemonic} {shown.op_str}".strip(), operations)
+    return Instruction(address, word, text, operations)
 
 
 class Code:

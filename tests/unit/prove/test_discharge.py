@@ -34,7 +34,7 @@ def solvers_say(monkeypatch):
         asked: list[str] = []
 
         def ask(solver: str, answer: Answer):
-            def reply(text: str, limit: float = 1.0) -> Reply:
+            def reply(text: str, *limits: float) -> Reply:
                 asked.append(solver)
                 return Reply(solver, answer, 0.0)
 

@@ -1,5 +1,6 @@
 """Structure layouts from BTF, on blobs built here."""
 
+import contextlib
 import struct
 
 import pytest
@@ -87,7 +88,5 @@ def test_damage_never_loops_or_raises_anything_else():
     good = kimage()
     for at in range(0, 400, 7):
         damaged = good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :]
-        try:
+        with contextlib.suppress(TargetError):
             stated_layout(kernel(damaged))
-        except TargetError:
-            pass

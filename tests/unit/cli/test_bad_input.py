@@ -1,0 +1,140 @@
+"""Bad input: one line that says what was expected and what was found, exit 2, nothing written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BINARIES = Path(__file__).resolve().parents[3] / "binaries"
+GOOD = BINARIES / "kimage-mmu-4k-gcc.elf"
+
+
+def verify(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "verify", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(BINARIES.parent), **environment}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *mentioned: str) -> None:
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("verify: error: ")
+    assert done.stderr.count("\n") == 1
+    for text in mentioned:
+        assert text in done.stderr
+
+
+def with_byte(offset: int, value: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:offset] + bytes([value]) + data[offset + 1 :]
+
+
+FILES: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
+    "empty": (lambda data: b"", "expected an arm64 kernel", "found an empty file"),
+    "text": (lambda data: b"no kernel at all", "expected an ELF file or an arm64 Image", "found bytes 6e 6f"),
+    "x86": (with_byte(18, 62), "expected an AArch64 ELF", "found x86-64"),
+    "riscv": (with_byte(18, 243), "expected an AArch64 ELF", "found"),
+    "big-endian": (with_byte(5, 2), "expected a little-endian ELF", "found data encoding 2"),
+    "32-bit": (with_byte(4, 1), "expected", "found"),
+    "header only": (lambda data: data[:40], "expected", "found 40 bytes"),
+    "half": (lambda data: data[: len(data) // 2], "expected", f"found {GOOD.stat().st_size // 2} bytes"),
+    "without kexec": (
+        lambda data: data.replace(b"arm64_relocate_new_kernel", b"arm64_relocate_old_kernel"),
+        "expected a symbol arm64_relocate_new_kernel",
+        "found neither",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_that_is_no_kernel(tmp_path, name):
+    change, expected, found = FILES[name]
+    target = tmp_path / "target"
+    target.write_bytes(change(GOOD.read_bytes()))
+    done = verify("run", target, "--reports", tmp_path / "reports", cwd=tmp_path)
+    assert_refused(done, str(target), expected, found)
+    assert {path.name for path in tmp_path.iterdir()} == {"target"}
+
+
+def test_directory(tmp_path):
+    assert_refused(verify("run", tmp_path, cwd=tmp_path), "expected a file, found a directory")
+
+
+def test_missing_file(tmp_path):
+    done = verify("run", "nowhere", cwd=tmp_path)
+    assert_refused(done, "nowhere: expected a readable file, found: No such file or directory")
+
+
+def test_no_target_and_nothing_shipped(tmp_path):
+    done = verify("run", cwd=tmp_path)
+    assert_refused(done, "expected a TARGET, or ELF files in ./binaries, found neither")
+
+
+def test_name_with_a_line_break_is_still_one_line(tmp_path):
+    assert_refused(verify("run", "two\nlines", cwd=tmp_path), "two lines")
+
+
+def test_name_that_looks_like_markup_is_printed_as_it_is(tmp_path):
+    assert_refused(verify("run", "[red]x[/red]", cwd=tmp_path), "[red]x[/red]")
+
+
+def test_debian_package_without_apt(tmp_path):
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    places = {"PATH": str(empty), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = verify("run", "debian:linux-image-nothing", cwd=tmp_path, **places)
+    assert_refused(done, "apt")
+
+
+@pytest.mark.parametrize("name", ["../etc/passwd", "-o", "a b", ""])
+def test_name_that_is_no_package(tmp_path, name):
+    done = verify("run", f"debian:{name}", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert_refused(done, "expected a Debian package's name after debian:")
+
+
+def test_glob_that_matches_no_property_is_said_before_anything_is_loaded(tmp_path):
+    done = verify("run", "nowhere", "--property", "nothing-*", cwd=tmp_path)
+    assert_refused(done, "expected a property, found 'nothing-*'", "reloc-step")
+
+
+@pytest.mark.parametrize("arguments", ["frob", "run --frob", "show", "show nothing", "list x"])
+def test_wrong_usage(tmp_path, arguments):
+    assert_refused(verify(*arguments.split(), cwd=tmp_path))
+
+
+@pytest.mark.xfail(reason="Path.match refuses an empty pattern with a ValueError: exit 70")
+def test_empty_glob_of_show(tmp_path):
+    done = verify("show", "", cwd=tmp_path)
+    assert_refused(done, "expected a property, found")
+
+
+def test_directory_of_reports_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = verify(
+        "run", GOOD, "--property", "reloc-covered", "--reports", tmp_path / "file" / "reports", cwd=tmp_path
+    )
+    assert_refused(done, "expected a directory to write to")
+
+
+def test_fault_of_the_tool_is_told_apart_from_a_refutation(tmp_path):
+    script = (
+        "import verify.kexec.locate as locate\n"
+        "def fail(kernel): raise ValueError('a bug')\n"
+        "locate.find_routine = fail\n"
+        "from verify.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", str(GOOD)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(BINARIES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 70
+    assert done.stderr.startswith("verify: error: ")

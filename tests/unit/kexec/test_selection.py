@@ -1,0 +1,53 @@
+"""Which properties a run is about: globs, and what the matching ones rest on."""
+
+from __future__ import annotations
+
+import pytest
+
+from specs.properties import PROPERTIES
+from verify.errors import UsageError
+from verify.kexec.selection import select
+
+
+def names(*patterns: str) -> list[str]:
+    return [claim.id for claim in select(patterns)]
+
+
+def test_no_glob_is_everything_in_the_order_of_the_specs():
+    assert names() == list(PROPERTIES)
+
+
+def test_name_brings_what_it_rests_on():
+    assert names("reloc-dest-pages") == [
+        "reloc-covered",
+        "reloc-step",
+        "reloc-memory-safe",
+        "reloc-dest-pages",
+    ]
+    assert names("reloc-covered") == ["reloc-covered"]
+
+
+def test_globs_add_up():
+    assert set(names("reloc-icache*", "reloc-terminates")) == {
+        "reloc-covered",
+        "reloc-step",
+        "reloc-terminates",
+        "reloc-icache-invalid",
+    }
+
+
+def test_order_of_globs_does_not_matter():
+    assert names("reloc-terminates", "reloc-covered") == names("reloc-covered", "reloc-terminates")
+
+
+@pytest.mark.parametrize("pattern", list(PROPERTIES))
+def test_selection_is_closed(pattern):
+    chosen = select([pattern])
+    for claim in chosen:
+        assert set(claim.rests_on) <= {other.id for other in chosen}
+
+
+@pytest.mark.parametrize("patterns", [["nothing-*"], ["reloc-step", "typo"], [""]])
+def test_glob_that_matches_nothing_is_an_error_that_names_the_properties(patterns):
+    with pytest.raises(UsageError, match=r"found '.*', which matches none of: reloc-covered"):
+        select(patterns)

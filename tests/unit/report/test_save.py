@@ -1,0 +1,57 @@
+"""A report is written whole or not at all."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from verify.errors import UsageError
+from verify.report import record
+from verify.report.record import save
+
+
+def outcome(**texts: str) -> SimpleNamespace:
+    results = [SimpleNamespace(digest=name * 24, text=text) for name, text in texts.items()]
+    return SimpleNamespace(findings=[SimpleNamespace(results=results)])
+
+
+def files(directory) -> dict[str, str]:
+    return {str(p.relative_to(directory)): p.read_text() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_report_has_run_json_and_each_text_once(tmp_path):
+    path = save({"schema": 1}, outcome(a="(check-sat)\n", b="(exit)\n"), tmp_path / "deep" / "vmlinux")
+    assert path == tmp_path / "deep" / "vmlinux" / "run.json"
+    assert files(tmp_path / "deep") == {
+        "vmlinux/run.json": '{\n "schema": 1\n}\n',
+        f"vmlinux/obligations/{'a' * 24}.smt2": "(check-sat)\n",
+        f"vmlinux/obligations/{'b' * 24}.smt2": "(exit)\n",
+    }
+
+
+def test_second_report_replaces_the_first(tmp_path):
+    save({"schema": 1}, outcome(a="old"), tmp_path / "vmlinux")
+    save({"schema": 2}, outcome(b="new"), tmp_path / "vmlinux")
+    assert set(files(tmp_path)) == {"vmlinux/run.json", f"vmlinux/obligations/{'b' * 24}.smt2"}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_interrupted_report_leaves_the_earlier_one(tmp_path, monkeypatch, error):
+    save({"schema": 1}, outcome(a="old"), tmp_path / "vmlinux")
+    before = files(tmp_path)
+
+    def fail(fresh, directory):
+        raise error
+
+    monkeypatch.setattr(record, "_swap", fail)
+    with pytest.raises(UsageError if isinstance(error, OSError) else KeyboardInterrupt):
+        save({"schema": 2}, outcome(b="new"), tmp_path / "vmlinux")
+    assert files(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["vmlinux"]
+
+
+def test_directory_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"expected a directory to write to, found .*: Not a directory"):
+        save({"schema": 1}, outcome(a="x"), tmp_path / "file" / "reports" / "vmlinux")
