@@ -6,6 +6,7 @@ specs read as formulas and the solvers see nothing but SMT-LIB text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -148,6 +149,14 @@ def _sum(term: Term, factor: int, parts: dict[int, list[Any]]) -> int:
     return 0
 
 
+_NUMBER = re.compile(r"@(\d+)")
+
+
+def _padded(match: re.Match[str]) -> str:
+    """An application's number so that 9 sorts before 10, however many there were before."""
+    return f"@{match[1]:0>12}"
+
+
 def normal(term: Term) -> Term:
     """``term`` as a sum in a canonical order, so that equal sums are equal terms."""
     if term.op not in ("__add__", "__sub__", "__neg__"):
@@ -157,7 +166,7 @@ def normal(term: Term) -> Term:
     parts: dict[int, list[Any]] = {}
     constant = _sum(term, 1, parts) % modulus
     result: Term | None = None
-    terms = sorted(parts.values(), key=lambda part: str(part[0]))
+    terms = sorted(parts.values(), key=lambda part: _NUMBER.sub(_padded, str(part[0])))
     # Positive parts first: a sum that starts with a variable prints as people write it.
     for base, factor in sorted(terms, key=lambda part: part[1] % modulus > modulus // 2):
         factor %= modulus

@@ -74,7 +74,7 @@ class _Run:
         raise UnsupportedError(f"register {name} ({self.instruction.text})", self.at)
 
     def get(self, varnode: Any) -> Term:
-        size = varnode.size * 8
+        size = self._width(varnode)
         match varnode.space.name:
             case "const":
                 return const(varnode.offset, size)
@@ -93,8 +93,14 @@ class _Run:
                 return value if value.length == size else value[first * 8 + size - 1 : first * 8]
         raise UnsupportedError(f"p-code space {varnode.space.name}", self.at)
 
+    def _width(self, varnode: Any) -> int:
+        """Bits of ``varnode``; claripy folds shifts of constants wider than 64 bits wrongly."""
+        if varnode.size > WORD_BYTES:
+            raise UnsupportedError(f"operand of {varnode.size} bytes ({self.instruction.text})", self.at)
+        return int(varnode.size) * 8
+
     def set(self, varnode: Any, value: Term) -> None:
-        size = varnode.size * 8
+        size = self._width(varnode)
         if value.length < size:
             value = value.zero_extend(size - value.length)
         elif value.length > size:

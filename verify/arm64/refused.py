@@ -30,6 +30,8 @@ def _system(word: int) -> str | None:
 
 
 def _data(word: int) -> str | None:
+    if word & 0xFFFF_0000 == 0xDAC1_0000:
+        return "pointer authentication is taken for a nop"
     if word >> 23 & 0x3F == 0b100100:
         wide, repeat, size = word >> 31, word >> 22 & 1, word >> 10 & 0x3F
         length = (repeat << 6 | ~size & 0x3F).bit_length() - 1  # DecodeBitMasks
@@ -57,13 +59,17 @@ def _memory(word: int) -> str | None:
     if word & 0xFF20_0400 == 0xF820_0400:
         return "load with pointer authentication: Unicorn's CPU lacks it"
     if word & 0x3F00_0000 == 0x0800_0000:
-        status, second, pair = word >> 16 & 31, word >> 10 & 31, word >> 21 & 1
-        if status != _ALL_ONES or (second != _ALL_ONES and not pair):
-            return "an exclusive or ordered access is accepted with fields that should be one"
+        if not word >> 23 & 1:
+            return "an exclusive access is taken for a plain one"
+        status, second = word >> 16 & 31, word >> 10 & 31
+        if status != _ALL_ONES or second != _ALL_ONES:
+            return "an ordered access is accepted with fields that should be one"
     return None
 
 
 def _branch(word: int) -> str | None:
+    if word & 0xFE00_0000 == 0xD600_0000 and word >> 10 & 0x3F:
+        return "a branch with pointer authentication is taken for a plain one"
     if word & 0xFF00_0010 == 0x5400_0010:
         return "consistent conditional branch: Unicorn's CPU lacks it"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,9 +66,10 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
     started = time.monotonic()
     runs, troubles = [], []
     shared: dict[int, Discharger] = {}
+    names: set[str] = set()
     for target in targets or _shipped():
         try:
-            runs.append(_verify(target, patterns, directory, terminal, seed, shared))
+            runs.append(_verify(target, patterns, directory, terminal, seed, shared, names))
         except VerifyError as error:
             terminal.error(str(error))
             troubles.append(error.exit_code)
@@ -86,6 +88,17 @@ def _shipped() -> list[str]:
     return found
 
 
+def _fresh_name(name: str, names: set[str]) -> str:
+    """``name``, or with a number behind it if this command has used it for another target."""
+    count = 1
+    fresh = name
+    while fresh in names:
+        count += 1
+        fresh = f"{name}-{count}"
+    names.add(fresh)
+    return fresh
+
+
 def _verify(
     target: str,
     patterns: tuple[str, ...],
@@ -93,8 +106,13 @@ def _verify(
     terminal: Terminal,
     seed: int,
     shared: dict[int, Discharger],
+    names: set[str],
 ) -> Run:
-    """One target's run; ``shared`` keeps the discharger by seed, for all targets."""
+    """One target's run.
+
+    :param shared: the discharger by seed, for all targets of the command.
+    :param names: of report directories that the command has written already.
+    """
     began = datetime.now(UTC)
     with terminal.progress(target):
         terminal.doing("opening")
@@ -121,7 +139,7 @@ def _verify(
             discharger,
         )
         run = record(kernel, function, outcome, began)
-        path = save(run, outcome, directory / kernel.name)
+        path = save(run, outcome, directory / _fresh_name(kernel.name, names))
     terminal.run(run)
     for finding in outcome.findings:
         if finding.counterexample is not None:
@@ -195,7 +213,7 @@ def show(patterns: tuple[str, ...], directory: Path) -> None:
     from verify.report.read import read_runs
 
     terminal = Terminal()
-    wanted = [name for name in PROPERTIES if any(Path(name).match(pattern) for pattern in patterns)]
+    wanted = [name for name in PROPERTIES if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
     if not wanted:
         raise UsageError(f"expected a property, found {' '.join(patterns)}; `verify list` names them")
     runs = read_runs(directory)

@@ -106,7 +106,6 @@ def test_wrong_usage(tmp_path, arguments):
     assert_refused(verify(*arguments.split(), cwd=tmp_path))
 
 
-@pytest.mark.xfail(reason="Path.match refuses an empty pattern with a ValueError: exit 70")
 def test_empty_glob_of_show(tmp_path):
     done = verify("show", "", cwd=tmp_path)
     assert_refused(done, "expected a property, found")

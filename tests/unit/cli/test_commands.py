@@ -217,7 +217,6 @@ def test_run_replaces_the_report_of_an_earlier_one(narrowed):
     assert not (narrowed[1] / "vmlinux" / "stale").exists()
 
 
-@pytest.mark.xfail(reason="the second report of a name replaces the first in the same run")
 def test_targets_of_one_name_keep_a_report_each(narrowed):
     assert len(list(narrowed[1].glob("*/run.json"))) == 2
 
