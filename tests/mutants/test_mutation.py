@@ -8,11 +8,11 @@ from specs.properties import RELOCATION
 from verify.arm64.lift import Code
 from verify.kexec.form import recognise
 from verify.kexec.locate import find_routine
-from verify.kexec.theorems import prove
 from verify.mutate import binary
 from verify.mutate.hypotheses import drop_each
 from verify.mutate.run import Job, attempt
 from verify.target import open_target
+from verify.theorems import prove
 
 pytestmark = pytest.mark.mutant
 

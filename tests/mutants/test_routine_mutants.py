@@ -14,10 +14,10 @@ from verify.arm64.lift import Code
 from verify.errors import UnsupportedError
 from verify.kexec.form import Form, recognise
 from verify.kexec.locate import find_routine
-from verify.kexec.theorems import prove
 from verify.prove.discharge import Discharger
 from verify.refute.counterexample import Counterexample, format_counterexample
 from verify.refute.search import rerun, search
+from verify.theorems import prove
 from verify.verdict import Verdict, join
 
 from .mutants import MUTANTS, Mutant, Target

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from specs.properties import PROPERTIES
+from verify import theorems
 from verify.arm64 import execute as execution
 from verify.arm64 import system
 from verify.arm64.lift import Code
 from verify.errors import InternalError
-from verify.kexec import theorems
 from verify.kexec.locate import find_routine
 from verify.kexec.routine import Routine
 from verify.logic import FALSE, TRUE, If, Not, const, difference, ult, var

@@ -12,7 +12,7 @@ from verify.cli.terminal import Terminal
 from verify.errors import UsageError
 
 if TYPE_CHECKING:
-    from verify.prove.check_model import Check
+    from verify.check.model import Check
 
 
 @click.command()
@@ -37,9 +37,9 @@ def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -
     """
     import msgspec
 
-    from verify.prove.check import Options, check_run
-    from verify.prove.check_model import FILE
-    from verify.prove.check_text import require_independence
+    from verify.check.model import FILE
+    from verify.check.runs import Options, check_run
+    from verify.check.text import require_independence
 
     require_independence()
     terminal = Terminal(quiet)

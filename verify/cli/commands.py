@@ -124,9 +124,9 @@ def _verify(
         terminal.doing("loading the engine")
         from verify.arm64.lift import Code
         from verify.kexec.layout import stated_layout
-        from verify.kexec.theorems import prove
         from verify.prove.discharge import Discharger
         from verify.report.record import record, save
+        from verify.theorems import prove
 
         code = Code(function.name, function.address, function.code)
         discharger = shared.setdefault(seed, Discharger(seed=seed))
@@ -151,7 +151,9 @@ def _verify(
             terminal.line()
             break
     terminal.line(f"  {path}")
-    if run.verdict is not Verdict.PROVED:
+    if run.verdict is Verdict.REFUTED:
+        terminal.line(f"  next: verify replay {path}")
+    elif run.verdict is not Verdict.PROVED:
         worst = max(run.properties, key=lambda record: record.verdict.rank)
         elsewhere = "" if directory == Path("reports") else f" --reports {directory}"
         terminal.line(f"  next: verify show {worst.id}{elsewhere}")
@@ -187,7 +189,7 @@ def extract(target: str, path: Path, patches: tuple[str, ...]) -> None:
         write_elf(kernel, path)
     except OSError as error:
         raise UsageError(f"expected a file to write, found {path}: {error.strerror}") from error
-    Terminal().line(f"{path}: {kernel.name}, {len(patches)} patches; next: verify run {path}")
+    Terminal().line(f"{path}: {kernel.name}, {len(patches)} patched; next: verify run {path}")
 
 
 @cli.command("list")

@@ -23,6 +23,7 @@ _PACKAGES = ("angr", "pypcode", "z3-solver", "bitwuzla", "unicorn", "networkx", 
 _TOOLS = (
     ("apt-get", "fetches debian:PACKAGE targets"),
     ("dpkg-deb", "unpacks debian:PACKAGE targets"),
+    ("cadical", "certificates of `verify check --certify`; Debian package cadical"),
     ("aarch64-linux-gnu-gcc", "rebuilds binaries/; Debian package gcc-aarch64-linux-gnu"),
 )
 

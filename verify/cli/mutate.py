@@ -52,11 +52,11 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
     from verify.kexec.form import recognise
     from verify.kexec.layout import stated_layout
     from verify.kexec.locate import find_routine
-    from verify.kexec.theorems import prove
     from verify.mutate import binary, model
     from verify.mutate.hypotheses import drop_each
     from verify.mutate.run import Job, run
     from verify.target import open_target
+    from verify.theorems import prove
 
     terminal = Terminal()
     started = time.monotonic()

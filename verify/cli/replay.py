@@ -18,8 +18,8 @@ def replay(path: Path, out: Path | None) -> int:
     Exit status 0 if each shows its effect again, 70 if one does not.
     """
     from verify.refute.counterexample import format_counterexample
-    from verify.refute.replay import confirm, recorded, write_out
     from verify.report.read import read_run
+    from verify.report.replay import confirm, recorded, write_out
 
     terminal = Terminal()
     items = recorded(read_run(path))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from verify.check.read import Node, Script
 from verify.errors import UnsupportedError
-from verify.prove.bitblast_read import Node, Script
 
 type Function = Callable[..., int]
 type Evaluator = Callable[[Mapping[str, int], Mapping[str, Function]], tuple[int, ...]]

@@ -14,10 +14,10 @@ from verify.arm64.cache import Lines
 from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import Instruction
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM, State, unknown_ghosts, unknown_registers
+from verify.check.read import Expression, read
 from verify.cosim.evaluate import Evaluator, compile_terms
 from verify.errors import InternalError
 from verify.logic import TRUE, And, Formula, Term, const, same
-from verify.prove.bitblast_read import Expression, read
 from verify.prove.smtlib import Printer
 from verify.symbolic.memory import Unknown
 

@@ -83,7 +83,7 @@ def _search(code: Code, form: Form) -> tuple[str | None, str]:
 
 def _prove(code: Code, form: Form) -> Verdict:
     """The prover's verdict, without a search for counterexamples."""
-    from verify.kexec.theorems import prove
+    from verify.theorems import prove
 
     outcome = prove(code, RELOCATION, form.page_size, form.layout, search_seconds=0)
     return join(finding.verdict for finding in outcome.findings)

@@ -18,11 +18,11 @@ from specs.assumptions import ASSUMPTIONS
 from verify.errors import UsageError
 from verify.kexec.form import Form
 from verify.kexec.locate import Function
-from verify.kexec.theorems import Finding, Outcome
 from verify.prove.discharge import Result
 from verify.refute.scenario import Scenario
 from verify.report import model
 from verify.target import Kernel
+from verify.theorems import Finding, Outcome
 
 TEXTS = "obligations"
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from verify.check.read import read
 from verify.cosim.evaluate import compile_terms, evaluate
-from verify.prove.bitblast_read import read
 from verify.prove.solvers import Answer, ask_bitwuzla
 
 BINARY = [

@@ -12,8 +12,8 @@ from verify.arm64.lift import Code
 from verify.errors import UnsupportedError
 from verify.kexec.form import recognise
 from verify.kexec.locate import find_routine
-from verify.kexec.theorems import prove
 from verify.target import open_target
+from verify.theorems import prove
 from verify.verdict import Verdict
 
 NOP, BR, PAGE = 0xD503201F, 0xD61F03C0, 4096

@@ -15,9 +15,9 @@ from verify.arm64.lift import Code
 from verify.kexec import list_induction, relocation
 from verify.kexec.form import Form, recognise
 from verify.kexec.locate import find_routine
-from verify.kexec.theorems import owed
 from verify.obligation import Obligation
 from verify.target import open_target
+from verify.theorems import owed
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
 FORMS = ["kimage-mmu-4k-gcc", "regs-done-test-4k-gcc", "regs-no-test-4k-clang", "regs-no-test-c-16k-gcc"]

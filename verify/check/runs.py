@@ -18,10 +18,10 @@ from pathlib import Path
 
 import verify
 from specs.properties import PROPERTIES
+from verify.check.certify import Status, solver_version
+from verify.check.model import SCHEMA, Check, ClaimRecord, TextRecord
+from verify.check.text import Job, check_text, require_independence
 from verify.errors import UsageError
-from verify.prove.certify import Status, solver_version
-from verify.prove.check_model import SCHEMA, Check, ClaimRecord, TextRecord
-from verify.prove.check_text import Job, check_text, require_independence
 from verify.prove.solvers import TIME_LIMIT, bitwuzla_version, z3_version
 from verify.report.model import ObligationRecord, PropertyRecord, Run
 from verify.report.read import read_run

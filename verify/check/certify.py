@@ -1,7 +1,7 @@
 """Certificates: an obligation's text to clauses, a proof of their unsatisfiability, and its check.
 
 What a certificate covers: from the clauses on, nothing is believed but the checker in
-`verify.prove.certify_rup`; neither z3, bitwuzla nor the SAT solver is. What it does not
+`verify.check.rup`; neither z3, bitwuzla nor the SAT solver is. What it does not
 cover: that the clauses say what the text says. That rests on the reader and the
 bit-blaster of this package, which simplify nothing and share no code with the solvers,
 and on the printer that wrote the text.
@@ -18,9 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from verify.check.bitblast import CLAUSE_LIMIT, Cnf, bit_blast
+from verify.check.rup import ProofError, check_proof
 from verify.errors import LimitError, UnsupportedError
-from verify.prove.bitblast import CLAUSE_LIMIT, Cnf, bit_blast
-from verify.prove.certify_rup import ProofError, check_proof
 
 SOLVER = "cadical"
 TIME_LIMIT = 120.0  # seconds for one obligation: solving and checking

@@ -7,12 +7,12 @@ import random
 
 import pytest
 
+from verify.check.bitblast import bit_blast
+from verify.check.gates import FALSE, TRUE, Gates
+from verify.check.read import read
+from verify.check.rup import Checker
 from verify.cosim.evaluate import evaluate
 from verify.errors import LimitError
-from verify.prove.bitblast import bit_blast
-from verify.prove.bitblast_gates import FALSE, TRUE, Gates
-from verify.prove.bitblast_read import read
-from verify.prove.certify_rup import Checker
 
 BINARY = [
     "bvadd",

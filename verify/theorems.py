@@ -6,7 +6,6 @@ import fnmatch
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from specs.assumptions import ASSUMPTIONS
 from specs.kimage import KimageLayout
@@ -18,12 +17,11 @@ from verify.kexec.form import Form, recognise
 from verify.obligation import Facts, Obligation
 from verify.prove.discharge import Discharger, Result, decide, vacuous
 from verify.prove.witness import witness
+from verify.refute.counterexample import Counterexample
+from verify.refute.scenario import Scenario
+from verify.refute.search import rerun, search
+from verify.refute.witness import Path, walk
 from verify.verdict import Verdict, join
-
-if TYPE_CHECKING:
-    from verify.refute.scenario import Scenario
-    from verify.refute.search import Counterexample
-    from verify.refute.witness import Path
 
 SEARCH_SECONDS = 30.0
 
@@ -126,8 +124,6 @@ def prove(
 
 def _run_paths(code: Code, form: Form | None, results: Sequence[Result]) -> dict[Path, Scenario | None]:
     """For each path that some hypotheses allow, a list on which the real bytes run along it, if any."""
-    from verify.refute.witness import walk
-
     live = {r.obligation.path for r in results if r.obligation.path and not r.idle}
     if form is None or not live:
         return {}
@@ -264,8 +260,6 @@ def _rest(findings: Sequence[Finding]) -> None:
 
 
 def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str], budget: float) -> None:
-    from verify.refute.search import rerun, search
-
     found = search(code, form, wanted, budget)
     for finding in findings:
         counterexample = found.get(finding.claim.id)

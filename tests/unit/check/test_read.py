@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from verify.check.read import BOOL, Node, read
 from verify.errors import UnsupportedError
 from verify.logic import And, Function, If, Not, const, ult, var
-from verify.prove.bitblast_read import BOOL, Node, read
 from verify.prove.smtlib import script
 
 X = "(declare-fun x () (_ BitVec 8))"

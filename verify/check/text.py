@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from verify.check.certify import certify
+from verify.check.model import AnswerRecord, CertificateRecord, TextRecord
 from verify.errors import InternalError, TargetError, VerifyError
-from verify.prove.certify import certify
-from verify.prove.check_model import AnswerRecord, CertificateRecord, TextRecord
 from verify.prove.solvers import Answer, Reply, ask_bitwuzla, ask_z3
 from verify.verdict import Verdict
 

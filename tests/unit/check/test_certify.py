@@ -6,12 +6,12 @@ import random
 
 import pytest
 
+from verify.check import certify as module
+from verify.check.bitblast import Cnf, bit_blast
+from verify.check.certify import Status, certify, prove_unsatisfiable
+from verify.check.rup import ProofError, check_proof, parse_proof
 from verify.errors import LimitError
 from verify.logic import And, Function, const, ult, var
-from verify.prove import certify as module
-from verify.prove.bitblast import Cnf, bit_blast
-from verify.prove.certify import Status, certify, prove_unsatisfiable
-from verify.prove.certify_rup import ProofError, check_proof, parse_proof
 from verify.prove.smtlib import script
 
 # Two pigeons, one hole for each of three pairs: needs more than unit propagation.

@@ -19,7 +19,7 @@ class AnswerRecord(msgspec.Struct, frozen=True):
 
 
 class CertificateRecord(msgspec.Struct, frozen=True):
-    """What came of certifying one text: `verify.prove.certify.Certificate`, as it is written."""
+    """What came of certifying one text: `verify.check.certify.Certificate`, as it is written."""
 
     status: str
     reason: str

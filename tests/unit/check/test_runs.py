@@ -13,12 +13,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from verify.check import text as module
+from verify.check.model import FILE, Check
+from verify.check.runs import Options, check_run
 from verify.cli import check as command
 from verify.errors import InternalError, TargetError, UsageError, VerifyError
 from verify.logic import FALSE, ult, var
-from verify.prove import check_text as module
-from verify.prove.check import Options, check_run
-from verify.prove.check_model import FILE, Check
 from verify.prove.smtlib import script
 from verify.prove.solvers import Answer, Reply
 from verify.report import model
@@ -228,7 +228,7 @@ def test_a_rejected_certificate_is_a_fault(tmp_path, require_tool):
 
 
 def test_without_a_sat_solver_nothing_is_certified(run, monkeypatch):
-    monkeypatch.setattr("verify.prove.certify.shutil.which", lambda name: None)
+    monkeypatch.setattr("verify.check.certify.shutil.which", lambda name: None)
     result = check_run(run, Options(certificates=True))
     assert (result.certified, result.faults) == (0, [])
     assert result.uncertified == {"no cadical installed": 2}
@@ -254,7 +254,7 @@ def test_angr_takes_no_part(run):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    code = "import sys, verify.cli, verify.prove.check, verify.cli.check; sys.exit('angr' in sys.modules)"
+    code = "import sys, verify.cli, verify.check.runs, verify.cli.check; sys.exit('angr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from verify.check.gates import FALSE, TRUE, Bits, Gates
+from verify.check.read import Node, Script, read
 from verify.errors import LimitError, UnsupportedError
-from verify.prove.bitblast_gates import FALSE, TRUE, Bits, Gates
-from verify.prove.bitblast_read import Node, Script, read
 
 CLAUSE_LIMIT = 2_000_000
 
