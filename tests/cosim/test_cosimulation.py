@@ -18,8 +18,8 @@ from verify.cosim.opcode import check_class
 from verify.cosim.run import by_class, cosimulate, used_words
 from verify.cosim.states import random_memory, random_state
 from verify.errors import UnsupportedError
+from verify.memory import Written
 from verify.prove import smtlib
-from verify.symbolic.memory import Written
 from verify.target import open_target
 
 pytestmark = pytest.mark.slow

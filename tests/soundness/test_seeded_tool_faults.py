@@ -21,12 +21,12 @@ from verify.errors import InternalError
 from verify.kexec.locate import find_routine
 from verify.kexec.routine import Routine
 from verify.logic import FALSE, TRUE, If, Not, const, difference, ult, var
+from verify.memory import Copied, Written
 from verify.obligation import Obligation
 from verify.prove import discharge, smtlib
 from verify.prove.discharge import Discharger
 from verify.prove.solvers import Answer, Reply
 from verify.symbolic import explore
-from verify.symbolic.memory import Copied, Written
 from verify.target import open_target
 from verify.verdict import Verdict
 

@@ -18,7 +18,7 @@ from verify.arm64.lift import SIZE, Instruction, registers
 from verify.arm64.state import NAMES, SYSTEM, Access, Event, State
 from verify.errors import UnsupportedError
 from verify.logic import Formula, Not, Term, const, normal
-from verify.symbolic.memory import WORD_BYTES
+from verify.memory import WORD_BYTES
 
 _BEHAVIOR = BehaviorFactory()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from verify.arm64.cache import LineState
 from verify.arm64.lift import registers
 from verify.logic import Formula, Term, const, var
-from verify.symbolic.memory import Memory
+from verify.memory import Memory
 
 GENERAL = tuple(f"x{i}" for i in range(31))
 FLAGS = ("NG", "ZR", "CY", "OV")

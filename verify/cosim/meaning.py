@@ -18,8 +18,8 @@ from verify.check.read import Expression, read
 from verify.cosim.evaluate import Evaluator, compile_terms
 from verify.errors import InternalError
 from verify.logic import TRUE, And, Formula, Term, const, same
+from verify.memory import Unknown
 from verify.prove.smtlib import Printer
-from verify.symbolic.memory import Unknown
 
 TAG = "in"
 MEMORY = "memory"

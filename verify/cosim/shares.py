@@ -12,10 +12,10 @@ from verify.cosim.compare import word_at
 from verify.cosim.meaning import MEMORY, REGISTERS, TAG, Meaning, Result, target_of, unknown_state
 from verify.errors import InternalError
 from verify.logic import And, Formula, Function, Term, const, constant
+from verify.memory import Memory
 from verify.obligation import Facts
 from verify.prove.smtlib import script
 from verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
-from verify.symbolic.memory import Memory
 
 
 class _Windows(Memory):

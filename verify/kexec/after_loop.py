@@ -11,9 +11,9 @@ from verify.errors import InternalError
 from verify.kexec.form import ENTRY_MEMORY
 from verify.kexec.routine import Routine
 from verify.logic import FALSE, TRUE, And, Formula, Term, aligned, const, same, variables
+from verify.memory import Unknown
 from verify.obligation import Facts
 from verify.symbolic.explore import ANYWHERE, Decide
-from verify.symbolic.memory import Unknown
 
 _TAG = "done"
 _LINES = Lines("L1")

@@ -17,9 +17,9 @@ from verify.arm64.lift import Code, control_flow, loops
 from verify.arm64.state import State, unknown_ghosts, unknown_registers
 from verify.errors import UnsupportedError
 from verify.logic import offset_from, same, var
+from verify.memory import Unknown
 from verify.symbolic.explore import Explorer
 from verify.symbolic.loops import generic_state
-from verify.symbolic.memory import Unknown
 
 PAGE_SIZES = (4096, 16384, 65536)
 ENTRY_MEMORY = "M0"

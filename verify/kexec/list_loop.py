@@ -28,9 +28,9 @@ from verify.logic import (
     var,
     within,
 )
+from verify.memory import Unknown, cases
 from verify.obligation import Facts
 from verify.symbolic.explore import ANYWHERE, Decide, Explorer
-from verify.symbolic.memory import Unknown, cases
 
 TOP = (1 << 64) - (1 << 20)
 """Pages of the list lie below: the assumption pages-below-top."""

@@ -17,9 +17,9 @@ from verify.arm64.lift import Code, Loop, loops
 from verify.arm64.state import State
 from verify.errors import LimitError, UnsupportedError
 from verify.logic import And, Formula, Term, aligned, normal, ult, var
+from verify.memory import cases
 from verify.obligation import Facts, Obligation
 from verify.symbolic.loops import Entered, Shape, generic_state, infer
-from verify.symbolic.memory import cases
 
 MAX_PATHS = 4096  # paths between two cutpoints; more is a LimitError, never a dropped path
 

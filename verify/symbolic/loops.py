@@ -33,8 +33,8 @@ from verify.logic import (
     var,
     variables,
 )
+from verify.memory import Unknown
 from verify.obligation import Facts
-from verify.symbolic.memory import Unknown
 
 _MAINTENANCE = {"DC_CIVAC": "civac", "DC_CVAC": "cvac", "DC_IVAC": "ivac"}
 _GENERIC = "turn"

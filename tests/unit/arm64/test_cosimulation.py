@@ -15,7 +15,7 @@ from verify.arm64.lift import Code, decode
 from verify.arm64.state import FLAGS, GENERAL, State, unknown_ghosts, unknown_registers
 from verify.kexec.locate import find_routine
 from verify.logic import Term, const, constant
-from verify.symbolic.memory import Memory
+from verify.memory import Memory
 from verify.target import open_target
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"

@@ -12,8 +12,8 @@ from verify.arm64.cache import CTR_EL0
 from verify.arm64.state import SYSTEM, State
 from verify.kexec.form import entry_state
 from verify.logic import claripy, const, constant
+from verify.memory import Unknown
 from verify.refute.ghost import CLEAN, DIRTY, LOST, PENDING, Ghost, cacheable
-from verify.symbolic.memory import Unknown
 
 PAGE, BASE = 4096, 0x8000
 ON, OFF = 0x34F4D91D, 0x30D00800

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from verify.errors import UnsupportedError
 from verify.logic import And, Function, Or, const, constant, same, var
+from verify.memory import Memory, Unknown, cases
 from verify.prove.smtlib import script
 from verify.prove.solvers import Answer, ask_bitwuzla
-from verify.symbolic.memory import Memory, Unknown, cases
 
 WORDS = 48
 X, Y, V = var("x"), var("y"), var("v")
