@@ -9,6 +9,7 @@ from verify.arm64.lift import Code
 from verify.kexec.form import recognise
 from verify.kexec.locate import find_routine
 from verify.mutate import binary
+from verify.mutate.decision import seed_each
 from verify.mutate.hypotheses import drop_each
 from verify.mutate.run import Job, attempt
 from verify.target import open_target
@@ -16,7 +17,7 @@ from verify.theorems import prove
 
 pytestmark = pytest.mark.mutant
 
-SAMPLE = 18
+SAMPLE = 12
 SHIPPED = Path(__file__).parents[2] / "binaries" / "kimage-mmu-4k-gcc.elf"
 
 # What the argument leans on: without it, some proof must fail.
@@ -73,3 +74,9 @@ def test_a_proof_that_leans_on_a_hypothesis_fails_without_it(routine):
     results = [result for finding in outcome.findings for result in finding.results]
     failing = {record.label for record in drop_each(results) if record.failing}
     assert failing >= NEEDED
+
+
+def test_every_error_seeded_into_the_verifier_is_noticed(routine):
+    records = list(seed_each(routine, recognise(routine)))
+    assert len(records) >= 8
+    assert [record.fault for record in records if not record.noticed] == []

@@ -118,6 +118,7 @@ def _verify(
         terminal.doing("opening")
         from verify.kexec.locate import find_routine
         from verify.target import open_target
+        from verify.target.source import source_line
 
         kernel: Kernel = open_target(target)
         function = find_routine(kernel)
@@ -147,6 +148,9 @@ def _verify(
 
             terminal.line()
             terminal.lines(format_counterexample(finding.counterexample))
+            line = source_line(Path(target), finding.counterexample.at) if kernel.format == "elf" else None
+            if line is not None:
+                terminal.line(f"  source   {line}")
             terminal.line("  replayed: confirmed")
             terminal.line()
             break

@@ -46,13 +46,15 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
     """Change the routine of TARGET one instruction at a time and try each mutant.
 
     Each is refuted by a concrete run, proved equivalent, unsupported (the verifier has no
-    meaning for it and says so), or a survivor. Exit status 3 if there are survivors.
+    meaning for it and says so), or a survivor. Then each assumption and invariant is dropped,
+    and errors are seeded into the verifier itself. Exit status 3 if anything survives.
     """
     from verify.arm64.lift import Code
     from verify.kexec.form import recognise
     from verify.kexec.layout import stated_layout
     from verify.kexec.locate import find_routine
     from verify.mutate import binary, model
+    from verify.mutate.decision import seed_each
     from verify.mutate.hypotheses import drop_each
     from verify.mutate.run import Job, run
     from verify.target import open_target
@@ -78,6 +80,8 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
         terminal.doing("dropping hypotheses")
         outcome = prove(code, RELOCATION, kernel.page_size, form.layout, search_seconds=0)
         dropped = list(drop_each([result for finding in outcome.findings for result in finding.results]))
+        terminal.doing("seeding errors into the verifier")
+        faults = list(seed_each(code, form))
     result = model.MutationRun(
         model.SCHEMA,
         kernel.name,
@@ -87,18 +91,23 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
         round(time.monotonic() - started, 1),
         records,
         dropped,
+        faults,
     )
     path = directory / kernel.name / "mutation.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     _print(terminal, result.mutants)
     _print_hypotheses(terminal, dropped)
+    terminal.line("errors seeded into the verifier:")
+    for fault in faults:
+        terminal.line(f"  {fault.fault}: {'noticed: ' + fault.noticed if fault.noticed else 'NOT NOTICED'}")
     terminal.line(
         f"{kernel.name}: {len(records)} of {possible} mutants in {result.seconds:.0f} s: "
         + ", ".join(f"{result.count(outcome)} {outcome}" for outcome in OUTCOMES)
     )
     terminal.line(f"  {path}")
-    return 3 if result.count("survivor") else 0
+    unnoticed = [fault for fault in faults if not fault.noticed]
+    return 3 if result.count("survivor") or unnoticed else 0
 
 
 def _print(terminal: Terminal, records: list[MutantRecord]) -> None:

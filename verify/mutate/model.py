@@ -33,8 +33,15 @@ class HypothesisRecord(msgspec.Struct, frozen=True):
     failing: list[str]
 
 
+class FaultRecord(msgspec.Struct, frozen=True):
+    """An error of the verifier's own, and the probe that noticed it; empty if none did."""
+
+    fault: str
+    noticed: str
+
+
 class MutationRun(msgspec.Struct, frozen=True):
-    """Every mutant of one routine that was tried, and every hypothesis of its proofs dropped."""
+    """What became of mutants of a routine, of its proofs without a hypothesis, of errors in the tool."""
 
     schema: int
     target: str
@@ -44,6 +51,7 @@ class MutationRun(msgspec.Struct, frozen=True):
     seconds: float
     mutants: list[MutantRecord]
     hypotheses: list[HypothesisRecord]
+    faults: list[FaultRecord]
 
     def count(self, outcome: str) -> int:
         """How many mutants had this outcome."""
