@@ -6,6 +6,7 @@ internal fault of the verifier, and it is asked of a share of the refuted ones t
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +19,7 @@ from verify.errors import InternalError, LimitError, UnsupportedError
 from verify.kexec.form import Form
 from verify.mutate.binary import Mutant
 from verify.mutate.model import MutantRecord
+from verify.prove.discharge import Discharger
 from verify.verdict import Verdict, join
 
 SEARCH_SECONDS = 20.0
@@ -85,8 +87,14 @@ def _prove(code: Code, form: Form) -> Verdict:
     """The prover's verdict, without a search for counterexamples."""
     from verify.theorems import prove
 
-    outcome = prove(code, RELOCATION, form.page_size, form.layout, search_seconds=0)
+    outcome = prove(code, RELOCATION, form.page_size, form.layout, discharger=_discharger(), search_seconds=0)
     return join(finding.verdict for finding in outcome.findings)
+
+
+@functools.cache
+def _discharger() -> Discharger:
+    """One for all mutants of a process: what a mutant leaves alone is asked once."""
+    return Discharger()
 
 
 def run(jobs: Sequence[Job], workers: int, done: Callable[[MutantRecord], None]) -> list[MutantRecord]:
