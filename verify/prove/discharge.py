@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from specs.assumptions import ASSUMPTIONS
 from verify.errors import InternalError
 from verify.logic import FALSE, Formula
 from verify.obligation import Facts, Obligation
@@ -27,6 +28,7 @@ class Result:
 
     :param text: the SMT-LIB script that was asked.
     :param idle: its hypotheses contradict each other, so it says nothing by itself.
+    :param contradicted: its assumptions do so already, whatever the code does.
     """
 
     obligation: Obligation
@@ -34,6 +36,7 @@ class Result:
     text: str
     replies: tuple[Reply, ...]
     idle: bool
+    contradicted: bool = False
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -85,7 +88,10 @@ class Discharger:
             if text not in self._answers:
                 self._answers[text] = self._ask(obligation, text)
             verdict, replies = self._answers[text]
-            results.append(Result(obligation, verdict, text, replies, self._is_idle(obligation.hypotheses)))
+            hypotheses = obligation.hypotheses
+            idle = self._is_idle(hypotheses)
+            assumed = idle and self._is_idle(tuple(h for h in hypotheses if h[0] in ASSUMPTIONS))
+            results.append(Result(obligation, verdict, text, replies, idle, assumed))
         return results
 
     def _ask(self, obligation: Obligation, text: str) -> tuple[Verdict, tuple[Reply, ...]]:
@@ -109,6 +115,11 @@ class Discharger:
 
 
 def vacuous(results: Sequence[Result]) -> list[str]:
-    """Names of obligations of which no instance has hypotheses that can hold."""
+    """Names of obligations that say nothing.
+
+    An obligation of which no instance has hypotheses that can hold, or one whose assumptions
+    contradict each other.
+    """
     live = {result.obligation.name for result in results if not result.idle}
-    return sorted({result.obligation.name for result in results} - live)
+    silent = {result.obligation.name for result in results} - live
+    return sorted(silent | {result.obligation.name for result in results if result.contradicted})

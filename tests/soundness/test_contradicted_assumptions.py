@@ -1,0 +1,77 @@
+"""Each assumption, contradicted on purpose, turns a run VACUOUS: nothing is proved from nonsense."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from specs.assumptions import ASSUMPTIONS
+from specs.properties import RELOCATION
+from verify.arm64.lift import Code
+from verify.kexec.locate import find_routine
+from verify.logic import Not
+from verify.obligation import Obligation
+from verify.prove.discharge import Discharger
+from verify.target import open_target
+from verify.theorems import prove
+from verify.verdict import Verdict
+
+pytestmark = pytest.mark.toolfault
+
+BINARIES = Path(__file__).resolve().parents[2] / "binaries"
+STATED = {
+    "kimage-mmu-4k-gcc": {
+        "list-head",
+        "list-defined",
+        "list-well-formed",
+        "pages-below-top",
+        "kimage-aligned",
+        "phys-offset-aligned",
+        "mmu-on",
+        "daif-masked",
+        "ctr-legal",
+    },
+    "regs-no-test-4k-gcc": {"mmu-off"},
+}
+
+
+class Contradicting(Discharger):
+    """Discharges every obligation that supposes ``label`` with the opposite supposed as well."""
+
+    def __init__(self, label: str):
+        super().__init__()
+        self.label = label
+
+    def discharge(self, obligations: Iterable[Obligation]):
+        return super().discharge([self._contradicted(obligation) for obligation in obligations])
+
+    def _contradicted(self, owed: Obligation) -> Obligation:
+        opposite = tuple((name, Not(fact)) for name, fact in owed.hypotheses if name == self.label)
+        hypotheses = (*owed.hypotheses, *opposite[:1])
+        return Obligation(owed.name, owed.sentence, hypotheses, owed.goal, owed.at, owed.path)
+
+
+def load(stem: str) -> Code:
+    found = find_routine(open_target(str(BINARIES / f"{stem}.elf")))
+    return Code(found.name, found.address, found.code)
+
+
+@pytest.mark.parametrize(
+    ("stem", "label"), [(stem, label) for stem, labels in STATED.items() for label in sorted(labels)]
+)
+def test_contradicted_assumption_makes_the_run_vacuous(stem: str, label: str):
+    outcome = prove(load(stem), RELOCATION, discharger=Contradicting(label), search_seconds=0)
+    verdicts = {finding.verdict for finding in outcome.findings}
+    assert Verdict.VACUOUS in verdicts
+    assert not [
+        f.claim.id for f in outcome.findings if f.verdict is Verdict.PROVED and label in f.assumptions
+    ]
+
+
+def test_every_assumption_that_a_formula_states_is_contradicted_above():
+    stated = set()
+    for stem in STATED:
+        outcome = prove(load(stem), RELOCATION, search_seconds=0)
+        hypotheses = (r.obligation.hypotheses for f in outcome.findings for r in f.results)
+        stated |= {label for facts in hypotheses for label, _ in facts} & set(ASSUMPTIONS)
+    assert stated == set().union(*STATED.values())
