@@ -16,6 +16,7 @@ from specs.properties import PROPERTIES
 from verify.cli.check import check as check_command
 from verify.cli.cosim import cosim
 from verify.cli.mutate import mutate
+from verify.cli.options import reports_option
 from verify.cli.replay import replay
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError, VerifyError
@@ -41,14 +42,7 @@ def cli() -> None:
 @click.option(
     "--property", "patterns", multiple=True, metavar="GLOB", help="Only these properties; repeatable."
 )
-@click.option(
-    "--reports",
-    "directory",
-    default="reports",
-    type=click.Path(path_type=Path),
-    show_default=True,
-    help="Directory that run.json is written under.",
-)
+@reports_option("Directory that run.json is written under.")
 @click.option(
     "--seed", default=0, show_default=True, help="The solvers' random seed; no verdict depends on it."
 )
@@ -206,14 +200,7 @@ def list_() -> None:
 
 @cli.command()
 @click.argument("patterns", nargs=-1, required=True, metavar="PROPERTY...")
-@click.option(
-    "--reports",
-    "directory",
-    default="reports",
-    type=click.Path(path_type=Path),
-    show_default=True,
-    help="Directory whose runs are shown beside the statement.",
-)
+@reports_option("Directory whose runs are shown beside the statement.")
 def show(patterns: tuple[str, ...], directory: Path) -> None:
     """Show a property: statement, assumptions, obligations, and verdicts so far."""
     from verify.report.read import read_runs
@@ -249,14 +236,7 @@ def show(patterns: tuple[str, ...], directory: Path) -> None:
 
 @cli.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option(
-    "--reports",
-    "directory",
-    default="reports",
-    type=click.Path(path_type=Path),
-    show_default=True,
-    help="Directory whose runs say what was used.",
-)
+@reports_option("Directory whose runs say what was used.")
 def assumptions(targets: tuple[str, ...], directory: Path) -> None:
     """List every assumption: what it says, where it is from, what uses it, and that it can hold.
 

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from specs.properties import RELOCATION
+from verify.cli.options import reports_option
 from verify.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -34,14 +35,7 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
     show_default=True,
     help="Ask for a proof of every n-th refuted mutant too; it must fail. 0 for none.",
 )
-@click.option(
-    "--reports",
-    "directory",
-    default="reports",
-    type=click.Path(path_type=Path),
-    show_default=True,
-    help="Directory that mutation.json is written under.",
-)
+@reports_option("Directory that mutation.json is written under.")
 def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: Path) -> int:
     """Change the routine of TARGET one instruction at a time and try each mutant.
 
