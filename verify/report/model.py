@@ -8,7 +8,7 @@ import msgspec
 
 from verify.verdict import Verdict, join
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class SolverAnswer(msgspec.Struct, frozen=True):
@@ -42,8 +42,20 @@ class ObligationRecord(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class WaiverRecord(msgspec.Struct, frozen=True):
+    """A declared, accepted deviation: why it is accepted, and where that can be read."""
+
+    reason: str
+    reference: str
+
+
 class PropertyRecord(msgspec.Struct, frozen=True):
-    """One property: verdict, why it is not PROVED, what it assumes and what it is made of."""
+    """One property: verdict, why it is not PROVED, what it assumes and what it is made of.
+
+    ``function`` is the one that it is about, empty for a property of the whole way. ``parts``
+    are the properties that a composed one joins. A waiver never changes the verdict: a
+    REFUTED property with one is shown as REFUTED (waived) and does not by itself fail a run.
+    """
 
     id: str
     theorem: str
@@ -55,6 +67,14 @@ class PropertyRecord(msgspec.Struct, frozen=True):
     seconds: float
     obligations: list[ObligationRecord]
     counterexample: dict[str, Any] | None = None
+    function: str = ""
+    parts: list[str] = []
+    waiver: WaiverRecord | None = None
+
+    @property
+    def waived(self) -> bool:
+        """It is refuted, and that is a declared deviation."""
+        return self.waiver is not None and self.verdict is Verdict.REFUTED
 
 
 class AssumptionRecord(msgspec.Struct, frozen=True):
@@ -85,11 +105,36 @@ class PathRecord(msgspec.Struct, frozen=True):
 
 
 class InstructionRecord(msgspec.Struct, frozen=True):
-    """One instruction of the function, as disassembled."""
+    """One instruction of the function, as disassembled.
+
+    ``then`` are the addresses in the function that control may go to next, ``event`` is what a
+    system instruction stands for in the model, and ``covered`` says that some path ran it.
+    """
 
     address: int
     word: int
     text: str
+    then: list[int] = []
+    event: str = ""
+    covered: bool = False
+
+
+class ContractRecord(msgspec.Struct, frozen=True):
+    """A callee: what is relied on, and whether that is proved from its bytes or assumed."""
+
+    name: str
+    sentence: str
+    how: str
+
+
+class EndRecord(msgspec.Struct, frozen=True):
+    """A BUG or WARN in a function under proof, and under which condition control gets there."""
+
+    function: str
+    at: int
+    where: str
+    kind: str
+    condition: list[str]
 
 
 class FunctionRecord(msgspec.Struct, frozen=True):
@@ -109,6 +154,7 @@ class FunctionRecord(msgspec.Struct, frozen=True):
     layout: dict[str, int]
     layout_from: str
     instructions: list[InstructionRecord]
+    loops: list[int] = []  # addresses of loop heads, which are cutpoints
 
 
 class TargetRecord(msgspec.Struct, frozen=True):
@@ -131,14 +177,22 @@ class Run(msgspec.Struct, frozen=True):
     seconds: float
     complete: bool
     target: TargetRecord
-    function: FunctionRecord
+    functions: list[FunctionRecord]  # the relocation routine first
     properties: list[PropertyRecord]
     assumptions: list[AssumptionRecord]
     paths: list[PathRecord]
     versions: dict[str, str]
     stages: dict[str, float]
+    contracts: list[ContractRecord] = []
+    ends: list[EndRecord] = []
+
+    @property
+    def function(self) -> FunctionRecord:
+        """The relocation routine."""
+        return self.functions[0]
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of its properties."""
-        return join(record.verdict for record in self.properties)
+        """The worst verdict of its properties, a waived one left out; ``complete`` is not looked at."""
+        counted = [record.verdict for record in self.properties if not record.waived]
+        return join(counted)

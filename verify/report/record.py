@@ -74,8 +74,6 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
 
 def record(kernel: Kernel, function: Function, outcome: Outcome, started: datetime) -> model.Run:
     """The run's record."""
-    form = outcome.form
-    roles = {"entry": form.entry, "ptr": form.ptr, "dest": form.dest} if form else {}
     return model.Run(
         schema=model.SCHEMA,
         tool=f"kexec-verify {verify.__version__}",
@@ -85,24 +83,31 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
         target=model.TargetRecord(
             kernel.name, kernel.source, kernel.format, kernel.sha256, kernel.build_id, kernel.version
         ),
-        function=model.FunctionRecord(
-            name=function.name,
-            address=function.address,
-            size=len(function.code),
-            sha256=hashlib.sha256(function.code).hexdigest(),
-            found_by=function.found_by,
-            form=form.name if form else "",
-            page_size=form.page_size if form else 0,
-            roles=roles,
-            layout=_layout(form),
-            layout_from=form.layout_from if form else "",
-            instructions=_instructions(outcome),
-        ),
+        functions=[_function(function, outcome)],
         properties=[_property(finding, outcome) for finding in outcome.findings],
         assumptions=_assumptions(outcome),
         paths=[_path(path, scenario) for path, scenario in sorted(outcome.paths.items())],
         versions=_versions(),
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
+    )
+
+
+def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
+    """The routine: its bytes, its form, and how they were found."""
+    form = outcome.form
+    roles = {"entry": form.entry, "ptr": form.ptr, "dest": form.dest} if form else {}
+    return model.FunctionRecord(
+        name=function.name,
+        address=function.address,
+        size=len(function.code),
+        sha256=hashlib.sha256(function.code).hexdigest(),
+        found_by=function.found_by,
+        form=form.name if form else "",
+        page_size=form.page_size if form else 0,
+        roles=roles,
+        layout=_layout(form),
+        layout_from=form.layout_from if form else "",
+        instructions=_instructions(outcome),
     )
 
 

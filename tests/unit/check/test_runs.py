@@ -73,7 +73,7 @@ def write(
         complete=complete,
         properties=records,
         target=filled(model.TargetRecord),
-        function=filled(model.FunctionRecord),
+        functions=[filled(model.FunctionRecord)],
     )
     (folder / "run.json").write_bytes(msgspec.json.encode(run))
     return folder

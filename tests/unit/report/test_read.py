@@ -32,7 +32,7 @@ def example(verdicts=(Verdict.PROVED,), schema: int = SCHEMA, name: str = "vmlin
         seconds=1.0,
         complete=True,
         target=TargetRecord(name, f"/boot/{name}", "elf", "0" * 64, None, None),
-        function=function,
+        functions=[function],
         properties=[
             PropertyRecord(f"claim-{i}", "T1", "It holds.", verdict, "", [], [], 0.0, [])
             for i, verdict in enumerate(verdicts)
