@@ -31,6 +31,9 @@ class KimageLayout:
     arch: int
     head: int = 0
     start: int = 24
+    control_code_page: int = 32
+    nr_segments: int = 56
+    segment: int = 64
 
     @property
     def dtb_mem(self) -> int:
@@ -68,6 +71,13 @@ class KimageLayout:
     def size(self) -> int:
         """Bytes up to the end of the last field that the routine may read."""
         return self.arch + 64
+
+
+KEXEC_SEGMENT_MAX = 16
+KEXEC_CONTROL_PAGE_SIZE = 4096
+"""Bytes of the control page that the routine may take (arch/arm64/include/asm/kexec.h)."""
+SEGMENT_BYTES, SEGMENT_MEM, SEGMENT_MEMSZ = 32, 16, 24
+"""struct kexec_segment (include/linux/kexec.h): its size, and where ``mem`` and ``memsz`` stand."""
 
 
 def one_flag(entry: Term) -> Formula:

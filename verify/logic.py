@@ -184,6 +184,13 @@ def normal(term: Term) -> Term:
     return result + const(constant, width) if constant else result
 
 
+def addends(term: Term) -> list[Term]:
+    """What ``term``, a sum in canonical order, adds up with the factor 1."""
+    parts: dict[int, list[Any]] = {}
+    _sum(term, 1, parts)
+    return [part for part, factor in parts.values() if factor == 1]
+
+
 def difference(left: Term, right: Term) -> Term:
     """``left - right`` with common parts cancelled."""
     return normal(left - right)

@@ -31,6 +31,24 @@ class Memory(ABC):
     @abstractmethod
     def _read(self, address: Term) -> Term: ...
 
+    def load(self, address: Term, size: int) -> Term:
+        """The ``size`` bytes at ``address``; here only whole words.
+
+        :raises UnsupportedError: for a size that this memory does not have.
+        """
+        if size != WORD_BYTES:
+            raise UnsupportedError(f"load of {size} bytes")
+        return self.read(address)
+
+    def store(self, address: Term, value: Term) -> Memory:
+        """This memory after a store of as many bytes as ``value`` is wide; here only whole words.
+
+        :raises UnsupportedError: for a size that this memory does not have.
+        """
+        if value.length != WORD_BYTES * 8:
+            raise UnsupportedError(f"store of {value.length // 8} bytes")
+        return self.write(address, value)
+
     def write(self, address: Term, value: Term) -> Memory:
         """This memory after the word at ``address`` was set to ``value``."""
         return Written(self, normal(address), value)

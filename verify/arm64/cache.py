@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verify.logic import (
+    TRUE,
+    And,
     Formula,
     Function,
     If,
@@ -22,6 +24,7 @@ from verify.logic import (
     normal,
     offset_from,
     same,
+    ule,
     ult,
     var,
 )
@@ -35,6 +38,9 @@ DIRTY = const(2, 2)
 LOST = const(3, 2)
 """The latest value was in a cache and was invalidated: the contents are unpredictable."""
 
+STALE, FETCHABLE = DIRTY, CLEAN
+"""Of the instruction cache, in the fetch state of a word: it may hold an older value; it does not."""
+
 CTR_EL0 = var("ctr_el0")
 
 
@@ -44,8 +50,14 @@ def line_size() -> Term:
 
 
 def line(address: Term) -> Term:
-    """First address of the line that holds ``address``."""
+    """First address of the data-cache line that holds ``address``."""
     return address & ~(line_size() - 1)
+
+
+def fetch_line(address: Term) -> Term:
+    """First address of the instruction-cache line that holds ``address`` (CTR_EL0.IminLine)."""
+    size = const(4) << CTR_EL0[3:0].zero_extend(60)
+    return address & ~(size - 1)
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,46 @@ class Maintained:
 
 
 @dataclass(frozen=True)
+class Invalidated:
+    """Fetch states after the instruction-cache lines of ``length`` bytes from ``start`` were invalidated.
+
+    What is fetched afterwards comes from the point of unification, so it is the latest value
+    only where the data cache has been cleaned: where ``data`` is CLEAN.
+
+    :param length: None for the one line that holds ``start``.
+    """
+
+    below: LineState
+    start: Term
+    length: Term | None
+    data: LineState
+
+    def read(self, address: Term) -> Term:
+        """The 2-bit state of the word at ``address``."""
+        before = self.below.read(address)
+        if self.length is None:
+            touched = fetch_line(address) == fetch_line(self.start)
+        else:
+            touched = ult(normal(fetch_line(address) - fetch_line(self.start)), self.length)
+        helps = And(touched, before == STALE, self.data.read(address) == CLEAN)
+        return If(helps, PENDING, before)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Fetch states after stores to the ``length`` bytes from ``start``."""
+
+    below: LineState
+    start: Term
+    length: Term
+
+    def read(self, address: Term) -> Term:
+        """The 2-bit state of the word at ``address``."""
+        covered = ult(difference(address, self.start), self.length)
+        return If(covered, STALE, self.below.read(address))
+
+
+@dataclass(frozen=True)
 class Completed:
     """``below`` after a DSB that completes maintenance by address."""
 
@@ -128,6 +180,28 @@ class Completed:
         return If(before == PENDING, CLEAN, before)
 
 
+@dataclass(frozen=True)
+class Cleaned:
+    """``below`` after all maintenance of the bytes from ``start`` up to ``end`` is complete.
+
+    Of other words on the first and last line nothing better is said. LOST stays lost.
+
+    :param data: for fetch states, the line states that decide whether a refetched value is the latest.
+    """
+
+    below: LineState
+    start: Term
+    end: Term
+    data: LineState | None
+
+    def read(self, address: Term) -> Term:
+        """The 2-bit state of the word at ``address``."""
+        before = self.below.read(address)
+        covered = And(ule(self.start, address), ult(address, self.end))
+        latest = TRUE if self.data is None else self.data.read(address) == CLEAN
+        return If(And(covered, before != LOST, latest), CLEAN, before)
+
+
 def stored(below: LineState, start: Term, length: Term, cacheable: Formula) -> LineState:
     """``below`` after stores to ``length`` bytes from ``start``; neighbouring stores make one layer."""
     if isinstance(below, Stored) and same(below.cacheable, cacheable):
@@ -137,4 +211,4 @@ def stored(below: LineState, start: Term, length: Term, cacheable: Formula) -> L
     return Stored(below, start, length, cacheable)
 
 
-type LineState = Lines | Stored | Maintained | Completed
+type LineState = Lines | Stored | Maintained | Completed | Invalidated | Changed | Cleaned

@@ -6,14 +6,14 @@ branches and system instructions are ours, so no state is pruned or dropped on t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from angr.engines.pcode.behavior import BehaviorFactory
 from angr.errors import AngrError
 
-from verify.arm64 import system
+from verify.arm64 import pointer_authentication, system
 from verify.arm64.lift import SIZE, Instruction, registers
 from verify.arm64.state import NAMES, SYSTEM, Access, Event, State
 from verify.errors import UnsupportedError
@@ -25,7 +25,10 @@ _BEHAVIOR = BehaviorFactory()
 
 @dataclass(frozen=True)
 class Exit:
-    """How control leaves a function: ``br``, ``ret`` or ``brk``, and where to."""
+    """How control leaves a function: ``br``, ``ret``, ``call``, ``eret`` or ``brk``, and where to.
+
+    The target of ``brk`` is its number, that of ``eret`` is nothing.
+    """
 
     kind: str
     target: Term
@@ -131,19 +134,23 @@ class _Run:
 
     def load(self, operation: Any) -> None:
         address, out = normal(self.get(operation.inputs[1])), operation.output
-        if out.size != WORD_BYTES:
-            raise UnsupportedError(f"load of {out.size} bytes ({self.instruction.text})", self.at)
-        value = self.state.memory.read(address)
+        value = self._asked(lambda: self.state.memory.load(address, out.size))
         self._access("load", address, value)
         self.set(out, value)
 
     def store(self, operation: Any) -> None:
         address, value = normal(self.get(operation.inputs[1])), self.get(operation.inputs[2])
-        if value.length != WORD_BYTES * 8:
-            raise UnsupportedError(f"store of {value.length // 8} bytes ({self.instruction.text})", self.at)
+        memory = self._asked(lambda: self.state.memory.store(address, value))
         self._access("store", address, value)
-        self.state = replace(self.state, memory=self.state.memory.write(address, value))
-        self.state = system.store(self.state, address, const(WORD_BYTES))
+        self.state = replace(self.state, memory=memory)
+        self.state = system.store(self.state, address, const(value.length // 8))
+
+    def _asked[T](self, ask: Callable[[], T]) -> T:
+        """What memory answers; that it cannot is said with the instruction that asked."""
+        try:
+            return ask()
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{error.what} ({self.instruction.text})", self.at) from error
 
     def _access(self, kind: str, address: Term, value: Term) -> None:
         access = Access(kind, address, value, self.at, len(self.state.facts), self.state)
@@ -155,6 +162,8 @@ class _Run:
         operands = tuple(self.get(varnode) for varnode in operation.inputs[1:])
         if name == "SoftwareBreakpoint":
             return Exit("brk", operands[0])
+        if name == "ExceptionReturn":
+            return Exit("eret", const(0))
         meaning = system.MEANING.get(name)
         if meaning is None or operation.output is not None:
             raise UnsupportedError(f"instruction {self.instruction.text} ({name})", self.at)
@@ -185,6 +194,10 @@ def execute(instruction: Instruction, state: State) -> Iterator[Step]:
     :raises UnsupportedError: for anything without a meaning, by name and address.
     """
     state = replace(state, trace=(*state.trace, instruction.address))
+    if instruction.word in pointer_authentication.MEANING:
+        state = pointer_authentication.MEANING[instruction.word](state, instruction.address)
+        yield Step(state, instruction.address + SIZE)
+        return
     todo: list[tuple[_Run, int]] = [(_Run(instruction, state, {}), 0)]
     following = instruction.address + SIZE
     while todo:
@@ -221,6 +234,12 @@ def execute(instruction: Instruction, state: State) -> Iterator[Step]:
                 fallen = _branch(run, Not(condition), "branch not taken")
                 if fallen is not None:
                     todo.append((fallen, index + 1))
+                continue
+            case "CALL":
+                yield Step(run.state, Exit("call", const(operation.inputs[0].offset)))
+                continue
+            case "CALLIND":
+                yield Step(run.state, Exit("call", run.get(operation.inputs[0])))
                 continue
             case "BRANCHIND":
                 yield Step(run.state, Exit("br", run.get(operation.inputs[0])))

@@ -19,6 +19,9 @@ logging.getLogger("angr").setLevel(logging.ERROR)
 
 SIZE = 4  # bytes of an A64 instruction
 
+# paciasp and autiasp: the engine has a meaning of its own for them.
+_GIVEN_MEANING = frozenset({0xD503_233F, 0xD503_23BF})
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -36,6 +39,14 @@ class Instruction:
     def opcodes(self) -> list[str]:
         """Names of the p-code operations."""
         return [operation.opcode.name for operation in self.operations]
+
+    @property
+    def call_target(self) -> int | None:
+        """Where a ``bl`` goes; None for any other instruction."""
+        for operation in self.operations:
+            if operation.opcode.name == "CALL":
+                return int(operation.inputs[0].offset)
+        return None
 
 
 @functools.cache
@@ -63,7 +74,7 @@ def decode(word: int, address: int) -> Instruction:
     shown = block.disassembly.insns[0]
     text = f"{shown.mnemonic} {shown.op_str}".strip()
     reason = refused(word)
-    if reason is not None:
+    if reason is not None and word not in _GIVEN_MEANING:
         raise UnsupportedError(f"instruction {text} ({reason})", address)
     operations = [operation for operation in block._ops if operation.opcode.name != "IMARK"]
     return Instruction(address, word, text, operations)
@@ -72,13 +83,24 @@ def decode(word: int, address: int) -> Instruction:
 class Code:
     """The bytes of one function, at the address it is linked or run at.
 
+    :param calls: it may branch to other functions, as compiled C does.
+    :param warnings: addresses of ``brk`` instructions that the kernel resumes after (WARN).
     :raises UnsupportedError: on reading an instruction outside of it.
     """
 
-    def __init__(self, name: str, address: int, data: bytes):
+    def __init__(
+        self,
+        name: str,
+        address: int,
+        data: bytes,
+        calls: bool = False,
+        warnings: frozenset[int] = frozenset(),
+    ):
         self.name = name
         self.address = address
         self.data = data
+        self.calls = calls
+        self.warnings = warnings
 
     @property
     def end(self) -> int:
@@ -105,7 +127,10 @@ class Code:
         """The same function with one instruction replaced."""
         offset = address - self.address
         data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
-        return Code(self.name, self.address, data)
+        return Code(self.name, self.address, data, self.calls, self.warnings)
+
+    def __contains__(self, address: int) -> bool:
+        return self.address <= address < self.end
 
 
 def successors(instruction: Instruction) -> list[int]:
@@ -123,14 +148,24 @@ def successors(instruction: Instruction) -> list[int]:
 
 
 def control_flow(code: Code) -> networkx.DiGraph:
-    """The graph of instruction addresses that are reachable from the first one."""
+    """The graph of instruction addresses that are reachable from the first one.
+
+    A call of what a register holds is taken for the end of a path: kexec's code makes such
+    calls to leave for good, and a compiler puts anything behind them.
+    """
     graph = networkx.DiGraph()
     graph.add_node(code.address)
     todo = [code.address]
     while todo:
         address = todo.pop()
-        for target in successors(code.at(address)):
-            if not code.address <= target < code.end:
+        following = [address + SIZE] if address in code.warnings else []
+        instruction = code.at(address)
+        if code.calls and "CALLIND" in instruction.opcodes:
+            continue
+        for target in [*successors(instruction), *following]:
+            if target not in code:
+                if code.calls:
+                    continue
                 raise UnsupportedError(f"branch out of {code.name} to {target:#x}", address)
             if target not in graph:
                 todo.append(target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from verify.arm64.cache import LineState
+from verify.arm64.cache import Lines, LineState
 from verify.arm64.lift import registers
 from verify.logic import Formula, Term, const, var
 from verify.memory import Memory
@@ -17,7 +17,10 @@ from verify.memory import Memory
 GENERAL = tuple(f"x{i}" for i in range(31))
 FLAGS = ("NG", "ZR", "CY", "OV")
 SCRATCH = ("tmpNG", "tmpZR", "tmpCY", "tmpOV", "shift_carry")
-SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
+SYSTEM = (
+    *("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif"),
+    *("currentel", "sp_el0", "tpidr_el1", "vbar_el2"),
+)
 NAMES = (*GENERAL, "sp", *FLAGS, *SCRATCH, *SYSTEM)
 
 # Ghost components and their widths in bits.
@@ -40,7 +43,7 @@ SCTLR_M, SCTLR_C = 1 << 0, 1 << 2
 
 @dataclass(frozen=True)
 class Access:
-    """One load or store of a 64-bit word.
+    """One load or store; the width of ``value`` says of how many bits.
 
     :param known: how many facts of its path held when it was made.
     """
@@ -51,6 +54,11 @@ class Access:
     at: int
     known: int
     before: State
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(self.value.length) // 8
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Event:
 class State:
     """The machine at one point of one path. Immutable.
 
+    :param fetch: what the instruction cache may hold of each word (see cache.Invalidated).
     :param facts: labelled formulas that hold here: assumptions, invariants, branch conditions.
     """
 
@@ -79,10 +88,16 @@ class State:
     accesses: tuple[Access, ...] = ()
     events: tuple[Event, ...] = ()
     trace: tuple[int, ...] = field(default=(), repr=False)
+    fetch: LineState = field(default_factory=lambda: Lines("fetch"))
 
     def with_registers(self, **changed: Term) -> State:
         """This state with some registers set."""
         return replace(self, registers={**self.registers, **changed})
+
+    @property
+    def sp(self) -> Term:
+        """The stack pointer."""
+        return self.registers["sp"]
 
     def with_ghosts(self, **changed: Term) -> State:
         """This state with some ghost components set."""

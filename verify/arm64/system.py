@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from verify.arm64 import state as ghost
-from verify.arm64.cache import Completed, Maintained, stored
+from verify.arm64.cache import Changed, Completed, Invalidated, Maintained, stored
 from verify.arm64.state import State
 from verify.errors import UnsupportedError
-from verify.logic import If, Term, const, constant, var
+from verify.logic import If, Term, const, constant, normal, same, var
 
 # System registers whose change needs a context synchronization event before it is
 # relied on (Arm ARM, D1.3.5 and D24.1.2).
@@ -51,7 +51,9 @@ def dsb(state: State, operands: tuple[Term, ...], at: int) -> State:
         ),
     )
     # Maintenance by address of shareable memory is complete only for the domain that the DSB names.
-    return done if domain == DOMAIN_NSH else replace(done, lines=Completed(state.lines))
+    if domain == DOMAIN_NSH:
+        return done
+    return replace(done, lines=Completed(state.lines), fetch=Completed(state.fetch))
 
 
 def dmb(state: State, operands: tuple[Term, ...], at: int) -> State:
@@ -84,6 +86,17 @@ def ic_iallu(state: State, operands: tuple[Term, ...], at: int) -> State:
     )
 
 
+def dc_cvau(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """Clean a line to the point of unification; of the point of coherency that says nothing."""
+    return state.with_ghosts(unfinished=const(1, 1))
+
+
+def ic_ivau(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """Invalidate the instruction-cache line that holds the address."""
+    fetch = Invalidated(state.fetch, operands[0], None, state.lines)
+    return replace(state, fetch=fetch).with_ghosts(unsynced=const(1, 1))
+
+
 def tlbi(state: State, operands: tuple[Term, ...], at: int) -> State:
     """Invalidate the TLB of this CPU: counts for a table change that is in effect (ISB)."""
     translation = state.ghosts["translation"]
@@ -110,6 +123,8 @@ MEANING: dict[str, Meaning] = {
     "DC_CIVAC": _dc("civac"),
     "DC_CVAC": _dc("cvac"),
     "DC_IVAC": _dc("ivac"),
+    "DC_CVAU": dc_cvau,
+    "IC_IVAU": ic_ivau,
     "IC_IALLU": ic_iallu,
     "TLBI_VMALLE1": tlbi,
     "CallHyperVisor": hvc,
@@ -119,14 +134,17 @@ MEANING: dict[str, Meaning] = {
 def store(state: State, address: Term, length: Term) -> State:
     """Ghost effects of stores to the ``length`` bytes from ``address``."""
     lines = stored(state.lines, address, length, state.cacheable)
-    return replace(state, lines=lines).with_ghosts(unfinished=const(1, 1), icache=ghost.ICACHE_STALE)
+    fetch = Changed(state.fetch, address, length)
+    changed = replace(state, lines=lines, fetch=fetch)
+    return changed.with_ghosts(unfinished=const(1, 1), icache=ghost.ICACHE_STALE)
 
 
 def write_register(state: State, name: str, value: Term) -> State:
-    """A write of the system register ``name``."""
+    """A write of the system register ``name``; one of its own value changes no translation."""
+    changed = not same(normal(value), normal(state.registers[name]))
     state = state.with_registers(**{name: value})
     if name in CONTEXT_REGISTERS:
         state = state.with_ghosts(unsynced=const(1, 1))
-    if name in TRANSLATION_REGISTERS:
+    if name in TRANSLATION_REGISTERS and changed:
         state = state.with_ghosts(translation=ghost.TRANSLATION_WRITTEN)
     return state

@@ -7,6 +7,7 @@ from verify.errors import TargetError
 from verify.target import Kernel
 from verify.target.btf import member_offsets
 
+_GENERIC = ("head", "start", "control_code_page", "nr_segments", "segment")
 _FIELDS = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz")
 
 
@@ -18,10 +19,10 @@ def stated_layout(kernel: Kernel) -> KimageLayout | None:
     kimage, arch = member_offsets(kernel, "kimage"), member_offsets(kernel, "kimage_arch")
     if kimage is None or arch is None:
         return None
-    if not {"head", "start", "arch"} <= set(kimage) or not set(_FIELDS) <= set(arch):
+    if not {*_GENERIC, "arch"} <= set(kimage) or not set(_FIELDS) <= set(arch):
         return None
     first = arch["dtb_mem"]
-    layout = KimageLayout(kimage["arch"] + first, kimage["head"], kimage["start"])
+    layout = KimageLayout(kimage["arch"] + first, *(kimage[name] for name in _GENERIC))
     for name in _FIELDS:
         if kimage["arch"] + arch[name] != getattr(layout, name):
             found = ", ".join(f"{field} {arch[field]}" for field in _FIELDS)

@@ -16,15 +16,20 @@ from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import Code, Loop, loops
 from verify.arm64.state import State
 from verify.errors import LimitError, UnsupportedError
-from verify.logic import And, Formula, Term, aligned, normal, ult, var
+from verify.logic import And, Formula, Term, aligned, const, normal, ult, var
 from verify.memory import cases
 from verify.obligation import Facts, Obligation
 from verify.symbolic.loops import Entered, Shape, generic_state, infer
 
 MAX_PATHS = 4096  # paths between two cutpoints; more is a LimitError, never a dropped path
 
+MAX_STEPS = 4096  # instructions of one path
+
 ANYWHERE = var("a")
 """An arbitrary word address: what holds of it holds of every word."""
+
+type Leave = Callable[[Step], "list[Step] | None"]
+"""Where a step goes on that leaves the function by a call, a tail call or a brk; None where it ends."""
 
 type Decide = Callable[[Facts, Formula], bool]
 """Whether hypotheses imply a goal; used to filter candidates, never to prove."""
@@ -37,6 +42,8 @@ class Explorer:
     :param decide: filters loop invariants; with None loops keep no invariant.
     :param bounds: sizes in bytes that a loop's progress may stay below.
     :param prefix: what obligations on loops are named after.
+    :param leave: what a call does; without one every step out of the function is an end.
+    :param unroll: run loops turn by turn; for code whose loops have constant bounds.
     """
 
     code: Code
@@ -44,6 +51,8 @@ class Explorer:
     decide: Decide | None = None
     bounds: tuple[int, ...] = ()
     prefix: str = ""
+    leave: Leave | None = None
+    unroll: bool = False
     obligations: list[Obligation] = field(default_factory=list)
     entered: list[Entered] = field(default_factory=list)
     turns: list[State] = field(default_factory=list)  # one turn of each crossed loop, for its accesses
@@ -51,7 +60,7 @@ class Explorer:
     _shapes: dict[int, Shape] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._loops: dict[int, Loop] = {loop.head: loop for loop in loops(self.code)}
+        self._loops: dict[int, Loop] = {} if self.unroll else {loop.head: loop for loop in loops(self.code)}
 
     def run(self, state: State, start: int) -> list[Step]:
         """Every path from ``start`` to a stop or out of the function."""
@@ -60,8 +69,16 @@ class Explorer:
         first = True
         while todo:
             step = todo.pop()
+            if isinstance(step.then, int) and step.then not in self.code and self.code.calls:
+                step = Step(step.state, Exit("br", const(step.then)))
             at = step.then
-            if isinstance(at, Exit) or (not first and at in self.stops):
+            if isinstance(at, Exit):
+                further = self.leave(step) if self.leave else None
+                if further is None:
+                    ends.append(step)
+                else:
+                    todo.extend(further)
+            elif not first and at in self.stops:
                 ends.append(step)
             elif at in self._loops and at not in self.stops:
                 todo.extend(self._cross(at, step.state))
@@ -69,6 +86,9 @@ class Explorer:
                 self.covered.add(at)
                 todo.extend(execute(self.code.at(at), step.state))
             first = False
+            if len(step.state.trace) > MAX_STEPS:
+                where = self.code.where(start)
+                raise LimitError(f"a path of more than {MAX_STEPS} instructions from {where}")
             if len(ends) + len(todo) > MAX_PATHS:
                 raise LimitError(f"more than {MAX_PATHS} paths from {self.code.where(start)}")
         return ends
@@ -191,7 +211,10 @@ class Explorer:
                 "kept",
                 f"a turn of the loop at {where} leaves cache lines as its definition says, at any word",
                 (*turn.facts, ("the word is aligned", aligned(ANYWHERE, 8))),
-                turn.lines.read(ANYWHERE) == later.lines.read(ANYWHERE),
+                And(
+                    turn.lines.read(ANYWHERE) == later.lines.read(ANYWHERE),
+                    turn.fetch.read(ANYWHERE) == later.fetch.read(ANYWHERE),
+                ),
             )
         owe(
             "terminates",

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from angr import claripy
 
-from verify.arm64.cache import Lines, Maintained, Stored
+from verify.arm64.cache import Changed, Invalidated, Lines, Maintained, Stored
 from verify.arm64.state import Event, State, unknown_ghosts, unknown_registers
 from verify.errors import UnsupportedError
 from verify.logic import (
@@ -36,7 +36,10 @@ from verify.logic import (
 from verify.memory import Unknown
 from verify.obligation import Facts
 
-_MAINTENANCE = {"DC_CIVAC": "civac", "DC_CVAC": "cvac", "DC_IVAC": "ivac"}
+_MAINTENANCE = {
+    **{"DC_CIVAC": "civac", "DC_CVAC": "cvac", "DC_IVAC": "ivac"},
+    **{"DC_CVAU": "cvau", "IC_IVAU": "ivau"},
+}
 _GENERIC = "turn"
 
 
@@ -77,7 +80,7 @@ class Shape:
         if self.copied:
             return "copy"
         if self.maintained:
-            return "inval" if self.maintained[1] == "ivac" else "flush"
+            return "inval" if self.maintained[1] in ("ivac", "ivau") else "flush"
         return "scan"
 
 
@@ -244,15 +247,20 @@ class Entered:
                 ghosts[name] = var(f"{name}@{self.tag}", ghosts[name].length)
             else:
                 ghosts[name] = If(progress == 0, ghosts[name], value)
-        memory, lines = entry.memory, entry.lines
+        memory, lines, fetch = entry.memory, entry.lines, entry.fetch
         if shape.copied:
             dest, source = (pointer.address(entry) for pointer in shape.copied)
             memory = memory.copy(dest, source, progress)
             lines = Stored(lines, dest, progress, entry.cacheable)
+            fetch = Changed(fetch, dest, progress)
         if shape.maintained:
             pointer, operation = shape.maintained
-            lines = Maintained(lines, pointer.address(entry), progress, operation, entry.cacheable)
-        return replace(entry, registers=registers, ghosts=ghosts, memory=memory, lines=lines)
+            start = pointer.address(entry)
+            if operation == "ivau":
+                fetch = Invalidated(fetch, start, progress, entry.lines)
+            elif operation != "cvau":
+                lines = Maintained(lines, start, progress, operation, entry.cacheable)
+        return replace(entry, registers=registers, ghosts=ghosts, memory=memory, lines=lines, fetch=fetch)
 
     def candidates(self, turn: State | None, bounds: Iterable[int]) -> Facts:
         """Formulas over ``progress`` that may be invariants; induction decides which are.

@@ -1,0 +1,67 @@
+"""How the kernel's addresses relate to physical ones.
+
+Sources: arch/arm64/include/asm/memory.h (__kimg_to_phys, __lm_to_phys, __phys_to_virt,
+kimage_voffset, PHYS_OFFSET), arch/arm64/include/asm/pgtable-hwdef.h (TTBR_BADDR_MASK_52).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from verify.logic import And, Formula, Or, Term, const, shift_right, ule, ult
+
+TTBR_CNP = 1  # TTBR_ELx.CnP: entries may be shared with other CPUs
+ASID_SHIFT = 48  # TTBR_EL1.ASID, in the register that TCR_EL1.A1 chooses (the kernel: TTBR1)
+T0SZ_MASK = 0x3F  # TCR_EL1.T0SZ
+
+
+@dataclass(frozen=True)
+class AddressMap:
+    """The image lies ``kimage_voffset`` above its physical place, the linear map at ``page_offset``.
+
+    Both of the first are 64-bit words that boot sets once; ``page_offset`` and ``page_end``
+    are the linear map's first address and the first after it.
+    """
+
+    kimage_voffset: Term
+    memstart_addr: Term
+    page_offset: int
+    page_end: int
+
+    def image_to_phys(self, address: Term | int) -> Term:
+        """Physical address of something in the kernel's image."""
+        return (const(address) if isinstance(address, int) else address) - self.kimage_voffset
+
+    def phys_to_linear(self, physical: Term) -> Term:
+        """Where the linear map shows a physical address."""
+        return (physical - self.memstart_addr) | self.page_offset
+
+    def linear_to_phys(self, address: Term) -> Term:
+        """Physical address of something in the linear map."""
+        return address - self.page_offset + self.memstart_addr
+
+    def in_linear_map(self, address: Term) -> Formula:
+        """``address`` is one of the linear map."""
+        return ult(address - self.page_offset, const(self.page_end - self.page_offset))
+
+    def memory(self, physical: Term) -> Formula:
+        """``physical`` is an address that the linear map shows."""
+        return ult(physical - self.memstart_addr, const(self.page_end - self.page_offset))
+
+
+def is_table(ttbr: Term, physical: Term) -> Formula:
+    """``ttbr`` names the table at ``physical``: as it is or folded for 52 bits, with CnP or without."""
+    folded = (physical | shift_right(physical, const(46))) & 0x0000_FFFF_FFFF_FFFC
+    plain = (ttbr & ~TTBR_CNP) == (physical & ~TTBR_CNP)
+    return Or(ttbr == physical, plain, (ttbr & ~TTBR_CNP) == (folded & ~TTBR_CNP))
+
+
+def same_table(left: Term, right: Term) -> Formula:
+    """Two values of a TTBR that differ in the ASID alone."""
+    mask = (1 << ASID_SHIFT) - 1
+    return (left & mask) == (right & mask)
+
+
+def t0sz_is(tcr: Term, before: Term, t0sz: Term) -> Formula:
+    """``tcr`` is ``before`` with T0SZ set to ``t0sz``, and that is a T0SZ."""
+    return And(ule(t0sz, const(T0SZ_MASK)), tcr == ((before & ~T0SZ_MASK) | t0sz))

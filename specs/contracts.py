@@ -1,0 +1,188 @@
+"""What is relied on of the functions that kexec's code calls.
+
+A contract says what a callee may change and what holds afterwards; everything else is as
+it was: SP, x19 to x29, the system registers and the caller's objects (its frame, struct
+kimage, the control page, the segments and the globals that kexec reads). A contract is
+proved from the callee's own bytes in the same kernel, or it is assumed and then listed.
+By AAPCS64, 6.1.1, every callee may change x0 to x18, x30 and the flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from specs.address_map import is_table, same_table
+from specs.hyp_stub import HVC_SET_VECTORS
+from verify.arm64.state import TRANSLATION_WRITTEN
+from verify.logic import And, Formula, Term
+
+type Registers = dict[str, Term]
+"""General and system registers, and ghost components, by name."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a callee may do.
+
+    :param names: the kernel's names for it, over its versions.
+    :param assumed: it is not proved from the callee's bytes.
+    :param returns: it comes back.
+    :param changes: system registers and ghost components that may differ afterwards.
+    :param ensures: what holds, of the registers before and after.
+    :param answers_stub: its result says whether the hyp stub lies below (w0's low byte, 0 or 1).
+    :param cleans: the bytes that are clean to the point of coherency afterwards: first, and end.
+    :param fetches: the bytes whose instruction-cache lines are invalid afterwards: first, and end.
+    :param asks: what x0 and x1 hold at the one HVC that it makes.
+    :param copies: destination, source and length in bytes of what it copies.
+    :param fills: argument registers that point at a 64-bit word which it sets to any value.
+    :param points: argument registers that point at an object which it reads, and the object's name.
+    """
+
+    names: tuple[str, ...]
+    sentence: str
+    source: str
+    assumed: bool = False
+    returns: bool = True
+    changes: tuple[str, ...] = ()
+    ensures: Callable[[Registers, Registers], Formula] | None = None
+    answers_stub: bool = False
+    cleans: Callable[[Registers], tuple[Term, Term]] | None = None
+    fetches: Callable[[Registers], tuple[Term, Term]] | None = None
+    asks: Callable[[Registers], tuple[Term | int, Term | int]] | None = None
+    copies: Callable[[Registers], tuple[Term, Term, Term]] | None = None
+    fills: tuple[str, ...] = ()
+    points: dict[str, str] = field(default_factory=dict)
+
+
+_MAINTENANCE = ("unsynced", "translation")
+
+CONTRACTS = (
+    Contract(
+        ("is_hyp_nvhe", "is_hyp_callable"),
+        "Its result, 0 or 1 in the low byte of w0, says whether the hyp stub lies below.",
+        "arch/arm64/include/asm/virt.h",
+        answers_stub=True,
+    ),
+    Contract(
+        ("__hyp_set_vectors",),
+        "Asks EL2 for HVC_SET_VECTORS with its argument, and for nothing else.",
+        "arch/arm64/kernel/hyp-stub.S",
+        asks=lambda x: (HVC_SET_VECTORS, x["x0"]),
+    ),
+    Contract(
+        ("cpu_do_switch_mm",),
+        "TTBR0 names the table at x0, TTBR1 the table that it named, and an ISB has followed.",
+        "arch/arm64/mm/context.c",
+        changes=("ttbr0_el1", "ttbr1_el1", *_MAINTENANCE),
+        ensures=lambda x, after: And(
+            is_table(after["ttbr0_el1"], x["x0"]),
+            same_table(after["ttbr1_el1"], x["ttbr1_el1"]),
+            after["unsynced"] == 0,
+        ),
+        points={"x1": "mm_struct"},
+    ),
+    Contract(
+        ("post_ttbr_update_workaround",),
+        "Changes nothing; an erratum's workaround that boot may patch in is not applied.",
+        "arch/arm64/mm/context.c",
+    ),
+    Contract(
+        ("cpu_set_reserved_ttbr0_nosync",),
+        "TTBR0 names reserved_pg_dir; no ISB has followed.",
+        "arch/arm64/include/asm/mmu_context.h",
+        changes=("ttbr0_el1", *_MAINTENANCE),
+        ensures=lambda x, after: And(
+            is_table(after["ttbr0_el1"], x["PA(reserved_pg_dir)"]),
+            after["translation"] == TRANSLATION_WRITTEN,
+        ),
+    ),
+    Contract(
+        ("dcache_clean_inval_poc",),
+        "The bytes from x0 up to x1 are clean to the point of coherency and in no data cache.",
+        "arch/arm64/mm/cache.S",
+        changes=_MAINTENANCE,
+        cleans=lambda x: (x["x0"], x["x1"]),
+    ),
+    Contract(
+        ("__flush_dcache_area",),
+        "The x1 bytes from x0 are clean to the point of coherency and in no data cache.",
+        "arch/arm64/mm/cache.S, before 5.14",
+        changes=_MAINTENANCE,
+        cleans=lambda x: (x["x0"], x["x0"] + x["x1"]),
+    ),
+    Contract(
+        ("icache_inval_pou", "caches_clean_inval_pou", "flush_icache_range", "__flush_icache_range"),
+        "No instruction-cache line holds an older value of the clean bytes from x0 up to x1.",
+        "arch/arm64/mm/cache.S",
+        changes=_MAINTENANCE,
+        fetches=lambda x: (x["x0"], x["x1"]),
+    ),
+    Contract(
+        ("memcpy", "__memcpy", "__pi_memcpy", "memmove", "__memmove"),
+        "The x2 bytes at x0 are those at x1; nothing else is written.",
+        "arch/arm64/lib/memcpy.S",
+        copies=lambda x: (x["x0"], x["x1"], x["x2"]),
+    ),
+    Contract(
+        ("cpus_are_stuck_in_kernel", "smp_crash_stop_failed"),
+        "Looks at the state of the other CPUs and writes none of the caller's objects.",
+        "arch/arm64/kernel/smp.c",
+        assumed=True,
+    ),
+    Contract(
+        ("_printk", "printk", "__warn_printk", "__dynamic_pr_debug", "_kexec_image_info"),
+        "Prints, and writes none of the caller's objects.",
+        "kernel/printk/printk.c, kernel/panic.c, lib/dynamic_debug.c, arch/arm64/kernel/machine_kexec.c",
+        assumed=True,
+        changes=_MAINTENANCE,
+    ),
+    Contract(
+        ("trans_pgd_create_copy",),
+        "Builds a copy of the linear map in pages of its own and stores its address at x1, or returns an "
+        "error in w0.",
+        "arch/arm64/mm/trans_pgd.c",
+        assumed=True,
+        changes=_MAINTENANCE,
+        fills=("x1",),
+    ),
+    Contract(
+        ("trans_pgd_idmap_page",),
+        "Builds a table that maps the page at x3 to itself and stores the table's physical address at x1 "
+        "and its T0SZ at x2, or returns an error in w0.",
+        "arch/arm64/mm/trans_pgd.c",
+        assumed=True,
+        changes=_MAINTENANCE,
+        fills=("x1", "x2"),
+    ),
+    Contract(
+        ("trans_pgd_copy_el2_vectors",),
+        "Copies trans_pgd_stub_vectors to a page of its own, clean and fetchable, and stores its physical "
+        "address at x1, or returns an error in w0.",
+        "arch/arm64/mm/trans_pgd.c",
+        assumed=True,
+        changes=_MAINTENANCE,
+        fills=("x1",),
+    ),
+    Contract(
+        ("__stack_chk_fail",),
+        "Does not return.",
+        "kernel/panic.c",
+        assumed=True,
+        returns=False,
+    ),
+)
+
+
+def contract(name: str) -> Contract | None:
+    """The contract of the function called ``name``; that of a constant-propagated clone is its origin's.
+
+    A clone has other arguments than its origin, so only a contract that speaks of none fits it.
+    """
+    base, _, clone = name.partition(".")
+    for found in CONTRACTS:
+        if base in found.names:
+            plain = not (found.ensures or found.cleans or found.fetches or found.asks or found.copies)
+            speaks = not plain or found.fills or found.points or found.answers_stub
+            return None if clone and speaks else found
+    return None

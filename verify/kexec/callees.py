@@ -1,0 +1,232 @@
+"""Proves callees' contracts from their own bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from angr import claripy
+
+from specs.contracts import Contract
+from verify.arm64 import cache
+from verify.arm64.cache import CTR_EL0
+from verify.arm64.execute import Exit, Step
+from verify.arm64.lift import Code
+from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
+from verify.kexec.calls import CLOBBERED, TOUCHED, Calls, objects, range_is_sane
+from verify.kexec.whole import FRAME_BYTES, Whole
+from verify.logic import (
+    FALSE,
+    TRUE,
+    And,
+    Formula,
+    If,
+    Implies,
+    Not,
+    Or,
+    Term,
+    aligned,
+    const,
+    normal,
+    ule,
+    ult,
+    var,
+    within,
+)
+from verify.obligation import Facts, Obligation
+from verify.symbolic.explore import ANYWHERE, Decide, Explorer
+from verify.symbolic.objects import Object
+
+_POINTED_BYTES = 1 << 16
+
+type Owe = Callable[..., None]
+
+
+def ctr_legal() -> Formula:
+    """The assumption of that name, of both caches' lines."""
+    sizes = (CTR_EL0[19:16], CTR_EL0[3:0])
+    return And(*(And(ule(const(2, 4), size), ule(size, const(9, 4))) for size in sizes))
+
+
+def _line_sizes(what: str) -> Iterator[tuple[str, Term]]:
+    """Each legal size of the cache's lines, in words, and CTR_EL0 with that size: one case each.
+
+    A shift by a constant is what makes these questions easy; together the cases are ctr-legal.
+    """
+    first = 16 if what == "data" else 0
+    for log in range(2, 10):
+        parts = [CTR_EL0[63 : first + 4], const(log, 4)]
+        if first:
+            parts.append(CTR_EL0[first - 1 : 0])
+        yield f", with lines of {4 << log} bytes", parts[0].concat(*parts[1:])
+
+
+def _with_ctr(formula: Formula, ctr: Term) -> Formula:
+    return claripy.replace(formula, CTR_EL0, ctr)
+
+
+def _lemmas(what: str, explorer: Explorer) -> Facts:
+    """Where the line of the word lies among those that a loop maintained: from its first to its last."""
+    line = cache.line if what == "data" else cache.fetch_line
+    found = []
+    for loop in explorer.entered:
+        if loop.shape.maintained is not None:
+            first = loop.shape.maintained[0].address(loop.entry)
+            found.append(("its line is not below the loop's first", ule(first, line(ANYWHERE))))
+            last = normal(first + loop.progress)
+            found.append(("its line is not above the loop's last", ule(line(ANYWHERE), last)))
+    return tuple(found)
+
+
+def _instances(what: str, explorer: Explorer) -> Facts:
+    """The lemma on sums, for the distance of the word's line from each loop's first."""
+    line = cache.line if what == "data" else cache.fetch_line
+    found = []
+    for loop in explorer.entered:
+        if loop.shape.maintained is not None:
+            first = loop.shape.maintained[0].address(loop.entry)
+            distance = normal(line(ANYWHERE) - first)
+            premise = And(
+                ule(first, line(ANYWHERE)),
+                ule(first, normal(first + loop.progress)),
+                ule(line(ANYWHERE), normal(first + loop.progress)),
+            )
+            found.append(("sums that do not wrap keep order", Implies(premise, ule(distance, loop.progress))))
+    return tuple(found)
+
+
+def _sums(first: Term, distance: Term, progress: Term) -> Formula:
+    """Where neither sum wraps, the greater one has the greater distance: true of any three words."""
+    orders = (ule(first, first + distance), ule(first, first + progress))
+    premise = And(*orders, ule(first + distance, first + progress))
+    return Implies(premise, ule(distance, progress))
+
+
+@dataclass
+class Callee:
+    """One callee's proof.
+
+    :param used: the contracts of what it calls itself, to be proved in turn.
+    """
+
+    whole: Whole
+    name: str
+    contract: Contract
+    decide: Decide
+    obligations: list[Obligation] = field(default_factory=list)
+
+    def prove(self) -> dict[str, tuple[int, Contract]]:
+        """Owe that the bytes keep the contract; the contracts of what they call themselves.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        """
+        code = self.whole.code(self.name)
+        pointed = tuple(
+            Object(what, self.whole.bare_entry(self.name).registers[register], 0, _POINTED_BYTES)
+            for register, what in self.contract.points.items()
+        )
+        entry = self.whole.bare_entry(self.name, *pointed)
+        entry = entry.assume(("ctr-legal", ctr_legal()), *self._requires(entry))
+        calls = Calls(self.whole, code)
+        explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
+        for step in explorer.run(entry, code.address):
+            self._owe_end(code, entry, step, explorer)
+        self.obligations += [*explorer.obligations, *calls.obligations]
+        return calls.used
+
+    def _requires(self, entry: State) -> Facts:
+        ranges = [ask for ask in (self.contract.cleans, self.contract.fetches) if ask is not None]
+        return tuple(("the range is given in order", range_is_sane(*ask(entry.registers))) for ask in ranges)
+
+    def _owe_end(self, code: Code, entry: State, step: Step, explorer: Explorer) -> None:
+        state, path = step.state, step.state.trace
+        at = path[-1]
+
+        def owe(kind: str, sentence: str, goal: Formula, *further: tuple[str, Formula]) -> None:
+            name = f"contract-{self.name}-{kind}"
+            self.obligations.append(Obligation(name, sentence, (*state.facts, *further), goal, at, path))
+
+        returns = isinstance(step.then, Exit) and step.then.kind == "ret"
+        target = step.then.target if isinstance(step.then, Exit) else const(0)
+        back = target == entry.registers["x30"] if returns else FALSE
+        owe("returns", f"{self.name} returns to its caller at {code.where(at)}", back)
+        calls = Calls(self.whole, code)
+        kept = [n for n in (*GENERAL, "sp") if n not in CLOBBERED]
+        kept += [n for n in SYSTEM if n not in self.contract.changes]
+        same = And(*(state.registers[n] == entry.registers[n] for n in kept))
+        owe("keeps", f"{self.name} keeps SP, x19 to x29 and the system registers", same)
+        changed = {*self.contract.changes, *TOUCHED}
+        ghosts = And(*(state.ghosts[n] == entry.ghosts[n] for n in GHOSTS if n not in changed))
+        owe("keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts)
+        self._owe_memory(code, entry, state, owe)
+        if self.contract.ensures is not None:
+            holds = self.contract.ensures(calls.values(entry), calls.values(state))
+            owe("ensures", f"{self.name}: {self.contract.sentence}", holds)
+        if self.contract.answers_stub:
+            answer = If(self.whole.stub_below(entry), const(1, 8), const(0, 8))
+            owe("ensures", f"{self.name}: {self.contract.sentence}", state.registers["x0"][7:0] == answer)
+        self._owe_calls(entry, state, owe)
+        for what, promise in (("data", self.contract.cleans), ("instruction", self.contract.fetches)):
+            self._owe_lines(what, promise(entry.registers) if promise else None, entry, step, explorer)
+
+    def _owe_lines(
+        self, what: str, range_: tuple[Term, Term] | None, entry: State, step: Step, explorer: Explorer
+    ) -> None:
+        """No line state is worse than the contract says: in its range, and at any other word."""
+        state, path = step.state, step.state.trace
+        found, before = (state.lines, entry.lines) if what == "data" else (state.fetch, entry.fetch)
+        got, was = found.read(ANYWHERE), before.read(ANYWHERE)
+        frame = within(ANYWHERE, entry.sp - FRAME_BYTES, FRAME_BYTES)
+        word: Facts = (
+            *state.facts,
+            ("the word is aligned", aligned(ANYWHERE, 8)),
+            ("the word is not of the callee's frame", Not(frame)),
+        )
+        name = f"contract-{self.name}-{what}-lines"
+        sentence = f"{self.name} leaves the {what} cache no worse than its contract says"
+
+        def owe(where: str, facts: Facts, goal: Formula) -> None:
+            self.obligations.append(Obligation(name, f"{sentence}, {where}", facts, goal, path[-1], path))
+
+        owe("at any word", word, Or(got == was, got == cache.CLEAN))
+        if range_ is None:
+            return
+        start, end = range_
+        inside: Facts = (*word, ("the word is in the range", And(ule(start, ANYWHERE), ult(ANYWHERE, end))))
+        helps = was != cache.LOST
+        if what == "instruction":
+            helps = And(helps, entry.lines.read(ANYWHERE) == cache.CLEAN)
+        anything = _sums(var("first"), var("distance"), var("progress"))
+        self.obligations.append(
+            Obligation("contract-lemma", "sums that do not wrap keep order", (), anything)
+        )
+        for shown, ctr in _line_sizes(what):
+            facts = tuple((label, _with_ctr(fact, ctr)) for label, fact in inside)
+            for label, lemma in _lemmas(what, explorer):
+                lemma = _with_ctr(lemma, ctr)
+                if self.decide(facts, lemma):
+                    owe(f"{label}{shown}", facts, lemma)
+                    facts = (*facts, (label, lemma))
+            facts = (*facts, *((label, _with_ctr(sums, ctr)) for label, sums in _instances(what, explorer)))
+            goal = _with_ctr(Implies(helps, got == cache.CLEAN), ctr)
+            owe(f"at any word of the range{shown}", facts, goal)
+
+    def _owe_memory(self, code: Code, entry: State, state: State, owe: Owe) -> None:
+        for access in state.accesses:
+            item, _ = objects(access.before).find(access.address)
+            allowed = objects(access.before).inside(access.address, access.size)
+            if access.kind == "store" and item.name != "the stack frame":
+                allowed = FALSE
+            owe("access", f"the {access.kind} at {code.where(access.at)} stays in {item.name}", allowed)
+
+    def _owe_calls(self, entry: State, state: State, owe: Owe) -> None:
+        asked = [event for event in state.events if event.name == "CallHyperVisor"]
+        if self.contract.asks is None:
+            owe("asks", f"{self.name} makes no HVC", TRUE if not asked else FALSE)
+            return
+        goal: Formula = FALSE
+        if len(asked) == 1:
+            before = asked[0].before.registers
+            x0, x1 = self.contract.asks(entry.registers)
+            goal = And(before["x0"] == x0, before["x1"] == x1)
+        owe("asks", f"{self.name}: {self.contract.sentence}", goal)

@@ -1,0 +1,274 @@
+"""What is owed for machine_kexec: how it leaves the kernel, and in which state (T6, and T8's first part)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import networkx
+
+from specs import boot_protocol
+from specs.address_map import AddressMap, is_table, same_table, t0sz_is
+from specs.contracts import Contract
+from specs.machine_kexec import Fields, calls_routine, restarts_image, restarts_routine
+from specs.relocate_kernel import done
+from verify.arm64.execute import Exit, Step
+from verify.arm64.lift import SIZE, control_flow
+from verify.arm64.state import ICACHE_INVALID, SCTLR_C, SCTLR_M, TRANSLATION_INVALIDATED, Event, State
+from verify.errors import UnsupportedError
+from verify.kexec.calls import Calls, objects
+from verify.kexec.whole import Whole
+from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule
+from verify.obligation import Facts, Obligation
+from verify.symbolic.explore import Decide, Explorer
+from verify.symbolic.join import join
+
+NAME = "machine_kexec"
+RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A BUG, or a WARN that the kernel goes on after, and the branches that lead there."""
+
+    kind: str
+    at: int
+    facts: Facts
+
+
+@dataclass
+class MachineKexec:
+    """The proof of machine_kexec.
+
+    :param through_routine: an image in place goes through the routine, which tests head itself.
+    :param routine_by_restart: the routine is entered through the restart code, with the MMU off.
+    """
+
+    whole: Whole
+    decide: Decide
+    through_routine: bool
+    routine_by_restart: bool
+    obligations: list[Obligation] = field(default_factory=list)
+    used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
+    bugs: list[Bug] = field(default_factory=list)
+    exits: list[Step] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.code = self.whole.code(NAME)
+        self.entry = self.whole.entry(NAME)
+        self.map: AddressMap = self.whole.address_map(self.entry)
+        self.kimage: Term = self.entry.registers["x0"]
+        self.fields: Fields = self.whole.fields(self.entry, self.kimage)
+        self.in_place: Formula = done(self.fields.head)
+
+    def assumptions(self) -> Facts:
+        """Facts about the state in which machine_kexec is entered."""
+        registers, whole = self.entry.registers, self.whole
+        sctlr, on = registers["sctlr_el1"], SCTLR_M | SCTLR_C
+        facts: Facts = (
+            ("mmu-on", (sctlr & on) == on),
+            ("kimage-aligned", And(aligned(self.kimage, 8), ule(self.kimage, const(-whole.layout.size)))),
+            ("stack-aligned", aligned(registers["sp"], 16)),
+            ("t0sz-in-range", ule(self.fields.t0sz, const(0x3F))),
+        )
+        if "idmap_pg_dir" in whole.globals:
+            idmap = self.map.image_to_phys(whole.globals["idmap_pg_dir"])
+            facts = (*facts, ("image-in-memory", self.map.memory(idmap)))
+        if "idmap_t0sz" in whole.globals:
+            facts = (*facts, ("t0sz-in-range", ule(self.idmap_t0sz(), const(0x3F))))
+        return facts
+
+    def idmap_t0sz(self) -> Term:
+        """T0SZ for the idmap: a global before 6.2, then a constant for the addresses that the idmap has."""
+        if "idmap_t0sz" in self.whole.globals:
+            return self.whole.word(self.entry, "idmap_t0sz")
+        return const(16)
+
+    def prove(self) -> None:
+        """Run every path and owe what must hold of each.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        """
+        calls = Calls(self.whole, self.code)
+        stops = self._cutpoints(calls)
+        explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave)
+        ends = explorer.run(self.entry.assume(*self.assumptions()), self.code.address)
+        for stop in sorted(stops):
+            arrivals = [step.state for step in ends if step.then == stop]
+            ends = [step for step in ends if step.then != stop]
+            if arrivals:
+                for state in arrivals:
+                    self._owe_accesses(state)
+                ends += explorer.run(join(arrivals, f"{stop:#x}"), stop)
+        self.obligations += [*explorer.obligations, *calls.obligations]
+        self.used, self.covered = calls.used, explorer.covered
+        self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
+        for step in ends:
+            self._owe_accesses(step.state)
+            if isinstance(step.then, Exit) and step.then.kind == "brk":
+                self.bugs.append(Bug("BUG", step.state.trace[-1], step.state.facts))
+            elif isinstance(step.then, Exit) and step.then.kind in ("call", "br"):
+                self.exits.append(step)
+                self._owe_exit(step)
+            else:
+                raise UnsupportedError("machine_kexec that returns", step.state.trace[-1])
+        if not self.exits:
+            raise UnsupportedError("machine_kexec that calls neither restart code nor routine")
+
+    def _cutpoints(self, calls: Calls) -> frozenset[int]:
+        """Behind a call of which nothing is asked and that every way out passes: all paths are one there."""
+        graph = control_flow(self.code)
+        dominators = networkx.immediate_dominators(graph, self.code.address)
+        leaving = [at for at in graph if "CALLIND" in self.code.at(at).opcodes]
+        shared: set[int] | None = None
+        for at in leaving:
+            above = {at}
+            while dominators.get(at) not in (None, at):
+                at = dominators[at]
+                above.add(at)
+            shared = above if shared is None else shared & above
+        found = set()
+        for at in shared or ():
+            target = self.code.at(at).call_target
+            if target is not None and calls.callee(target, at)[1].assumed:
+                found.add(at + SIZE)
+        return frozenset(found)
+
+    def _owe(
+        self, name: str, sentence: str, step: Step, goal: Formula, *further: tuple[str, Formula]
+    ) -> None:
+        state = step.state
+        at = state.trace[-1]
+        facts = (*state.facts, *further)
+        self.obligations.append(Obligation(f"mk-{name}", sentence, facts, goal, at, state.trace))
+
+    def _owe_accesses(self, state: State) -> None:
+        for access in state.accesses:
+            memory = objects(access.before)
+            item, _ = memory.find(access.address)
+            facts = access.before.facts[: access.known]
+            where = f"the {access.kind} at {self.code.where(access.at)}"
+            sentence = f"{where} stays in {item.name}"
+            goal = memory.inside(access.address, access.size)
+            self.obligations.append(Obligation("mk-access", sentence, facts, goal, access.at))
+            if access.kind == "store":
+                own = TRUE if item.name == "the stack frame" else FALSE
+                sentence = f"{where} is to the function's own frame"
+                self.obligations.append(Obligation("mk-store", sentence, facts, own, access.at))
+
+    def _owe_exit(self, step: Step) -> None:
+        state, where = step.state, self.code.where(step.state.trace[-1])
+        assert isinstance(step.then, Exit)
+        target, x = step.then.target, state.registers
+        restart = self.map.image_to_phys(self._restart_address())
+        stub = self.whole.stub_below(self.entry)
+        image = And(target == restart, restarts_image(x, self.fields, stub))
+        if self.routine_by_restart:
+            routine = And(target == restart, restarts_routine(x, self.fields, stub))
+        else:
+            routine = calls_routine(x, target, self.fields)
+        in_place = ("head has IND_DONE", self.in_place)
+        copies = ("head has no IND_DONE", Not(self.in_place))
+        self._owe(
+            "inplace-restart",
+            f"at {where} PA(cpu_soft_restart) is called with el2_switch and, "
+            + ("kern_reloc, head, start and dtb_mem" if self.through_routine else "start, dtb_mem, 0 and 0"),
+            step,
+            routine if self.through_routine else image,
+            in_place,
+        )
+        self._owe(
+            "handover-routine", f"at {where} the routine is entered with the kimage", step, routine, copies
+        )
+        self._owe_translation(step, where, in_place, copies)
+        masked = boot_protocol.masked(x["daif"])
+        self._owe("masked", f"at {where} interrupts are masked", step, masked)
+        kept = x["sctlr_el1"] == self.entry.registers["sctlr_el1"]
+        self._owe("sctlr-kept", f"at {where} SCTLR_EL1 is as it was", step, kept)
+        self._owe(
+            "synced", f"at {where} no context change awaits an ISB", step, state.ghosts["unsynced"] == 0
+        )
+        if not self.routine_by_restart:
+            self._owe_vectors(step, where, stub, copies)
+        self._owe(
+            "icache-invalid",
+            f"when {where} leaves the kernel the instruction cache has been invalidated and that is complete",
+            step,
+            state.ghosts["icache"] == ICACHE_INVALID,
+            in_place,
+        )
+
+    def _restart_address(self) -> int:
+        for name in RESTART:
+            symbol = self.whole.kernel.symbol(name)
+            if symbol is not None:
+                return symbol.address
+        raise UnsupportedError(f"kernel without {' or '.join(RESTART)}")
+
+    def _owe_translation(
+        self, step: Step, where: str, in_place: tuple[str, Formula], copies: tuple[str, Formula]
+    ) -> None:
+        """TTBR0 and TCR.T0SZ at the exit, and in which order they came to be so."""
+        whole, state = self.whole, step.state
+        if "idmap_pg_dir" not in whole.globals:
+            raise UnsupportedError("kernel whose idmap_pg_dir was not found")
+        idmap = self.map.image_to_phys(whole.globals["idmap_pg_dir"])
+        ttbr0, tcr, was = (
+            state.registers["ttbr0_el1"],
+            state.registers["tcr_el1"],
+            self.entry.registers["tcr_el1"],
+        )
+        on_idmap = And(is_table(ttbr0, idmap), t0sz_is(tcr, was, self.idmap_t0sz()))
+        sentence = f"at {where} TTBR0 names the idmap and TCR.T0SZ fits it"
+        self._owe("idmap", sentence, step, on_idmap, in_place)
+        if self.routine_by_restart:
+            self._owe("handover-idmap", sentence, step, on_idmap, copies)
+        else:
+            own = And(is_table(ttbr0, self.fields.ttbr0), t0sz_is(tcr, was, self.fields.t0sz))
+            what = f"at {where} TTBR0 names the kimage's own table and TCR.T0SZ fits it"
+            self._owe("handover-ttbr0", what, step, own, copies)
+        table = same_table(state.registers["ttbr1_el1"], self.entry.registers["ttbr1_el1"])
+        self._owe("ttbr1-kept", f"at {where} TTBR1 names the table that it named", step, table)
+        for event in state.events:
+            if event.name in ("msr ttbr0_el1", "msr tcr_el1") or event.name == "call cpu_do_switch_mm":
+                self._owe_change(event)
+
+    def _owe_change(self, event: Event) -> None:
+        """TTBR0 first names the empty table; both change only when the TLB holds nothing of the old."""
+        before, known = event.before, event.before.facts[: event.known]
+        where = self.code.where(event.at)
+        reserved = self.map.image_to_phys(self._reserved())
+        empty = is_table(before.registers["ttbr0_el1"], reserved)
+        emptied = And(empty, before.ghosts["translation"] == TRANSLATION_INVALIDATED)
+        goal = emptied
+        if event.name == "msr ttbr0_el1":
+            goal = Or(is_table(event.operands[0], reserved), emptied)
+        what = f"at {where} {event.name.removeprefix('msr ')} changes while TTBR0 names reserved_pg_dir"
+        sentence = f"{what} and the TLB has been invalidated, or TTBR0 is set to it"
+        self.obligations.append(Obligation("mk-translation-order", sentence, known, goal, event.at))
+
+    def _reserved(self) -> int:
+        if "reserved_pg_dir" not in self.whole.globals:
+            raise UnsupportedError("kernel whose reserved_pg_dir was not found")
+        return self.whole.globals["reserved_pg_dir"]
+
+    def _owe_vectors(self, step: Step, where: str, stub: Formula, copies: tuple[str, Formula]) -> None:
+        """The routine's HVC finds the copied vectors, and only where the stub was below."""
+        calls = [e for e in step.state.events if e.name == "call __hyp_set_vectors"]
+        asked: Formula = FALSE
+        if len(calls) == 1:
+            asked = And(stub, calls[0].before.registers["x0"] == self.fields.el2_vectors)
+        goal = asked if calls else Not(stub)
+        sentence = f"before {where} EL2 was given the kimage's vectors if the hyp stub is below"
+        self._owe("handover-vectors", sentence, step, goal, copies)
+        none = Implies(self.in_place, TRUE if not calls else FALSE)
+        self._owe("inplace-vectors", f"before {where} EL2 keeps its vectors in place", step, none)
+
+
+def condition(facts: Facts) -> list[str]:
+    """The branches that lead somewhere, in words."""
+    return [f"{label}: {_shown(formula)}" for label, formula in facts if label.startswith("branch")]
+
+
+def _shown(formula: Formula) -> str:
+    return str(formula).removeprefix("<Bool ").removesuffix(">")

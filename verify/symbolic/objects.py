@@ -1,0 +1,197 @@
+"""Memory as C sees it: separate objects, each an array of bytes of its own.
+
+That the objects do not overlap is an assumption, and that each access lies in the object
+whose base its address is made of is an obligation; under both, a store to one object says
+nothing of another and no question of aliasing is ever asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from verify.errors import UnsupportedError
+from verify.logic import (
+    FALSE,
+    TRUE,
+    Formula,
+    Function,
+    If,
+    Term,
+    addends,
+    const,
+    constant,
+    difference,
+    normal,
+    offset_from,
+    same,
+    ule,
+)
+from verify.memory import WORD_BYTES, Memory
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object: where it starts, and which bytes around there are its own.
+
+    :param base: 64-bit address; None for the kernel's image, whose addresses are constants.
+    :param low: offset of its first byte from the base, in bytes; negative for a stack frame.
+    :param high: offset of the first byte after it.
+    :param known: bytes that never change, by offset: what the image holds at a constant address.
+    """
+
+    name: str
+    base: Term | None
+    low: int
+    high: int
+    known: Mapping[int, int] = field(default_factory=dict, repr=False)
+
+    def offset(self, address: Term) -> Term | None:
+        """``address`` from the base, if it is made of the base; None if it is not."""
+        if self.base is None:
+            value = constant(address)
+            return address if value is not None and self.low <= value < self.high else None
+        if same(address, self.base) or any(same(part, self.base) for part in addends(address)):
+            return difference(address, self.base)
+        found = offset_from(address, self.base)
+        return None if found is None else const(found)
+
+    def holds(self, offset: Term, size: int) -> Formula:
+        """The ``size`` bytes at ``offset`` lie in the object."""
+        if constant(offset) is not None:
+            value = _signed(offset) if self.base is not None else constant(offset)
+            assert value is not None
+            return TRUE if self.low <= value and value + size <= self.high else FALSE
+        return ule(offset - self.low, const(self.high - self.low - size))
+
+
+def _signed(offset: Term) -> int:
+    value = constant(offset)
+    assert value is not None
+    return value - (1 << 64) if value >> 63 else value
+
+
+type Byte = tuple[Term, int]
+"""A stored value, and which of its bytes this is."""
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """An object with what was stored into it, by offset."""
+
+    object: Object
+    stored: Mapping[int, Byte] = field(default_factory=dict)
+
+
+class Objects(Memory):
+    """Memory made of ``objects``; reads of what was not stored are unknown, by the object's name.
+
+    :param tag: of the moment at which nothing had been stored yet.
+    """
+
+    def __init__(self, objects: tuple[Object, ...], tag: str = "entry"):
+        super().__init__()
+        self.tag = tag
+        self._contents = {item.name: _Contents(item) for item in objects}
+
+    @property
+    def objects(self) -> tuple[Object, ...]:
+        """The objects, in the order in which an address is looked for in them."""
+        return tuple(contents.object for contents in self._contents.values())
+
+    def _with(self, contents: _Contents) -> Objects:
+        result = Objects((), self.tag)
+        result._contents = {**self._contents, contents.object.name: contents}
+        return result
+
+    def adding(self, item: Object) -> Objects:
+        """This memory with one more object."""
+        return self._with(_Contents(item))
+
+    def find(self, address: Term) -> tuple[Object, Term]:
+        """The object that ``address`` is made of, and the offset in it.
+
+        :raises UnsupportedError: if it is made of no object's base.
+        """
+        address = normal(address)
+        for contents in self._contents.values():
+            offset = contents.object.offset(address)
+            if offset is not None:
+                return contents.object, offset
+        raise UnsupportedError(f"access through a pointer to no known object, {_short(address)}")
+
+    def inside(self, address: Term, size: int) -> Formula:
+        """The access stays in the object that its address is made of."""
+        item, offset = self.find(address)
+        return item.holds(offset, size)
+
+    def _read(self, address: Term) -> Term:
+        return self.load(address, WORD_BYTES)
+
+    def load(self, address: Term, size: int) -> Term:
+        """The ``size`` bytes at ``address``, little-endian."""
+        item, offset = self.find(address)
+        contents = self._contents[item.name]
+        if constant(offset) is not None:
+            at = _signed(offset) if item.base is not None else constant(offset)
+            assert at is not None
+            return self._bytes(contents, at, size)
+        if size != WORD_BYTES:
+            raise UnsupportedError(f"load of {size} bytes at an unknown offset in {item.name}")
+        value = self._unknown(item, offset)
+        for start in sorted({at & -WORD_BYTES for at in contents.stored}):
+            stored = self._bytes(contents, start, WORD_BYTES)
+            value = If(offset == start, stored, value)
+        return value
+
+    def _unknown(self, item: Object, offset: Term) -> Term:
+        """The word at ``offset`` as it was when nothing had been stored."""
+        base = const(0) if item.base is None else item.base
+        return Function(f"{item.name}@{self.tag}")(normal(base + offset))
+
+    def _bytes(self, contents: _Contents, at: int, size: int) -> Term:
+        parts = [self._byte(contents, at + i) for i in range(size)]
+        value, first = parts[0]
+        if all(same(part, value) and index == first + i for i, (part, index) in enumerate(parts)):
+            return value if size * 8 == value.length else value[(first + size) * 8 - 1 : first * 8]
+        last, *rest = [part[8 * index + 7 : 8 * index] for part, index in reversed(parts)]
+        return last.concat(*rest)
+
+    def _byte(self, contents: _Contents, at: int) -> Byte:
+        if at in contents.stored:
+            return contents.stored[at]
+        item = contents.object
+        if at in item.known:
+            return const(item.known[at], 8), 0
+        word = at & -WORD_BYTES
+        return self._unknown(item, const(word)), at - word
+
+    def store(self, address: Term, value: Term) -> Memory:
+        """This memory after a store of as many bytes as ``value`` is wide."""
+        item, offset = self.find(address)
+        if constant(offset) is None:
+            raise UnsupportedError(f"store at an unknown offset in {item.name}")
+        at = _signed(offset) if item.base is not None else constant(offset)
+        assert at is not None
+        return self.storing(item.name, at, value)
+
+    def storing(self, name: str, at: int, value: Term) -> Objects:
+        """This memory with ``value`` at offset ``at`` of the object called ``name``."""
+        contents = self._contents[name]
+        stored = {**contents.stored, **{at + i: (value, i) for i in range(value.length // 8)}}
+        return self._with(replace(contents, stored=stored))
+
+    def write(self, address: Term, value: Term) -> Memory:
+        """This memory after the word at ``address`` was set to ``value``."""
+        return self.store(address, value)
+
+    def stored_in(self, name: str) -> dict[int, Term]:
+        """The bytes that were stored into the object called ``name``, by offset."""
+        return {
+            at: value[8 * index + 7 : 8 * index] for at, (value, index) in self._contents[name].stored.items()
+        }
+
+
+def _short(term: Term) -> str:
+    text = str(term)
+    return text if len(text) <= 120 else f"{text[:117]}..."

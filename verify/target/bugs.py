@@ -1,0 +1,70 @@
+"""BUG and WARN: the same brk, told apart by the kernel's table of them.
+
+Facts: include/linux/bug.h and lib/bug.c (``struct bug_entry`` with relative pointers: the
+brk's address as a signed 32-bit distance from the entry, then, with CONFIG_DEBUG_BUGVERBOSE,
+the file's; line; flags, of which bit 0 is BUGFLAG_WARNING), arch/arm64/include/asm/brk-imm.h
+(BUG_BRK_IMM is 0x800).
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable
+
+from verify.target.kernel import Kernel
+
+BUG_BRK_IMM = 0x800
+_WARNING = 1
+_START, _STOP = "__start___bug_table", "__stop___bug_table"
+_ENTRY_SIZES = {12: 10, 8: 4}  # bytes of an entry, with and without file and line, and where its flags are
+
+
+def warnings(kernel: Kernel, addresses: Iterable[int]) -> dict[int, bool]:
+    """Which of the brk instructions at *addresses* are a WARN (True) or a BUG (False).
+
+    Without symbols of the table's ends the image is searched for entries. A brk without
+    exactly one entry is left out: nothing is known of it.
+    """
+    wanted = set(addresses)
+    start, stop = kernel.symbol(_START), kernel.symbol(_STOP)
+    found: dict[int, list[bool]] = {}
+    for segment in kernel.segments:
+        low = start.address if start else segment.address
+        high = stop.address if stop else segment.end
+        low, high = max(low, segment.address), min(high, segment.end)
+        for brk, entry in _entries(kernel, low, high, wanted):
+            flags = _flags(kernel, entry, low, high)
+            if flags is not None:
+                found.setdefault(brk, []).append(bool(flags & _WARNING))
+    return {brk: kinds[0] for brk, kinds in found.items() if len(kinds) == 1}
+
+
+def _entries(kernel: Kernel, low: int, high: int, wanted: set[int]) -> list[tuple[int, int]]:
+    """Each word in the range that, as a distance from itself, points at a wanted brk: brk and word."""
+    low = -(-low // 4) * 4
+    if low + 4 > high:
+        return []
+    words = array("i")
+    words.frombytes(kernel.read(low, (high - low) // 4 * 4))
+    distances = {brk - low: brk for brk in wanted}
+    hits = [i for i, word in enumerate(words) if word + 4 * i in distances]
+    return [(distances[words[i] + 4 * i], low + 4 * i) for i in hits]
+
+
+def _flags(kernel: Kernel, entry: int, low: int, high: int) -> int | None:
+    """The flags of the entry: a neighbour that points at a brk as well tells the size of an entry."""
+    for size, at in _ENTRY_SIZES.items():
+        neighbours = [e for e in (entry - size, entry + size) if low <= e and e + size <= high]
+        if entry + size <= high and (not neighbours or any(_points_at_brk(kernel, e) for e in neighbours)):
+            (flags,) = struct.unpack("<H", kernel.read(entry + at, 2))
+            return int(flags)
+    return None
+
+
+def _points_at_brk(kernel: Kernel, entry: int) -> bool:
+    (distance,) = struct.unpack("<i", kernel.read(entry, 4))
+    target = entry + distance
+    if target % 4 or not kernel.mapped(target, 4):
+        return False
+    return int.from_bytes(kernel.read(target, 4), "little") >> 21 == 0b11010100001
