@@ -17,7 +17,8 @@ class Block:
 
     :param then: first addresses of the blocks that follow.
     :param state: ``proved``, ``open`` (on a path of something that is not proved), ``refuted`` (a
-        counterexample's bad effect), ``unrun`` (some instruction is on no path).
+        counterexample's bad effect), ``unmodelled`` (some instruction has no meaning in the model),
+        ``uncovered`` (some instruction is on no path of a proof).
     """
 
     instructions: tuple[InstructionRecord, ...]
@@ -40,6 +41,11 @@ class Block:
 def holds(function: FunctionRecord, address: int | None) -> bool:
     """``address`` lies in the function."""
     return address is not None and function.address <= address < function.address + max(function.size, SIZE)
+
+
+def unmodelled(instruction: InstructionRecord) -> bool:
+    """The instruction is recorded as one without a meaning; its event says why."""
+    return instruction.text.startswith(".inst ")
 
 
 def cutpoints(function: FunctionRecord, run: Run) -> set[int]:
@@ -107,6 +113,8 @@ def _state(instructions: list[InstructionRecord], bad: Trouble, function: Functi
     addresses = {instruction.address for instruction in instructions}
     if addresses & bad.refuted:
         return "refuted"
+    if any(unmodelled(instruction) for instruction in instructions):
+        return "unmodelled"
     if not all(instruction.covered for instruction in instructions):
-        return "unrun"
+        return "uncovered"
     return "open" if addresses & bad.open else "proved"

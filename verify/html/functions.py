@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from verify.html import anchors, events
-from verify.html.blocks import Block, blocks, cutpoints, holds, trouble
+from verify.html.blocks import Block, blocks, cutpoints, holds, trouble, unmodelled
 from verify.html.graph import STATES, graph
 from verify.report.model import EndRecord, FunctionRecord, InstructionRecord, PathRecord, Run
 
@@ -132,7 +132,8 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
     for instruction in function.instructions:
         address = instruction.address
         shown, target = _branch(function, instruction)
-        tone = "bad" if address in bad.refuted else "warn" if address in bad.open else ""
+        doubtful = address in bad.open or unmodelled(instruction)
+        tone = "bad" if address in bad.refuted else "warn" if doubtful else ""
         found.append(
             Line(
                 instruction,
@@ -140,7 +141,7 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
                 address - function.address,
                 shown,
                 target,
-                events.words(instruction.event),
+                ("no model: " if unmodelled(instruction) else "") + events.words(instruction.event),
                 tone,
                 on.get(address, []),
                 about.get(address, Counter()),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from verify.html import anchors
-from verify.html.blocks import Block
+from verify.html.blocks import Block, unmodelled
 from verify.html.layout import arrange, back_edges
 from verify.html.svg import arrow, drawing, tag, text
 from verify.report.model import FunctionRecord
@@ -22,7 +22,8 @@ STATES = {
     "proved": "proved",
     "open": "on a path that is not proved",
     "refuted": "bad effect of a counterexample",
-    "unrun": "not run",
+    "unmodelled": "an instruction without a model",
+    "uncovered": "on no path of a proof",
 }
 
 
@@ -59,10 +60,11 @@ def _lines(function: FunctionRecord, block: Block) -> list[str]:
         shown.append("loop head, cutpoint")
     elif block.cutpoint:
         shown.append("entry" if block.start == function.address else "cutpoint")
-    events = [instruction.text for instruction in block.instructions if instruction.event]
+    marked = sorted((i for i in block.instructions if i.event), key=lambda i: not unmodelled(i))
+    events = [instruction.text for instruction in marked]
     shown += [_short(event) for event in events[:_SHOWN_EVENTS]]
     if len(events) > _SHOWN_EVENTS:
-        shown.append(f"… {len(events) - _SHOWN_EVENTS} events more")
+        shown.append(f"… and {len(events) - _SHOWN_EVENTS} more")
     if not block.then and block.instructions[-1].text not in events:
         shown.append(_short(block.instructions[-1].text))
     return shown

@@ -78,7 +78,8 @@ def arrange(start: int, then: Mapping[int, Sequence[int]], sizes: Mapping[int, P
             if isinstance(name, int):
                 layout.nodes[name] = (x[name] - left + lanes, tops[level])
     for edge in ((a, b) for a in then for b in then[a] if (a, b) not in back):
-        through: list[Point] = []
+        # Straight down past the tallest node of its rank first: no edge runs behind a neighbour.
+        through: list[Point] = [(layout.nodes[edge[0]][0], tops[rank[edge[0]] + 1] - ROW_GAP)]
         for level in range(rank[edge[0]] + 1, rank[edge[1]]):
             at = x[(*edge, level)] - left + lanes
             through += [(at, tops[level]), (at, tops[level + 1] - ROW_GAP)]

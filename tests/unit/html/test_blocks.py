@@ -33,7 +33,7 @@ def test_state_of_a_block_is_its_worst():
     assert {state for _, state in starts(example.proved())} == {"proved"}
     assert starts(example.refuted())[-1] == (0x24, "refuted")
     assert (4, "open") in starts(example.refuted())
-    assert {state for _, state in starts(example.undecided(Verdict.UNKNOWN))} == {"unrun"}
+    assert {state for _, state in starts(example.undecided(Verdict.UNKNOWN))} == {"uncovered"}
 
 
 def test_open_obligation_about_no_instruction_marks_its_path():
@@ -51,4 +51,4 @@ def test_instruction_without_a_known_successor_ends_its_block():
     )
     found = blocks(function, example.proved())
     assert [block.start - example.BASE for block in found][:4] == [0, 4, 8, 0xC]
-    assert found[2].then == ()
+    assert (found[2].then, found[2].state) == ((), "unmodelled")

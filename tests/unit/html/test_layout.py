@@ -55,3 +55,13 @@ def test_no_node_lies_on_another_and_all_lie_inside(targets):
         assert min(left, top) >= 0 and right <= layout.width and bottom <= layout.height
     for a, b in itertools.combinations(boxes, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def test_edge_of_a_low_node_does_not_run_behind_a_tall_neighbour():
+    then = {0: [1, 2], 1: [3], 2: [3, 4], 3: [], 4: []}
+    sizes = {0: (60.0, 20.0), 1: (60.0, 200.0), 2: (60.0, 20.0), 3: (60.0, 20.0), 4: (60.0, 20.0)}
+    layout = arrange(0, then, sizes)
+    bottom = layout.nodes[1][1] + 200
+    for head in (3, 4):
+        first, second = layout.edges[2, head][:2]
+        assert first[0] == second[0] and second[1] >= bottom

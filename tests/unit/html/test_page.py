@@ -258,7 +258,7 @@ def test_counterexample_of_an_unknown_kind_is_shown_as_it_is():
 
 def test_instructions_that_no_path_ran_are_marked():
     page = tree(example.undecided(Verdict.UNSUPPORTED))
-    assert len([e for e in page.all("tr") if "unrun" in (e.attributes.get("class") or "")]) == 11
+    assert len([e for e in page.all("tr") if "uncovered" in (e.attributes.get("class") or "")]) == 11
     assert not [e for e in page.all("g") if "proved" in (e.attributes.get("class") or "").split()]
 
 
