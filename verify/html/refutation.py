@@ -115,7 +115,7 @@ def _list(shown: Mapping[str, Any], effect: str, run: Run) -> dict[str, Any]:
     if scenario.get("el2_vectors"):
         setting.append(f"EL2 {'takes' if scenario.get('hvc') == 'taken' else 'refuses'} the HVC")
     if shown.get("end"):
-        setting.append(f"the whole run ends with: {shown['end']}")
+        setting.append(f"the whole run ends with {shown['end']}")
     kimage_at = int(scenario.get("kimage_at", 0))
     return {
         "setting": setting,

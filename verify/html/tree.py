@@ -25,8 +25,9 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One obligation.
+    """One obligation, or several that are the same question in the same words.
 
+    :param times: how many.
     :param link: its SMT-LIB file, if that is a name that a run writes.
     :param at: the place of its instruction in the page.
     :param path: number of the recorded path that it is about, or None.
@@ -37,6 +38,7 @@ class Row:
     link: str
     at: str
     path: int | None
+    times: int
     certificate: CertificateRecord | None
 
 
@@ -50,13 +52,18 @@ class Kind:
     rows: list[Row]
 
     @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(row.times for row in self.rows)
+
+    @property
     def proved(self) -> int:
         """How many are proved."""
-        return sum(row.record.verdict is Verdict.PROVED for row in self.rows)
+        return sum(row.times for row in self.rows if row.record.verdict is Verdict.PROVED)
 
     @property
     def seconds(self) -> float:
-        """Solver time of all."""
+        """Solver time of all, an equal question's once."""
         return sum(answer.seconds for row in self.rows for answer in row.record.answers)
 
 
@@ -141,20 +148,33 @@ def kinds(
             name,
             anchors.anchor("o", f"{record.id}.{name}"),
             status(join(owed.verdict for owed in listed)),
-            [_row(owed, paths, certificates) for owed in _worst_first(listed)],
+            _rows(listed, paths, certificates),
         )
         for name, listed in by_name.items()
     ]
     return sorted(found, key=lambda kind: kind.status.tone == "good")
 
 
-def _worst_first(listed: Sequence[ObligationRecord]) -> list[ObligationRecord]:
-    return sorted(listed, key=lambda owed: -owed.verdict.rank)
-
-
-def _row(
-    owed: ObligationRecord, paths: dict[tuple[int, ...], int], certificates: dict[str, CertificateRecord]
-) -> Row:
-    link = owed.text if _TEXT.fullmatch(owed.text) else ""
-    at = anchors.at(owed.at) if owed.at is not None else ""
-    return Row(owed, status(owed.verdict), link, at, paths.get(tuple(owed.path)), certificates.get(owed.text))
+def _rows(
+    listed: Sequence[ObligationRecord],
+    paths: dict[tuple[int, ...], int],
+    certificates: dict[str, CertificateRecord],
+) -> list[Row]:
+    """The obligations, worst first; paths that part after the question share it."""
+    equal: dict[tuple[object, ...], list[ObligationRecord]] = {}
+    for owed in sorted(listed, key=lambda owed: -owed.verdict.rank):
+        question = (owed.verdict, owed.sentence, owed.text, owed.at, tuple(owed.path), owed.idle)
+        equal.setdefault(question, []).append(owed)
+    return [
+        Row(
+            record=owed,
+            status=status(owed.verdict),
+            link=owed.text if _TEXT.fullmatch(owed.text) else "",
+            at=anchors.at(owed.at) if owed.at is not None else "",
+            path=paths.get(tuple(owed.path)),
+            times=len(same),
+            certificate=certificates.get(owed.text),
+        )
+        for same in equal.values()
+        for owed in same[:1]
+    ]

@@ -29,7 +29,10 @@ def reports(tmp_path_factory):
 
 def large() -> Run:
     """As many obligations as a kernel's run with every function has."""
-    kinds = [[example.obligation(f"kind-{k}-{i % 40}") for i in range(400)] for k in range(10)]
+    kinds = [
+        [example.obligation(f"kind-{k}-{i % 40}", sentence=f"question {i} of claim {k}") for i in range(400)]
+        for k in range(10)
+    ]
     claims = [example.claim(f"claim-{k}", obligations=owed) for k, owed in enumerate(kinds)]
     return example.run(*claims, name="large")
 

@@ -200,6 +200,14 @@ def test_obligation_shows_what_carries_it():
     assert "2 hypotheses, 1 needed" in row
 
 
+def test_equal_questions_are_shown_once_and_counted_each():
+    owed = example.obligation("o")
+    page = tree(example.run(example.claim("a", obligations=[owed, owed, example.obligation("o", at=None)])))
+    assert len(page.with_class("obligation")) == 2
+    assert "(2 times the same question)" in page.with_class("obligation")[0].text
+    assert "3/3 obligations" in page.with_class("property")[0].text
+
+
 def test_certificates_of_a_check_are_shown():
     text = f"obligations/{'0' * 24}.smt2"
     certificate = CertificateRecord("certified", "", 10, 20, 30, 0.1, "a" * 64, "b" * 64)
