@@ -12,6 +12,7 @@ want aarch64-linux-gnu-ld binutils-aarch64-linux-gnu
 want apt-get apt
 want dpkg-deb dpkg
 want cadical cadical
+want chromium chromium
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

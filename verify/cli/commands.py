@@ -18,6 +18,7 @@ from verify.cli.cosim import cosim
 from verify.cli.mutate import mutate
 from verify.cli.options import reports_option
 from verify.cli.replay import replay
+from verify.cli.report import report
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError, VerifyError
 from verify.kexec.selection import select
@@ -42,7 +43,7 @@ def cli() -> None:
 @click.option(
     "--property", "patterns", multiple=True, metavar="GLOB", help="Only these properties; repeatable."
 )
-@reports_option("Directory that run.json is written under.")
+@reports_option("Directory that run.json and its page are written under.")
 @click.option(
     "--seed", default=0, show_default=True, help="The solvers' random seed; no verdict depends on it."
 )
@@ -68,6 +69,9 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
             terminal.error(str(error))
             troubles.append(error.exit_code)
     if runs:
+        from verify.html.index import write_index
+
+        write_index(directory)
         terminal.summary(runs, time.monotonic() - started)
     verdict = join(run.verdict for run in runs)
     statuses = [*troubles, *([verdict.exit_status] if runs else [])]
@@ -134,7 +138,13 @@ def _verify(
             discharger,
         )
         run = record(kernel, function, outcome, began)
-        path = save(run, outcome, directory / _fresh_name(kernel.name, names))
+        terminal.doing("writing the report")
+        from verify.html.index import PAGE
+        from verify.html.write import fresh_page, remember
+
+        saved = directory / _fresh_name(kernel.name, names)
+        path = save(run, outcome, saved, {PAGE: fresh_page(run, saved)})
+        remember(run, saved)
     terminal.run(run)
     for finding in outcome.findings:
         if finding.counterexample is not None:
@@ -149,6 +159,7 @@ def _verify(
             terminal.line()
             break
     terminal.line(f"  {path}")
+    terminal.line(f"  {path.with_name(PAGE)}")
     if run.verdict is Verdict.REFUTED:
         terminal.line(f"  next: verify replay {path}")
     elif run.verdict is not Verdict.PROVED:
@@ -269,6 +280,7 @@ def doctor() -> int:
 
 cli.add_command(mutate)
 cli.add_command(replay)
+cli.add_command(report)
 
 
 cli.add_command(check_command)

@@ -108,7 +108,8 @@ class InstructionRecord(msgspec.Struct, frozen=True):
     """One instruction of the function, as disassembled.
 
     ``then`` are the addresses in the function that control may go to next, ``event`` is what a
-    system instruction stands for in the model, and ``covered`` says that some path ran it.
+    system instruction is called in the model (for one without a meaning: why it has none), and
+    ``covered`` says that some path ran it.
     """
 
     address: int
@@ -117,6 +118,13 @@ class InstructionRecord(msgspec.Struct, frozen=True):
     then: list[int] = []
     event: str = ""
     covered: bool = False
+
+
+class InvariantRecord(msgspec.Struct, frozen=True):
+    """A formula that holds at the head of the loop at ``at`` whenever control is there."""
+
+    at: int
+    formula: str
 
 
 class ContractRecord(msgspec.Struct, frozen=True):
@@ -155,6 +163,7 @@ class FunctionRecord(msgspec.Struct, frozen=True):
     layout_from: str
     instructions: list[InstructionRecord]
     loops: list[int] = []  # addresses of loop heads, which are cutpoints
+    invariants: list[InvariantRecord] = []
 
 
 class TargetRecord(msgspec.Struct, frozen=True):

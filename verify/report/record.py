@@ -7,9 +7,11 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -21,8 +23,11 @@ from verify.kexec.locate import Function
 from verify.prove.discharge import Result
 from verify.refute.scenario import Scenario
 from verify.report import model
+from verify.report.invariants import loop_invariants
+from verify.report.listing import list_instructions, loop_heads
 from verify.target import Kernel
 from verify.theorems import Finding, Outcome
+from verify.verdict import Verdict
 
 TEXTS = "obligations"
 
@@ -96,6 +101,7 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
     """The routine: its bytes, its form, and how they were found."""
     form = outcome.form
     roles = {"entry": form.entry, "ptr": form.ptr, "dest": form.dest} if form else {}
+    results = [result for finding in outcome.findings for result in finding.results]
     return model.FunctionRecord(
         name=function.name,
         address=function.address,
@@ -107,7 +113,9 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
         roles=roles,
         layout=_layout(form),
         layout_from=form.layout_from if form else "",
-        instructions=_instructions(outcome),
+        instructions=list_instructions(outcome.code, _covered(results)),
+        loops=loop_heads(outcome.code),
+        invariants=loop_invariants(outcome.code, form, results),
     )
 
 
@@ -150,24 +158,22 @@ def _assumptions(outcome: Outcome) -> list[model.AssumptionRecord]:
     return found
 
 
-def _instructions(outcome: Outcome) -> list[model.InstructionRecord]:
-    from verify.errors import UnsupportedError
-
-    shown = []
-    for address in outcome.code.addresses:
-        offset = address - outcome.code.address
-        word = int.from_bytes(outcome.code.data[offset : offset + 4], "little")
-        try:
-            text = outcome.code.at(address).text
-        except UnsupportedError:
-            text = ".inst"
-        shown.append(model.InstructionRecord(address, word, text))
-    return shown
+def _covered(results: list[Result]) -> set[int]:
+    """Addresses that some path ran: what a coverage obligation proved, and every recorded path."""
+    covered = {address for result in results if not result.idle for address in result.obligation.path}
+    for result in results:
+        owed = result.obligation
+        if owed.name.endswith("-covered") and owed.at is not None and result.verdict is Verdict.PROVED:
+            covered.add(owed.at)
+    return covered
 
 
-def save(run: model.Run, outcome: Outcome, directory: Path) -> Path:
+def save(
+    run: model.Run, outcome: Outcome, directory: Path, pages: Mapping[str, str] = MappingProxyType({})
+) -> Path:
     """Write run.json and the texts to ``directory``, all or nothing; the path of run.json.
 
+    :param pages: more files by name.
     :raises UsageError: if the directory cannot be written.
     """
     texts = {result.digest[:24]: result.text for f in outcome.findings for result in f.results}
@@ -181,6 +187,8 @@ def save(run: model.Run, outcome: Outcome, directory: Path) -> Path:
                 (fresh / TEXTS / f"{digest}.smt2").write_text(text)
             encoded = msgspec.json.format(msgspec.json.encode(run), indent=1)
             (fresh / "run.json").write_bytes(encoded + b"\n")
+            for name, page in pages.items():
+                (fresh / name).write_bytes(page.encode(errors="replace"))
             _swap(fresh, directory)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)

@@ -181,7 +181,32 @@ def test_written_texts_are_the_questions_that_were_answered(proved, run):
 
 
 def test_nothing_half_written_is_left(proved):
-    assert [path.name for path in proved[1].iterdir()] == [GOOD.name]
+    assert {path.name for path in proved[1].iterdir()} == {GOOD.name, "index.html", ".history"}
+
+
+def test_run_leaves_a_page_and_an_index_that_links_to_it(proved):
+    page = (proved[1] / GOOD.name / "index.html").read_text()
+    assert '<p class="word">PROVED</p>' in page
+    assert f'href="{GOOD.name}/index.html"' in (proved[1] / "index.html").read_text()
+    assert f"  reports/{GOOD.name}/index.html" in proved[0].stdout.splitlines()
+
+
+def test_report_draws_the_same_page_again(proved):
+    page = proved[1] / GOOD.name / "index.html"
+    before = page.read_bytes()
+    page.unlink()
+    done = verify("report", f"reports/{GOOD.name}/run.json", cwd=proved[1].parent)
+    assert (done.returncode, done.stdout) == (0, f"reports/{GOOD.name}/index.html\n")
+    assert page.read_bytes() == before
+
+
+def test_report_of_no_run_is_one_clear_line(tmp_path):
+    done = verify("report", "nowhere/run.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "verify: error: nowhere/run.json: expected a run.json, found: No such file or directory\n"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +240,11 @@ def test_property_narrows_a_run_to_it_and_what_it_rests_on(narrowed):
 
 def test_run_replaces_the_report_of_an_earlier_one(narrowed):
     assert not (narrowed[1] / "vmlinux" / "stale").exists()
+
+
+def test_index_shows_every_target_of_a_run(narrowed):
+    page = (narrowed[1] / "index.html").read_text()
+    assert 'href="vmlinux/index.html"' in page and 'href="vmlinux-2/index.html"' in page
 
 
 def test_targets_of_one_name_keep_a_report_each(narrowed):

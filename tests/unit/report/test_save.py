@@ -30,6 +30,11 @@ def test_report_has_run_json_and_each_text_once(tmp_path):
     }
 
 
+def test_pages_are_written_with_it(tmp_path):
+    save({"schema": 1}, outcome(), tmp_path / "vmlinux", {"index.html": "<p>\ud800</p>"})
+    assert files(tmp_path)["vmlinux/index.html"] == "<p>?</p>"
+
+
 def test_second_report_replaces_the_first(tmp_path):
     save({"schema": 1}, outcome(a="old"), tmp_path / "vmlinux")
     save({"schema": 2}, outcome(b="new"), tmp_path / "vmlinux")

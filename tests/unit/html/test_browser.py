@@ -1,0 +1,216 @@
+"""Pages in a real browser: nothing is fetched, nothing is logged, folding, keys and links work."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from verify.html.index import write_index
+from verify.html.write import write_page
+from verify.report.model import Run
+
+from . import example
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """A directory with a page for each verdict, a hostile one, and the index."""
+    directory = tmp_path_factory.mktemp("reports")
+    for make in example.ALL.values():
+        write_page(example.write(make(), directory))
+    write_page(example.write_as("hostile", example.hostile(), directory))
+    write_page(example.write_as("large", large(), directory))
+    write_index(directory)
+    return directory
+
+
+def large() -> Run:
+    """As many obligations as a kernel's run with every function has."""
+    kinds = [
+        [example.obligation(f"kind-{k}-{i % 40}", sentence=f"question {i} of claim {k}") for i in range(400)]
+        for k in range(10)
+    ]
+    claims = [example.claim(f"claim-{k}", obligations=owed) for k, owed in enumerate(kinds)]
+    return example.run(*claims, name="large")
+
+
+@pytest.fixture(scope="module")
+def chromium(require_tool):
+    """Debian's Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
+    path = require_tool("chromium", "chromium")
+    with sync_playwright() as playwright:
+        # Its sandbox needs privileges that containers and root lack; only our own files are opened.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, reports):
+    """A function (page's path, options of the context) that opens it; fails on any message or request."""
+    contexts, trouble = [], []
+
+    def opened(path: str, **options):
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: trouble.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
+        page.on(
+            "request",
+            lambda asked: None if asked.url.startswith("file:") else trouble.append(f"request: {asked.url}"),
+        )
+        name, _, place = path.partition("#")
+        page.goto((reports / name).as_uri() + (f"#{place}" if place else ""))
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("word, make", example.ALL.items())
+def test_verdict_is_seen_at_once(visit, word, make, scheme):
+    page = visit(f"{make().target.name}/index.html", color_scheme=scheme)
+    banner = page.locator(".banner")
+    assert banner.locator(".word").inner_text() == word
+    assert banner.bounding_box()["y"] < 300
+    icon = banner.locator("svg").bounding_box()
+    assert icon["width"] > 20 and icon["height"] > 20
+
+
+@pytest.mark.parametrize("name", [make().target.name for make in example.ALL.values()])
+def test_no_page_is_wider_than_a_narrow_screen(visit, name):
+    page = visit(f"{name}/index.html", viewport={"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_words_stand_out_from_their_ground_in_both_schemes(visit):
+    contrast = """node => {
+        const parse = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map((v) => {
+            v = Number(v) / 255;
+            return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+        });
+        const light = (c) => { const [r, g, b] = parse(c); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+        const style = getComputedStyle(node);
+        const [a, b] = [light(style.color), light(style.backgroundColor)].sort((x, y) => y - x);
+        return (a + 0.05) / (b + 0.05);
+    }"""
+    for scheme in ("light", "dark"):
+        for name in ("proved", "refuted", "composed"):
+            page = visit(f"{name}/index.html", color_scheme=scheme)
+            for verdict in page.locator(".verdict").all()[:6]:
+                assert verdict.evaluate(contrast) >= 4.5
+
+
+def test_obligations_unfold_and_fold(visit):
+    page = visit("proved/index.html")
+    row = page.locator(".obligation").first
+    assert not row.is_visible()
+    page.locator("#p-reloc-step > summary").click()
+    page.locator("#p-reloc-step details.kind > summary").first.click()
+    assert row.is_visible()
+    page.keyboard.press("c")
+    assert not row.is_visible()
+    page.keyboard.press("o")
+    assert row.is_visible()
+    page.get_by_role("button", name="Fold all", exact=True).click()
+    assert not row.is_visible()
+
+
+def test_filter_finds_obligations_by_words(visit):
+    page = visit("composed/index.html")
+    page.keyboard.press("/")
+    page.keyboard.type("terminates holds")
+    assert page.locator("#matches").inner_text() == "1 obligations"
+    assert page.locator(".obligation:visible").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("#matches").inner_text() == ""
+    assert page.locator("details.property:visible").count() >= 2
+
+
+def test_keyboard_reaches_the_report_and_its_sections(visit):
+    page = visit("refuted/index.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("n")
+    page.keyboard.press("n")
+    assert page.evaluate("scrollY") > 100
+
+
+def test_link_into_a_fold_opens_it(visit):
+    page = visit("proved/index.html#o-reloc-step.reloc-step-part")
+    assert page.locator(".obligation").first.is_visible()
+
+
+def test_links_lead_to_texts_pages_and_lines(visit, reports):
+    page = visit("index.html")
+    page.get_by_role("link", name="refuted").click()
+    assert page.url == (reports / "refuted" / "index.html").as_uri()
+    page.get_by_role("link", name="See the run that breaks it.").click()
+    assert page.url.endswith("#x-reloc-clean-to-poc")
+    page.locator(".refutation .facts a").first.click()
+    line = page.locator("tr:target")
+    assert "msr sctlr_el1" in line.inner_text() and "bad effect" in line.inner_text()
+    page.locator("svg.graph a").first.click()
+    assert "ldr x20" in page.locator("tr:target").inner_text()
+    page.keyboard.press("o")
+    href = page.get_by_role("link", name="SMT-LIB").first.get_attribute("href")
+    assert (reports / "refuted" / href).read_text() == "(check-sat)\n"
+
+
+def test_segment_under_the_pointer_lights_its_blocks(visit):
+    page = visit("proved/index.html")
+    page.locator("#path-2").hover()
+    assert page.locator("g.block.lit").count() == 2
+    assert page.locator("tr.lit").count() == 4
+
+
+def test_page_works_without_a_script(visit):
+    page = visit("refuted/index.html", java_script_enabled=False)
+    assert not page.locator(".tools").is_visible()
+    page.locator("#p-reloc-step > summary").click()
+    page.locator("#p-reloc-step details.kind > summary").click()
+    assert page.locator("#p-reloc-step .obligation").is_visible()
+    assert page.locator("svg.graph").is_visible() and page.locator("svg.list").is_visible()
+
+
+def test_printed_page_has_verdicts_and_no_tools(visit):
+    page = visit("refuted/index.html")
+    page.emulate_media(media="print")
+    assert not page.locator("header.bar").is_visible() and not page.locator(".tools").is_visible()
+    assert page.locator(".banner").is_visible() and page.locator("svg.list").is_visible()
+    assert page.pdf().startswith(b"%PDF")
+
+
+def test_attack_from_a_binary_stays_text(visit):
+    page = visit("hostile/index.html")
+    assert page.locator("h1").inner_text() == example.HOSTILE.replace("\u202e", "\\u202e")
+    assert page.evaluate("document.scripts.length") == 1
+    page.keyboard.press("o")
+    page.locator("summary").first.click()
+
+
+def test_large_page_is_small_enough_and_opens_quickly(visit, reports):
+    assert (reports / "large" / "index.html").stat().st_size < 5_000_000
+    started = time.monotonic()
+    page = visit("large/index.html")
+    page.keyboard.press("/")
+    page.keyboard.type("kind-3-7")
+    assert page.locator("#matches").inner_text() != ""
+    assert time.monotonic() - started < 30
+
+
+def test_focus_is_seen(visit):
+    page = visit("proved/index.html")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

@@ -1,0 +1,288 @@
+"""One run's page: complete, self-contained, and safe whatever is in run.json."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+
+from verify.check.model import AnswerRecord, CertificateRecord, Check, TextRecord
+from verify.html.beside import Beside
+from verify.html.page import run_page
+from verify.report.model import Run
+from verify.verdict import Verdict
+
+from . import example
+
+VOID = {"meta", "link", "input", "br"}
+
+
+@dataclass
+class Element:
+    name: str
+    attributes: dict[str, str | None]
+    text: str = ""
+    inside: list[Element] = field(default_factory=list)
+
+
+class Tree(HTMLParser):
+    """Every element of a page, in order; fails on unbalanced ones."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.elements: list[Element] = []
+        self._open: list[Element] = []
+        self.feed(page)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        element = Element(tag, dict(attrs))
+        assert len(attrs) == len(element.attributes), f"{tag} has an attribute twice"
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop().name == tag
+
+    def handle_data(self, data):
+        for element in self._open:
+            element.text += data
+
+    def all(self, name: str) -> list[Element]:
+        return [element for element in self.elements if element.name == name]
+
+    def with_class(self, name: str) -> list[Element]:
+        return [e for e in self.elements if name in (e.attributes.get("class") or "").split()]
+
+    @property
+    def ids(self) -> list[str]:
+        return [i for e in self.elements if (i := e.attributes.get("id"))]
+
+
+NOTHING = Beside()
+
+
+def tree(run: Run, near: Beside = NOTHING) -> Tree:
+    return Tree(run_page(run, near, f"reports/{run.target.name}/run.json"))
+
+
+RUNS = {**example.ALL, "hostile": example.hostile}
+
+
+@pytest.mark.parametrize("word", example.ALL)
+def test_page_begins_with_the_verdict_as_word_icon_and_colour(word):
+    page = tree(example.ALL[word]())
+    (banner,) = page.with_class("banner")
+    assert page.with_class("word")[0].text == word
+    assert page.all("title")[0].text.startswith(f"{word} · ")
+    tone = {"PROVED": "good", "REFUTED": "bad", "ERROR": "bad"}.get(word, "warn")
+    assert tone in banner.attributes["class"].split()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_shown_verdict_has_a_word_and_an_icon_that_exists(name):
+    page = tree(RUNS[name]())
+    symbols = {f"#{element.attributes['id']}" for element in page.all("symbol")}
+    assert page.with_class("verdict")
+    assert all(element.text.strip() for element in page.with_class("verdict"))
+    assert {element.attributes["href"] for element in page.all("use")} <= symbols
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_identifiers_are_unique_and_every_link_leads_somewhere(name):
+    page = tree(RUNS[name]())
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.all("a"):
+        target = link.attributes["href"]
+        if target.startswith("#"):
+            assert target[1:] in page.ids, target
+        else:
+            assert target in {"run.json", "../index.html", f"obligations/{'0' * 24}.smt2"}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_nothing_is_loaded_from_anywhere(name):
+    page = tree(RUNS[name]())
+    for element in page.elements:
+        assert "src" not in element.attributes
+    assert [e.attributes["href"] for e in page.all("link")] == ["data:,"]
+    (style,) = page.all("style")
+    assert "url(" not in style.text and "@import" not in style.text
+    (policy,) = [e for e in page.all("meta") if "http-equiv" in e.attributes]
+    assert policy.attributes["content"].startswith("default-src 'none'; ")
+
+
+def test_names_in_a_binary_stay_text():
+    plain, attacked = tree(example.proved()), tree(example.hostile())
+    assert len(attacked.all("script")) == 1
+    assert attacked.all("script")[0].text == plain.all("script")[0].text
+    shown = example.HOSTILE.replace("\u202e", "\\u202e")
+    assert attacked.all("h1")[0].text == shown
+    assert sum(element.text == shown for element in attacked.all("code")) > 10
+    assert all("\u202e" not in element.text for element in attacked.elements)
+    for element in attacked.elements:
+        assert not [name for name in element.attributes if name.startswith("on")]
+        assert not (element.attributes.get("href") or "").startswith("javascript:")
+
+
+def test_proved_page_says_what_for_which_bytes_and_under_what():
+    run = example.proved()
+    words = tree(run).all("main")[0].text
+    for record in run.properties:
+        assert record.statement in words
+    for part in (run.target.sha256, run.target.build_id, run.target.version, run.assumptions[0].sentence):
+        assert part in words
+    assert "What is not proved" not in words
+    assert "What is not proved" in tree(example.refuted()).all("main")[0].text
+
+
+def test_waived_property_is_amber_counted_apart_and_never_green():
+    run = example.composed()
+    page = tree(run)
+    (waived,) = [record for record in run.properties if record.waived]
+    shown = [e for e in page.with_class("verdict") if "waived" in e.text]
+    assert len(shown) >= 3 and all("warn" in e.attributes["class"] for e in shown)
+    assert "good" not in page.with_class("banner")[0].attributes["class"]
+    assert waived.waiver.reason in page.all("main")[0].text
+    only = tree(example.run(waived))
+    assert not only.with_class("good")
+    assert (
+        "REFUTED (waived)" in only.with_class("banner")[0].text or "WAIVED" in only.with_class("word")[0].text
+    )
+
+
+def test_run_that_was_cut_short_is_not_green():
+    page = tree(example.run(example.claim("a"), complete=False))
+    assert page.with_class("word")[0].text == "INCOMPLETE"
+    assert "warn" in page.with_class("banner")[0].attributes["class"]
+
+
+def test_run_of_nothing_is_not_green():
+    page = tree(example.run(functions=[example.function()]))
+    assert "warn" in page.with_class("banner")[0].attributes["class"]
+    assert "says nothing" in page.with_class("banner")[0].text
+
+
+def test_composed_property_holds_its_parts_each_once():
+    page = tree(example.composed())
+    properties = [e for e in page.with_class("property")]
+    assert [e.attributes["id"] for e in properties] == [
+        "p-kexec-reaches-entry",
+        "p-mk-flushed",
+        "p-way-in",
+        "p-reloc-step",
+        "p-reloc-terminates",
+    ]
+    assert "The statement of way-in." in properties[0].text
+    assert [e.text.split()[-3:] for e in page.with_class("again")] == [["reloc-step", "(shown", "above)"]]
+
+
+def test_parts_that_name_each_other_end():
+    both = [example.claim("a", parts=["b"]), example.claim("b", parts=["a"])]
+    assert {e.attributes["id"] for e in tree(example.run(*both)).with_class("property")} == {"p-a", "p-b"}
+
+
+def test_obligation_shows_what_carries_it():
+    page = tree(example.proved())
+    row = page.with_class("obligation")[0].text
+    for part in (
+        "what reloc-step-part says holds",
+        "z3: unsat, 12.0 ms",
+        "bitwuzla: unsat, 34.0 ms",
+        "path 2",
+    ):
+        assert part in row
+    assert "2 hypotheses, 1 needed" in row
+
+
+def test_equal_questions_are_shown_once_and_counted_each():
+    owed = example.obligation("o")
+    page = tree(example.run(example.claim("a", obligations=[owed, owed, example.obligation("o", at=None)])))
+    assert len(page.with_class("obligation")) == 2
+    assert "(2 times the same question)" in page.with_class("obligation")[0].text
+    assert "3/3 obligations" in page.with_class("property")[0].text
+
+
+def test_certificates_of_a_check_are_shown():
+    text = f"obligations/{'0' * 24}.smt2"
+    certificate = CertificateRecord("certified", "", 10, 20, 30, 0.1, "a" * 64, "b" * 64)
+    answers = [AnswerRecord("z3", "unsat", 0.1)]
+    record = TextRecord(text, "0" * 64, Verdict.PROVED, answers, True, True, certificate)
+    check = Check(1, "t", "0" * 64, 1.0, {"z3": "z3 5"}, 2, [record], [], 2, {}, [])
+    words = tree(example.proved(), Beside(check=check)).all("main")[0].text
+    assert "certificate: certified, SAT proof of 30 steps" in words
+    assert "2 of 2 obligations certified" in words
+    faulty = msgspec.structs.replace(check, faults=["reloc-step: claimed PROVED"])
+    assert "1 faults" in tree(example.proved(), Beside(check=faulty)).all("main")[0].text
+
+
+def test_system_instruction_says_what_it_stands_for():
+    (line,) = [e for e in tree(example.proved()).all("tr") if "dc CIVAC" in e.text]
+    assert "cleans and invalidates one data-cache line" in line.text
+
+
+def test_list_counterexample_is_drawn_and_ends_in_its_bad_effect():
+    page = tree(example.refuted())
+    assert "verify replay reports/refuted/run.json" in page.with_class("refutation")[0].text
+    (drawn,) = page.with_class("list")
+    assert [e.text for e in page.elements if e.name == "g" and "word" in e.attributes["class"].split()]
+    assert "copy" in drawn.text and "0x48006000" in drawn.text
+    (steps,) = page.with_class("steps")
+    assert steps.text.rstrip().endswith("first bad effect")
+    assert "1078" in steps.text and "x12 = 0x30500800" in steps.text
+    assert "bad effect at +0x40" in page.with_class("map")[0].text
+
+
+def test_long_list_is_cut_in_the_middle():
+    broken = example.claim(
+        "a", Verdict.REFUTED, counterexample=example.list_counterexample(words=400), reason="r"
+    )
+    page = tree(example.run(broken))
+    assert "… 376 words more …" in page.with_class("list")[0].text
+
+
+def test_call_counterexample_is_shown():
+    words = tree(example.composed()).with_class("refutation")[0].text
+    for part in (
+        "every segment is clean",
+        "kimage->head",
+        "0x48001002",
+        "bl dcache_clean_poc",
+        "machine_kexec+0x24",
+    ):
+        assert part in words
+
+
+def test_counterexample_of_an_unknown_kind_is_shown_as_it_is():
+    odd = example.claim("a", Verdict.REFUTED, counterexample={"kind": "new", "shape": "round"})
+    words = tree(example.run(odd)).with_class("refutation")[0].text
+    assert "shape" in words and "round" in words
+
+
+def test_instructions_that_no_path_ran_are_marked():
+    page = tree(example.undecided(Verdict.UNSUPPORTED))
+    assert len([e for e in page.all("tr") if "uncovered" in (e.attributes.get("class") or "")]) == 11
+    assert not [e for e in page.all("g") if "proved" in (e.attributes.get("class") or "").split()]
+
+
+def test_page_is_the_same_each_time():
+    run = example.composed()
+    assert run_page(run, Beside(), "x") == run_page(run, Beside(), "x")
+
+
+def test_reporting_needs_no_lifter(tmp_path):
+    path = example.write(example.refuted(), tmp_path)
+    script = (
+        "import sys; from verify.cli import main; sys.argv = ['verify', 'report', sys.argv[1]]\n"
+        "try:\n    main()\nfinally:\n"
+        "    loaded = {'angr', 'claripy', 'unicorn', 'z3', 'pypcode'} & set(sys.modules)\n"
+        "    assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (path.parent / "index.html").is_file()

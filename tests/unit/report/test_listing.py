@@ -1,0 +1,64 @@
+"""What the record says of a routine's instructions and loops."""
+
+from __future__ import annotations
+
+import pytest
+
+from verify.arm64.lift import Code
+from verify.kexec.form import recognise
+from verify.kexec.locate import find_routine
+from verify.report.invariants import loop_invariants
+from verify.report.listing import list_instructions, loop_heads
+from verify.target import open_target
+
+
+def code(*words: int) -> Code:
+    return Code("f", 0x1000, b"".join(word.to_bytes(4, "little") for word in words))
+
+
+def test_branches_system_instructions_and_ends():
+    found = list_instructions(
+        code(0xB4000040, 0xD5033FDF, 0xD5182021, 0xD53B0021, 0xD65F03C0), {0x1000, 0x1004}
+    )
+    assert [(i.text, [t - 0x1000 for t in i.then], i.event, i.covered) for i in found] == [
+        ("cbz x0, f+0x8/0x14", [4, 8], "", True),
+        ("isb", [8], "InstructionSynchronizationBarrier", True),
+        ("msr ttbr1_el1, x1", [12], "msr ttbr1_el1", False),
+        ("mrs x1, ctr_el0", [16], "mrs ctr_el0", False),
+        ("ret", [], "", False),
+    ]
+
+
+def test_instruction_without_a_meaning_says_why():
+    (found,) = list_instructions(code(0xDAC10000), ())
+    assert found.text == ".inst 0xdac10000" and found.then == []
+    assert "pointer authentication" in found.event
+
+
+def test_branch_out_of_the_function_goes_nowhere_in_it():
+    (found,) = list_instructions(code(0x14000004), ())
+    assert found.then == []
+
+
+def test_loops_of_irreducible_code_are_unknown():
+    assert loop_heads(code(0xB4000040, 0xD503201F, 0xB5FFFFE1, 0xD65F03C0)) == []
+    assert loop_heads(code(0xDAC10000)) == []
+
+
+@pytest.mark.parametrize("name, copies", [("kimage-mmu-4k-gcc", True), ("regs-no-test-c-64k-clang", True)])
+def test_loops_of_a_routine_have_formulas_that_a_person_reads(corpus, name, copies):
+    (binary,) = [binary for binary in corpus if binary.path.stem == name]
+    kernel = open_target(str(binary.path))
+    routine = find_routine(kernel)
+    body = Code(routine.name, routine.address, routine.code)
+    form = recognise(body, kernel.page_size)
+    found = loop_invariants(body, form, [])
+    formulas = [record.formula for record in found]
+    assert f"{form.entry} = the current word of the list" in formulas
+    assert any(f.startswith("memory = memory₀ with [") and "copy of [" in f for f in formulas) is copies
+    assert {record.at for record in found} <= set(loop_heads(body))
+    assert not any("@" in formula or "<" in formula for formula in formulas)
+
+
+def test_routine_of_no_form_has_none():
+    assert loop_invariants(code(0xD65F03C0), None, []) == []

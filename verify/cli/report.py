@@ -1,0 +1,27 @@
+"""``verify report``: draws the page of a finished run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from verify.cli.terminal import Terminal
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="RUN.json...", type=click.Path(path_type=Path))
+def report(paths: tuple[Path, ...]) -> None:
+    """Draw the page of each RUN.json again, beside it, and the index above if there is one.
+
+    What `verify check`, `verify mutate` and `verify cosim` have written since then is shown too.
+    """
+    from verify.html.index import PAGE, write_index
+    from verify.html.write import is_index, write_page
+
+    terminal = Terminal()
+    for path in paths:
+        terminal.line(str(write_page(path)))
+    for reports in dict.fromkeys(path.resolve().parent.parent for path in paths):
+        if is_index(reports / PAGE):
+            write_index(reports)

@@ -1,0 +1,27 @@
+"""What a system instruction stands for in the model, in words."""
+
+from __future__ import annotations
+
+_WORDS = {
+    "DataSynchronizationBarrier": "barrier: waits until earlier stores and maintenance are complete",
+    "DataMemoryBarrier": "barrier: orders memory accesses, completes nothing",
+    "InstructionSynchronizationBarrier": "context synchronization: earlier register writes take effect",
+    "DC_CIVAC": "cleans and invalidates one data-cache line to the point of coherency",
+    "DC_CVAC": "cleans one data-cache line to the point of coherency",
+    "DC_IVAC": "invalidates one data-cache line: what it held is lost",
+    "IC_IALLU": "invalidates the instruction cache",
+    "TLBI_VMALLE1": "invalidates the TLB of this CPU",
+    "CallHyperVisor": "call to EL2: x0 to x17 are unknown after it",
+    "SoftwareBreakpoint": "breakpoint: control leaves here (BUG)",
+    "msr sctlr_el1": "writes SCTLR_EL1: MMU and caches; needs an ISB",
+    "msr ttbr0_el1": "changes the lower half's translation table; needs an ISB",
+    "msr ttbr1_el1": "changes the kernel half's translation table; needs an ISB",
+    "msr tcr_el1": "changes translation control; needs an ISB",
+    "msr daif": "masks or unmasks interrupts",
+    "mrs ctr_el0": "reads the cache geometry",
+}
+
+
+def words(event: str) -> str:
+    """``event`` of an instruction record in words; itself where there are none."""
+    return _WORDS.get(event, event)

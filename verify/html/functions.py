@@ -1,0 +1,170 @@
+"""A function in the page: its graph, its listing with what covers each line, its loops."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from verify.html import anchors, events
+from verify.html.blocks import Block, blocks, cutpoints, holds, trouble, unmodelled
+from verify.html.graph import STATES, graph
+from verify.report.model import EndRecord, FunctionRecord, InstructionRecord, PathRecord, Run
+
+_TARGET = re.compile(r"(?P<before>.* )(?P<symbol>\S+)\+(?P<offset>0x[0-9a-f]+)/0x[0-9a-f]+$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A path from one cutpoint to the next, and the list that the real bytes ran along it on."""
+
+    number: int
+    record: PathRecord
+    begins: str
+    ends: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the listing.
+
+    :param text: up to the branch target, if ``target`` is one: an address in the function.
+    :param tone: ``bad`` where a counterexample has its effect, ``warn`` where something is not proved.
+    :param obligations: how many of each name are about this instruction.
+    :param starts: the block that begins here, if one does.
+    """
+
+    record: InstructionRecord
+    anchor: str
+    offset: int
+    text: str
+    target: int | None
+    event: str
+    tone: str
+    segments: list[int]
+    obligations: Counter[str]
+    refutes: list[str]
+    starts: Block | None
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop's head and the formulas that hold whenever control is there."""
+
+    head: int
+    offset: int
+    formulas: list[str]
+
+
+@dataclass(frozen=True)
+class FunctionView:
+    """Everything that the page shows of a function."""
+
+    record: FunctionRecord
+    anchor: str
+    graph: Markup
+    states: dict[str, str]
+    lines: list[Line]
+    loops: list[Loop]
+    segments: list[Segment]
+    ends: list[EndRecord]
+
+
+def function_view(function: FunctionRecord, run: Run) -> FunctionView:
+    """The view of one of the run's functions."""
+    drawn = blocks(function, run)
+    segments = _segments(function, run)
+    used = {block.state for block in drawn}
+    return FunctionView(
+        record=function,
+        anchor=function_anchor(function.name),
+        graph=graph(function, drawn),
+        states={state: words for state, words in STATES.items() if state in used},
+        lines=_lines(function, run, drawn, segments),
+        loops=_loops(function),
+        segments=segments,
+        ends=[end for end in run.ends if end.function == function.name],
+    )
+
+
+def function_anchor(name: str) -> str:
+    """The place of a function in the page."""
+    return anchors.anchor("f", name)
+
+
+def _segments(function: FunctionRecord, run: Run) -> list[Segment]:
+    cuts = cutpoints(function, run)
+    following = {instruction.address: instruction.then for instruction in function.instructions}
+    found = []
+    for number, path in enumerate(run.paths, 1):
+        if path.path and holds(function, path.path[0]):
+            ahead = [target for target in following.get(path.path[-1], []) if target in cuts]
+            leaves = not following.get(path.path[-1])
+            end = "out of the function" if leaves else " or ".join(_place(function, t) for t in ahead)
+            found.append(Segment(number, path, _place(function, path.path[0]), end or "?"))
+    return found
+
+
+def _place(function: FunctionRecord, address: int) -> str:
+    return "entry" if address == function.address else f"+{address - function.address:#x}"
+
+
+def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: list[Segment]) -> list[Line]:
+    starts = {block.start: block for block in drawn}
+    bad = trouble(run)
+    about: dict[int, Counter[str]] = {}
+    for record in run.properties:
+        for owed in record.obligations:
+            if owed.at is not None:
+                about.setdefault(owed.at, Counter())[owed.name] += 1
+    refuted: dict[int, list[str]] = {}
+    for record in run.properties:
+        at = record.counterexample.get("at") if record.counterexample else None
+        if isinstance(at, int):
+            refuted.setdefault(at, []).append(record.id)
+    on: dict[int, list[int]] = {}
+    for segment in segments:
+        for address in dict.fromkeys(segment.record.path):
+            on.setdefault(address, []).append(segment.number)
+    found = []
+    for instruction in function.instructions:
+        address = instruction.address
+        shown, target = _branch(function, instruction)
+        doubtful = address in bad.open or unmodelled(instruction)
+        tone = "bad" if address in bad.refuted else "warn" if doubtful else ""
+        found.append(
+            Line(
+                instruction,
+                anchors.at(address),
+                address - function.address,
+                shown,
+                target,
+                ("no model: " if unmodelled(instruction) else "") + events.words(instruction.event),
+                tone,
+                on.get(address, []),
+                about.get(address, Counter()),
+                refuted.get(address, []),
+                starts.get(address),
+            )
+        )
+    return found
+
+
+def _branch(function: FunctionRecord, instruction: InstructionRecord) -> tuple[str, int | None]:
+    """The text before a branch target in the function, and that target."""
+    match = _TARGET.fullmatch(instruction.text)
+    if match and match["symbol"] == function.name:
+        target = function.address + int(match["offset"], 16)
+        if target in instruction.then:
+            return match["before"], target
+    return instruction.text, None
+
+
+def _loops(function: FunctionRecord) -> list[Loop]:
+    heads = dict.fromkeys([*function.loops, *(record.at for record in function.invariants)])
+    return [
+        Loop(head, head - function.address, [r.formula for r in function.invariants if r.at == head])
+        for head in heads
+    ]

@@ -1,0 +1,93 @@
+"""A few figures of each run of a target, kept where a new run does not replace them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from verify.errors import UsageError
+from verify.html.status import Status, status
+from verify.report.model import Run
+from verify.verdict import Verdict
+
+DIRECTORY = ".history"
+KEPT = 50  # runs; older ones are dropped
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One run: when (UTC, ISO 8601), how long (seconds), of which bytes, what came of it."""
+
+    started: str
+    seconds: float
+    tool: str
+    sha256: str
+    verdict: Verdict
+    proved: int
+    waived: int
+    properties: int
+    obligations: int
+
+
+def entry(run: Run) -> Entry:
+    """The figures of ``run``."""
+    return Entry(
+        started=run.started,
+        seconds=run.seconds,
+        tool=run.tool,
+        sha256=run.target.sha256,
+        verdict=run.verdict,
+        proved=sum(record.verdict is Verdict.PROVED for record in run.properties),
+        waived=sum(record.waived for record in run.properties),
+        properties=len(run.properties),
+        obligations=sum(len(record.obligations) for record in run.properties),
+    )
+
+
+def entry_status(shown: Entry) -> Status:
+    """How an earlier run's verdict is shown; with a waived property it is not green."""
+    waived = shown.waived > 0 and shown.verdict in (Verdict.PROVED, Verdict.UNKNOWN)
+    return status(Verdict.REFUTED, waived=True) if waived else status(shown.verdict)
+
+
+def read(reports: Path, name: str) -> list[Entry]:
+    """Earlier runs of the report directory ``name``, oldest first; none if there is no readable file."""
+    try:
+        return msgspec.json.decode((reports / DIRECTORY / f"{name}.json").read_bytes(), type=list[Entry])
+    except (OSError, msgspec.DecodeError):
+        return []
+
+
+def with_run(entries: list[Entry], run: Run) -> list[Entry]:
+    """``entries`` and that of ``run``, once, without those that are too old to keep."""
+    return [*(known for known in entries if known.started != run.started), entry(run)][-KEPT:]
+
+
+def write(reports: Path, name: str, entries: list[Entry]) -> None:
+    """Replace the file of ``name``.
+
+    :raises UsageError: if it cannot be written.
+    """
+    directory = reports / DIRECTORY
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        replace(
+            directory / f"{name}.json", msgspec.json.format(msgspec.json.encode(entries), indent=1) + b"\n"
+        )
+    except OSError as error:
+        raise UsageError(f"expected a directory to write to, found {directory}: {error.strerror}") from error
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` whole or not at all."""
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(fresh).chmod(0o644)
+        os.replace(fresh, path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise

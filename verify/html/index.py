@@ -1,0 +1,52 @@
+"""The index over all runs in a reports' directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from verify.errors import UsageError
+from verify.html.history import replace
+from verify.html.page import render
+from verify.html.status import Headline, headline
+from verify.report.model import Run
+from verify.report.read import read_run
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: its directory's name, and whether there is a page in it."""
+
+    directory: str
+    run: Run
+    headline: Headline
+    page: bool
+
+
+def rows(reports: Path) -> list[Row]:
+    """Every run in ``reports``, the worst first, then by name; files of another schema are left out."""
+    found = []
+    for path in sorted(reports.glob("*/run.json")):
+        try:
+            run = read_run(path)
+        except UsageError:
+            continue
+        found.append(Row(path.parent.name, run, headline(run), (path.parent / PAGE).is_file()))
+    order = {"bad": 0, "warn": 1, "good": 2}
+    return sorted(found, key=lambda row: (order[row.headline.status.tone], row.directory))
+
+
+def write_index(reports: Path) -> Path:
+    """Write the index of ``reports``; its path.
+
+    :raises UsageError: if the directory cannot be written.
+    """
+    page = render("index.html.j2", {"rows": rows(reports)})
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+        replace(reports / PAGE, page.encode(errors="replace"))
+    except OSError as error:
+        raise UsageError(f"expected a directory to write to, found {reports}: {error.strerror}") from error
+    return reports / PAGE

@@ -1,0 +1,122 @@
+"""One run's page."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from verify.html import anchors, charts, functions, history, refutation, tree
+from verify.html.beside import Beside
+from verify.html.functions import FunctionView
+from verify.html.status import headline, property_status
+from verify.html.visible import visible
+from verify.report.model import PropertyRecord, Run
+from verify.verdict import Verdict
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("verify.html", "templates")
+    made = jinja2.Environment(
+        loader=loader,
+        autoescape=True,  # names in a binary are hostile input
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["duration"] = _duration
+    made.filters["bytes"] = _bytes
+    made.filters["when"] = _when
+    made.globals["property_anchor"] = tree.property_anchor
+    made.globals["assumption_anchor"] = _assumption_anchor
+    made.globals["refutation_anchor"] = refutation.refutation_anchor
+    made.globals["status"] = property_status
+    made.globals["entry_status"] = history.entry_status
+    return made
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page from a template; its style and script are inline, and nothing else may run or load."""
+    source = _environment().loader
+    assert source is not None
+    script = source.get_source(_environment(), "page.js.j2")[0].strip()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _environment().get_template(template).render(script=script, script_hash=digest, **values)
+
+
+def run_page(run: Run, near: Beside, path: str) -> str:
+    """The page of ``run`` as HTML.
+
+    :param path: of its run.json, as a command on the page names it.
+    """
+    roots, theorems = tree.tree(run, near.certificates)
+    entries = history.with_run(near.earlier, run)
+    shown = [functions.function_view(function, run) for function in run.functions]
+    values = {
+        "run": run,
+        "path": path,
+        "near": near,
+        "headline": headline(run),
+        "roots": roots,
+        "theorems": theorems,
+        "proved": [r for r in run.properties if r.verdict is Verdict.PROVED],
+        "open": [r for r in _worst_first(run) if r.verdict is not Verdict.PROVED],
+        "reasons": _reasons(run),
+        "functions": shown,
+        "refutations": refutation.refutations(run),
+        "waived": [record for record in run.properties if record.waiver is not None],
+        "places": _places(run, shown),
+        "obligations": sum(len(record.obligations) for record in run.properties),
+        "stages": charts.bars(run.stages, "time per stage"),
+        "property_times": charts.bars({r.id: r.seconds for r in run.properties}, "solver time per property"),
+        "trend": charts.trend(entries),
+        "entries": entries,
+    }
+    return render("run.html.j2", values)
+
+
+def _assumption_anchor(name: str) -> str:
+    return anchors.anchor("a", name)
+
+
+def _places(run: Run, shown: Sequence[FunctionView]) -> set[str]:
+    """What a link on the page may point to: a run of some properties may name others."""
+    found = {tree.property_anchor(record.id) for record in run.properties}
+    found |= {_assumption_anchor(assumption.id) for assumption in run.assumptions}
+    for view in shown:
+        found |= {line.anchor for line in view.lines}
+        found |= {f"path-{segment.number}" for segment in view.segments}
+    return found
+
+
+def _worst_first(run: Run) -> list[PropertyRecord]:
+    """Properties by verdict, those that a waiver covers last."""
+    return sorted(run.properties, key=lambda record: (record.waived, -record.verdict.rank))
+
+
+def _reasons(run: Run) -> list[tuple[str, list[PropertyRecord]]]:
+    """Properties that are not proved, by the reason: one instruction without a model has many."""
+    found: dict[str, list[PropertyRecord]] = {}
+    for record in _worst_first(run):
+        if record.verdict is not Verdict.PROVED:
+            found.setdefault(record.reason, []).append(record)
+    return list(found.items())
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def _when(date: str) -> str:
+    """A date of a record without what all of them share."""
+    return date.replace("T", " ").removesuffix("+00:00")
+
+
+def _bytes(count: int) -> str:
+    return f"{count // 1024} KiB" if count and count % 1024 == 0 else f"{count} bytes"

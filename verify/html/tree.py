@@ -1,0 +1,180 @@
+"""The theorem tree: composed properties down to their parts, the rest by theorem, obligations by kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from verify.check.model import CertificateRecord
+from verify.html import anchors
+from verify.html.status import Status, group_status, property_status, status
+from verify.report.model import ObligationRecord, PropertyRecord, Run
+from verify.verdict import Verdict, join
+
+_TEXT = re.compile(r"obligations/[0-9a-f]+\.smt2")
+
+TITLES = {
+    "T1": "One turn of the loop is one step of the list machine",
+    "T2": "Memory safety",
+    "T3": "Destination pages",
+    "T4": "Termination",
+    "T5": "State at the jump into the new kernel",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One obligation, or several that are the same question in the same words.
+
+    :param times: how many.
+    :param link: its SMT-LIB file, if that is a name that a run writes.
+    :param at: the place of its instruction in the page.
+    :param path: number of the recorded path that it is about, or None.
+    """
+
+    record: ObligationRecord
+    status: Status
+    link: str
+    at: str
+    path: int | None
+    times: int
+    certificate: CertificateRecord | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Obligations of one name."""
+
+    name: str
+    anchor: str
+    status: Status
+    rows: list[Row]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(row.times for row in self.rows)
+
+    @property
+    def proved(self) -> int:
+        """How many are proved."""
+        return sum(row.times for row in self.rows if row.record.verdict is Verdict.PROVED)
+
+    @property
+    def seconds(self) -> float:
+        """Solver time of all, an equal question's once."""
+        return sum(answer.seconds for row in self.rows for answer in row.record.answers)
+
+
+@dataclass
+class Node:
+    """A property in the tree.
+
+    :param again: it stands in the tree before: only a link to it is shown.
+    """
+
+    record: PropertyRecord
+    status: Status
+    anchor: str
+    kinds: list[Kind]
+    parts: list[Node] = field(default_factory=list)
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """A theorem whose properties no composed one joins."""
+
+    id: str
+    title: str
+    anchor: str
+    status: Status
+    nodes: list[Node]
+
+
+def property_anchor(name: str) -> str:
+    """The place of a property in the page."""
+    return anchors.anchor("p", name)
+
+
+def tree(run: Run, certificates: dict[str, CertificateRecord]) -> tuple[list[Node], list[Theorem]]:
+    """Composed properties that are no part of another, with their parts; and what is in none, by theorem."""
+    by_id = {record.id: record for record in run.properties}
+    joined = {part for record in run.properties for part in record.parts if part != record.id}
+    paths = {tuple(path.path): number for number, path in enumerate(run.paths, 1)}
+    seen: set[str] = set()
+
+    def node(record: PropertyRecord) -> Node:
+        again = record.id in seen
+        seen.add(record.id)
+        found = Node(
+            record,
+            property_status(record),
+            property_anchor(record.id),
+            [] if again else kinds(record, paths, certificates),
+            again=again,
+        )
+        if not again:
+            found.parts = [node(by_id[part]) for part in record.parts if part in by_id]
+        return found
+
+    roots = [node(record) for record in run.properties if record.parts and record.id not in joined]
+    rest = [record for record in run.properties if record.id not in seen]
+    theorems = []
+    for name in dict.fromkeys(record.theorem for record in rest):
+        mine = [record for record in rest if record.theorem == name]
+        theorems.append(
+            Theorem(
+                name,
+                TITLES.get(name, ""),
+                anchors.anchor("t", name),
+                group_status(mine),
+                [node(record) for record in mine if record.id not in seen],
+            )
+        )
+    return roots, theorems
+
+
+def kinds(
+    record: PropertyRecord, paths: dict[tuple[int, ...], int], certificates: dict[str, CertificateRecord]
+) -> list[Kind]:
+    """A property's obligations by name, those with an unproved one first."""
+    by_name: dict[str, list[ObligationRecord]] = {}
+    for owed in record.obligations:
+        by_name.setdefault(owed.name, []).append(owed)
+    found = [
+        Kind(
+            name,
+            anchors.anchor("o", f"{record.id}.{name}"),
+            status(join(owed.verdict for owed in listed)),
+            _rows(listed, paths, certificates),
+        )
+        for name, listed in by_name.items()
+    ]
+    return sorted(found, key=lambda kind: kind.status.tone == "good")
+
+
+def _rows(
+    listed: Sequence[ObligationRecord],
+    paths: dict[tuple[int, ...], int],
+    certificates: dict[str, CertificateRecord],
+) -> list[Row]:
+    """The obligations, worst first; paths that part after the question share it."""
+    equal: dict[tuple[object, ...], list[ObligationRecord]] = {}
+    for owed in sorted(listed, key=lambda owed: -owed.verdict.rank):
+        question = (owed.verdict, owed.sentence, owed.text, owed.at, tuple(owed.path), owed.idle)
+        equal.setdefault(question, []).append(owed)
+    return [
+        Row(
+            record=owed,
+            status=status(owed.verdict),
+            link=owed.text if _TEXT.fullmatch(owed.text) else "",
+            at=anchors.at(owed.at) if owed.at is not None else "",
+            path=paths.get(tuple(owed.path)),
+            times=len(same),
+            certificate=certificates.get(owed.text),
+        )
+        for same in equal.values()
+        for owed in same[:1]
+    ]

@@ -1,0 +1,54 @@
+"""The page of a run that is about to be saved, and of one that was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from verify.errors import UsageError
+from verify.html import history
+from verify.html.beside import before_save, beside
+from verify.html.history import replace
+from verify.html.index import PAGE
+from verify.html.page import run_page
+from verify.report.model import Run
+from verify.report.read import read_run
+
+
+def fresh_page(run: Run, directory: Path) -> str:
+    """The page of a new run that is to be saved in ``directory``."""
+    return run_page(run, before_save(directory), str(directory / "run.json"))
+
+
+def remember(run: Run, directory: Path) -> None:
+    """Add the run that was saved in ``directory`` to its target's history.
+
+    :raises UsageError: if that cannot be written.
+    """
+    reports, name = directory.parent, directory.name
+    history.write(reports, name, history.with_run(history.read(reports, name), run))
+
+
+def write_page(path: Path) -> Path:
+    """Draw the page of the run.json at ``path`` and write it beside; the page's path.
+
+    :raises UsageError: if that is no run.json, or its directory cannot be written.
+    """
+    run = read_run(path)
+    directory = path.resolve().parent
+    page = run_page(run, beside(directory, run, path.read_bytes()), str(path))
+    try:
+        replace(directory / PAGE, page.encode(errors="replace"))
+    except OSError as error:
+        raise UsageError(
+            f"expected a directory to write to, found {path.parent}: {error.strerror}"
+        ) from error
+    return path.parent / PAGE
+
+
+def is_index(path: Path) -> bool:
+    """``path`` is an index that `verify run` wrote, not somebody's own page."""
+    try:
+        with path.open("rb") as stream:
+            return b'<meta name="generator" content="kexec-verify">' in stream.read(2000)
+    except OSError:
+        return False

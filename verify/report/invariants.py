@@ -1,0 +1,101 @@
+"""What was inferred of a routine's loops, as formulas for a reader.
+
+``x₀`` is the value that ``x`` had when the loop was entered, ``progress`` the bytes done since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+from verify.arm64.lift import Code
+from verify.arm64.state import GENERAL
+from verify.errors import LimitError, UnsupportedError
+from verify.kexec.form import Form
+from verify.logic import constant
+from verify.prove.discharge import Result
+from verify.report.model import InvariantRecord
+from verify.symbolic.explore import Explorer
+from verify.symbolic.loops import Pointer, Shape, generic_state
+from verify.verdict import Verdict
+
+_MAINTENANCE = {"civac": "cleaned and invalidated", "cvac": "cleaned", "ivac": "invalidated"}
+
+
+def loop_invariants(code: Code, form: Form | None, results: Iterable[Result]) -> list[InvariantRecord]:
+    """What holds at the heads of the routine's loops whenever control is there; none without a form.
+
+    :param results: of the obligations; an invariant is in use if it is kept by a proved one.
+    """
+    if form is None or form.unclear:
+        return []
+    explorer = Explorer(code, frozenset({form.loop, *form.exits}))
+    try:
+        explorer.run(generic_state(), form.loop)
+    except (UnsupportedError, LimitError):
+        return []
+    found = [InvariantRecord(form.loop, formula) for formula in _list_loop(form)]
+    kept = list(_kept(results))
+    for shape in {loop.shape.head: loop.shape for loop in explorer.entered}.values():
+        found += [InvariantRecord(shape.head, formula) for formula in _definition(shape)]
+        found += [record for record in kept if record.at == shape.head]
+    return found
+
+
+def _list_loop(form: Form) -> Iterator[str]:
+    yield f"{form.entry} = the current word of the list"
+    yield f"{form.ptr} = the address of the word after it"
+    yield f"{form.dest} = the destination of the next page"
+    yield "memory = what the list machine has made of it up to this word"
+
+
+def _definition(shape: Shape) -> Iterator[str]:
+    """The state at the loop's head after ``progress`` bytes, component by component."""
+    stride = constant(shape.stride)
+    yield f"progress = n × {f'{stride} bytes' if stride is not None else _term(shape)}"
+    for name, ratio in sorted(shape.advancing.items()):
+        if name in GENERAL:
+            yield f"{name} = {name}₀ {_scaled(ratio)}"
+    if shape.copied:
+        dest, source = (_pointer(pointer) for pointer in shape.copied)
+        yield f"memory = memory₀ with [{dest}, +progress) = copy of [{source}, +progress)"
+    if shape.maintained:
+        pointer, operation = shape.maintained
+        start = _pointer(pointer)
+        yield f"cache lines of [{start}, +progress) = {_MAINTENANCE[operation]}"
+    free = [name for name in GENERAL if name in shape.clobbered]
+    if free:
+        yield f"{', '.join(free)} = any value"
+    yield "every other register = its value when the loop was entered"
+
+
+def _term(shape: Shape) -> str:
+    """A symbolic stride: a register that no turn changes."""
+    return " + ".join(sorted(name.split("@")[0] for name in shape.stride.variables))
+
+
+def _scaled(ratio: Fraction) -> str:
+    sign = "-" if ratio < 0 else "+"
+    size = abs(ratio)
+    if size == 1:
+        return f"{sign} progress"
+    return f"{sign} progress / {size.denominator}" if size.denominator > 1 else f"{sign} {size} × progress"
+
+
+def _pointer(pointer: Pointer) -> str:
+    if not pointer.offset:
+        return f"{pointer.register}₀"
+    return f"{pointer.register}₀ {'-' if pointer.offset < 0 else '+'} {abs(pointer.offset):#x}"
+
+
+def _kept(results: Iterable[Result]) -> Iterator[InvariantRecord]:
+    """The invariants that induction kept, each once: the obligation says which after its colon."""
+    seen = set()
+    for result in results:
+        owed = result.obligation
+        label = owed.sentence.partition(" keeps: ")[2]
+        if owed.at is None or not label or (owed.at, label) in seen:
+            continue
+        if owed.name.endswith("-kept") and result.verdict is Verdict.PROVED:
+            seen.add((owed.at, label))
+            yield InvariantRecord(owed.at, label)

@@ -1,0 +1,63 @@
+"""A function's instructions for the record: where control goes next, what is a system event, what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from verify.arm64.lift import Code, Instruction, loops, successors
+from verify.arm64.state import SYSTEM
+from verify.errors import UnsupportedError
+from verify.report.model import InstructionRecord
+
+
+def list_instructions(code: Code, covered: Collection[int]) -> list[InstructionRecord]:
+    """Every instruction of ``code``.
+
+    :param covered: addresses that some path ran.
+    """
+    shown = []
+    for address in code.addresses:
+        offset = address - code.address
+        word = int.from_bytes(code.data[offset : offset + 4], "little")
+        try:
+            instruction = code.at(address)
+        except UnsupportedError as error:
+            # What it would do to control is unknown too: the listing has to go on somewhere.
+            shown.append(InstructionRecord(address, word, f".inst {word:#010x}", event=error.what))
+            continue
+        then = [target for target in successors(instruction) if code.address <= target < code.end]
+        event = _event(instruction)
+        shown.append(
+            InstructionRecord(address, word, _text(code, instruction), then, event, address in covered)
+        )
+    return shown
+
+
+def loop_heads(code: Code) -> list[int]:
+    """Addresses of the heads of its loops, outer before inner; none if its control flow is unknown."""
+    try:
+        return [loop.head for loop in loops(code)]
+    except UnsupportedError:
+        return []
+
+
+def _text(code: Code, instruction: Instruction) -> str:
+    """The instruction, a branch with its target as the kernel prints it."""
+    for operation in instruction.operations:
+        if operation.opcode.name in ("BRANCH", "CBRANCH") and operation.inputs[0].space.name == "ram":
+            return f"{instruction.text.rsplit(' ', 1)[0]} {code.where(operation.inputs[0].offset)}"
+    return instruction.text
+
+
+def _event(instruction: Instruction) -> str:
+    """The name of the system event that it is in the model; empty if it is none."""
+    for operation in instruction.operations:
+        if operation.opcode.name == "CALLOTHER":
+            return str(operation.inputs[0].getUserDefinedOpName())
+        output = operation.output
+        if output is not None and output.space.name == "register":
+            name = output.getRegisterName()
+            if name in SYSTEM and instruction.text.startswith("msr"):
+                return f"msr {name}"
+    mnemonic, _, operands = instruction.text.partition(" ")
+    return f"mrs {operands.rpartition(', ')[2]}" if mnemonic == "mrs" else ""
