@@ -1,0 +1,186 @@
+"""What is owed for the restart code and for the hyp stub behind it (T6, from the call to the entry)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from specs import boot_protocol
+from specs.cpu_soft_restart import asks_stub, enters
+from specs.hyp_stub import HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
+from verify.arm64.execute import Exit, Step
+from verify.arm64.lift import Code
+from verify.arm64.state import SCTLR_C, SCTLR_M
+from verify.errors import UnsupportedError
+from verify.kexec.machine_kexec import RESTART
+from verify.kexec.whole import Whole
+from verify.logic import FALSE, TRUE, And, Formula, Term, const
+from verify.obligation import Facts, Obligation
+from verify.symbolic.explore import Decide, Explorer
+
+VECTORS = "__hyp_stub_vectors"
+COPIED_VECTORS = "trans_pgd_stub_vectors"
+_VECTORS_BYTES = 2048  # a vector table (Arm ARM, D1.3.1)
+_STUB_BYTES = 1 << 14  # the table and the handlers that it branches to
+
+type Owe = Callable[..., None]
+type Terms = dict[str, Term]
+
+
+@dataclass
+class SoftRestart:
+    """The proof of cpu_soft_restart: MMU off, then the entry, here or by way of EL2."""
+
+    whole: Whole
+    decide: Decide
+    obligations: list[Obligation] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.code = self._code()
+        self.entry = self.whole.bare_entry(self.code.name)
+
+    def _code(self) -> Code:
+        for name in RESTART:
+            if self.whole.kernel.symbol(name) is not None:
+                found = self.whole.code(name)
+                return Code(name, found.address, found.data)
+        raise UnsupportedError(f"kernel without {' or '.join(RESTART)}")
+
+    def assumptions(self) -> Facts:
+        """Facts about the state in which it is called."""
+        registers = self.entry.registers
+        on = SCTLR_M | SCTLR_C
+        return (
+            ("mmu-on", (registers["sctlr_el1"] & on) == on),
+            ("little-endian", (registers["sctlr_el1"] & boot_protocol.SCTLR_EE) == 0),
+        )
+
+    def prove(self) -> None:
+        """Run every path and owe what must hold of each.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        """
+        explorer = Explorer(self.code, frozenset(), self.decide, (), "restart-")
+        for step in explorer.run(self.entry.assume(*self.assumptions()), self.code.address):
+            self._owe_end(step)
+        self.obligations += explorer.obligations
+        self.obligations += position_independence("restart", self.code)
+
+    def _owe_end(self, step: Step) -> None:
+        state, path = step.state, step.state.trace
+        at, entry = path[-1], self.entry.registers
+        where = self.code.where(at)
+
+        def owe(name: str, sentence: str, goal: Formula, facts: Facts = state.facts) -> None:
+            self.obligations.append(Obligation(f"restart-{name}", sentence, facts, goal, at, path))
+
+        untouched = FALSE if state.accesses else TRUE
+        owe("memory", f"on the way to {where} nothing is loaded or stored", untouched)
+        calls = [event for event in state.events if event.name == "CallHyperVisor"]
+        if not calls:
+            leaves = isinstance(step.then, Exit) and step.then.kind == "br"
+            target = step.then.target if isinstance(step.then, Exit) else const(0)
+            enters_ = enters(entry, state.registers, target) if leaves else FALSE
+            owe(
+                "el1",
+                f"at {where} the entry is reached with the arguments in x0 to x2, x3 as it was",
+                enters_,
+            )
+            owe("el1", f"{where} is reached without an HVC only for el2_switch = 0", entry["x0"] == 0)
+            self._owe_machine(owe, where, state.registers, state.ghosts, state.facts)
+            return
+        # What follows an HVC runs only if EL2 refuses; the stub's own proof says that it does not.
+        event = calls[0]
+        before, facts = event.before, event.before.facts[: event.known]
+        shown = self.code.where(event.at)
+        asked = And(entry["x0"] != 0, asks_stub(entry, before.registers))
+        owe(
+            "hvc",
+            f"the HVC at {shown} asks for HVC_SOFT_RESTART of the entry and its arguments",
+            asked,
+            facts,
+        )
+        self._owe_machine(owe, shown, before.registers, before.ghosts, facts)
+
+    def _owe_machine(self, owe: Owe, where: str, registers: Terms, ghosts: Terms, facts: Facts) -> None:
+        off = boot_protocol.mmu_off(registers["sctlr_el1"])
+        owe("mmu-off", f"at {where} MMU and data cache are off", off, facts)
+        owe("synced", f"at {where} no context change awaits an ISB", ghosts["unsynced"] == 0, facts)
+        kept = registers["daif"] == self.entry.registers["daif"]
+        owe("masked", f"at {where} interrupts are masked as they were", kept, facts)
+
+
+@dataclass
+class HypStub:
+    """The proof of one table of EL2 vectors: what HVC_SOFT_RESTART from EL1 does.
+
+    :param copied: only the table itself is in memory when it runs.
+    """
+
+    whole: Whole
+    symbol: str
+    copied: bool
+    obligations: list[Obligation] = field(default_factory=list)
+
+    @property
+    def prefix(self) -> str:
+        """What its obligations are named after."""
+        return "stub-copy" if self.copied else "stub"
+
+    def prove(self) -> None:
+        """Run every path from the vector for an HVC and owe what must hold of each.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        """
+        symbol = self.whole.kernel.symbol(self.symbol)
+        if symbol is None:
+            raise UnsupportedError(f"kernel without {self.symbol}")
+        size = _VECTORS_BYTES if self.copied else _STUB_BYTES
+        while not self.whole.kernel.mapped(symbol.address, size):
+            size -= 4
+        code = Code(self.symbol, symbol.address, self.whole.kernel.read(symbol.address, size))
+        entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(HVC_SOFT_RESTART))
+        explorer = Explorer(code, frozenset(), unroll=True)
+        for step in explorer.run(entry, code.address + LOWER_EL_SYNC):
+            state, path = step.state, step.state.trace
+            leaves = isinstance(step.then, Exit) and step.then.kind == "br"
+            target = step.then.target if isinstance(step.then, Exit) else const(0)
+            goal = soft_restart(entry.registers, state.registers, target) if leaves else FALSE
+            where = code.where(path[-1])
+            sentence = (
+                f"at {where} HVC_SOFT_RESTART enters x1 with x2, x3, x4 as arguments, and never returns"
+            )
+            name = f"{self.prefix}-soft-restart"
+            self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
+            untouched = FALSE if state.accesses else TRUE
+            sentence = f"on the way to {where} nothing is loaded or stored"
+            self.obligations.append(Obligation(f"{self.prefix}-memory", sentence, state.facts, untouched))
+        if self.copied:
+            ran = Code(self.symbol, code.address, code.data)
+            self.obligations += position_independence(self.prefix, ran, sorted(explorer.covered))
+
+
+def position_independence(prefix: str, code: Code, addresses: list[int] | None = None) -> list[Obligation]:
+    """Owe that each instruction means the same wherever the code stands, but for branches within it.
+
+    Decoded at two addresses an instruction must give the same p-code; a branch must move with it.
+
+    :raises UnsupportedError: for an instruction without a meaning.
+    """
+    found = []
+    for address in addresses if addresses is not None else code.addresses:
+        moved = Code(code.name, code.address + (1 << 20), code.data)
+        here, there = code.at(address), moved.at(address + (1 << 20))
+        ok = len(here.operations) == len(there.operations)
+        for left, right in zip(here.operations, there.operations, strict=False):
+            for a, b in zip(left.inputs, right.inputs, strict=True):
+                if a.space.name == "const" and left.opcode.name in ("LOAD", "STORE") and a.size == 8:
+                    continue  # the number of the address space, an address of the decoder's own
+                if a.offset == b.offset and a.space.name == b.space.name:
+                    continue
+                branches = left.opcode.name in ("BRANCH", "CBRANCH") and a.space.name == "ram"
+                ok = ok and branches and b.offset - a.offset == 1 << 20 and a.offset in code
+        goal = TRUE if ok else FALSE
+        sentence = f"{code.where(address)} means the same wherever the code stands"
+        found.append(Obligation(f"{prefix}-position-independent", sentence, (), goal, address))
+    return found
