@@ -21,6 +21,7 @@ from verify.kexec.locate import Function
 from verify.prove.discharge import Result
 from verify.refute.scenario import Scenario
 from verify.report import model
+from verify.report.place import locked
 from verify.target import Kernel
 from verify.theorems import Finding, Outcome
 
@@ -181,7 +182,8 @@ def save(run: model.Run, outcome: Outcome, directory: Path) -> Path:
                 (fresh / TEXTS / f"{digest}.smt2").write_text(text)
             encoded = msgspec.json.format(msgspec.json.encode(run), indent=1)
             (fresh / "run.json").write_bytes(encoded + b"\n")
-            _swap(fresh, directory)
+            with locked(directory.parent):
+                _swap(fresh, directory)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
