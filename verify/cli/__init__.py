@@ -26,7 +26,10 @@ def main() -> None:
         Terminal().error(error.format_message(), advice.help_of())
         status = 2
     except interrupt.Interrupted as stop:
-        Terminal().error(f"interrupted by {stop}: nothing is written", advice.again())
+        left = (
+            f"{stop.written} has what is known, marked incomplete" if stop.written else "no report is written"
+        )
+        Terminal().error(f"interrupted by {stop}: {left}", advice.again())
         status = stop.exit_status
     except (click.Abort, KeyboardInterrupt):
         Terminal().error("interrupted", advice.again())

@@ -68,9 +68,6 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
     for target in targets or _shipped():
         try:
             runs.append(_verify(target, patterns, directory, terminal, seed, shared, names))
-        except interrupt.Interrupted as stop:
-            terminal.error(f"interrupted by {stop}: what is known is marked incomplete", advice.again())
-            return stop.exit_status
         except VerifyError as error:
             terminal.error(str(error), advice.after(error))
             troubles.append(error.exit_code)
@@ -117,18 +114,18 @@ def _verify(
     began = datetime.now(UTC)
     with terminal.progress(target):
         terminal.doing("opening")
-        require_writable(directory)
         from verify.kexec.locate import find_routine
         from verify.target import open_target
         from verify.target.source import source_line
 
         kernel: Kernel = open_target(target)
         function = find_routine(kernel)
+        require_writable(directory)
         place = directory / _fresh_name(kernel.name, names)
         terminal.expect(earlier_seconds(place))
         terminal.doing("loading the engine")
         # From here on an interrupt finds enough to write a report of.
-        with interrupt.deferred():
+        with interrupt.held():
             from verify.arm64.lift import Code
             from verify.kexec.layout import stated_layout
             from verify.prove.discharge import Discharger
@@ -150,10 +147,12 @@ def _verify(
                 known=partial.known,
             )
             run = record(kernel, function, outcome, began)
-        except interrupt.Interrupted:
+        except interrupt.Interrupted as stop:
             with interrupt.held():
                 outcome = partial.outcome()
-                save(partial.incomplete(record(kernel, function, outcome, began)), outcome, place)
+                stop.written = save(
+                    partial.incomplete(record(kernel, function, outcome, began)), outcome, place
+                )
             raise
         with interrupt.held():
             path = save(run, outcome, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 _received = 0
@@ -12,10 +13,14 @@ _held = False
 
 
 class Interrupted(BaseException):
-    """A signal asks to stop; not an Exception, so that no library takes it for one of its own."""
+    """A signal asks to stop; not an Exception, so that no library takes it for one of its own.
+
+    :ivar written: the run.json of what was known, once it is written.
+    """
 
     def __init__(self, number: int):
         self.number = number
+        self.written: Path | None = None
         super().__init__(signal.Signals(number).name)
 
     @property
@@ -50,21 +55,10 @@ def check() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Signals wait while a report is being written; the block is short."""
+    """Signals wait: for a report that is being written, or an engine that is being loaded."""
     global _held
     before, _held = _held, True
     try:
         yield
     finally:
         _held = before
-
-
-@contextmanager
-def deferred() -> Iterator[None]:
-    """Signals wait until the block's end, and are raised there.
-
-    :raises Interrupted: at the end, if one came.
-    """
-    with held():
-        yield
-    check()
