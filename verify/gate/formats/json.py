@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from json import dumps
+
 import msgspec
 
 from verify.gate.formats.report import Report, next_command
@@ -45,4 +47,5 @@ def render(shown: Report) -> str:
         "targets": targets,
         "next": next_command(shown),
     }
-    return (msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n").decode()
+    # In ASCII: a reader gets every name as it is, and a terminal no character that it would obey.
+    return dumps(found, indent=1).replace("\x7f", "\\u007f") + "\n"
