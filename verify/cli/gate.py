@@ -108,7 +108,7 @@ def _format(text: str) -> tuple[str, Path | None]:
 def _update(terminal: Terminal, path: Path | None, runs: list[Run]) -> int:
     """Write the baseline, and list what it now says otherwise, for the one who reviews it."""
     from verify.gate.baseline import SCHEMA, Baseline, baseline_of, changes, read_baseline, write_baseline
-    from verify.gate.formats.escape import plain
+    from verify.report.plain import plain
 
     if path is None:
         raise UsageError("expected --baseline FILE with --update-baseline, found none")

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from verify.cli import interrupt
 from verify.report.model import PropertyRecord, Run
+from verify.report.plain import plain
 from verify.report.status import counts, level, status, style
 from verify.verdict import Verdict
 
@@ -30,7 +32,7 @@ class _Doing:
     def __rich__(self) -> Text:
         elapsed = time.monotonic() - self.started
         of = f" of about {self.estimate:.0f}" if self.estimate else ""
-        return Text(f"{self.name}: {self.what} ({elapsed:.0f}{of} s)")
+        return Text(f"{plain(self.name)}: {plain(self.what)} ({elapsed:.0f}{of} s)")
 
 
 class Terminal:
@@ -45,11 +47,11 @@ class Terminal:
     def error(self, message: str, command: str = "") -> None:
         """One line that says what was expected and what was found, and the command to type next."""
         line = " ".join(message.split()) + (f"; next: {command}" if command else "")
-        self.err.print(f"verify: error: {line}", style="red", markup=False)
+        self.err.print(f"verify: error: {plain(line)}", style="red", markup=False)
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """One line of plain text."""
-        self.out.print(text, style=style, markup=False)
+        """One line of plain text; what a terminal would obey is shown as an escape."""
+        self.out.print(plain(text), style=style, markup=False)
 
     def lines(self, texts: Iterable[str]) -> None:
         """Several lines of plain text."""
@@ -127,7 +129,7 @@ class Terminal:
             table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for record in properties:
             table.add_row(
-                f"  {record.id}",
+                f"  {escape(plain(record.id))}",
                 f"[{style(record)}]{status(record)}[/]",
                 _counts(record),
                 f"{record.seconds:.2f} s",

@@ -7,8 +7,8 @@ The offsets are those that scripts/faddr2line takes.
 from __future__ import annotations
 
 from verify.gate.finding import Finding
-from verify.gate.formats.escape import plain
 from verify.gate.formats.report import Report
+from verify.report.plain import plain
 
 
 def line(finding: Finding) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from verify.gate.finding import Finding
-from verify.gate.formats.escape import description, plain
+from verify.gate.formats.escape import description
 from verify.gate.formats.report import Report
 from verify.report.model import Run
+from verify.report.plain import plain
 from verify.report.status import Level, by_function
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from verify.gate.decide import Decision, Evidence, Rule
 from verify.gate.finding import Finding, Lines, findings
-from verify.gate.formats.escape import plain
 from verify.report.model import PropertyRecord, Run
+from verify.report.plain import plain
 from verify.report.status import counts
 
 

@@ -14,9 +14,9 @@ import msgspec
 
 import verify
 from verify.gate.finding import Finding
-from verify.gate.formats.escape import plain
 from verify.gate.formats.report import Report
 from verify.report.model import Run
+from verify.report.plain import plain
 from verify.report.status import Level
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"

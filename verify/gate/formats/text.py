@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from verify.gate.formats.escape import plain
 from verify.gate.formats.report import Report, headline, next_command, reasons
+from verify.report.plain import plain
 from verify.report.status import by_function, status
 
 

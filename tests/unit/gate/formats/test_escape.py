@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from verify.gate.formats.escape import command_data, command_property, description, plain, xml
+from verify.gate.formats.escape import command_data, command_property, description, xml
+from verify.report.plain import plain
 
 from ..examples import EVIL
 

@@ -12,9 +12,8 @@ from .. import examples
 
 REPORTS = examples.every()
 # As editors and scripts read it: file, line or tool, severity, function+offset/size, text, [id].
-WITH_LINE = re.compile(
-    r"([^:]+):(\d+): (error|warning|note): (\S+\+0x[0-9a-f]+/0x[0-9a-f]+): (.*) \[([\w-]+)\]"
-)
+LEVEL = "(error|warning|note)"
+WITH_LINE = re.compile(rf"([^:]+):(\d+): {LEVEL}: (\S+\+0x[0-9a-f]+/0x[0-9a-f]+): (.*) \[([\w-]+)\]")
 WITHOUT = re.compile(rf"([^:]+): {LEVEL}: kexec-verify: (\S+): (.*) \[([\w-]+)\]")
 
 

@@ -6,7 +6,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from verify.gate.formats import markdown
-from verify.gate.formats.escape import code_span, plain
+from verify.gate.formats.escape import code_span
+from verify.report.plain import plain
 
 from .. import examples
 from ..examples import claim, decided, run
