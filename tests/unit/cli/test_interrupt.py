@@ -87,6 +87,7 @@ def test_signal_that_a_library_swallows_is_seen_at_the_next_obligation(tmp_path)
     assert not read_run(tmp_path / "reports" / GOOD.name / "run.json").complete
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_leave_one_whole_report(tmp_path):
     processes = [start(tmp_path), start(tmp_path)]
     for process in processes:
@@ -129,6 +130,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line_and_leaves_the_earlier_report(tmp_path, small_disk):
     earlier = small_disk / GOOD.name / "run.json"
     earlier.parent.mkdir()
