@@ -31,8 +31,8 @@ class _Doing:
 
     def __rich__(self) -> Text:
         elapsed = time.monotonic() - self.started
-        of = f" of about {self.estimate:.0f}" if self.estimate else ""
-        return Text(f"{plain(self.name)}: {plain(self.what)} ({elapsed:.0f}{of} s)")
+        before = f"; {self.estimate:.0f} s last time" if self.estimate else ""
+        return Text(f"{plain(self.name)}: {plain(self.what)} ({elapsed:.0f} s{before})")
 
 
 class Terminal:

@@ -82,9 +82,17 @@ def source_finder(binary: Path | None = None) -> Lines:
         if run.target.source not in known:
             known[run.target.source] = _same_file(run, binary)
         path = known[run.target.source]
-        return source_lines(path, addresses) if path is not None else {}
+        if path is None:
+            return {}
+        return {address: _from_here(line) for address, line in source_lines(path, addresses).items()}
 
     return find
+
+
+def _from_here(line: str) -> str:
+    """``file:line`` with the file relative to where we are, if it is below: annotations want that."""
+    path, here = Path(line), Path.cwd()
+    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else line
 
 
 def _same_file(run: Run, binary: Path | None) -> Path | None:

@@ -142,6 +142,6 @@ def test_progress_goes_on_between_messages():
     doing = _Doing("vmlinux", 12.0)
     doing.what = "reloc-step-done"
     doing.started -= 3
-    assert doing.__rich__().plain == "vmlinux: reloc-step-done (3 of about 12 s)"
+    assert doing.__rich__().plain == "vmlinux: reloc-step-done (3 s; 12 s last time)"
     doing.estimate = None
     assert doing.__rich__().plain == "vmlinux: reloc-step-done (3 s)"
