@@ -119,18 +119,21 @@ def _location(run: Run, where: str, source: str) -> dict[str, Any]:
 
 def _flow(shown: Report, finding: Finding) -> list[dict[str, Any]]:
     """The steps of the counterexample, with the registers that each changed."""
-    recorded = finding.record.counterexample or {}
-    path = [step for step in recorded.get("path", []) if isinstance(step, dict)]
+    recorded = (finding.record.counterexample or {}).get("path")
+    path = [step for step in recorded if isinstance(step, dict)] if isinstance(recorded, list) else []
     wanted = [step["address"] for step in path if isinstance(step.get("address"), int)]
     sources = shown.lines(finding.run, wanted) if shown.lines and wanted else {}
     steps = []
     for order, step in enumerate(path, 1):
-        changed = step.get("changed") or {}
+        changed = step.get("changed")
         place = _location(finding.run, str(step.get("where", "")), sources.get(step.get("address", 0), ""))
         place["message"] = {"text": plain(str(step.get("text", "")))}
         entry: dict[str, Any] = {"location": place, "executionOrder": order}
-        if changed:
-            entry["state"] = {plain(name): {"text": f"{value:#x}"} for name, value in changed.items()}
+        if isinstance(changed, dict) and changed:
+            entry["state"] = {
+                plain(name): {"text": f"{value:#x}" if isinstance(value, int) else plain(str(value))}
+                for name, value in changed.items()
+            }
         steps.append(entry)
     if steps:
         steps[-1]["importance"] = "essential"

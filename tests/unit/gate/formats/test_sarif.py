@@ -98,3 +98,18 @@ def test_waived_is_suppressed_with_its_reason():
 def test_interrupted_run_was_not_successful():
     assert rendered("proved")["runs"][0]["invocations"][0]["executionSuccessful"]
     assert not rendered("incomplete")["runs"][0]["invocations"][0]["executionSuccessful"]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"at": "x", "where": 5},
+        {"path": 7},
+        {"path": [3, {}, {"address": "a", "where": None, "changed": [1]}]},
+        {"path": [{"address": 2**64 - 1, "changed": {"x0": "\n", "x1": -1}}]},
+    ],
+)
+def test_counterexample_of_another_shape_is_still_sarif(shown):
+    record = examples.claim("claim-a", examples.Verdict.REFUTED, counterexample=shown)
+    log = json.loads(sarif.render(examples.decided(examples.run(record), lines=lambda run, at: {})))
+    assert [error.message for error in VALIDATOR.iter_errors(log)] == []
