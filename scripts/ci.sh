@@ -4,7 +4,7 @@
 #   scripts/ci.sh TARGET...
 #
 # VERIFY    the command to use; without it this project's own, installed by scripts/bootstrap.sh
-# REPORTS   where runs are written (reports), and the gate's files: $REPORTS/gate
+# REPORTS   where runs are written (reports), and the gate's files: $REPORTS/gate; runs that it held are dropped
 # BASELINE, POLICY   files for the gate; empty for none
 # BINARY    the binary that is about to be shipped, if it must be the one target; empty for none
 # MUTANTS   how many seeded faults to try on each target; empty for none
@@ -27,9 +27,9 @@ verify() {
 	$VERIFY "$@"
 }
 
-# What an earlier job left must not be taken for this one's.
+# What an earlier job left must not be taken for this one's: neither its runs nor what was said of them.
 mkdir -p "$files"
-rm -f "$files"/*
+rm -f "$files"/* "$REPORTS"/*/run.json "$REPORTS"/*/mutation.json
 
 status=0
 verify run "$@" --reports "$REPORTS" --quiet || status=$?

@@ -56,8 +56,10 @@ def test_broken_binary_fails(tmp_path):
 
 
 def test_target_that_is_none_leaves_no_file_of_an_earlier_job(tmp_path):
-    (tmp_path / "reports" / "gate").mkdir(parents=True)
-    (tmp_path / "reports" / "gate" / "junit.xml").write_text("<testsuites/>")
+    stale = [tmp_path / "reports" / name for name in ("gate/junit.xml", "old/run.json", "old/mutation.json")]
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
     status, _ = job(tmp_path, KEXEC_VERIFY_TARGET="missing")
     assert status == 2
-    assert not (tmp_path / "reports" / "gate" / "junit.xml").exists()
+    assert not [path for path in stale if path.exists()]
