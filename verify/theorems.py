@@ -28,6 +28,9 @@ SEARCH_SECONDS = 30.0
 type Progress = Callable[[str], None]
 """Told what is being done, in a few words."""
 
+type Known = Callable[[Outcome], None]
+"""Given the outcome as far as it is known, before counterexamples are searched for."""
+
 
 @dataclass
 class Finding:
@@ -78,6 +81,7 @@ def prove(
     progress: Progress | None = None,
     discharger: Discharger | None = None,
     search_seconds: float = SEARCH_SECONDS,
+    known: Known | None = None,
 ) -> Outcome:
     """Verdicts on ``claims`` for the routine in ``code``.
 
@@ -110,6 +114,8 @@ def prove(
     _demand_runs(findings, paths)
     _rest(findings)
     seconds["paths"] = time.perf_counter() - started
+    if known is not None:
+        known(Outcome(code, form, findings, seconds, {}, paths))
     open_claims = {finding.claim.id for finding in findings if finding.verdict is not Verdict.PROVED}
     if open_claims and form is not None and search_seconds > 0:
         tell("searching for a list that shows the fault")

@@ -1,10 +1,11 @@
-"""The command line: ``verify run``, ``list``, ``show`` and ``doctor``."""
+"""The command line: a module for each command, one for the terminal, one for signals."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from verify.cli import advice, interrupt
 from verify.cli.commands import cli
 from verify.cli.terminal import Terminal
 from verify.errors import InternalError, VerifyError
@@ -22,13 +23,19 @@ def main() -> None:
     except click.exceptions.Exit as leaving:
         status = leaving.exit_code
     except click.ClickException as error:
-        Terminal().error(error.format_message())
+        Terminal().error(error.format_message(), advice.help_of())
         status = 2
+    except interrupt.Interrupted as stop:
+        left = (
+            f"{stop.written} has what is known, marked incomplete" if stop.written else "no report is written"
+        )
+        Terminal().error(f"interrupted by {stop}: {left}", advice.again())
+        status = stop.exit_status
     except (click.Abort, KeyboardInterrupt):
-        Terminal().error("interrupted")
+        Terminal().error("interrupted", advice.again())
         status = 130
     except VerifyError as error:
-        Terminal().error(str(error))
+        Terminal().error(str(error), advice.after(error))
         status = error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
@@ -37,6 +44,6 @@ def main() -> None:
         if os.environ.get("VERIFY_DEBUG"):
             raise
         what = f"{type(error).__name__}: {error}"
-        Terminal().error(f"internal fault: {what}; VERIFY_DEBUG=1 shows where")
+        Terminal().error(f"internal fault: {what}", f"VERIFY_DEBUG=1 {advice.again()}")
         status = InternalError.exit_code
     sys.exit(status if isinstance(status, int) else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,16 @@ def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -
         raise UsageError(f"expected a file to write, found {path}: {error.strerror}") from error
     terminal.lines(lines(found, certify))
     terminal.line(f"  {path}")
+    if found.faults:
+        terminal.line(f"next: verify run {shlex.quote(_source(directory))} --reports {directory.parent}")
     return 1 if found.faults else 0
+
+
+def _source(directory: Path) -> str:
+    """The target that the run was of, as it was typed."""
+    from verify.report.read import read_run
+
+    return read_run(directory / "run.json").target.source
 
 
 def lines(found: Check, certified: bool) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 import verify
-from specs.assumptions import ASSUMPTIONS
-from specs.properties import PROPERTIES
+from verify.cli import advice, interrupt
 from verify.cli.check import check as check_command
+from verify.cli.completion import completion
 from verify.cli.cosim import cosim
+from verify.cli.gate import gate
+from verify.cli.listing import assumptions, doctor, list_, show
 from verify.cli.mutate import mutate
 from verify.cli.options import reports_option
 from verify.cli.replay import replay
@@ -22,6 +23,8 @@ from verify.cli.report import report
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError, VerifyError
 from verify.kexec.selection import select
+from verify.report.place import require_writable
+from verify.report.read import earlier_seconds
 from verify.verdict import Verdict, join
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
     Without a TARGET: every ELF file in binaries/.
 
     Exit status: 0 all proved, 1 something refuted, 2 usage or bad input, 3 undecided,
-    70 internal fault.
+    70 internal fault. Ctrl-C and SIGTERM leave a run.json of what is known, marked incomplete.
     """
     select(patterns)  # a wrong glob is said before anything is loaded
     terminal = Terminal(quiet)
@@ -62,11 +65,12 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
     runs, troubles = [], []
     shared: dict[int, Discharger] = {}
     names: set[str] = set()
+    interrupt.install()
     for target in targets or _shipped():
         try:
             runs.append(_verify(target, patterns, directory, terminal, seed, shared, names))
         except VerifyError as error:
-            terminal.error(str(error))
+            terminal.error(str(error), advice.after(error))
             troubles.append(error.exit_code)
     if runs:
         from verify.html.index import write_index
@@ -120,31 +124,47 @@ def _verify(
 
         kernel: Kernel = open_target(target)
         function = find_routine(kernel)
+        require_writable(directory)
+        place = directory / _fresh_name(kernel.name, names)
+        terminal.expect(earlier_seconds(place))
         terminal.doing("loading the engine")
-        from verify.arm64.lift import Code
-        from verify.kexec.layout import stated_layout
-        from verify.prove.discharge import Discharger
-        from verify.report.record import record, save
-        from verify.theorems import prove
+        # From here on an interrupt finds enough to write a report of.
+        with interrupt.held():
+            from verify.arm64.lift import Code
+            from verify.kexec.layout import stated_layout
+            from verify.prove.discharge import Discharger
+            from verify.report.partial import Partial
+            from verify.report.record import record, save
+            from verify.theorems import prove
 
-        code = Code(function.name, function.address, function.code)
-        discharger = shared.setdefault(seed, Discharger(seed=seed))
-        outcome = prove(
-            code,
-            select(patterns),
-            kernel.page_size,
-            stated_layout(kernel),
-            terminal.doing,
-            discharger,
-        )
-        run = record(kernel, function, outcome, began)
+            code = Code(function.name, function.address, function.code)
+            discharger = shared.setdefault(seed, Discharger(seed=seed))
+            partial = Partial(code, select(patterns), discharger)
+        try:
+            outcome = prove(
+                code,
+                select(patterns),
+                kernel.page_size,
+                stated_layout(kernel),
+                terminal.doing,
+                discharger,
+                known=partial.known,
+            )
+            run = record(kernel, function, outcome, began)
+        except interrupt.Interrupted as stop:
+            with interrupt.held():
+                outcome = partial.outcome()
+                stop.written = save(
+                    partial.incomplete(record(kernel, function, outcome, began)), outcome, place
+                )
+            raise
         terminal.doing("writing the report")
-        from verify.html.index import PAGE
-        from verify.html.write import fresh_page, remember
+        with interrupt.held():
+            from verify.html.index import PAGE
+            from verify.html.write import fresh_page, remember
 
-        saved = directory / _fresh_name(kernel.name, names)
-        path = save(run, outcome, saved, {PAGE: fresh_page(run, saved)})
-        remember(run, saved)
+            path = save(run, outcome, place, {PAGE: fresh_page(run, place)})
+            remember(run, place)
     terminal.run(run)
     for finding in outcome.findings:
         if finding.counterexample is not None:
@@ -201,87 +221,14 @@ def extract(target: str, path: Path, patches: tuple[str, ...]) -> None:
     Terminal().line(f"{path}: {kernel.name}, {len(patches)} patched; next: verify run {path}")
 
 
-@cli.command("list")
-def list_() -> None:
-    """List the properties that can be verified."""
-    terminal = Terminal()
-    for claim in PROPERTIES.values():
-        terminal.line(f"{claim.id:<24} {claim.theorem:<3} {claim.statement}")
-
-
-@cli.command()
-@click.argument("patterns", nargs=-1, required=True, metavar="PROPERTY...")
-@reports_option("Directory whose runs are shown beside the statement.")
-def show(patterns: tuple[str, ...], directory: Path) -> None:
-    """Show a property: statement, assumptions, obligations, and verdicts so far."""
-    from verify.report.read import read_runs
-
-    terminal = Terminal()
-    wanted = [name for name in PROPERTIES if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
-    if not wanted:
-        raise UsageError(f"expected a property, found {' '.join(patterns)}; `verify list` names them")
-    runs = read_runs(directory)
-    for name in wanted:
-        claim = PROPERTIES[name]
-        terminal.line(f"{claim.id} ({claim.theorem})", style="bold")
-        terminal.line(f"  {claim.statement}")
-        if claim.rests_on:
-            terminal.line(f"  rests on: {', '.join(claim.rests_on)}")
-        records = [(run, p) for run in runs for p in run.properties if p.id == name]
-        used = {a for _, p in records for a in p.assumptions} or set(claim.assumptions)
-        terminal.line("  assumptions:" if used else "  assumptions: none")
-        for assumption in ASSUMPTIONS.values():
-            if assumption.id in used:
-                terminal.line(f"    {assumption.id}: {assumption.sentence}")
-                terminal.line(f"      {assumption.source}")
-        terminal.line(f"  obligations: {', '.join(claim.obligations)}")
-        for run, record in records:
-            terminal.line(f"  {run.target.name}: {record.verdict} ({len(record.obligations)} obligations)")
-            for obligation in record.obligations:
-                if obligation.verdict is not Verdict.PROVED:
-                    terminal.line(f"    {obligation.verdict} {obligation.name}: {obligation.sentence}")
-                    terminal.line(f"      {directory / run.target.name / obligation.text}")
-        if not records:
-            terminal.line(f"  no run under {directory} has it; next: verify run --property {claim.id}")
-
-
-@cli.command()
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@reports_option("Directory whose runs say what was used.")
-def assumptions(targets: tuple[str, ...], directory: Path) -> None:
-    """List every assumption: what it says, where it is from, what uses it, and that it can hold.
-
-    TARGET is the name of a run under the reports' directory; without one, all of them count.
-    """
-    from verify.report.ledger import ledger
-    from verify.report.read import read_runs
-
-    runs = [run for run in read_runs(directory) if not targets or run.target.name in targets]
-    if targets and not runs:
-        raise UsageError(f"expected a run of {', '.join(targets)} under {directory}, found none")
-    terminal = Terminal()
-    for line in ledger(runs):
-        terminal.line(line)
-
-
-@cli.command()
-def doctor() -> int:
-    """Say what is installed and what is missing."""
-    from verify.cli.doctor import examine
-
-    terminal = Terminal()
-    healthy = True
-    for check in examine():
-        mark = "ok     " if check.found else ("missing" if check.needed else "absent ")
-        terminal.line(f"{mark}  {check.name:<24} {check.detail}")
-        healthy = healthy and (check.found or not check.needed)
-    return 0 if healthy else 2
-
-
+cli.add_command(assumptions)
+cli.add_command(check_command)
+cli.add_command(completion)
+cli.add_command(cosim)
+cli.add_command(doctor)
+cli.add_command(gate)
+cli.add_command(list_)
 cli.add_command(mutate)
 cli.add_command(replay)
 cli.add_command(report)
-
-
-cli.add_command(check_command)
-cli.add_command(cosim)
+cli.add_command(show)

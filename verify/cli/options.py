@@ -19,3 +19,16 @@ def reports_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..
         show_default=True,
         help=help_text,
     )
+
+
+def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--format text|json``, passed on as ``as_json``."""
+    return click.option(
+        "--format",
+        "as_json",
+        default="text",
+        type=click.Choice(["text", "json"]),
+        show_default=True,
+        callback=lambda context, parameter, value: value == "json",
+        help="For people or for scripts.",
+    )(command)

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
+from verify.cli import interrupt
 from verify.report.model import PropertyRecord, Run
+from verify.report.plain import plain
+from verify.report.status import counts, level, status, style
 from verify.verdict import Verdict
 
-_STYLE = {
-    Verdict.PROVED: "green",
-    Verdict.REFUTED: "bold red",
-    Verdict.UNKNOWN: "yellow",
-    Verdict.VACUOUS: "yellow",
-    Verdict.UNSUPPORTED: "yellow",
-    Verdict.ERROR: "bold red",
-}
+
+class _Doing:
+    """What is being done, drawn anew as often as the terminal likes: the time goes on between messages."""
+
+    def __init__(self, name: str, estimate: float | None) -> None:
+        self.name = name
+        self.estimate = estimate
+        self.what = "starting"
+        self.started = time.monotonic()
+
+    def __rich__(self) -> Text:
+        elapsed = time.monotonic() - self.started
+        before = f"; {self.estimate:.0f} s last time" if self.estimate else ""
+        return Text(f"{plain(self.name)}: {plain(self.what)} ({elapsed:.0f} s{before})")
 
 
 class Terminal:
@@ -31,43 +42,63 @@ class Terminal:
         self.out = Console(highlight=False, soft_wrap=True)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
-        self._status: Status | None = None
-        self._started = time.monotonic()
+        self._doing: _Doing | None = None
 
-    def error(self, message: str) -> None:
-        """One line that says what was expected and what was found."""
-        line = " ".join(message.split())
-        self.err.print(f"verify: error: {line}", style="red", markup=False)
+    def error(self, message: str, command: str = "") -> None:
+        """One line that says what was expected and what was found, and the command to type next."""
+        line = " ".join(message.split()) + (f"; next: {command}" if command else "")
+        self.err.print(f"verify: error: {plain(line)}", style="red", markup=False)
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """One line of plain text."""
-        self.out.print(text, style=style, markup=False)
+        """One line of plain text; what a terminal would obey is shown as an escape."""
+        self.out.print(plain(text), style=style, markup=False)
 
     def lines(self, texts: Iterable[str]) -> None:
         """Several lines of plain text."""
         for text in texts:
             self.line(text)
 
+    def raw(self, text: str) -> None:
+        """Text for a machine: byte for byte, never coloured or wrapped."""
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
+
+    def json(self, value: object) -> None:
+        """Plain data as JSON, for a script."""
+        self.raw((msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n").decode())
+
+    def decision(self, text: str, exit_status: int) -> None:
+        """A gate's text; its first line in the colour of the decision."""
+        first, *rest = text.splitlines()
+        self.line(first, style={0: "green", 3: "yellow"}.get(exit_status, "bold red"))
+        self.lines(rest)
+
     @contextmanager
-    def progress(self, name: str) -> Iterator[None]:
-        """Shows what is being done while it lasts, on a terminal only."""
+    def progress(self, name: str, estimate: float | None = None) -> Iterator[None]:
+        """Shows what is being done while it lasts, on a terminal only.
+
+        :param estimate: how long it took before, in seconds.
+        """
         if self.quiet or not self.err.is_terminal:
             yield
             return
-        self._started = time.monotonic()
-        with self.err.status(f"{name}: starting") as status:
-            self._status = status
-            self._name = name
+        self._doing = _Doing(name, estimate)
+        with self.err.status(self._doing):
             try:
                 yield
             finally:
-                self._status = None
+                self._doing = None
 
     def doing(self, what: str) -> None:
-        """Progress: what is being done now."""
-        if self._status is not None:
-            elapsed = time.monotonic() - self._started
-            self._status.update(f"{escape(self._name)}: {escape(what)} ({elapsed:.0f} s)")
+        """Progress: what is being done now; here an interrupt that a library swallowed is raised again."""
+        interrupt.check()
+        if self._doing is not None:
+            self._doing.what = what
+
+    def expect(self, seconds: float | None) -> None:
+        """How long what is being done took before, once that is known."""
+        if self._doing is not None:
+            self._doing.estimate = seconds
 
     def run(self, run: Run) -> None:
         """A target's header, table of properties, and reasons."""
@@ -84,7 +115,7 @@ class Terminal:
                 self.line(_row(record))
         for record in run.properties:
             if record.verdict is not Verdict.PROVED:
-                self.line(f"  {record.id}: {record.reason}", style=_STYLE[record.verdict])
+                self.line(f"  {record.id}: {_reason(record)}", style=style(record))
 
     def _table(self, properties: list[PropertyRecord]) -> None:
         table = Table(box=None, padding=(0, 2, 0, 0))
@@ -98,8 +129,8 @@ class Terminal:
             table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for record in properties:
             table.add_row(
-                f"  {record.id}",
-                f"[{_STYLE[record.verdict]}]{record.verdict}[/]",
+                f"  {escape(plain(record.id))}",
+                f"[{style(record)}]{status(record)}[/]",
                 _counts(record),
                 f"{record.seconds:.2f} s",
                 _solvers(record),
@@ -109,11 +140,21 @@ class Terminal:
     def summary(self, runs: list[Run], seconds: float) -> None:
         """The line at the end."""
         records = [record for run in runs for record in run.properties]
-        counts = {verdict: sum(r.verdict is verdict for r in records) for verdict in Verdict}
-        parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+        parts = [f"{count} {name}" for name, count in counts(records).items()]
+        if any(not run.complete for run in runs):
+            parts.append("incomplete")
         what = f"{len(runs)} target{'s' if len(runs) != 1 else ''}, {len(records)} properties"
-        worst = max((r.verdict for r in records), key=lambda v: v.rank, default=Verdict.UNKNOWN)
-        self.line(f"{what}: {', '.join(parts) or 'nothing verified'} in {seconds:.1f} s", style=_STYLE[worst])
+        worst = min(records, key=lambda r: level(r).rank, default=None)
+        self.line(
+            f"{what}: {', '.join(parts) or 'nothing verified'} in {seconds:.1f} s",
+            style=style(worst) if worst is not None else "yellow",
+        )
+
+
+def _reason(record: PropertyRecord) -> str:
+    if record.waived and record.waiver is not None:
+        return f"{record.reason} (waived: {record.waiver.reason}; {record.waiver.reference})"
+    return record.reason
 
 
 def _counts(record: PropertyRecord) -> str:
@@ -127,6 +168,6 @@ def _solvers(record: PropertyRecord) -> str:
 
 def _row(record: PropertyRecord) -> str:
     return (
-        f"  {record.id:<24} {record.verdict:<11} {_counts(record):>9} obligations "
+        f"  {record.id:<24} {status(record):<11} {_counts(record):>9} obligations "
         f"{record.seconds:>7.2f} s  {_solvers(record)}"
     )

@@ -75,12 +75,13 @@ class Discharger:
         self.limit = limit
         self.seed = seed
         self.progress = progress
+        self.results: list[Result] = []  # of the latest discharge, as far as it has come
         self._answers: dict[str, tuple[Verdict, tuple[Reply, ...]]] = {}
         self._idle: dict[str, bool] = {}
 
     def discharge(self, obligations: Iterable[Obligation]) -> list[Result]:
         """One result an obligation, in order."""
-        results = []
+        results = self.results = []
         for obligation in obligations:
             if self.progress:
                 self.progress(obligation)

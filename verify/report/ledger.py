@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from specs.assumptions import ASSUMPTIONS
 from verify.report.model import AssumptionRecord, Run
 
 
-def ledger(runs: Sequence[Run]) -> Iterator[str]:
-    """Lines on every assumption, as ``runs`` used it."""
+def entries(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """Every assumption as ``runs`` used it, as plain data."""
     for assumption in ASSUMPTIONS.values():
         records = [r for run in runs for r in run.assumptions if r.id == assumption.id]
-        yield assumption.id
-        yield f"  {assumption.sentence}"
-        yield f"  source: {assumption.source}"
-        users = sorted({user for record in records for user in record.used_by})
-        if users:
-            yield f"  used by: {', '.join(users)}"
+        yield {
+            "id": assumption.id,
+            "sentence": assumption.sentence,
+            "source": assumption.source,
+            "used_by": sorted({user for record in records for user in record.used_by}),
+            "witness": next((record.witness for record in records if record.witness), {}),
+        }
+
+
+def ledger(runs: Sequence[Run]) -> Iterator[str]:
+    """Lines on every assumption, as ``runs`` used it."""
+    for entry in entries(runs):
+        yield entry["id"]
+        yield f"  {entry['sentence']}"
+        yield f"  source: {entry['source']}"
+        if entry["used_by"]:
+            yield f"  used by: {', '.join(entry['used_by'])}"
         elif runs:
             yield f"  used by: nothing in {len(runs)} run{'s' if len(runs) > 1 else ''}"
+        records = [r for run in runs for r in run.assumptions if r.id == entry["id"]]
         yield f"  can hold: {_witness(records)}"
 
 

@@ -35,3 +35,12 @@ def read_runs(directory: Path) -> list[Run]:
         except UsageError:
             continue
     return runs
+
+
+def earlier_seconds(directory: Path) -> float | None:
+    """How long the finished run in ``directory`` took, in seconds; None without one."""
+    try:
+        run = read_run(directory / "run.json")
+    except UsageError:
+        return None
+    return run.seconds if run.complete else None

@@ -25,6 +25,7 @@ from verify.refute.scenario import Scenario
 from verify.report import model
 from verify.report.invariants import loop_invariants
 from verify.report.listing import list_instructions, loop_heads
+from verify.report.place import locked
 from verify.target import Kernel
 from verify.theorems import Finding, Outcome
 from verify.verdict import Verdict
@@ -189,7 +190,8 @@ def save(
             (fresh / "run.json").write_bytes(encoded + b"\n")
             for name, page in pages.items():
                 (fresh / name).write_bytes(page.encode(errors="replace"))
-            _swap(fresh, directory)
+            with locked(directory.parent):
+                _swap(fresh, directory)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise

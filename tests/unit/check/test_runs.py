@@ -244,6 +244,7 @@ def test_the_command_says_what_it_found(run, tmp_path, monkeypatch):
     done = CliRunner().invoke(command.check, [str(wrong), "-j", "1"], standalone_mode=False)
     assert done.return_value == 1
     assert "the record does not hold" in done.output
+    assert done.output.splitlines()[-1].startswith("next: verify run ")
 
 
 def test_angr_takes_no_part(run):

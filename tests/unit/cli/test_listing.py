@@ -1,0 +1,147 @@
+"""What scripts read: JSON of list, show, assumptions and doctor; globs; completion; the next command."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import msgspec
+import pytest
+
+from specs.assumptions import ASSUMPTIONS
+from specs.properties import PROPERTIES
+from verify.cli import main
+from verify.cli.terminal import Terminal
+
+from ..gate.examples import EVIL, claim, run, waived
+
+
+@pytest.fixture
+def verify(monkeypatch, capsys, tmp_path):
+    """Runs a command in an empty folder: exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["verify", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def reports(tmp_path):
+    for name, item in (
+        ("vmlinux", run(claim("reloc-covered"), waived("reloc-step"))),
+        ("Image", run(claim("reloc-covered"), name="Image", complete=False)),
+    ):
+        (tmp_path / "reports" / name).mkdir(parents=True)
+        (tmp_path / "reports" / name / "run.json").write_bytes(msgspec.json.encode(item))
+    return tmp_path / "reports"
+
+
+def test_list_as_json(verify):
+    status, out, _ = verify("list", "--format", "json")
+    assert status == 0
+    assert [entry["id"] for entry in json.loads(out)] == list(PROPERTIES)
+    assert json.loads(out)[0]["statement"] == PROPERTIES["reloc-covered"].statement
+
+
+def test_list_takes_globs(verify):
+    _, out, _ = verify("list", "reloc-c*", "reloc-step")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == [name for name in PROPERTIES if name.startswith("reloc-c") or name == "reloc-step"]
+
+
+@pytest.mark.parametrize("command", ["list", "show"])
+def test_glob_without_a_match_is_said(verify, command):
+    status, _, err = verify(command, "reloc-step", "nothing-*")
+    assert status == 2
+    assert "expected a property, found 'nothing-*'" in err
+    assert err.endswith(f"; next: verify {command} --help\n")
+
+
+def test_show_as_json(verify, reports):
+    _, out, _ = verify("show", "reloc-*", "--format", "json")
+    by_id = {entry["id"]: entry for entry in json.loads(out)}
+    assert set(by_id) == set(PROPERTIES)
+    (found,) = by_id["reloc-step"]["runs"]
+    assert (found["target"], found["status"], found["complete"]) == ("vmlinux", "REFUTED (waived)", True)
+    assert [r["complete"] for r in by_id["reloc-covered"]["runs"]] == [False, True]
+
+
+def test_show_tells_waived_and_incomplete(verify, reports):
+    _, out, _ = verify("show", "reloc-step", "reloc-covered")
+    assert "  vmlinux: REFUTED (waived) (2 obligations)" in out
+    assert "    waived: hardware keeps it coherent; docs/deviations.md" in out
+    assert "  Image: PROVED (2 obligations, of a run that was interrupted)" in out
+
+
+def test_assumptions_as_json_and_by_glob(verify, reports):
+    _, out, _ = verify("assumptions", "vm*", "--format", "json")
+    assert [entry["id"] for entry in json.loads(out)] == list(ASSUMPTIONS)
+    status, _, err = verify("assumptions", "nothing*")
+    assert status == 2
+    assert "expected a run of nothing* under reports, found none" in err
+
+
+def test_doctor_as_json(verify):
+    status, out, _ = verify("doctor", "--format", "json")
+    assert status == 0
+    assert {entry["name"] for entry in json.loads(out)} >= {"python", "angr", "z3-solver", "bitwuzla"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(verify, shell):
+    status, out, _ = verify("completion", shell)
+    assert status == 0
+    assert f"_VERIFY_COMPLETE={shell}_complete" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [(["verify", "ga"], "gate"), (["verify", "show", "reloc-st"], "reloc-step")],
+)
+def test_completion_completes(verify, monkeypatch, capsys, words, found):
+    from verify.cli.commands import cli
+
+    monkeypatch.setenv("COMP_WORDS", " ".join(words))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    monkeypatch.setenv("_VERIFY_COMPLETE", "bash_complete")
+    with pytest.raises(SystemExit):
+        cli(prog_name="verify")
+    assert f"plain,{found}" in capsys.readouterr().out
+
+
+def test_waived_is_shown_in_a_run_and_counted_apart(capsys):
+    item = run(claim("reloc-covered"), waived("reloc-step"))
+    terminal = Terminal()
+    terminal.run(item)
+    terminal.summary([item], 1.0)
+    out = capsys.readouterr().out
+    assert "reloc-step               REFUTED (waived)" in out
+    assert "(waived: hardware keeps it coherent; docs/deviations.md)" in out
+    assert "1 target, 2 properties: 1 PROVED, 1 REFUTED (waived) in 1.0 s" in out
+
+
+def test_names_of_a_binary_cannot_steer_the_terminal(capsys):
+    from ..gate.examples import evil
+
+    terminal = Terminal()
+    terminal.run(evil())
+    terminal.error(EVIL, EVIL)
+    captured = capsys.readouterr()
+    assert not [c for c in captured.out + captured.err if not c.isprintable() and c != "\n"]
+
+
+def test_progress_goes_on_between_messages():
+    from verify.cli.terminal import _Doing
+
+    doing = _Doing("vmlinux", 12.0)
+    doing.what = "reloc-step-done"
+    doing.started -= 3
+    assert doing.__rich__().plain == "vmlinux: reloc-step-done (3 s; 12 s last time)"
+    doing.estimate = None
+    assert doing.__rich__().plain == "vmlinux: reloc-step-done (3 s)"

@@ -1,0 +1,115 @@
+"""SARIF is held against the standard's own JSON schema, and against rules that the schema cannot say.
+
+The schema is vendored (schemas/README.md): its licence allows that, and a test must not need a
+network. What the standard says in prose alone is checked by hand below: a result's level where
+its kind is "fail" (3.27.10), indices that fit (3.27.6), and no integer that a reader of JSON
+would round.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from verify.gate.formats import sarif
+
+from .. import examples
+
+REPORTS = examples.every()
+SCHEMA = json.loads((Path(__file__).parent / "schemas" / "sarif-2.1.0.json").read_text())
+VALIDATOR = jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.Draft4Validator.FORMAT_CHECKER)
+
+
+def rendered(name):
+    return json.loads(sarif.render(REPORTS[name]))
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_schema_takes_it(name):
+    assert [error.message for error in VALIDATOR.iter_errors(rendered(name))] == []
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_what_the_schema_cannot_say(name):
+    log = rendered(name)
+    (run,) = log["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert len(set(rules)) == len(rules)
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        assert result["level"] in ("error", "warning", "note")
+    assert run["invocations"][0]["exitCode"] == REPORTS[name].decision.exit_status
+
+    def integers(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list):
+            return [number for inner in value for number in integers(inner)]
+        return [value] if isinstance(value, int) else []
+
+    assert all(abs(number) < 2**53 for number in integers(log))
+
+
+def test_proved_is_a_rule_without_a_result():
+    (run,) = rendered("proved")["runs"]
+    assert run["results"] == []
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["claim-a", "claim-b"]
+
+
+def test_refuted_has_its_counterexample_as_a_code_flow():
+    (result,) = rendered("located")["runs"][0]["results"]
+    assert (result["ruleId"], result["level"]) == ("claim-refuted", "error")
+    (flow,) = result["codeFlows"][0]["threadFlows"]
+    texts = [step["location"]["message"]["text"] for step in flow["locations"]]
+    assert texts == ["isb", "msr sctlr_el1, x12"]
+    last = flow["locations"][-1]
+    assert last["state"] == {"x1": {"text": "0xffffffffffffffff"}}
+    assert last["location"]["logicalLocations"][0]["fullyQualifiedName"] == examples.WHERE
+    for place in (result["locations"][0], last["location"]):
+        physical = place["physicalLocation"]
+        assert physical["artifactLocation"]["uri"] == "arch/arm64/kernel/relocate_kernel.S"
+        assert physical["region"] == {"startLine": 77}
+
+
+def test_without_debug_information_the_binary_stands_for_the_file():
+    (result,) = rendered("refuted")["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"] == {"artifactLocation": {"uri": "vmlinux"}}
+
+
+def test_undecided_is_a_warning():
+    results = rendered("undecided")["runs"][0]["results"]
+    assert [(r["level"], r["properties"]["verdict"]) for r in results] == [
+        ("warning", "UNKNOWN"),
+        ("warning", "VACUOUS"),
+    ]
+
+
+def test_waived_is_suppressed_with_its_reason():
+    (result,) = rendered("waived")["runs"][0]["results"]
+    assert result["level"] == "note"
+    (suppression,) = result["suppressions"]
+    assert suppression["status"] == "accepted"
+    assert suppression["justification"] == "hardware keeps it coherent (docs/deviations.md)"
+
+
+def test_interrupted_run_was_not_successful():
+    assert rendered("proved")["runs"][0]["invocations"][0]["executionSuccessful"]
+    assert not rendered("incomplete")["runs"][0]["invocations"][0]["executionSuccessful"]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"at": "x", "where": 5},
+        {"path": 7},
+        {"path": [3, {}, {"address": "a", "where": None, "changed": [1]}]},
+        {"path": [{"address": 2**64 - 1, "changed": {"x0": "\n", "x1": -1}}]},
+    ],
+)
+def test_counterexample_of_another_shape_is_still_sarif(shown):
+    record = examples.claim("claim-a", examples.Verdict.REFUTED, counterexample=shown)
+    log = json.loads(sarif.render(examples.decided(examples.run(record), lines=lambda run, at: {})))
+    assert [error.message for error in VALIDATOR.iter_errors(log)] == []

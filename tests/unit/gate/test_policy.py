@@ -1,0 +1,51 @@
+"""Policies: a key that is misspelt must not be taken for one that allows nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from verify.errors import UsageError
+from verify.gate.policy import Mutants, Policy, read_policy
+
+WHOLE = """
+required = ["reloc-*"]
+assumptions = ["mmu-on"]
+waivers = ["reloc-x"]
+same-code = ["arm64_relocate_new_kernel"]
+
+[mutants]
+at-least = 100
+allow-unsupported = true
+"""
+
+
+def test_every_key(tmp_path):
+    (tmp_path / "policy.toml").write_text(WHOLE)
+    assert read_policy(tmp_path / "policy.toml") == Policy(
+        required=["reloc-*"],
+        assumptions=["mmu-on"],
+        waivers=["reloc-x"],
+        same_code=["arm64_relocate_new_kernel"],
+        mutants=Mutants(at_least=100, allow_unsupported=True),
+    )
+
+
+def test_empty_policy_allows_no_waiver(tmp_path):
+    (tmp_path / "policy.toml").write_text("")
+    assert read_policy(tmp_path / "policy.toml") == Policy()
+    assert Policy().waivers == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["waiver = []", "waivers = 'reloc-x'", "[mutants]\nleast = 1", "= 1", "same_code = []", "\xff\x00"],
+)
+def test_what_is_no_policy_is_refused(tmp_path, text):
+    (tmp_path / "policy.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"policy\.toml: expected a policy in TOML, found: "):
+        read_policy(tmp_path / "policy.toml")
+
+
+def test_missing_policy_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="expected a policy, found: No such file"):
+        read_policy(tmp_path / "policy.toml")

@@ -1,0 +1,30 @@
+"""The exact command to type after a failure."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from verify.errors import InternalError, TargetError
+
+
+def again() -> str:
+    """The command that was typed."""
+    return shlex.join(["verify", *sys.argv[1:]])
+
+
+def after(error: Exception) -> str:
+    """What to type after ``error``: the command with details for a fault of the tool, else its help."""
+    if isinstance(error, TargetError) and any(word.startswith("debian:") for word in sys.argv):
+        return "verify doctor"
+    if isinstance(error, InternalError):
+        return f"VERIFY_DEBUG=1 {again()}"
+    return help_of()
+
+
+def help_of() -> str:
+    """The help of the command that was typed, or of the whole tool."""
+    from verify.cli.commands import cli
+
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    return f"verify {name} --help" if name in cli.commands else "verify --help"

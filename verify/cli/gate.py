@@ -1,0 +1,124 @@
+"""``verify gate``: whether finished runs are good enough to go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from verify.cli.terminal import Terminal
+from verify.errors import UsageError
+
+if TYPE_CHECKING:
+    from verify.report.model import Run
+
+# Kept here too, so that `verify --help` need not load them all; a test holds the two together.
+FORMAT_NAMES = ("text", "json", "junit", "ktap", "sarif", "github", "summary", "markdown", "kernel")
+
+
+@click.command()
+@click.argument("patterns", nargs=-1, required=True, metavar="RUN.json...")
+@click.option(
+    "--baseline",
+    "baseline_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What was proved before.",
+)
+@click.option(
+    "--policy", "policy_path", type=click.Path(path_type=Path), metavar="FILE", help="What is let pass; TOML."
+)
+@click.option(
+    "--binary",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The binary at hand: it must be the one that was verified.",
+)
+@click.option(
+    "--update-baseline", is_flag=True, help="Write the baseline from the runs, and say what changes."
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    metavar="FORMAT[=FILE]",
+    help=f"One of {', '.join(FORMAT_NAMES)}; to FILE, or instead of text. Repeatable.",
+)
+def gate(
+    patterns: tuple[str, ...],
+    baseline_path: Path | None,
+    policy_path: Path | None,
+    binary: Path | None,
+    update_baseline: bool,
+    formats: tuple[str, ...],
+) -> int:
+    """Fail unless everything in RUN.json is proved, and nothing is weaker than it was.
+
+    RUN.json is a run's file, its folder, a folder of runs, or a glob of these. The gate fails
+    on anything refuted, undecided, vacuous or incomplete; with --baseline on what was proved
+    and is now missing or weaker, and on new assumptions; on waivers that the policy does not
+    allow; with --binary on another binary; and on seeded mutants, if the policy asks for them.
+
+    Exit status: 0 passed, 1 refuted or worse than the baseline or not allowed, 2 usage or bad
+    input, 3 undecided or incomplete, 70 internal fault.
+    """
+    from verify.gate.baseline import read_baseline
+    from verify.gate.decide import decide
+    from verify.gate.evidence import gather
+    from verify.gate.finding import source_finder
+    from verify.gate.formats import FORMATS
+    from verify.gate.formats.report import report
+    from verify.gate.policy import Policy, read_policy
+    from verify.report.place import write_whole
+
+    wanted = [_format(text) for text in formats] or [("text", None)]
+    if sum(path is None for _, path in wanted) > 1:
+        raise UsageError("expected one --format without =FILE, found several: they would mix")
+    evidence = gather(patterns, binary)
+    policy = read_policy(policy_path) if policy_path else Policy()
+    terminal = Terminal()
+    if update_baseline:
+        return _update(terminal, baseline_path, [item.run for item in evidence])
+    baseline = read_baseline(baseline_path) if baseline_path else None
+    decision = decide(evidence, policy, baseline)
+    shown = report(decision, evidence, source_finder(binary))
+    if all(path is not None for _, path in wanted):
+        wanted.append(("text", None))
+    for name, path in wanted:
+        text = FORMATS[name](shown)
+        if path is not None:
+            write_whole(path, text.encode("utf-8", "backslashreplace"))
+        elif name == "text":
+            terminal.decision(text, decision.exit_status)
+        else:
+            terminal.raw(text)
+    return decision.exit_status
+
+
+def _format(text: str) -> tuple[str, Path | None]:
+    name, equals, path = text.partition("=")
+    if name not in FORMAT_NAMES or (equals and not path):
+        raise UsageError(
+            f"expected FORMAT or FORMAT=FILE with one of {', '.join(FORMAT_NAMES)}, found {text!r}"
+        )
+    return name, Path(path) if equals else None
+
+
+def _update(terminal: Terminal, path: Path | None, runs: list[Run]) -> int:
+    """Write the baseline, and list what it now says otherwise, for the one who reviews it."""
+    from verify.gate.baseline import SCHEMA, Baseline, baseline_of, changes, read_baseline, write_baseline
+    from verify.report.plain import plain
+
+    if path is None:
+        raise UsageError("expected --baseline FILE with --update-baseline, found none")
+    partial = [run.target.name for run in runs if not run.complete]
+    if partial:
+        raise UsageError(f"expected finished runs for a baseline, found {partial[0]}, which was interrupted")
+    old = read_baseline(path) if path.exists() else Baseline(SCHEMA, {})
+    new = baseline_of(runs)
+    write_baseline(new, path)
+    found = changes(old, new)
+    terminal.lines(plain(line) for line in found)
+    terminal.line(plain(f"{path}: {len(new.targets)} targets, {len(found)} items changed"))
+    return 0

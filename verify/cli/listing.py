@@ -1,0 +1,171 @@
+"""``verify list``, ``show``, ``assumptions`` and ``doctor``: what there is, as text or as JSON."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from specs.assumptions import ASSUMPTIONS
+from specs.properties import PROPERTIES, Property
+from verify.cli.options import format_option, reports_option
+from verify.cli.terminal import Terminal
+from verify.errors import UsageError
+from verify.report.status import status
+from verify.verdict import Verdict
+
+if TYPE_CHECKING:
+    from verify.report.model import PropertyRecord, Run
+
+
+def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in PROPERTIES if name.startswith(begun)]
+
+
+def _matching(patterns: Sequence[str]) -> list[Property]:
+    """The properties that some glob matches.
+
+    :raises UsageError: if a glob matches none.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter(PROPERTIES, pattern):
+            raise UsageError(f"expected a property, found {pattern!r}; `verify list` names them")
+    return [p for p in PROPERTIES.values() if any(fnmatch.fnmatchcase(p.id, glob) for glob in patterns)]
+
+
+@click.command("list")
+@click.argument("patterns", nargs=-1, metavar="[PROPERTY]...", shell_complete=_complete)
+@format_option
+def list_(patterns: tuple[str, ...], as_json: bool) -> None:
+    """List the properties that can be verified; PROPERTY is a glob."""
+    terminal = Terminal()
+    claims = _matching(patterns or ("*",))
+    if as_json:
+        terminal.json([_claim(claim) for claim in claims])
+        return
+    for claim in claims:
+        terminal.line(f"{claim.id:<24} {claim.theorem:<3} {claim.statement}")
+
+
+def _claim(claim: Property) -> dict[str, Any]:
+    return {
+        "id": claim.id,
+        "theorem": claim.theorem,
+        "statement": claim.statement,
+        "rests_on": list(claim.rests_on),
+        "obligations": list(claim.obligations),
+    }
+
+
+@click.command()
+@click.argument("patterns", nargs=-1, required=True, metavar="PROPERTY...", shell_complete=_complete)
+@reports_option("Directory whose runs are shown beside the statement.")
+@format_option
+def show(patterns: tuple[str, ...], directory: Path, as_json: bool) -> None:
+    """Show each PROPERTY, a glob: statement, assumptions, obligations, and verdicts so far."""
+    from verify.report.read import read_runs
+
+    terminal = Terminal()
+    claims = _matching(patterns)
+    runs = read_runs(directory)
+    if as_json:
+        terminal.json([{**_claim(claim), "runs": _verdicts(claim, runs)} for claim in claims])
+        return
+    for claim in claims:
+        _show(
+            terminal, claim, [(run, p) for run in runs for p in run.properties if p.id == claim.id], directory
+        )
+
+
+def _verdicts(claim: Property, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    return [
+        {
+            "target": run.target.name,
+            "function": record.function,
+            "status": status(record),
+            "complete": run.complete,
+            "reason": record.reason,
+            "assumptions": record.assumptions,
+            "obligations": len(record.obligations),
+        }
+        for run in runs
+        for record in run.properties
+        if record.id == claim.id
+    ]
+
+
+def _show(
+    terminal: Terminal, claim: Property, records: Sequence[tuple[Run, PropertyRecord]], directory: Path
+) -> None:
+    terminal.line(f"{claim.id} ({claim.theorem})", style="bold")
+    terminal.line(f"  {claim.statement}")
+    if claim.rests_on:
+        terminal.line(f"  rests on: {', '.join(claim.rests_on)}")
+    used = {a for _, p in records for a in p.assumptions} or set(claim.assumptions)
+    terminal.line("  assumptions:" if used else "  assumptions: none")
+    for assumption in ASSUMPTIONS.values():
+        if assumption.id in used:
+            terminal.line(f"    {assumption.id}: {assumption.sentence}")
+            terminal.line(f"      {assumption.source}")
+    terminal.line(f"  obligations: {', '.join(claim.obligations)}")
+    for run, record in records:
+        incomplete = "" if run.complete else ", of a run that was interrupted"
+        count = len(record.obligations)
+        terminal.line(f"  {run.target.name}: {status(record)} ({count} obligations{incomplete})")
+        if record.waived and record.waiver is not None:
+            terminal.line(f"    waived: {record.waiver.reason}; {record.waiver.reference}")
+        for obligation in record.obligations:
+            if obligation.verdict is not Verdict.PROVED:
+                terminal.line(f"    {obligation.verdict} {obligation.name}: {obligation.sentence}")
+                terminal.line(f"      {directory / run.target.name / obligation.text}")
+    if not records:
+        terminal.line(f"  no run under {directory} has it; next: verify run --property {claim.id}")
+
+
+@click.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@reports_option("Directory whose runs say what was used.")
+@format_option
+def assumptions(targets: tuple[str, ...], directory: Path, as_json: bool) -> None:
+    """List every assumption: what it says, where it is from, what uses it, and that it can hold.
+
+    TARGET is a glob of the names of runs under the reports' directory; without one, all of them count.
+    """
+    from verify.report.ledger import entries, ledger
+    from verify.report.read import read_runs
+
+    found = read_runs(directory)
+    runs = [r for r in found if not targets or any(fnmatch.fnmatchcase(r.target.name, t) for t in targets)]
+    if targets and not runs:
+        raise UsageError(f"expected a run of {', '.join(targets)} under {directory}, found none")
+    terminal = Terminal()
+    if as_json:
+        terminal.json(list(entries(runs)))
+        return
+    terminal.lines(ledger(runs))
+
+
+@click.command()
+@format_option
+def doctor(as_json: bool) -> int:
+    """Say what is installed and what is missing."""
+    from dataclasses import asdict
+
+    from verify.cli.doctor import examine
+
+    terminal = Terminal()
+    checks = list(examine())
+    if as_json:
+        terminal.json([asdict(check) for check in checks])
+    else:
+        for check in checks:
+            mark = "ok     " if check.found else ("missing" if check.needed else "absent ")
+            terminal.line(f"{mark}  {check.name:<24} {check.detail}")
+    missing = [check for check in checks if check.needed and not check.found]
+    if missing and not as_json:
+        terminal.line("next: scripts/bootstrap.sh")
+    return 2 if missing else 0

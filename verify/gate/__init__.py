@@ -1,0 +1,1 @@
+"""The proof gate: whether finished runs are good enough for a CI to go on."""

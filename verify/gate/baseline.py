@@ -1,0 +1,116 @@
+"""What was proved before, in a file that is reviewed like source: sorted, an item a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from verify.errors import UsageError
+from verify.report.model import PropertyRecord, Run
+from verify.report.place import write_whole
+from verify.report.status import status
+from verify.verdict import Verdict
+
+SCHEMA = 1
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A property as it was: its status, what it leaned on, and the kinds of obligation it had."""
+
+    status: str
+    assumptions: list[str]
+    obligations: list[str]
+
+    @property
+    def proved(self) -> bool:
+        """It was proved, which is what a later run is held to."""
+        return self.status == Verdict.PROVED
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One target: SHA-256 of each function's bytes by its name, and its properties by their keys."""
+
+    functions: dict[str, str]
+    properties: dict[str, Claim]
+
+
+class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every target that was proved, by name."""
+
+    schema: int
+    targets: dict[str, Target]
+
+
+def key(record: PropertyRecord) -> str:
+    """The property's name in a baseline: a function's own property names the function too."""
+    return f"{record.id}@{record.function}" if record.function else record.id
+
+
+def baseline_of(runs: Sequence[Run]) -> Baseline:
+    """What the runs prove, in the order in which it is written."""
+    return Baseline(
+        SCHEMA, {run.target.name: _target(run) for run in sorted(runs, key=lambda r: r.target.name)}
+    )
+
+
+def _target(run: Run) -> Target:
+    functions = {function.name: function.sha256 for function in run.functions}
+    claims = {key(record): _claim(record) for record in run.properties}
+    return Target(dict(sorted(functions.items())), dict(sorted(claims.items())))
+
+
+def _claim(record: PropertyRecord) -> Claim:
+    kinds = {obligation.name for obligation in record.obligations}
+    return Claim(status(record), sorted(set(record.assumptions)), sorted(kinds | set(record.parts)))
+
+
+def read_baseline(path: Path) -> Baseline:
+    """The baseline in ``path``.
+
+    :raises UsageError: if it is none.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Baseline)
+    except OSError as error:
+        raise UsageError(f"{path}: expected a baseline, found: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: expected a baseline of schema {SCHEMA}, found: {error}") from error
+    if found.schema != SCHEMA:
+        raise UsageError(f"{path}: expected a baseline of schema {SCHEMA}, found {found.schema}")
+    return found
+
+
+def write_baseline(baseline: Baseline, path: Path) -> None:
+    """Write the baseline so that a diff of two shows one item a line.
+
+    :raises UsageError: if the file cannot be written; an earlier one is left whole.
+    """
+    write_whole(path, msgspec.json.format(msgspec.json.encode(baseline), indent=1) + b"\n")
+
+
+def changes(old: Baseline, new: Baseline) -> list[str]:
+    """What a new baseline says otherwise than the old one, a line an item."""
+    before, after = dict(_items(old)), dict(_items(new))
+    lines = []
+    for item in sorted(before.keys() | after.keys()):
+        was, now = before.get(item), after.get(item)
+        if was is None:
+            lines.append(f"+ {item}: {now}" if now else f"+ {item}")
+        elif now is None:
+            lines.append(f"- {item}: {was}" if was else f"- {item}")
+        elif was != now:
+            lines.append(f"! {item}: {was} -> {now}")
+    return lines
+
+
+def _items(baseline: Baseline) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, target in baseline.targets.items():
+        found += [(f"{name}: bytes of {function}", sha) for function, sha in target.functions.items()]
+        for claim, was in target.properties.items():
+            found.append((f"{name}: {claim}", was.status))
+            found += [(f"{name}: {claim}: assumes {assumption}", "") for assumption in was.assumptions]
+            found += [(f"{name}: {claim}: owes {kind}", "") for kind in was.obligations]
+    return found

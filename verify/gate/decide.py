@@ -1,0 +1,217 @@
+"""The gate's decision: pure functions of finished runs, a baseline and a policy."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from verify.gate.baseline import Baseline, Claim, Target, baseline_of, key
+from verify.gate.policy import Policy, matches
+from verify.mutate.model import MutationRun
+from verify.report.model import PropertyRecord, Run
+from verify.report.status import status
+from verify.verdict import Verdict
+
+
+class Rule(enum.StrEnum):
+    """What a gate fails on, the worst first."""
+
+    ERROR = "error"
+    """The verifier failed."""
+    REFUTED = "refuted"
+    """A concrete run breaks a property, and no waiver covers it."""
+    BINARY = "binary"
+    """The binary at hand is not the one that was verified."""
+    MISSING = "missing"
+    """A target, function or property of the baseline, or one that the policy requires, is not there."""
+    WEAKER = "weaker"
+    """A property was proved in the baseline and is now not, or from fewer kinds of obligation."""
+    ASSUMPTION = "assumption"
+    """A proof leans on an assumption that neither baseline nor policy allows."""
+    WAIVER = "waiver"
+    """A refutation is waived, and the policy does not allow that."""
+    CODE = "code"
+    """A function's bytes are not the baseline's, and the policy wants the same."""
+    MUTANTS = "mutants"
+    """Seeded faults were not run, not on this binary, or not refuted."""
+    INCOMPLETE = "incomplete"
+    """The run was interrupted, or has no property at all."""
+    VACUOUS = "vacuous"
+    """A proof says nothing, for its hypotheses contradict each other."""
+    UNDECIDED = "undecided"
+    """Neither a proof nor a counterexample was found."""
+
+    @property
+    def exit_status(self) -> int:
+        """What the gate exits with for it."""
+        if self is Rule.ERROR:
+            return 70
+        return 3 if self in (Rule.INCOMPLETE, Rule.VACUOUS, Rule.UNDECIDED) else 1
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One reason for which a gate fails; ``property`` is empty where it is about a whole target."""
+
+    rule: Rule
+    target: str
+    property: str
+    message: str
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Whether the gate is passed, the exit status, and every reason against it, the worst first."""
+
+    passed: bool
+    exit_status: int
+    reasons: list[Reason]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One run, and what stands beside it.
+
+    :param path: of its run.json.
+    :param binary: SHA-256 of the binary at hand, unpacked; None if none was given.
+    :param mutation: from mutation.json beside run.json; None if there is none.
+    """
+
+    run: Run
+    path: Path
+    binary: str | None = None
+    mutation: MutationRun | None = None
+
+
+def decide(evidence: Sequence[Evidence], policy: Policy, baseline: Baseline | None = None) -> Decision:
+    """The decision on some runs."""
+    found: list[Reason] = []
+    for item in evidence:
+        before = baseline.targets.get(item.run.target.name) if baseline else None
+        found += _of_run(item, policy)
+        found += _assumptions(item.run, policy, before)
+        if before is not None:
+            found += _regressions(item.run, before, policy)
+        found += _mutants(item, policy)
+    present = {item.run.target.name for item in evidence}
+    for name in sorted(baseline.targets.keys() - present) if baseline else ():
+        found.append(Reason(Rule.MISSING, name, "", "in the baseline, and there is no run of it"))
+    rank = list(Rule)
+    found.sort(key=lambda reason: rank.index(reason.rule))
+    statuses = {reason.rule.exit_status for reason in found}
+    # As in `verify run`: an internal fault outranks all, a refutation outranks an undecided claim.
+    worst = next((one for one in (70, 1, 3) if one in statuses), 0)
+    return Decision(not found, worst, found)
+
+
+def _of_run(item: Evidence, policy: Policy) -> Iterator[Reason]:
+    """What a run says against itself."""
+    run = item.run
+    name = run.target.name
+    if item.binary is not None and item.binary != run.target.sha256:
+        found = f"expected the binary with SHA-256 {run.target.sha256}, found {item.binary}"
+        yield Reason(Rule.BINARY, name, "", found)
+    if not run.complete:
+        yield Reason(Rule.INCOMPLETE, name, "", "the run was interrupted")
+    if not run.properties:
+        yield Reason(Rule.INCOMPLETE, name, "", "the run has no property")
+    for glob in policy.required:
+        if not any(matches(record.id, [glob]) for record in run.properties):
+            yield Reason(Rule.MISSING, name, glob, "required by the policy, and the run has none such")
+    for record in run.properties:
+        yield from _of_property(name, record, policy)
+
+
+def _of_property(target: str, record: PropertyRecord, policy: Policy) -> Iterator[Reason]:
+    verdict, name = record.verdict, key(record)
+    if record.waived:
+        if not matches(record.id, policy.waivers):
+            reason = record.waiver.reason if record.waiver else ""
+            yield Reason(Rule.WAIVER, target, name, f"waived ({reason}), and the policy does not allow it")
+    elif verdict is Verdict.REFUTED:
+        yield Reason(Rule.REFUTED, target, name, record.reason)
+    elif verdict is Verdict.ERROR:
+        yield Reason(Rule.ERROR, target, name, record.reason)
+    elif verdict is Verdict.VACUOUS:
+        yield Reason(Rule.VACUOUS, target, name, record.reason)
+    elif verdict is not Verdict.PROVED:
+        yield Reason(Rule.UNDECIDED, target, name, f"{verdict}: {record.reason}")
+    else:
+        # A record that contradicts itself was edited, or written by a tool at fault.
+        failing = [o.name for o in record.obligations if o.verdict is not Verdict.PROVED]
+        if failing:
+            yield Reason(Rule.UNDECIDED, target, name, f"PROVED, though its obligation {failing[0]} is not")
+        elif not record.obligations and not record.parts:
+            yield Reason(Rule.UNDECIDED, target, name, "PROVED, though nothing was owed for it")
+
+
+def _assumptions(run: Run, policy: Policy, before: Target | None) -> Iterator[Reason]:
+    """Assumptions that neither the baseline has for the property nor the policy allows."""
+    if policy.assumptions is None and before is None:
+        return
+    for record in run.properties:
+        was = before.properties.get(key(record)) if before else None
+        known = was.assumptions if was else []
+        for assumption in record.assumptions:
+            if assumption not in known and not matches(assumption, policy.assumptions or []):
+                message = f"rests on the assumption {assumption}, which neither baseline nor policy allows"
+                yield Reason(Rule.ASSUMPTION, run.target.name, key(record), message)
+
+
+def _regressions(run: Run, before: Target, policy: Policy) -> Iterator[Reason]:
+    name = run.target.name
+    now = baseline_of([run]).targets[name]
+    records = {key(record): record for record in run.properties}
+    for claim, was in before.properties.items():
+        if was.proved:
+            record = records.get(claim)
+            if record is None:
+                yield Reason(Rule.MISSING, name, claim, "PROVED in the baseline, now not in the run")
+            else:
+                yield from _weaker(name, claim, was, now.properties[claim], record)
+    for function, sha256 in before.functions.items():
+        if function not in now.functions:
+            message = f"the baseline has the function {function}, and the run does not"
+            yield Reason(Rule.MISSING, name, "", message)
+        elif now.functions[function] != sha256 and matches(function, policy.same_code):
+            found = f"expected the bytes of {function} with SHA-256 {sha256}, found {now.functions[function]}"
+            yield Reason(Rule.CODE, name, "", found)
+
+
+def _weaker(target: str, claim: str, was: Claim, now: Claim, record: PropertyRecord) -> Iterator[Reason]:
+    if not now.proved:
+        yield Reason(Rule.WEAKER, target, claim, f"PROVED in the baseline, now {status(record)}")
+    lost = sorted(set(was.obligations) - set(now.obligations))
+    if lost and now.proved:
+        yield Reason(Rule.WEAKER, target, claim, f"the baseline also owed {', '.join(lost)}")
+
+
+def _mutants(item: Evidence, policy: Policy) -> Iterator[Reason]:
+    """What the policy asks of mutation.json and does not find there."""
+    asked, mutation, name = policy.mutants, item.mutation, item.run.target.name
+    if asked is None:
+        return
+    if mutation is None:
+        yield Reason(Rule.MUTANTS, name, "", "no mutants were run: there is no mutation.json beside run.json")
+        return
+    if mutation.sha256 != item.run.target.sha256:
+        found = (
+            f"expected mutants of the binary with SHA-256 {item.run.target.sha256}, found {mutation.sha256}"
+        )
+        yield Reason(Rule.MUTANTS, name, "", found)
+    if len(mutation.mutants) < asked.at_least:
+        found = f"expected at least {asked.at_least} mutants, found {len(mutation.mutants)}"
+        yield Reason(Rule.MUTANTS, name, "", found)
+    # An equivalent mutant is one of which every property was proved again: no fault was seeded.
+    caught = {"refuted", "equivalent", *(["unsupported"] if asked.allow_unsupported else [])}
+    for mutant in mutation.mutants:
+        if mutant.outcome not in caught:
+            found = f"mutant {mutant.edit} at {mutant.where}: expected refuted, found {mutant.outcome}"
+            yield Reason(Rule.MUTANTS, name, "", found)
+    for fault in mutation.faults:
+        if not fault.noticed:
+            yield Reason(
+                Rule.MUTANTS, name, "", f"error seeded into the verifier was not noticed: {fault.fault}"
+            )

@@ -1,0 +1,79 @@
+"""Reads what a gate decides on: runs, mutants beside them, the binary at hand."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from verify.errors import UsageError
+from verify.gate.decide import Evidence
+from verify.mutate.model import SCHEMA, MutationRun
+from verify.report.read import read_run
+
+
+def gather(patterns: Sequence[str], binary: Path | None = None) -> list[Evidence]:
+    """The runs that ``patterns`` name, each a run.json, its folder, a folder of such, or a glob of these.
+
+    :param binary: the binary that the one run must be of.
+    :raises UsageError: if a pattern names no run, two runs are of one name, or a file is unreadable.
+    """
+    paths = list(dict.fromkeys(path for pattern in patterns for path in _paths(pattern)))
+    if binary is not None and len(paths) != 1:
+        raise UsageError(f"expected one run to hold --binary {binary} against, found {len(paths)}")
+    digest = sha256_of(binary) if binary is not None else None
+    found = [Evidence(read_run(path), path, digest, _mutation(path)) for path in paths]
+    for name, count in Counter(item.run.target.name for item in found).items():
+        if count > 1:
+            raise UsageError(
+                f"expected one run of each target, found {count} of {name}; gate them one by one"
+            )
+    return found
+
+
+def _paths(pattern: str) -> list[Path]:
+    literal = Path(pattern)
+    names = [literal] if literal.exists() else [Path(name) for name in sorted(glob.glob(pattern))]
+    found = [path for name in names for path in _runs_in(name)]
+    if not found:
+        raise UsageError(f"expected a run.json, found none at {pattern}")
+    return found
+
+
+def _runs_in(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    own = path / "run.json"
+    return [own] if own.exists() else sorted(path.glob("*/run.json"))
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a binary as run.json states it: of its contents after unpacking.
+
+    :raises UsageError: if it cannot be read.
+    """
+    from verify.target.compressed import unpack
+
+    try:
+        return hashlib.sha256(unpack(path.read_bytes(), str(path))).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path}: expected a readable binary, found: {error.strerror}") from error
+
+
+def _mutation(run_json: Path) -> MutationRun | None:
+    path = run_json.with_name("mutation.json")
+    if not path.exists():
+        return None
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=MutationRun)
+    except OSError as error:
+        raise UsageError(f"{path}: expected a mutation.json, found: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: expected a mutation.json of schema {SCHEMA}, found: {error}") from error
+    if found.schema != SCHEMA:
+        raise UsageError(f"{path}: expected a mutation.json of schema {SCHEMA}, found schema {found.schema}")
+    return found

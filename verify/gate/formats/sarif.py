@@ -1,0 +1,140 @@
+"""SARIF 2.1.0: a result for each property that is not proved, its counterexample as a code flow.
+
+Proved properties are rules without a result. An address in a binary is told by symbol and
+offset: 64-bit addresses do not fit the integers of most readers of JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+import verify
+from verify.gate.finding import Finding
+from verify.gate.formats.report import Report
+from verify.report.model import Run
+from verify.report.plain import plain
+from verify.report.status import Level
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
+_LEVELS = {Level.ERROR: "error", Level.WARNING: "warning", Level.NOTE: "note"}
+
+
+def render(shown: Report) -> str:
+    """The whole log: one SARIF run, whatever number of targets."""
+    rules = {record.id: record for record in shown.properties}
+    positions = {name: position for position, name in enumerate(rules)}
+    run: dict[str, Any] = {
+        "tool": {
+            "driver": {
+                "name": "kexec-verify",
+                "semanticVersion": verify.__version__,
+                "rules": [
+                    {
+                        "id": record.id,
+                        "shortDescription": {"text": plain(record.statement)},
+                        "properties": {"theorem": record.theorem, "tags": ["kexec", "arm64"]},
+                    }
+                    for record in rules.values()
+                ],
+            }
+        },
+        "invocations": [_invocation(shown)],
+        "artifacts": [_artifact(item) for item in shown.runs],
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(shown, finding, positions) for finding in shown.findings],
+    }
+    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    return (msgspec.json.format(msgspec.json.encode(log), indent=1) + b"\n").decode()
+
+
+def _invocation(shown: Report) -> dict[str, Any]:
+    notes = [
+        {
+            "level": "error",
+            "message": {"text": plain(f"{reason.target}: {reason.property}: {reason.message}")},
+            "descriptor": {"id": str(reason.rule)},
+        }
+        for reason in shown.decision.reasons
+    ]
+    return {
+        "executionSuccessful": all(run.complete for run in shown.runs),
+        "exitCode": shown.decision.exit_status,
+        "toolExecutionNotifications": notes,
+    }
+
+
+def _artifact(run: Run) -> dict[str, Any]:
+    return {"location": {"uri": _uri(run.target.name)}, "hashes": {"sha-256": run.target.sha256}}
+
+
+def _uri(path: str) -> str:
+    return quote(plain(path).lstrip("/"), safe="/")
+
+
+def _result(shown: Report, finding: Finding, positions: dict[str, int]) -> dict[str, Any]:
+    record = finding.record
+    place = _location(finding.run, finding.where, finding.source)
+    result: dict[str, Any] = {
+        "ruleId": record.id,
+        "ruleIndex": positions[record.id],
+        "level": _LEVELS[finding.level],
+        "message": {"text": plain(f"{finding.status}: {finding.where}: {finding.message}")},
+        "locations": [place],
+        "partialFingerprints": {"kexecVerify/v1": _fingerprint(finding)},
+        "properties": {"verdict": str(record.verdict), "target": plain(finding.run.target.name)},
+    }
+    if record.waived and record.waiver is not None:
+        why = plain(f"{record.waiver.reason} ({record.waiver.reference})")
+        result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": why}]
+    flow = _flow(shown, finding)
+    if flow:
+        result["codeFlows"] = [{"threadFlows": [{"locations": flow}]}]
+    return result
+
+
+def _fingerprint(finding: Finding) -> str:
+    """The same for the same fault of another build: addresses and effects are left out."""
+    return hashlib.sha256(f"{finding.record.id} {finding.where}".encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def _location(run: Run, where: str, source: str) -> dict[str, Any]:
+    physical: dict[str, Any]
+    file, _, line = source.rpartition(":")
+    if file and line.isdigit() and int(line) > 0:
+        physical = {"artifactLocation": {"uri": _uri(file)}, "region": {"startLine": int(line)}}
+    else:
+        physical = {"artifactLocation": {"uri": _uri(run.target.name)}}
+    function = where.partition("+")[0]
+    return {
+        "physicalLocation": physical,
+        "logicalLocations": [
+            {"name": plain(function), "fullyQualifiedName": plain(where), "kind": "function"},
+        ],
+    }
+
+
+def _flow(shown: Report, finding: Finding) -> list[dict[str, Any]]:
+    """The steps of the counterexample, with the registers that each changed."""
+    recorded = (finding.record.counterexample or {}).get("path")
+    path = [step for step in recorded if isinstance(step, dict)] if isinstance(recorded, list) else []
+    wanted = [step["address"] for step in path if isinstance(step.get("address"), int)]
+    sources = shown.lines(finding.run, wanted) if shown.lines and wanted else {}
+    steps = []
+    for order, step in enumerate(path, 1):
+        changed = step.get("changed")
+        place = _location(finding.run, str(step.get("where", "")), sources.get(step.get("address", 0), ""))
+        place["message"] = {"text": plain(str(step.get("text", "")))}
+        entry: dict[str, Any] = {"location": place, "executionOrder": order}
+        if isinstance(changed, dict) and changed:
+            entry["state"] = {
+                plain(name): {"text": f"{value:#x}" if isinstance(value, int) else plain(str(value))}
+                for name, value in changed.items()
+            }
+        steps.append(entry)
+    if steps:
+        steps[-1]["importance"] = "essential"
+    return steps

@@ -1,0 +1,57 @@
+"""What a gate lets pass: a policy, written by hand in TOML."""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from verify.errors import UsageError
+
+
+class Mutants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """What is asked of the seeded faults in mutation.json.
+
+    :param at_least: how many mutants must have been tried.
+    :param allow_unsupported: a mutant that the verifier refused to model counts as caught.
+    """
+
+    at_least: int = 1
+    allow_unsupported: bool = False
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """What a gate lets pass; each entry is a glob.
+
+    :param required: properties that a run must have; each glob must match one at least.
+    :param assumptions: those that a proof may lean on; None leaves that to the baseline.
+    :param waivers: properties whose refutation may be waived.
+    :param same_code: functions whose bytes must be those of the baseline.
+    :param mutants: what is asked of mutation.json beside run.json; None for nothing.
+    """
+
+    required: list[str] = []
+    assumptions: list[str] | None = None
+    waivers: list[str] = []
+    same_code: list[str] = []
+    mutants: Mutants | None = None
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in ``path``.
+
+    :raises UsageError: if it is no TOML, or has a key that is none of a policy's.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Policy)
+    except OSError as error:
+        raise UsageError(f"{path}: expected a policy, found: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise UsageError(f"{path}: expected a policy in TOML, found: {error}") from error
+
+
+def matches(name: str, globs: list[str]) -> bool:
+    """Whether some glob matches the name."""
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)

@@ -1,0 +1,61 @@
+"""What is known of a run that was interrupted: never more than was decided, and never green as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from specs.properties import Property
+from verify.arm64.lift import Code
+from verify.prove.discharge import Discharger
+from verify.report.model import Run
+from verify.theorems import Finding, Outcome, owed
+from verify.verdict import Verdict
+
+REASON = "interrupted"
+
+
+class Partial:
+    """Keeps what a run finds, for the case that it is interrupted.
+
+    :param discharger: the run's own; it has the obligations that are discharged.
+    """
+
+    def __init__(self, code: Code, claims: Sequence[Property], discharger: Discharger):
+        self._code = code
+        self._claims = claims
+        self._discharger = discharger
+        self._known: Outcome | None = None
+        discharger.results = []  # those of a target before this one are none of this run's
+
+    def known(self, outcome: Outcome) -> None:
+        """Take note of verdicts that only a search for counterexamples may still change."""
+        self._known = outcome
+
+    def outcome(self) -> Outcome:
+        """What was decided; every other property is UNKNOWN."""
+        return self._settled(self._known) if self._known else self._unfinished()
+
+    def incomplete(self, run: Run) -> Run:
+        """The run's record, marked as one that was not finished."""
+        return msgspec.structs.replace(run, complete=False)
+
+    def _settled(self, known: Outcome) -> Outcome:
+        findings = [
+            finding
+            if finding.verdict is Verdict.PROVED or finding.counterexample is not None
+            else replace(finding, verdict=Verdict.UNKNOWN, reason=f"{REASON}; before that: {finding.reason}")
+            for finding in known.findings
+        ]
+        return replace(known, findings=findings)
+
+    def _unfinished(self) -> Outcome:
+        # No verdict stands before all paths were run, though many of its obligations may be proved.
+        results = self._discharger.results
+        findings = [
+            Finding(claim, Verdict.UNKNOWN, REASON, [r for r in results if owed(claim, r.obligation.name)])
+            for claim in self._claims
+        ]
+        return Outcome(self._code, None, findings, {})

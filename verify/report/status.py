@@ -1,0 +1,76 @@
+"""How a property's verdict is shown: one word, one colour and one severity, the same in every report."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from verify.report.model import PropertyRecord, Run
+from verify.verdict import Verdict
+
+WAIVED = "REFUTED (waived)"
+WHOLE_WAY = "whole way"
+"""What stands for a function where a property is about none of several."""
+
+
+class Level(enum.StrEnum):
+    """How bad a property's status is for the one who reads it."""
+
+    ERROR = "error"
+    """Refuted, or the verifier failed."""
+    WARNING = "warning"
+    """Undecided: neither proved nor refuted."""
+    NOTE = "note"
+    """Refuted, and that is a declared deviation."""
+    NONE = "none"
+    """Proved."""
+
+    @property
+    def rank(self) -> int:
+        """Position from bad to good."""
+        return list(Level).index(self)
+
+
+_LEVELS = {
+    Verdict.PROVED: Level.NONE,
+    Verdict.REFUTED: Level.ERROR,
+    Verdict.ERROR: Level.ERROR,
+}
+_STYLES = {Level.NONE: "green", Level.NOTE: "dark_orange", Level.WARNING: "yellow", Level.ERROR: "bold red"}
+
+
+def status(record: PropertyRecord) -> str:
+    """The verdict in words; a waived refutation is told apart from both a proof and a refutation."""
+    return WAIVED if record.waived else str(record.verdict)
+
+
+def level(record: PropertyRecord) -> Level:
+    """How bad the property's status is."""
+    return Level.NOTE if record.waived else _LEVELS.get(record.verdict, Level.WARNING)
+
+
+def style(record: PropertyRecord) -> str:
+    """The terminal's style for the status; amber for a waived refutation."""
+    return _STYLES[level(record)]
+
+
+def counts(records: Iterable[PropertyRecord]) -> dict[str, int]:
+    """How many properties have each status, the good first."""
+    order = [*(str(v) for v in Verdict if v is not Verdict.ERROR), WAIVED, str(Verdict.ERROR)]
+    found = [status(record) for record in records]
+    return {name: found.count(name) for name in order if name in found}
+
+
+def function_of(run: Run, record: PropertyRecord) -> str:
+    """The function that the property is shown under."""
+    if record.function:
+        return record.function
+    return run.functions[0].name if len(run.functions) == 1 else WHOLE_WAY
+
+
+def by_function(run: Run) -> dict[str, list[PropertyRecord]]:
+    """The run's properties by the function that they are shown under, in the run's order."""
+    found: dict[str, list[PropertyRecord]] = {}
+    for record in run.properties:
+        found.setdefault(function_of(run, record), []).append(record)
+    return found
