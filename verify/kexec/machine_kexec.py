@@ -15,7 +15,7 @@ from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import SIZE, control_flow
 from verify.arm64.state import ICACHE_INVALID, SCTLR_C, SCTLR_M, TRANSLATION_INVALIDATED, Event, State
 from verify.errors import UnsupportedError
-from verify.kexec.calls import Calls, objects
+from verify.kexec.calls import Calls, owed_access, without_doubles
 from verify.kexec.whole import Whole
 from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule
 from verify.obligation import Facts, Obligation
@@ -91,7 +91,7 @@ class MachineKexec:
         """
         calls = Calls(self.whole, self.code)
         stops = self._cutpoints(calls)
-        explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave)
+        explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
         ends = explorer.run(self.entry.assume(*self.assumptions()), self.code.address)
         for stop in sorted(stops):
             arrivals = [step.state for step in ends if step.then == stop]
@@ -112,6 +112,7 @@ class MachineKexec:
                 self._owe_exit(step)
             else:
                 raise UnsupportedError("machine_kexec that returns", step.state.trace[-1])
+        self.obligations = without_doubles(self.obligations)
         if not self.exits:
             raise UnsupportedError("machine_kexec that calls neither restart code nor routine")
 
@@ -144,17 +145,8 @@ class MachineKexec:
 
     def _owe_accesses(self, state: State) -> None:
         for access in state.accesses:
-            memory = objects(access.before)
-            item, _ = memory.find(access.address)
-            facts = access.before.facts[: access.known]
-            where = f"the {access.kind} at {self.code.where(access.at)}"
-            sentence = f"{where} stays in {item.name}"
-            goal = memory.inside(access.address, access.size)
-            self.obligations.append(Obligation("mk-access", sentence, facts, goal, access.at))
-            if access.kind == "store":
-                own = TRUE if item.name == "the stack frame" else FALSE
-                sentence = f"{where} is to the function's own frame"
-                self.obligations.append(Obligation("mk-store", sentence, facts, own, access.at))
+            owed = owed_access("mk", self.code.where, access, _own_frame)
+            self.obligations += owed
 
     def _owe_exit(self, step: Step) -> None:
         state, where = step.state, self.code.where(step.state.trace[-1])
@@ -263,6 +255,11 @@ class MachineKexec:
         self._owe("handover-vectors", sentence, step, goal, copies)
         none = Implies(self.in_place, TRUE if not calls else FALSE)
         self._owe("inplace-vectors", f"before {where} EL2 keeps its vectors in place", step, none)
+
+
+def _own_frame(name: str) -> Formula:
+    """machine_kexec stores to its own frame alone."""
+    return TRUE if name == "the stack frame" else FALSE
 
 
 def condition(facts: Facts) -> list[str]:
