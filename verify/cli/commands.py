@@ -84,7 +84,7 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
 
 
 def _shipped() -> list[str]:
-    found = sorted(str(path) for path in BINARIES.glob("*.elf"))
+    found = sorted(str(path) for path in BINARIES.glob("**/*.elf"))
     if not found:
         raise UsageError("expected a TARGET, or ELF files in ./binaries, found neither")
     return found
@@ -131,24 +131,24 @@ def _verify(
         # From here on an interrupt finds enough to write a report of.
         with interrupt.held():
             from verify.arm64.lift import Code
-            from verify.kexec.layout import stated_layout
             from verify.prove.discharge import Discharger
             from verify.report.partial import Partial
             from verify.report.record import record, save
-            from verify.theorems import prove
+            from verify.waivers import read_waivers
+            from verify.way import prove_kernel
 
             code = Code(function.name, function.address, function.code)
             discharger = shared.setdefault(seed, Discharger(seed=seed))
             partial = Partial(code, select(patterns), discharger)
         try:
-            outcome = prove(
-                code,
+            outcome = prove_kernel(
+                kernel,
+                function,
                 select(patterns),
-                kernel.page_size,
-                stated_layout(kernel),
                 terminal.doing,
                 discharger,
-                known=partial.known,
+                partial.known,
+                read_waivers(),
             )
             run = record(kernel, function, outcome, began)
         except interrupt.Interrupted as stop:

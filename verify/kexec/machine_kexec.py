@@ -182,13 +182,12 @@ class MachineKexec:
         )
         if not self.routine_by_restart:
             self._owe_vectors(step, where, stub, copies)
-        self._owe(
-            "icache-invalid",
-            f"when {where} leaves the kernel the instruction cache has been invalidated and that is complete",
-            step,
-            state.ghosts["icache"] == ICACHE_INVALID,
-            in_place,
-        )
+        invalid = f"when {where} leaves the kernel the instruction cache is invalid and that is complete"
+        if self.through_routine:
+            sentence = f"{where} enters the routine, which invalidates the instruction cache"
+            self._owe("icache-invalid", sentence, step, routine, in_place)
+        else:
+            self._owe("icache-invalid", invalid, step, state.ghosts["icache"] == ICACHE_INVALID, in_place)
 
     def _restart_address(self) -> int:
         for name in RESTART:

@@ -81,6 +81,7 @@ class PostLoad:
         self.map: AddressMap = self.whole.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
         layout = self.whole.layout
+        self.copied: list[tuple[int, int]] = []
         self._counts: tuple[Term, ...] = ()
         self.in_place: Formula = done(self.whole.field(self.entry, self.kimage, layout.head))
         self.nr_segments: Term = self.whole.field(self.entry, self.kimage, layout.nr_segments)
@@ -151,7 +152,8 @@ class PostLoad:
                 self._owe_return(step, leaves)
             else:
                 raise UnsupportedError(f"{NAME} that ends in no return", step.state.trace[-1])
-        self._owe_routine(calls.copied)
+        self.copied = sorted(set(calls.copied))
+        self._owe_routine(self.copied)
         self.obligations = without_doubles(self.obligations)
 
     @staticmethod
@@ -382,7 +384,7 @@ class PostLoad:
         """The bytes that are copied are the routine's, all of them, and run anywhere."""
         routine = self.routine
         data = self.whole.kernel.read(routine.address, len(routine.code))
-        for start, length in sorted(set(copied)):
+        for start, length in copied:
             inside = start <= routine.address and routine.end <= start + length
             goal = TRUE if inside else FALSE
             sentence = f"the {length} bytes copied from {start:#x} hold all of {routine.name}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from specs import boot_protocol
 from specs.cpu_soft_restart import asks_stub, enters
-from specs.hyp_stub import HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
+from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
 from verify.arm64.state import SCTLR_C, SCTLR_M
@@ -155,9 +155,24 @@ class HypStub:
             untouched = FALSE if state.accesses else TRUE
             sentence = f"on the way to {where} nothing is loaded or stored"
             self.obligations.append(Obligation(f"{self.prefix}-memory", sentence, state.facts, untouched))
+        if not self.copied:
+            self._owe_set_vectors(code)
         if self.copied:
             ran = Code(self.symbol, code.address, code.data)
             self.obligations += position_independence(self.prefix, ran, sorted(explorer.covered))
+
+    def _owe_set_vectors(self, code: Code) -> None:
+        """HVC_SET_VECTORS makes x1 the vectors and returns: what __hyp_set_vectors relies on."""
+        entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(HVC_SET_VECTORS))
+        for step in Explorer(code, frozenset(), unroll=True).run(entry, code.address + LOWER_EL_SYNC):
+            state, path = step.state, step.state.trace
+            returns = isinstance(step.then, Exit) and step.then.kind == "eret"
+            set_ = state.registers["vbar_el2"] == entry.registers["x1"]
+            where = code.where(path[-1])
+            sentence = f"at {where} HVC_SET_VECTORS has set VBAR_EL2 to x1 and returns"
+            goal = set_ if returns else FALSE
+            name = f"{self.prefix}-set-vectors"
+            self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
 
 
 def position_independence(prefix: str, code: Code, addresses: list[int] | None = None) -> list[Obligation]:

@@ -9,7 +9,7 @@ from verify.arm64.state import GHOSTS, State
 from verify.logic import Term, same, var
 from verify.memory import Memory
 from verify.obligation import Facts
-from verify.symbolic.objects import Objects
+from verify.symbolic.objects import Object, Objects
 
 
 def join(states: Sequence[State], tag: str) -> State:
@@ -43,17 +43,29 @@ def _facts(states: Sequence[State]) -> Facts:
 
 
 def _memory(memories: Sequence[Memory], tag: str) -> Memory:
+    """The objects that all have at the same place, with the bytes that all agree on."""
     first = memories[0]
     if all(memory is first for memory in memories):
         return first
-    merged = first
-    for item in first.objects if isinstance(first, Objects) else ():
-        contents = [m.stored_in(item.name) for m in memories if isinstance(m, Objects)]
+    known = [memory for memory in memories if isinstance(memory, Objects)]
+    assert len(known) == len(memories) and isinstance(first, Objects)
+    merged = Objects((), first.tag)
+    for item in first.objects:
+        if not all(any(_is_same(item, other) for other in memory.objects) for memory in known):
+            continue
+        merged = merged.adding(item)
+        contents = [memory.stored_in(item.name) for memory in known]
         for offset in sorted({at for stored in contents for at in stored}):
             values = [stored.get(offset) for stored in contents]
-            known = [value for value in values if value is not None]
-            agreed = len(known) == len(values) and all(same(known[0], value) for value in known)
-            if not agreed:
-                assert isinstance(merged, Objects)
-                merged = merged.storing(item.name, offset, var(f"{item.name}{offset:+#x}@{tag}", 8))
+            agreed = values[0]
+            if agreed is None or not all(value is not None and same(agreed, value) for value in values):
+                agreed = var(f"{item.name}{offset:+#x}@{tag}", 8)
+            merged = merged.storing(item.name, offset, agreed)
     return merged
+
+
+def _is_same(left: Object, right: Object) -> bool:
+    """The same object at the same place."""
+    if left.name != right.name or (left.base is None) != (right.base is None):
+        return False
+    return left.base is None or same(left.base, right.base)

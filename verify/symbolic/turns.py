@@ -99,7 +99,7 @@ def infer_turns(
     :param pointed: bytes that a pointer of unknown value is taken to point at.
     :param pointer: what is assumed of such a pointer.
     :param assumed: what is assumed at the head.
-    :raises UnsupportedError: if a turn changes memory.
+    :raises UnsupportedError: if a turn changes memory, by a store or by a call.
     """
     start = join(arrivals, f"{head:#x}/entry")
     count = var(f"turns@{head:#x}")
@@ -107,7 +107,7 @@ def infer_turns(
     for _ in range(_ROUNDS):
         state = turns.state(count)
         back = [step.state for step in run(state) if step.then == head]
-        if any(after.memory is not state.memory and _stores(after) for after in back):
+        if any(after.memory is not state.memory for after in back):
             raise UnsupportedError("loop that stores", head)
         found = _demote(turns, state, back)
         if found == turns:
@@ -136,10 +136,6 @@ def _pointers(turns: Turns, run: Run, pointer: Pointed) -> Facts:
 
 def _pointee(register: str) -> str:
     return f"what {register} points at"
-
-
-def _stores(state: State) -> bool:
-    return any(access.kind == "store" for access in state.accesses)
 
 
 def _demote(turns: Turns, before: State, back: Sequence[State]) -> Turns:
