@@ -397,6 +397,29 @@ def _(t: Target) -> Code:
     return t.patched((t.one(0xFFFFFFFF, a64.movz(0, 1), t.msr_sctlr.address), a64.movz(0, 2)))
 
 
+# Effects outside of the copy
+
+
+@mutant(42, "words are copied after the loop", "memory-safe", "dest-pages")
+def _(t: Target) -> Code:
+    # The loop tests first: no path that leaves it goes through its body.
+    used = {int(name) for i in t.instructions for name in re.findall(r"\b[xw](\d+)\b", i.text)}
+    source, dest, end, word = sorted(set(range(30)) - used)[-4:]
+    ptr = t.number(t.form.ptr)
+    return t.detoured(
+        t.code.at(t.after_loop),
+        a64.and_mask(source, ptr, a64.high_mask(6)),
+        a64.add_immediate(dest, source, 64),
+        a64.add_immediate(end, source, 16),
+        a64.compare(source, end),
+        a64.branch_if_not_below(16),
+        a64.load_and_advance(word, source),
+        a64.store_and_advance(word, dest),
+        a64.branch(16, 0),
+        t.code.at(t.after_loop).word,
+    )
+
+
 # Tables
 
 

@@ -28,8 +28,11 @@ def run(routine: Routine, arrivals: list[Step], decide: Decide) -> None:
         states = [step.state for step in arrivals if step.then == stop]
         start = _left(routine, states, decide)
         explorer = routine.explorer(frozenset(), decide)
-        for step in explorer.run(start, stop):
+        ends = explorer.run(start, stop)
+        for step in ends:
             _owe_exit(routine, step)
+        for state in (*(step.state for step in ends), *explorer.turns):
+            _owe_effects(routine, state)
         routine.collect(explorer)
 
 
@@ -81,6 +84,10 @@ def _owe_exit(routine: Routine, step: Step) -> None:
         owe("entry-el2", f"{where} is reached without an HVC only if there are no EL2 vectors", goal)
     _owe_machine(routine, "entry", where, state, facts)
     _owe_clean(routine, f"at {where}", state, facts)
+
+
+def _owe_effects(routine: Routine, state: State) -> None:
+    """Memory is left alone; system registers and the call of EL2 come in their order."""
     for access in state.accesses:
         routine.owe_access(access, "is not made: the loop is over", FALSE)
     for event in state.events:
