@@ -400,6 +400,13 @@ def _(t: Target) -> Code:
 # Effects outside of the copy
 
 
+@mutant(41, "maintenance goes on past the page", "memory-safe", only="kimage")
+def _(t: Target) -> Code:
+    size = t.form.page_size >> 12
+    end = t.one(0xFFFFFC00, 0x91400000 | size << 10)  # add Xend, Xstart, #P
+    return t.patched((end, a64.field(end.word, 10, 12, 2 * size)))
+
+
 @mutant(42, "words are copied after the loop", "memory-safe", "dest-pages")
 def _(t: Target) -> Code:
     # The loop tests first: no path that leaves it goes through its body.

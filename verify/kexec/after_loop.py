@@ -10,6 +10,7 @@ from verify.arm64.state import GHOSTS, ICACHE_INVALID, Event, State, unknown_gho
 from verify.errors import InternalError
 from verify.kexec.form import ENTRY_MEMORY
 from verify.kexec.routine import Routine
+from verify.kexec.translation import owe_mapped
 from verify.logic import FALSE, TRUE, And, Formula, Term, aligned, const, same, variables
 from verify.memory import Unknown
 from verify.obligation import Facts
@@ -90,6 +91,7 @@ def _owe_effects(routine: Routine, state: State) -> None:
     """Memory is left alone; system registers and the call of EL2 come in their order."""
     for access in state.accesses:
         routine.owe_access(access, "is not made: the loop is over", FALSE)
+    owe_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)
     for event in state.events:
         known = event.before.facts[: event.known]
         shown = routine.code.where(event.at)

@@ -7,7 +7,7 @@ from verify.arm64.execute import Exit, Step
 from verify.arm64.state import State
 from verify.errors import UnsupportedError
 from verify.kexec.routine import Routine
-from verify.kexec.translation import owe_table_changes
+from verify.kexec.translation import owe_mapped, owe_table_changes
 from verify.logic import FALSE, TRUE, And, Not, within
 from verify.obligation import Facts
 from verify.symbolic.explore import Decide
@@ -58,3 +58,4 @@ def _owe_effects(routine: Routine, state: State) -> None:
             allowed = within(access.address, routine.entry.registers["x0"], layout.size)
         routine.owe_access(access, "reads a field of struct kimage", allowed)
     owe_table_changes(routine, state.events)
+    owe_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)
