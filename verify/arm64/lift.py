@@ -123,18 +123,21 @@ def successors(instruction: Instruction) -> list[int]:
 
 
 def control_flow(code: Code) -> networkx.DiGraph:
-    """The graph of instruction addresses that are reachable from the first one."""
+    """The graph of instruction addresses that are reachable from the first one.
+
+    Where control leaves the function there is no edge: whoever follows a path there finds no
+    instruction (``Code.at`` raises), and a run ends.
+    """
     graph = networkx.DiGraph()
     graph.add_node(code.address)
     todo = [code.address]
     while todo:
         address = todo.pop()
         for target in successors(code.at(address)):
-            if not code.address <= target < code.end:
-                raise UnsupportedError(f"branch out of {code.name} to {target:#x}", address)
-            if target not in graph:
-                todo.append(target)
-            graph.add_edge(address, target)
+            if code.address <= target < code.end:
+                if target not in graph:
+                    todo.append(target)
+                graph.add_edge(address, target)
     return graph
 
 

@@ -124,8 +124,10 @@ class Ending:
             self._clean(run.ghost.lines, end.at, what)
         elif end.kind not in ("hvc", "fault", "timeout", "stopped"):
             target = f" to {end.target:#x}" if end.target else ""
+            found = f"control outside of the routine, at {end.target:#x}"
+            found = found if end.kind == "fetch" else f"{end.kind}{target}"
             wanted = f"a branch to start, {scenario.start:#x}"
-            broken("reloc-entry-state", end.at, "the exit", wanted, f"{end.kind}{target}")
+            broken("reloc-entry-state", end.at, "the exit", wanted, found)
         if end.kind in ("br", "hvc"):
             self._pages(end.at)
 
