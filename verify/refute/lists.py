@@ -13,10 +13,12 @@ from verify.refute.scenario import MASK, RAM_PAGES, WORD, Scenario, neighbours
 D, I, S = IND_DESTINATION, IND_INDIRECTION, IND_SOURCE  # noqa: E741
 
 # A kernel's linear map: physical memory is seen from 0xffff_0000_0000_0000 on, and the pages that a
-# plan counts lie 128 MiB into it. Between the first and the two high places each bit is 0 and is 1 once.
+# plan counts lie 128 MiB into it. Between the first and the two high places each bit is 0 and is 1 once,
+# also those that no physical address has: the list machine keeps them. Bits 16 to 19, where CTR_EL0 has
+# DminLine, are set in a high place: an address is no line size.
 _LINEAR_MAP = 0xFFFF_0000_0000_0000
 _INTO = 0x800_0000
-RAM, HIGH = 0x4800_0000, (0x5555_5540_0000, 0xAAAA_AA80_0000)
+RAM, HIGH = 0x4800_0000, (0x5555_5555_555E_0000, 0xAAAA_AAAA_AA80_0000)
 
 # Pages that plans use for one thing only.
 LIST, LIST2, LIST3 = 1, 2, 3
