@@ -23,7 +23,7 @@ from verify.refute.path import record
 from verify.refute.scenario import WORD, OutsideError, Scenario
 from verify.refute.violation import Violation
 
-__all__ = ["REFUTABLE", "Counterexample", "Search", "rerun", "search"]
+__all__ = ["REFUTABLE", "Counterexample", "Search", "first_fault", "rerun", "search"]
 
 REFUTABLE = frozenset(PROPERTIES) - {"reloc-covered"}
 """Properties that a run can break; whether every instruction is covered is no matter of one run."""
@@ -166,6 +166,31 @@ def search(
     if refused is not None and not found:
         raise refused
     return found
+
+
+def first_fault(code: Code, form: Form, budget_seconds: float, most: int) -> Violation | None:
+    """The first effect that breaks any property on one of the first ``most`` lists; None if there is none.
+
+    :raises UnsupportedError: if nothing is found and some run came to an instruction without a model.
+    """
+    deadline = time.monotonic() + budget_seconds
+    engine = Search(code, form)
+    refused: UnsupportedError | None = None
+    for plan in itertools.islice(build_plans(form, engine.head_test), most):
+        try:
+            broken = engine.violations(build(plan, form))
+        except OutsideError:
+            continue
+        except UnsupportedError as error:
+            refused = refused or error
+            continue
+        if broken:
+            return min(broken.values(), key=lambda violation: violation.index)
+        if time.monotonic() > deadline:
+            break
+    if refused is not None:
+        raise refused
+    return None
 
 
 def rerun(cx: Counterexample, code: Code, form: Form) -> bool:

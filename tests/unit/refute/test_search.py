@@ -12,7 +12,7 @@ from verify.errors import UnsupportedError
 from verify.kexec.form import recognise
 from verify.refute.counterexample import Counterexample, format_counterexample
 from verify.refute.lists import build_scenarios
-from verify.refute.search import REFUTABLE, Search, rerun, search
+from verify.refute.search import REFUTABLE, Search, first_fault, rerun, search
 from verify.theorems import prove
 from verify.verdict import Verdict
 
@@ -103,6 +103,14 @@ def test_long_lists_are_shortened_in_text_only(routine):
     lines = format_counterexample(cx)
     assert len(lines) < 50
     assert any("words more" in line for line in lines)
+
+
+def test_first_fault_is_the_earliest_effect_of_the_first_list_that_shows_one(broken, routine):
+    fault = first_fault(*broken, 20.0, 30)
+    assert fault is not None
+    # On the list without words nothing is dirty, and SCTLR_EL1 is written before control leaves.
+    assert (fault.property, fault.at) == ("reloc-icache-invalid", broken[0].end - 4)
+    assert first_fault(*routine("kimage-mmu-4k-gcc"), 20.0, 5) is None
 
 
 def patched(routine, old: int, new: int):
