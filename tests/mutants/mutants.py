@@ -427,6 +427,28 @@ def _(t: Target) -> Code:
     )
 
 
+# What takes a peculiar list or place of memory to show
+
+
+@mutant(43, "el2_vectors tested in 32 bits", "entry-state", only="kimage")
+def _(t: Target) -> Code:
+    test = t.one(0xFF000000, 0xB4000000, t.ic.address)  # cbz Xel2_vectors
+    return t.patched((test, test.word & ~(1 << 31)))
+
+
+@mutant(44, "SCTLR from the pointer", "entry-state", only="kimage")
+def _(t: Target) -> Code:
+    # The pointer has bits 0 and 2 clear, so MMU and cache go off; EE hangs on where the list lies.
+    return t.patched((t.msr_sctlr, a64.field(t.msr_sctlr.word, *a64.RD, t.number(t.form.ptr))))
+
+
+@mutant(45, "address mask loses the top bits", "step", "memory-safe")
+def _(t: Target) -> Code:
+    mask, low = _address_mask(t), t.form.page_size.bit_length() - 1
+    narrower = 1 << 22 | 64 - low << 16 | 61 - low << 10  # bits low to 61
+    return t.patched((mask, mask.word & ~0x7FFC00 | narrower))
+
+
 # Tables
 
 
