@@ -57,7 +57,8 @@ RELOCATION = (
         "reloc-memory-safe",
         "T2",
         "Every load and store is aligned and lies in the kimage's fields, the current list word, the source "
-        "page (loads) or the destination page (stores).",
+        "page (loads) or the destination page (stores); with the MMU on, cache maintenance by address goes "
+        "to these two pages only.",
         ("reloc-access-*",),
         ("reloc-step",),
         ("linear-map-copied",),

@@ -304,7 +304,10 @@ def rest(findings: Sequence[Finding]) -> None:
 
 
 def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str], budget: float) -> None:
-    found = search(code, form, wanted, budget)
+    try:
+        found = search(code, form, wanted, budget)
+    except UnsupportedError:
+        return
     for finding in findings:
         counterexample = found.get(finding.claim.id)
         if counterexample is not None and finding.claim.id in wanted:

@@ -150,6 +150,8 @@ def successors(instruction: Instruction) -> list[int]:
 def control_flow(code: Code) -> networkx.DiGraph:
     """The graph of instruction addresses that are reachable from the first one.
 
+    Where control leaves the function there is no edge: whoever follows a path there finds no
+    instruction (``Code.at`` raises), and a run ends.
     A call of what a register holds is taken for the end of a path: kexec's code makes such
     calls to leave for good, and a compiler puts anything behind them.
     """
@@ -163,13 +165,10 @@ def control_flow(code: Code) -> networkx.DiGraph:
         if code.calls and "CALLIND" in instruction.opcodes:
             continue
         for target in [*successors(instruction), *following]:
-            if target not in code:
-                if code.calls:
-                    continue
-                raise UnsupportedError(f"branch out of {code.name} to {target:#x}", address)
-            if target not in graph:
-                todo.append(target)
-            graph.add_edge(address, target)
+            if target in code:
+                if target not in graph:
+                    todo.append(target)
+                graph.add_edge(address, target)
     return graph
 
 
