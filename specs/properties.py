@@ -16,6 +16,7 @@ class Property:
     :param form: the form of the routine that it is about; None is all of them.
     :param function: the function that it is about; empty for the whole way.
     :param parts: the properties that it joins: it is proved when they all are, and what joins them.
+    :param discharges: assumptions of some parts that other parts prove.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Property:
     form: str | None = None
     function: str = "arm64_relocate_new_kernel"
     parts: tuple[str, ...] = ()
+    discharges: tuple[str, ...] = ()
 
 
 RELOCATION = (
@@ -303,6 +305,9 @@ WAY = (
             "callee-contracts",
             *(claim.id for claim in RELOCATION),
         ),
+        # handover-to-routine: the routine is entered for no other head, masked, and in the state that
+        # its proof assumes; postload-tables: with that phys_offset.
+        discharges=("list-head", "daif-masked", "mmu-off", "phys-offset-aligned"),
     ),
 )
 

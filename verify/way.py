@@ -11,8 +11,8 @@ from verify.arm64.lift import Code
 from verify.kexec.form import Form
 from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function
-from verify.kexec.machine_kexec import condition
 from verify.kexec.way import Part, Way, has_way
+from verify.kexec.words import condition
 from verify.prove.discharge import Discharger, Result, decide
 from verify.target import Kernel
 from verify.theorems import (
@@ -106,7 +106,7 @@ def _prove_way(
         for name, (_, contract) in sorted(way.contracts.items())
     ]
     outcome.ends = [
-        Ended(part.function, bug.at, bug.kind, tuple(condition(bug.facts)))
+        Ended(part.function, bug.at, bug.kind, condition(way.whole, bug.facts))
         for part in way.parts.values()
         for bug in part.bugs
     ]
@@ -149,6 +149,8 @@ def _compose(finding: Finding, everything: Sequence[Finding]) -> None:
         finding.verdict = worst.verdict if worst.verdict is not Verdict.REFUTED else Verdict.UNKNOWN
         finding.reason = f"its part {worst.claim.id} is {worst.verdict}: {worst.reason}"
     used = {name for part in (finding, *parts) for name in part.assumptions}
+    if finding.verdict is Verdict.PROVED:
+        used -= set(finding.claim.discharges)
     finding.assumptions = [name for name in ASSUMPTIONS if name in used]
     missing = [name for name in finding.claim.parts if name not in by_id and _expected(name, everything)]
     if missing and finding.verdict is Verdict.PROVED:

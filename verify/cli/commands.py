@@ -77,6 +77,13 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
 
         write_index(directory)
         terminal.summary(runs, time.monotonic() - started)
+    for run in runs:
+        for stale in run.stale_waivers:
+            terminal.error(
+                f"{run.target.name}: expected {stale} refuted, as specs/waivers.toml says, found it PROVED",
+                "take the waiver out of specs/waivers.toml",
+            )
+            troubles.append(1)
     verdict = join(run.verdict for run in runs)
     statuses = [*troubles, *([verdict.exit_status] if runs else [])]
     # An internal fault outranks all, a refutation outranks bad input, bad input an undecided claim.

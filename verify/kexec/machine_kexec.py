@@ -259,12 +259,3 @@ class MachineKexec:
 def _own_frame(name: str) -> Formula:
     """machine_kexec stores to its own frame alone."""
     return TRUE if name == "the stack frame" else FALSE
-
-
-def condition(facts: Facts) -> list[str]:
-    """The branches that lead somewhere, in words."""
-    return [f"{label}: {_shown(formula)}" for label, formula in facts if label.startswith("branch")]
-
-
-def _shown(formula: Formula) -> str:
-    return str(formula).removeprefix("<Bool ").removesuffix(">")
