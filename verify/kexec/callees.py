@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from angr import claripy
-
 from specs.contracts import Contract
 from verify.arm64 import cache
 from verify.arm64.cache import CTR_EL0
@@ -28,6 +26,7 @@ from verify.logic import (
     aligned,
     const,
     normal,
+    replace,
     ule,
     ult,
     var,
@@ -62,7 +61,7 @@ def _line_sizes(what: str) -> Iterator[tuple[str, Term]]:
 
 
 def _with_ctr(formula: Formula, ctr: Term) -> Formula:
-    return claripy.replace(formula, CTR_EL0, ctr)
+    return replace(formula, CTR_EL0, ctr)
 
 
 def _lemmas(what: str, explorer: Explorer) -> Facts:
@@ -131,6 +130,8 @@ class Callee:
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
         for step in explorer.run(entry, code.address):
             self._owe_end(code, entry, step, explorer)
+        for turn in explorer.turns:
+            self._owe_memory(code, turn)
         self.obligations += [*explorer.obligations, *calls.obligations]
         return calls.used
 
@@ -158,7 +159,7 @@ class Callee:
         changed = {*self.contract.changes, *TOUCHED}
         ghosts = And(*(state.ghosts[n] == entry.ghosts[n] for n in GHOSTS if n not in changed))
         owe("keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts)
-        self._owe_memory(code, entry, state, owe)
+        self._owe_memory(code, state)
         if self.contract.ensures is not None:
             holds = self.contract.ensures(calls.values(entry), calls.values(state))
             owe("ensures", f"{self.name}: {self.contract.sentence}", holds)
@@ -211,13 +212,16 @@ class Callee:
             goal = _with_ctr(Implies(helps, got == cache.CLEAN), ctr)
             owe(f"at any word of the range{shown}", facts, goal)
 
-    def _owe_memory(self, code: Code, entry: State, state: State, owe: Owe) -> None:
+    def _owe_memory(self, code: Code, state: State) -> None:
         for access in state.accesses:
             item, _ = objects(access.before).find(access.address)
             allowed = objects(access.before).inside(access.address, access.size)
             if access.kind == "store" and item.name != "the stack frame":
                 allowed = FALSE
-            owe("access", f"the {access.kind} at {code.where(access.at)} stays in {item.name}", allowed)
+            sentence = f"the {access.kind} at {code.where(access.at)} stays in {item.name}"
+            facts = access.before.facts[: access.known]
+            name = f"contract-{self.name}-access"
+            self.obligations.append(Obligation(name, sentence, facts, allowed, access.at, state.trace))
 
     def _owe_calls(self, entry: State, state: State, owe: Owe) -> None:
         asked = [event for event in state.events if event.name == "CallHyperVisor"]

@@ -9,9 +9,11 @@ from verify.arm64.cache import Cleaned
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import SIZE, Code
 from verify.arm64.state import FLAGS, GHOSTS, SCRATCH, Event, State, width
+from verify.arm64.system import touch
 from verify.errors import UnsupportedError
 from verify.kexec.whole import Whole
 from verify.logic import And, Formula, If, Term, const, constant, normal, ule, var
+from verify.memory import WORD_BYTES
 from verify.obligation import Obligation
 from verify.symbolic.objects import Objects
 
@@ -107,7 +109,9 @@ class Calls:
             after = replace(after, fetch=fetch)
         for number, register in enumerate(found.fills):
             value = var(f"word{number}@{tag}")
-            after = replace(after, memory=after.memory.store(before.registers[register], value))
+            pointer = before.registers[register]
+            after = replace(after, memory=after.memory.store(pointer, value))
+            after = touch(after, pointer, const(WORD_BYTES))
         return after
 
     def _require(self, name: str, start: Term, end: Term, before: State, at: int) -> None:
@@ -138,5 +142,6 @@ def range_is_sane(start: Term, end: Term) -> Formula:
 
 def objects(state: State) -> Objects:
     """The memory of a state of C code."""
-    assert isinstance(state.memory, Objects)
+    if not isinstance(state.memory, Objects):
+        raise UnsupportedError("memory that is not made of objects")
     return state.memory

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from verify.arm64.cache import Lines
 from verify.arm64.state import GHOSTS, State
+from verify.errors import UnsupportedError
 from verify.logic import Term, same, var
 from verify.memory import Memory
 from verify.obligation import Facts
-from verify.symbolic.objects import Objects
+from verify.symbolic.objects import Object, Objects
 
 
 def join(states: Sequence[State], tag: str) -> State:
@@ -40,18 +41,31 @@ def _facts(states: Sequence[State]) -> Facts:
     )
 
 
+def _one(left: Object, right: Object) -> bool:
+    """The two are one object."""
+    if (left.name, left.low, left.high) != (right.name, right.low, right.high):
+        return False
+    if left.base is None or right.base is None:
+        return left.base is right.base
+    return same(left.base, right.base)
+
+
 def _memory(memories: Sequence[Memory], tag: str) -> Memory:
     first = memories[0]
     if all(memory is first for memory in memories):
         return first
-    merged = first
-    for item in first.objects if isinstance(first, Objects) else ():
-        contents = [m.stored_in(item.name) for m in memories if isinstance(m, Objects)]
+    known_objects = [memory for memory in memories if isinstance(memory, Objects)]
+    if len(known_objects) < len(memories) or len({memory.tag for memory in known_objects}) > 1:
+        raise UnsupportedError("paths that join with memory that is not of the same objects")
+    merged = known_objects[0]
+    shared = [i for i in merged.objects if all(any(_one(i, o) for o in m.objects) for m in known_objects)]
+    merged = merged.only({item.name for item in shared})
+    for item in merged.objects:
+        contents = [memory.stored_in(item.name) for memory in known_objects]
         for offset in sorted({at for stored in contents for at in stored}):
             values = [stored.get(offset) for stored in contents]
             known = [value for value in values if value is not None]
             agreed = len(known) == len(values) and all(same(known[0], value) for value in known)
             if not agreed:
-                assert isinstance(merged, Objects)
                 merged = merged.storing(item.name, offset, var(f"{item.name}{offset:+#x}@{tag}", 8))
     return merged
