@@ -6,12 +6,18 @@ specs read as formulas and the solvers see nothing but SMT-LIB text.
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from angr import claripy
+
+from verify import masks
+
+masks.install()
 
 type Term = Any
 """A claripy bit-vector."""
@@ -127,6 +133,43 @@ _APPLICATIONS: dict[str, Application] = {}  # by the name of the variable that s
 def application(term: Term) -> Application | None:
     """The function application that ``term`` is, or None."""
     return _APPLICATIONS.get(term.args[0]) if term.op == "BVS" else None
+
+
+def replace(term: Any, old: Term, new: Term) -> Any:
+    """``term``, a bit-vector or formula, with ``new`` for the variable ``old``, also below functions."""
+    if old.args[0] not in variables([term]):
+        return term
+    built: dict[int, Any] = {old.hash(): new}
+    todo = [term]
+    while todo:
+        top = todo[-1]
+        applied = application(top)
+        parts = applied.arguments if applied else [arg for arg in top.args if hasattr(arg, "op")]
+        missing = [part for part in parts if part.hash() not in built]
+        if missing and top.hash() not in built:
+            todo.extend(missing)
+            continue
+        todo.pop()
+        if top.hash() in built:
+            continue
+        if applied:
+            arguments = [built[part.hash()] for part in parts]
+            built[top.hash()] = Function(applied.function, applied.result.length)(*arguments)
+        elif not parts:
+            built[top.hash()] = top
+        else:
+            args = [built[arg.hash()] if hasattr(arg, "op") else arg for arg in top.args]
+            built[top.hash()] = _made(top.op, args)
+    return built[term.hash()]
+
+
+def _made(op: str, args: list[Any]) -> Any:
+    """The term of claripy's operation ``op``, built as everything else is: with checked comparisons."""
+    if op.startswith("__") and op != "__neg__" and op != "__invert__":
+        return functools.reduce(getattr(operator, op), args)
+    if op in ("__neg__", "__invert__"):
+        return getattr(operator, op)(args[0])
+    return getattr(claripy, op)(*args)
 
 
 def _sum(term: Term, factor: int, parts: dict[int, list[Any]]) -> int:

@@ -17,6 +17,9 @@ WORD_BYTES = 8
 class Memory(ABC):
     """The contents of memory at one moment; never changed, only built upon."""
 
+    words = True
+    """Every access is of an aligned word: that of its size is checked, that it is aligned is owed."""
+
     def __init__(self) -> None:
         self._known: dict[int, Term] = {}
 

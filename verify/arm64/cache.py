@@ -17,6 +17,7 @@ from verify.logic import (
     Formula,
     Function,
     If,
+    Or,
     Term,
     const,
     constant,
@@ -28,6 +29,7 @@ from verify.logic import (
     ult,
     var,
 )
+from verify.memory import WORD_BYTES
 
 CLEAN = const(0, 2)
 """The point of coherency holds the latest value and no cached copy can change that."""
@@ -169,6 +171,32 @@ class Changed:
 
 
 @dataclass(frozen=True)
+class Touched:
+    """``below`` after a store to the ``length`` bytes from ``start``, which may be parts of words.
+
+    What was lost of a word is not brought back by a store to another part of it.
+
+    :param cacheable: as of Stored; None for fetch states.
+    """
+
+    below: LineState
+    start: Term
+    length: Term
+    cacheable: Formula | None
+
+    def read(self, address: Term) -> Term:
+        """The 2-bit state of the word at ``address``."""
+        before = self.below.read(address)
+        first = ult(difference(address, self.start), self.length)
+        overlaps = Or(first, ult(difference(self.start, address), const(WORD_BYTES)))
+        if self.cacheable is None:
+            return If(overlaps, STALE, before)
+        uncached = If(before == CLEAN, CLEAN, DIRTY)
+        after = If(before == LOST, LOST, If(self.cacheable, DIRTY, uncached))
+        return If(overlaps, after, before)
+
+
+@dataclass(frozen=True)
 class Completed:
     """``below`` after a DSB that completes maintenance by address."""
 
@@ -211,4 +239,4 @@ def stored(below: LineState, start: Term, length: Term, cacheable: Formula) -> L
     return Stored(below, start, length, cacheable)
 
 
-type LineState = Lines | Stored | Maintained | Completed | Invalidated | Changed | Cleaned
+type LineState = Lines | Stored | Touched | Maintained | Completed | Invalidated | Changed | Cleaned

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # C6.2 and D8.8: hints of pointer authentication that change x16, x17 or x30 once it is enabled.
 _POINTER_AUTHENTICATION = frozenset({7, 8, 10, 12, 14, *range(24, 32)})
-_MSR_CTR_EL0 = 0xD51B_0020
+_MSR_READ_ONLY = (0xD51B_0020, 0xD518_4240)  # ctr_el0, currentel
 _ALL_ONES = 31
 _FLAGS = "flag manipulation (cfinv, rmif, setf): Unicorn's CPU lacks it"
 _TAGGING = "memory tagging: Unicorn's CPU lacks it"
@@ -24,7 +24,7 @@ def _system(word: int) -> str | None:
         return "a hint of pointer authentication is taken for a nop"
     if word & 0xFFFF_F01F == 0xD500_401F and word >> 5 & 0b111 < 3:
         return _FLAGS  # it is accepted with a CRm other than 0, too
-    if word & 0xFFFF_FFE0 == _MSR_CTR_EL0:
+    if word & 0xFFFF_FFE0 in _MSR_READ_ONLY:
         return "a write of a read-only register is accepted"
     return None
 
@@ -54,6 +54,9 @@ def _data(word: int) -> str | None:
 def _memory(word: int) -> str | None:
     if word & 0xFF20_0000 == 0xD920_0000 or word & 0xFE40_0000 == 0x6800_0000:
         return _TAGGING
+    atomic = word & 0x0120_0C00 == 0x0020_0000
+    if word & 0xBEC0_0000 == 0x38C0_0000 and not atomic:
+        return "a signed load to a W register is extended to 64 bits, or with zeros"
     if word & 0x3F20_0C00 == 0x1900_0000:
         return "ordered access with an unscaled offset: Unicorn's CPU lacks it"
     if word & 0xFF20_0400 == 0xF820_0400:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from verify.arm64 import state as ghost
-from verify.arm64.cache import Changed, Completed, Invalidated, Maintained, stored
+from verify.arm64.cache import Changed, Completed, Invalidated, LineState, Maintained, Touched, stored
 from verify.arm64.state import State
 from verify.errors import UnsupportedError
 from verify.logic import If, Term, const, constant, normal, same, var
@@ -133,10 +133,21 @@ MEANING: dict[str, Meaning] = {
 
 def store(state: State, address: Term, length: Term) -> State:
     """Ghost effects of stores to the ``length`` bytes from ``address``."""
-    lines = stored(state.lines, address, length, state.cacheable)
-    fetch = Changed(state.fetch, address, length)
-    changed = replace(state, lines=lines, fetch=fetch)
+    changed = touch(state, address, length)
     return changed.with_ghosts(unfinished=const(1, 1), icache=ghost.ICACHE_STALE)
+
+
+def touch(state: State, address: Term, length: Term) -> State:
+    """What stores to the ``length`` bytes from ``address`` do to both caches."""
+    lines: LineState
+    fetch: LineState
+    if state.memory.words:
+        lines = stored(state.lines, address, length, state.cacheable)
+        fetch = Changed(state.fetch, address, length)
+    else:
+        lines = Touched(state.lines, address, length, state.cacheable)
+        fetch = Touched(state.fetch, address, length, None)
+    return replace(state, lines=lines, fetch=fetch)
 
 
 def write_register(state: State, name: str, value: Term) -> State:

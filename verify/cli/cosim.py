@@ -35,9 +35,10 @@ BINARIES = Path("binaries")
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: Path, quiet: bool) -> int:
-    """Compare what our engine and Unicorn make of each instruction that the TARGETs' routines use.
+    """Compare what our engine and Unicorn make of each instruction that the TARGETs' kexec code uses.
 
-    Without a TARGET: every ELF file in binaries/. Each encoding that is used, and random
+    That is the routine, and in a whole kernel machine_kexec, what it leaves through and what
+    it calls. Without a TARGET: every ELF file in binaries/. Each encoding that is used, and random
     ones of its opcode class, run on random states; registers, flags, memory and the next
     instruction must agree. System instructions are held against a table written from the
     architecture. Random words must have no meaning that Unicorn lacks.
@@ -46,7 +47,8 @@ def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: 
     2 usage or bad input, 3 a used instruction is not covered.
     """
     terminal = Terminal(quiet)
-    names = list(targets) or sorted(str(path) for path in BINARIES.glob("*.elf"))
+    shipped = sorted([*BINARIES.glob("*.elf"), *BINARIES.glob("whole/*.elf")])
+    names = list(targets) or [str(path) for path in shipped]
     if not names:
         raise UsageError("expected a TARGET, or ELF files in ./binaries, found neither")
     with terminal.progress("cosim"):

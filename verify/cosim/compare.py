@@ -40,19 +40,19 @@ class Mismatch:
         return shown
 
 
-def word_at(memory: tuple[bytes, ...], address: int) -> int:
-    """The little-endian 64-bit word at ``address`` in the windows.
+def read_at(memory: tuple[bytes, ...], address: int, size: int) -> int:
+    """The ``size`` bytes at ``address`` in the windows, little-endian.
 
     :raises OutsideError: if it is in none of them.
     """
     for start, data in zip(WINDOWS, memory, strict=True):
         offset = address - start
-        if 0 <= offset <= WINDOW_SIZE - _WORD:
-            return int.from_bytes(data[offset : offset + _WORD], "little")
+        if 0 <= offset <= WINDOW_SIZE - size:
+            return int.from_bytes(data[offset : offset + size], "little")
     raise OutsideError(f"address {address:#x} is in no window")
 
 
-def expected_memory(memory: tuple[bytes, ...], stores: Mapping[int, int]) -> tuple[bytes, ...]:
+def expected_memory(memory: tuple[bytes, ...], stores: Mapping[tuple[int, int], int]) -> tuple[bytes, ...]:
     """The windows after our engine's ``stores``.
 
     :raises OutsideError: if one of them is in no window.
@@ -60,12 +60,12 @@ def expected_memory(memory: tuple[bytes, ...], stores: Mapping[int, int]) -> tup
     if not stores:
         return memory
     changed = [bytearray(data) for data in memory]
-    for address, value in stores.items():
-        word_at(memory, address)
+    for (address, size), value in stores.items():
+        read_at(memory, address, size)
         for start, data in zip(WINDOWS, changed, strict=True):
             offset = address - start
-            if 0 <= offset <= WINDOW_SIZE - _WORD:
-                data[offset : offset + _WORD] = value.to_bytes(_WORD, "little")
+            if 0 <= offset <= WINDOW_SIZE - size:
+                data[offset : offset + size] = value.to_bytes(size, "little")
     return tuple(bytes(data) for data in changed)
 
 
@@ -81,7 +81,7 @@ def compare(machine: Machine, meaning: Meaning, state: dict[str, int]) -> Mismat
     address = meaning.instruction.address
     after = simulate(machine, address, state)
     try:
-        ours = meaning.run(state, lambda at: word_at(machine.memory, at))
+        ours = meaning.run(state, lambda at, size: read_at(machine.memory, at, size))
         memory = expected_memory(machine.memory, ours.stores)
     except OutsideError as error:
         found = [f"memory: ours {error}, Unicorn's {after.fault or 'is in a window'}"]

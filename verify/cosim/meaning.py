@@ -15,10 +15,11 @@ from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import Instruction
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM, State, unknown_ghosts, unknown_registers
 from verify.check.read import Expression, read
+from verify.cosim.byte_memory import BYTES, Bytes
 from verify.cosim.evaluate import Evaluator, compile_terms
 from verify.errors import InternalError
 from verify.logic import TRUE, And, Formula, Term, const, same
-from verify.memory import Unknown
+from verify.memory import WORD_BYTES, Unknown
 from verify.prove.smtlib import Printer
 
 TAG = "in"
@@ -32,19 +33,30 @@ class Result:
     """The state after one instruction.
 
     :param registers: the values of REGISTERS, in that order.
-    :param stores: the final word at each address that was stored to.
+    :param stores: by address and number of bytes of each store, what is there in the end.
     :param target: address of the next instruction.
     """
 
     registers: tuple[int, ...]
-    stores: dict[int, int]
+    stores: dict[tuple[int, int], int]
     target: int
 
 
 @functools.cache
-def unknown_state() -> State:
-    """A state of which nothing is known."""
-    return State(unknown_registers(TAG), unknown_ghosts(TAG), Unknown(MEMORY), Lines("lines"))
+def unknown_state(words: bool = True) -> State:
+    """A state of which nothing is known; its memory is one of words, or of bytes."""
+    memory = Unknown(MEMORY) if words else Bytes()
+    return State(unknown_registers(TAG), unknown_ghosts(TAG), memory, Lines("lines"))
+
+
+def of_words(instruction: Instruction) -> bool:
+    """Every load and store of the instruction is of a whole word."""
+    for operation in instruction.operations:
+        if operation.opcode.name == "LOAD" and operation.output.size != WORD_BYTES:
+            return False
+        if operation.opcode.name == "STORE" and operation.inputs[2].size != WORD_BYTES:
+            return False
+    return True
 
 
 def target_of(step: Step) -> Term:
@@ -62,7 +74,7 @@ class Outcome:
     condition: Formula
     target: Term
     changed: dict[str, Term]
-    stores: tuple[tuple[Term, Term], ...]
+    stores: tuple[tuple[Term, Term, int], ...]
     events: tuple[str, ...]
 
 
@@ -73,12 +85,12 @@ def _outcome(before: State, step: Step) -> Outcome:
         for name in (*REGISTERS, *SYSTEM)
         if not same(after.registers[name], before.registers[name])
     }
-    addresses = [access.address for access in after.accesses if access.kind == "store"]
+    stores = [access for access in after.accesses if access.kind == "store"]
     return Outcome(
         condition=And(*(fact for _, fact in after.facts)) if after.facts else TRUE,
         target=target_of(step),
         changed=changed,
-        stores=tuple((address, after.memory.read(address)) for address in addresses),
+        stores=tuple((s.address, after.memory.load(s.address, s.size), s.size) for s in stores),
         events=tuple(event.name for event in after.events),
     )
 
@@ -91,7 +103,7 @@ class Meaning:
 
     def __init__(self, instruction: Instruction):
         self.instruction = instruction
-        before = unknown_state()
+        self.before = before = unknown_state(of_words(instruction))
         self.outcomes = [_outcome(before, step) for step in execute(instruction, before)]
         self._evaluators = [self._compile(outcome) for outcome in self.outcomes]
 
@@ -105,28 +117,35 @@ class Meaning:
     def _compile(outcome: Outcome) -> Evaluator:
         printer = Printer()
         terms = [outcome.condition, outcome.target, *outcome.changed.values()]
-        terms += [term for store in outcome.stores for term in store]
+        terms += [term for address, value, _ in outcome.stores for term in (address, value)]
         names = [printer.name(term) for term in terms]
         script = read("\n".join([*printer.declarations, *printer.definitions, "(check-sat)"]))
         return compile_terms(script, [script.term(_expression(name)) for name in names])
 
-    def run(self, values: Mapping[str, int], word_at: Callable[[int], int]) -> Result:
+    def run(self, values: Mapping[str, int], read_at: Callable[[int, int], int]) -> Result:
         """The state after the instruction, from values of REGISTERS and SYSTEM and from memory.
 
+        :param read_at: what memory holds at an address, in a number of bytes.
         :raises InternalError: if not exactly one of the outcomes applies.
         """
         named = {
             f"|{name if name == 'ctr_el0' else f'{name}@{TAG}'}|": value for name, value in values.items()
         }
+        functions = {
+            f"|{MEMORY}|": lambda address: read_at(address, WORD_BYTES),
+            f"|{BYTES}|": lambda address: read_at(address, 1),
+        }
         results = []
         for outcome, evaluator in zip(self.outcomes, self._evaluators, strict=True):
-            holds, target, *rest = evaluator(named, {f"|{MEMORY}|": word_at})
+            holds, target, *rest = evaluator(named, functions)
             if not holds:
                 continue
             after = dict(values)
             after.update(zip(outcome.changed, rest, strict=False))
             stored = rest[len(outcome.changed) :]
-            stores = dict(zip(stored[::2], stored[1::2], strict=True))
+            sizes = [size for _, _, size in outcome.stores]
+            keys = zip(stored[::2], sizes, strict=True)
+            stores = dict(zip(keys, stored[1::2], strict=True))
             results.append(Result(tuple(after[name] for name in REGISTERS), stores, target))
         if len(results) != 1:
             raise InternalError(f"{len(results)} outcomes of {self.instruction.text} apply to one state")

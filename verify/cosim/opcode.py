@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from verify.arm64.lift import decode
 from verify.cosim.classes import classify, mutations
-from verify.cosim.compare import Mismatch, OutsideError, compare, simulate, word_at
+from verify.cosim.compare import Mismatch, OutsideError, compare, read_at, simulate
 from verify.cosim.machine import CODE, Machine
 from verify.cosim.meaning import Meaning, Result
 from verify.cosim.shares import folded, solvers_agree
@@ -120,7 +120,7 @@ def check_word(
 
 def _further(machine: Machine, meaning: Meaning, state: dict[str, int], solve: bool) -> Mismatch | None:
     """The other ways from the same state to a result; None if all lead to the same one."""
-    ours = meaning.run(state, lambda at: word_at(machine.memory, at))
+    ours = meaning.run(state, lambda at, size: read_at(machine.memory, at, size))
     instruction = meaning.instruction
     found: list[str] = []
     try:
@@ -142,7 +142,7 @@ def _further(machine: Machine, meaning: Meaning, state: dict[str, int], solve: b
 
 
 def _as_seen(machine: Machine, meaning: Meaning, state: dict[str, int], ours: Result) -> Result:
-    """Unicorn's result, with the words that it left where our engine stores."""
+    """Unicorn's result, with what it left where our engine stores."""
     after = simulate(machine, meaning.instruction.address, state)
-    stores = {address: word_at(after.memory, address) for address in ours.stores}
+    stores = {at: read_at(after.memory, *at) for at in ours.stores}
     return Result(after.registers, stores, after.target)

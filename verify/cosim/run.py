@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import Any
 
 import verify
+from specs.contracts import CONTRACTS
 from verify.cosim import model
 from verify.cosim.classes import Shape, classify
 from verify.cosim.machine import CODE
@@ -24,7 +25,8 @@ from verify.cosim.negative import Tried, random_words, try_words
 from verify.cosim.opcode import Checked, check_class
 from verify.cosim.system import SPACE, Swept, sweep
 from verify.cosim.system_table import is_system
-from verify.kexec.locate import find_routine
+from verify.errors import NoKexecError
+from verify.kexec.locate import Function, find_function, find_routine
 from verify.target import Kernel
 
 _PIECES = 8  # of the sweep and of the random words, for the processes to share
@@ -40,12 +42,32 @@ class Parts:
     swept: list[Swept] = field(default_factory=list)
 
 
+FUNCTIONS = (
+    *("machine_kexec", "machine_kexec_post_load", "machine_kexec_mask_interrupts"),
+    *("cpu_soft_restart", "__cpu_soft_restart", "elx_sync", "el1_sync"),
+    *(name for contract in CONTRACTS if not contract.assumed for name in contract.names),
+)
+"""Functions whose instructions proofs of a whole kernel rest on, besides the routine."""
+
+
+def functions(kernel: Kernel) -> list[Function]:
+    """The relocation routine, and those of FUNCTIONS that the kernel has."""
+    found = [find_routine(kernel)]
+    for name in FUNCTIONS:
+        try:
+            found.append(find_function(kernel, name))
+        except NoKexecError:
+            continue
+    return found
+
+
 def used_words(kernels: Sequence[Kernel]) -> list[int]:
-    """Every distinct encoding in the kernels' relocation routines, ascending."""
+    """Every distinct encoding in the kernels' relocation routines and other functions, ascending."""
     words: set[int] = set()
     for kernel in kernels:
-        code = find_routine(kernel).code
-        words.update(int.from_bytes(code[at : at + 4], "little") for at in range(0, len(code), 4))
+        for function in functions(kernel):
+            code = function.code
+            words.update(int.from_bytes(code[at : at + 4], "little") for at in range(0, len(code), 4))
     return sorted(words)
 
 

@@ -8,11 +8,12 @@ from verify.arm64.cache import Lines
 from verify.arm64.execute import execute
 from verify.arm64.lift import Instruction
 from verify.arm64.state import State, unknown_ghosts, width
-from verify.cosim.compare import word_at
-from verify.cosim.meaning import MEMORY, REGISTERS, TAG, Meaning, Result, target_of, unknown_state
+from verify.cosim.byte_memory import BYTES, Bytes
+from verify.cosim.compare import read_at
+from verify.cosim.meaning import MEMORY, REGISTERS, TAG, Meaning, Result, of_words, target_of, unknown_state
 from verify.errors import InternalError
 from verify.logic import And, Formula, Function, Term, const, constant
-from verify.memory import Memory
+from verify.memory import WORD_BYTES, Memory
 from verify.obligation import Facts
 from verify.prove.smtlib import script
 from verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
@@ -26,7 +27,18 @@ class _Windows(Memory):
         self._memory = memory
 
     def _read(self, address: Term) -> Term:
-        return const(word_at(self._memory, _value(address)))
+        return const(read_at(self._memory, _value(address), WORD_BYTES))
+
+
+class _WindowBytes(Bytes):
+    """The same, byte by byte."""
+
+    def __init__(self, memory: tuple[bytes, ...]):
+        super().__init__()
+        self._memory = memory
+
+    def byte(self, address: Term) -> Term:
+        return const(read_at(self._memory, _value(address), 1), 8)
 
 
 def _value(term: Term) -> int:
@@ -43,33 +55,42 @@ def folded(instruction: Instruction, state: Mapping[str, int], memory: tuple[byt
     """
     unknown = unknown_state().registers
     registers = {**unknown, **{name: const(value, width(name)) for name, value in state.items()}}
-    before = State(registers, unknown_ghosts(TAG), _Windows(memory), Lines("lines"))
+    windows = _Windows(memory) if of_words(instruction) else _WindowBytes(memory)
+    before = State(registers, unknown_ghosts(TAG), windows, Lines("lines"))
     steps = list(execute(instruction, before))
     if len(steps) != 1:
         raise InternalError(f"{len(steps)} outcomes of {instruction.text} in a concrete state")
     after = steps[0].state
-    stored = [access.address for access in after.accesses if access.kind == "store"]
+    stores = [access for access in after.accesses if access.kind == "store"]
     return Result(
         tuple(_value(after.registers[name]) for name in REGISTERS),
-        {_value(address): _value(after.memory.read(address)) for address in stored},
+        {(_value(s.address), s.size): _value(after.memory.load(s.address, s.size)) for s in stores},
         _value(target_of(steps[0])),
     )
+
+
+def _function(size: int) -> Function:
+    """What the memory of Meaning reads ``size`` bytes with."""
+    return Function(MEMORY) if size == WORD_BYTES else Function(BYTES, 8)
 
 
 def question(
     meaning: Meaning, state: Mapping[str, int], memory: tuple[bytes, ...], result: Result
 ) -> tuple[Facts, Formula]:
     """The question whether our engine's terms imply ``result`` in ``state``, as an obligation asks."""
-    asked: dict[int, int] = {}
+    asked: dict[tuple[int, int], int] = {}
 
-    def read(address: int) -> int:
-        asked[address] = word_at(memory, address)
-        return asked[address]
+    def read(address: int, size: int) -> int:
+        asked[address, size] = read_at(memory, address, size)
+        return asked[address, size]
 
     meaning.run(state, read)
-    before = unknown_state()
+    before = meaning.before
     known = [(name, before.registers[name] == const(value, width(name))) for name, value in state.items()]
-    known += [(f"word {i}", Function(MEMORY)(a) == const(v)) for i, (a, v) in enumerate(asked.items())]
+    known += [
+        (f"memory {i}", _function(size)(address) == const(value, 8 * size))
+        for i, ((address, size), value) in enumerate(asked.items())
+    ]
     cases = []
     for outcome in meaning.outcomes:
         values = dict(zip(REGISTERS, result.registers, strict=True))
@@ -78,8 +99,8 @@ def question(
             term = outcome.changed.get(name, before.registers[name])
             parts.append(term == const(values[name], width(name)))
         stores = list(result.stores.items())
-        for (address, value), (wanted, word) in zip(outcome.stores, stores, strict=True):
-            parts += [address == const(wanted), value == const(word)]
+        for (address, value, size), ((wanted, _), found) in zip(outcome.stores, stores, strict=True):
+            parts += [address == const(wanted), value == const(found, 8 * size)]
         cases.append(And(*parts))
     goal = cases[0]
     for case in cases[1:]:

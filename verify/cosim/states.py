@@ -37,7 +37,8 @@ class Addressing:
     :param index: register number, 31 is zero; None without one.
     :param option: extension of the index: 2 uxtw, 3 lsl, 6 sxtw, 7 sxtx.
     :param shift: of the extended index, to the left.
-    :param alignment: bytes; our engine needs that of a word, exclusive pairs that of both.
+    :param alignment: bytes; our engine needs that of a word, but none for parts of words,
+        exclusive pairs that of both.
     """
 
     base: int
@@ -65,16 +66,18 @@ def addressing(word: int) -> Addressing | None:
     if kind == 0b101:
         scale = (2 + (word >> 30)) if vector else 2 + (word >> 31)
         post = word >> 23 & 0b11 == 0b01
-        return Addressing(base, 0 if post else _signed(word >> 15, 7) << scale)
+        part = 8 if scale > 2 else 1
+        return Addressing(base, 0 if post else _signed(word >> 15, 7) << scale, alignment=part)
     size = word >> 30
+    part = 8 if size == 3 else 1
     if kind == 0b111 and word >> 24 & 1:
-        return Addressing(base, (word >> 10 & 0xFFF) << size)
+        return Addressing(base, (word >> 10 & 0xFFF) << size, alignment=part)
     if kind == 0b111 and not word >> 21 & 1:
         post = word >> 10 & 0b11 == 0b01
-        return Addressing(base, 0 if post else _signed(word >> 12, 9))
+        return Addressing(base, 0 if post else _signed(word >> 12, 9), alignment=part)
     if kind == 0b111 and word >> 10 & 0b11 == 0b10:
         shift = size if word >> 12 & 1 else 0
-        return Addressing(base, 0, word >> 16 & 31, word >> 13 & 0b111, shift)
+        return Addressing(base, 0, word >> 16 & 31, word >> 13 & 0b111, shift, part)
     if kind == 0b011 and not word >> 24 & 1:
         return None  # a literal: its address is the program counter's
     return Addressing(base, alignment=16 if kind == 0b001 and word >> 21 & 1 else 8)
@@ -160,6 +163,8 @@ def _point(rng: random.Random, values: list[int], where: Addressing) -> bool:
     offset = WINDOW_SIZE // 2 + 8 * rng.randrange(-2, 2)
     if rng.getrandbits(1):
         offset = 8 * rng.randrange((WINDOW_SIZE - _LONGEST) // 8 + 1)
+    if where.alignment < 8:
+        offset = min(offset + rng.randrange(8), WINDOW_SIZE - _LONGEST)
     offset &= -where.alignment
     values[where.base] = start + offset - added & _MASK
     return True

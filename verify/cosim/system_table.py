@@ -40,6 +40,7 @@ class Expected:
     :param operands: of the event: a number with its width in bits, or a register's name.
     :param source: register whose value ``target`` gets, if any.
     :param clobbers: registers whose values are unknown afterwards.
+    :param signs: x30 is signed, or with ``authenticates`` what was signed is taken back.
     :param mask: bits of ``target`` that are set (``sets``) or cleared instead.
     """
 
@@ -51,6 +52,8 @@ class Expected:
     clobbers: tuple[str, ...] = ()
     mask: int | None = None
     sets: bool = True
+    signs: bool = False
+    authenticates: bool = False
 
 
 SYSTEM_REGISTERS = {
@@ -60,10 +63,14 @@ SYSTEM_REGISTERS = {
     (3, 0, 2, 0, 2): "tcr_el1",
     (3, 3, 0, 0, 1): "ctr_el0",
     (3, 3, 4, 2, 1): "daif",
+    (3, 0, 4, 2, 2): "currentel",
+    (3, 0, 4, 1, 0): "sp_el0",
+    (3, 0, 13, 0, 4): "tpidr_el1",
+    (3, 4, 12, 0, 0): "vbar_el2",
 }
 """D24.2 and C5.2: op0, op1, CRn, CRm, op2 of each register that our engine has."""
 
-READ_ONLY = frozenset({"ctr_el0"})
+READ_ONLY = frozenset({"ctr_el0", "currentel"})
 
 OPERATIONS = {
     (1, 0, 7, 6, 1): ("AArch64.DC(X[t], CacheType_Data, CacheOp_Invalidate, CacheOpScope_PoC)", "DC_IVAC"),
@@ -72,13 +79,22 @@ OPERATIONS = {
         "AArch64.DC(X[t], CacheType_Data, CacheOp_CleanInvalidate, CacheOpScope_PoC)",
         "DC_CIVAC",
     ),
+    (1, 3, 7, 11, 1): ("AArch64.DC(X[t], CacheType_Data, CacheOp_Clean, CacheOpScope_PoU)", "DC_CVAU"),
+    (1, 3, 7, 5, 1): ("AArch64.IC(X[t], CacheOpScope_PoU)", "IC_IVAU"),
     (1, 0, 7, 5, 0): ("AArch64.IC(CacheOpScope_ALLU)", "IC_IALLU"),
     (1, 0, 8, 7, 0): ("AArch64.TLBI_VMALL(Regime_EL10, Shareability_NSH)", "TLBI_VMALLE1"),
 }
-"""C5.3 to C5.5: cache and TLB maintenance; the DC operations take an address."""
+"""C5.3 to C5.5: cache and TLB maintenance; the DC operations and IC IVAU take an address."""
+
+WITHOUT_ADDRESS = frozenset({"IC_IALLU", "TLBI_VMALLE1"})
 
 # C6.2 and D8.8: hints of pointer authentication that change x16, x17 or x30 once it is enabled.
 POINTER_AUTHENTICATION = frozenset({7, 8, 10, 12, 14, *range(24, 32)})
+
+# C6.2.259 and C6.2.22: PACIASP and AUTIASP. Our engine takes a signed address for an uninterpreted
+# function of address and SP, which no CPU computes: they are checked by this table only.
+SIGNING = {25: "AddPACIA(X[30], SP[])", 29: "AuthIA(X[30], SP[])"}
+_EXCEPTION_RETURN = 0xD69F_03E0
 _HYPERVISOR_CLOBBERS = tuple(f"x{i}" for i in range(18))  # SMCCC 1.0, 2.6
 
 
@@ -99,13 +115,15 @@ def fields(word: int) -> Fields | None:
 
 def is_system(word: int) -> bool:
     """Unicorn does not show what ``word`` does: a system or an exception generating instruction."""
-    return word >> 22 == 0b1101010100 or word >> 24 == 0b11010100
+    return word >> 22 == 0b1101010100 or word >> 24 == 0b11010100 or word == _EXCEPTION_RETURN
 
 
 def expected(word: int) -> Expected | None:
     """What ``word`` must do; None for a system instruction that this table does not have."""
     if word >> 24 == 0b11010100:
         return _exception(word)
+    if word == _EXCEPTION_RETURN:
+        return Expected("AArch64.ExceptionReturn")
     found = fields(word)
     if found is None:
         return None
@@ -114,7 +132,7 @@ def expected(word: int) -> Expected | None:
     register = "xzr" if found.rt == _ZERO else f"x{found.rt}"
     if found.op0 == 1 and not found.read and found.register in OPERATIONS:
         name, event = OPERATIONS[found.register]
-        return Expected(name, event, (register,) if event.startswith("DC_") else ())
+        return Expected(name, event, () if event in WITHOUT_ADDRESS else (register,))
     system = SYSTEM_REGISTERS.get(found.register)
     if system is None:
         return None
@@ -157,6 +175,8 @@ def _barrier_or_state(found: Fields) -> Expected | None:
             return Expected(event, event)
         case 3, 2, _, 31:
             number = found.crm << 3 | found.op2
+            if number in SIGNING:
+                return Expected(SIGNING[number], signs=number == 25, authenticates=number == 29)
             return None if number in POINTER_AUTHENTICATION else Expected("Hint_NOP")
         case 3, 4, (0b110 | 0b111), 31:
             # PSTATE.<D,A,I,F> are bits 9 to 6 of DAIF, the immediate's bits 3 to 0.

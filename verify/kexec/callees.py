@@ -80,6 +80,8 @@ class Callee:
             else:
                 self.obligations.append(owed)
         self.obligations += calls.obligations
+        for turn in explorer.turns:
+            self._owe_memory(code, turn)
         return calls.used
 
     @staticmethod
@@ -116,7 +118,7 @@ class Callee:
         changed = {*self.contract.changes, *TOUCHED}
         ghosts = And(*(state.ghosts[n] == entry.ghosts[n] for n in GHOSTS if n not in changed))
         owe("keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts)
-        self._owe_memory(code, entry, state, owe)
+        self._owe_memory(code, state)
         if self.contract.ensures is not None:
             holds = self.contract.ensures(calls.values(entry), calls.values(state))
             owe("ensures", f"{self.name}: {self.contract.sentence}", holds)
@@ -162,13 +164,16 @@ class Callee:
             owed, self._lines(explorer, what), self.decide, lambda lines: lines.bounds
         )
 
-    def _owe_memory(self, code: Code, entry: State, state: State, owe: Owe) -> None:
+    def _owe_memory(self, code: Code, state: State) -> None:
         for access in state.accesses:
             item, _ = objects(access.before).find(access.address)
             allowed = objects(access.before).inside(access.address, access.size)
             if access.kind == "store" and item.name != "the stack frame":
                 allowed = FALSE
-            owe("access", f"the {access.kind} at {code.where(access.at)} stays in {item.name}", allowed)
+            sentence = f"the {access.kind} at {code.where(access.at)} stays in {item.name}"
+            facts = access.before.facts[: access.known]
+            name = f"contract-{self.name}-access"
+            self.obligations.append(Obligation(name, sentence, facts, allowed, access.at, state.trace))
 
     def _owe_calls(self, entry: State, state: State, owe: Owe) -> None:
         asked = [event for event in state.events if event.name == "CallHyperVisor"]

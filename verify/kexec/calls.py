@@ -10,9 +10,11 @@ from verify.arm64.cache import Changed, Cleaned, stored
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import SIZE, Code
 from verify.arm64.state import FLAGS, GHOSTS, SCRATCH, Access, Event, State, width
+from verify.arm64.system import touch
 from verify.errors import UnsupportedError
 from verify.kexec.whole import Whole
 from verify.logic import And, Formula, If, Term, const, constant, normal, ule, var
+from verify.memory import WORD_BYTES
 from verify.obligation import Facts, Obligation
 from verify.symbolic.objects import Object, Objects
 
@@ -115,7 +117,9 @@ class Calls:
             after = self._copy(found.copies(x), name, after, at)
         for number, register in enumerate(found.fills):
             value = var(f"word{number}@{tag}")
-            after = replace(after, memory=after.memory.store(before.registers[register], value))
+            pointer = before.registers[register]
+            after = replace(after, memory=after.memory.store(pointer, value))
+            after = touch(after, pointer, const(WORD_BYTES))
         return after
 
     def _copy(self, copied: tuple[Term, Term, Term], name: str, after: State, at: int) -> State:
@@ -200,5 +204,6 @@ def without_doubles(obligations: Iterable[Obligation]) -> list[Obligation]:
 
 def objects(state: State) -> Objects:
     """The memory of a state of C code."""
-    assert isinstance(state.memory, Objects)
+    if not isinstance(state.memory, Objects):
+        raise UnsupportedError("memory that is not made of objects")
     return state.memory

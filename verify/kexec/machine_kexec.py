@@ -99,10 +99,13 @@ class MachineKexec:
             if arrivals:
                 for state in arrivals:
                     self._owe_accesses(state)
+                    self._owe_arrival(stop, state)
                 ends += explorer.run(join(arrivals, f"{stop:#x}"), stop)
         self.obligations += [*explorer.obligations, *calls.obligations]
         self.used, self.covered = calls.used, explorer.covered
         self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
+        for turn in explorer.turns:
+            self._owe_accesses(turn)
         for step in ends:
             self._owe_accesses(step.state)
             if isinstance(step.then, Exit) and step.then.kind == "brk":
@@ -147,6 +150,15 @@ class MachineKexec:
         for access in state.accesses:
             owed = owed_access("mk", self.code.where, access, _own_frame)
             self.obligations += owed
+
+    def _owe_arrival(self, stop: int, state: State) -> None:
+        """What is owed at exits of events that happen on the way, of those before the cutpoint."""
+        self._owe_changes(state)
+        asked = any(event.name == "call __hyp_set_vectors" for event in state.events)
+        sentence = f"before {self.code.where(stop)} EL2 keeps its vectors"
+        goal = FALSE if asked else TRUE
+        name = "mk-inplace-vectors"
+        self.obligations.append(Obligation(name, sentence, state.facts, goal, stop, state.trace))
 
     def _owe_exit(self, step: Step) -> None:
         state, where = step.state, self.code.where(step.state.trace[-1])
@@ -220,6 +232,9 @@ class MachineKexec:
             self._owe("handover-ttbr0", what, step, own, copies)
         table = same_table(state.registers["ttbr1_el1"], self.entry.registers["ttbr1_el1"])
         self._owe("ttbr1-kept", f"at {where} TTBR1 names the table that it named", step, table)
+        self._owe_changes(state)
+
+    def _owe_changes(self, state: State) -> None:
         for event in state.events:
             if event.name in ("msr ttbr0_el1", "msr tcr_el1") or event.name == "call cpu_do_switch_mm":
                 self._owe_change(event)

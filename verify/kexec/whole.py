@@ -18,7 +18,7 @@ from verify.kexec.locate import find_function
 from verify.logic import Formula, Term, const
 from verify.symbolic.objects import Object, Objects
 from verify.target import Kernel
-from verify.target.bugs import warnings
+from verify.target.bugs import BUG_BRK_IMM, warnings
 
 FRAME_BYTES = 4096
 """More than any frame of kexec's code; a store further below SP is a refutation, not a frame."""
@@ -56,6 +56,10 @@ class Whole:
         code = Code(name, function.address, function.code, calls=True)
         breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
         kinds = warnings(self.kernel, breaks) if breaks else {}
+        for at in breaks:
+            # A WARN goes on: one that is taken for a BUG would lose the paths behind it.
+            if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:
+                raise UnsupportedError("brk that is not known as a BUG or a WARN", at)
         resumed = frozenset(at for at, warns in kinds.items() if warns)
         self._code[name] = Code(name, code.address, code.data, code.calls, resumed)
         return self._code[name]

@@ -139,11 +139,11 @@ class Ghost:
         if self.translation == SYNCED:
             self.translation = INVALIDATING
 
-    def write_register(self, name: str) -> None:
-        """A write of a system register by its lower-case name."""
+    def write_register(self, name: str, changed: bool = True) -> None:
+        """A write of a system register by its lower-case name; one of its own value changes no table."""
         if name in ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1"):
             self.unsynced = 1
-        if name in ("ttbr0_el1", "ttbr1_el1"):
+        if changed and name in ("ttbr0_el1", "ttbr1_el1"):
             self.translation = WRITTEN
 
 

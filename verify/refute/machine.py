@@ -273,8 +273,9 @@ class Machine:
         else:
             value = self._read(number)
             self._event(f"msr {name}", address, value)
+            changed = self.system.get(name) != value
             self.system[name] = value
-            self.ghost.write_register(name)
+            self.ghost.write_register(name, changed)
 
     def _refuse(self, instruction: Instruction) -> None:
         self._unsupported = UnsupportedError(f"instruction {instruction.text}", instruction.address)

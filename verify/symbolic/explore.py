@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from angr import claripy
-
 from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import Code, Loop, loops
 from verify.arm64.state import State
 from verify.errors import LimitError, UnsupportedError
-from verify.logic import And, Formula, Not, Term, aligned, const, normal, ult, var
+from verify.logic import And, Formula, Not, Term, aligned, const, normal, replace, ult, var
 from verify.memory import cases
 from verify.obligation import Facts, Obligation
 from verify.symbolic.loops import Entered, Shape, generic_state, infer
@@ -180,7 +178,7 @@ class Explorer:
     def _at(loop: Entered, formula: Formula, step: Term | None) -> Formula:
         """``formula`` with the progress at entry (``step`` is None) or one ``step`` later."""
         later = loop.progress * 0 if step is None else loop.progress + step
-        return claripy.replace(formula, loop.progress, later)
+        return replace(formula, loop.progress, later)
 
     def _keep(self, loop: Entered, invariants: Facts, start: State, turn: State) -> None:
         """Obligations: the definition of the loop's state holds at first and survives a turn."""

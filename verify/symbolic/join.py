@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from verify.arm64.cache import Lines
 from verify.arm64.state import GHOSTS, State
+from verify.errors import UnsupportedError
 from verify.logic import Term, same, var
 from verify.memory import Memory
 from verify.obligation import Facts
@@ -42,30 +43,32 @@ def _facts(states: Sequence[State]) -> Facts:
     )
 
 
+def _one(left: Object, right: Object) -> bool:
+    """The two are one object."""
+    if (left.name, left.low, left.high) != (right.name, right.low, right.high):
+        return False
+    if left.base is None or right.base is None:
+        return left.base is right.base
+    return same(left.base, right.base)
+
+
 def _memory(memories: Sequence[Memory], tag: str) -> Memory:
     """The objects that all have at the same place, with the bytes that all agree on."""
     first = memories[0]
     if all(memory is first for memory in memories):
         return first
-    known = [memory for memory in memories if isinstance(memory, Objects)]
-    assert len(known) == len(memories) and isinstance(first, Objects)
-    merged = Objects((), first.tag)
-    for item in first.objects:
-        if not all(any(_is_same(item, other) for other in memory.objects) for memory in known):
-            continue
-        merged = merged.adding(item)
-        contents = [memory.stored_in(item.name) for memory in known]
+    known_objects = [memory for memory in memories if isinstance(memory, Objects)]
+    if len(known_objects) < len(memories) or len({memory.tag for memory in known_objects}) > 1:
+        raise UnsupportedError("paths that join with memory that is not of the same objects")
+    merged = known_objects[0]
+    shared = [i for i in merged.objects if all(any(_one(i, o) for o in m.objects) for m in known_objects)]
+    merged = merged.only({item.name for item in shared})
+    for item in merged.objects:
+        contents = [memory.stored_in(item.name) for memory in known_objects]
         for offset in sorted({at for stored in contents for at in stored}):
             values = [stored.get(offset) for stored in contents]
-            agreed = values[0]
-            if agreed is None or not all(value is not None and same(agreed, value) for value in values):
-                agreed = var(f"{item.name}{offset:+#x}@{tag}", 8)
-            merged = merged.storing(item.name, offset, agreed)
+            known = [value for value in values if value is not None]
+            agreed = len(known) == len(values) and all(same(known[0], value) for value in known)
+            if not agreed:
+                merged = merged.storing(item.name, offset, var(f"{item.name}{offset:+#x}@{tag}", 8))
     return merged
-
-
-def _is_same(left: Object, right: Object) -> bool:
-    """The same object at the same place."""
-    if left.name != right.name or (left.base is None) != (right.base is None):
-        return False
-    return left.base is None or same(left.base, right.base)

@@ -33,6 +33,7 @@ from verify.logic import (
     var,
     variables,
 )
+from verify.logic import replace as substitute
 from verify.memory import Unknown
 from verify.obligation import Facts
 
@@ -230,7 +231,7 @@ class Entered:
         for name in variables([term]):
             register = name.removesuffix(f"@{_GENERIC}")
             if register in generic and register != name:
-                term = claripy.replace(term, var(name), self.entry.registers[register])
+                term = substitute(term, var(name), self.entry.registers[register])
         return term
 
     def state(self, progress: Term) -> State:
@@ -277,6 +278,6 @@ class Entered:
                 found.append((f"{name} has not wrapped", ule(start, normal(start + progress))))
         if turn is not None:
             guard = claripy.And(*(fact for _, fact in turn.facts[len(self.entry.facts) :]))
-            earlier = claripy.replace(guard, progress, progress - stride)
+            earlier = substitute(guard, progress, progress - stride)
             found.append(("the guard held before this turn", claripy.Or(progress == 0, earlier)))
         return tuple(found)

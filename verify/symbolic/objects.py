@@ -7,18 +7,20 @@ nothing of another and no question of aliasing is ever asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from verify.errors import UnsupportedError
 from verify.logic import (
     FALSE,
     TRUE,
+    And,
     Formula,
     Function,
     If,
     Term,
     addends,
+    aligned,
     const,
     constant,
     difference,
@@ -89,6 +91,8 @@ class Objects(Memory):
     :param tag: of the moment at which nothing had been stored yet.
     """
 
+    words = False
+
     def __init__(self, objects: tuple[Object, ...], tag: str = "entry"):
         super().__init__()
         self.tag = tag
@@ -108,6 +112,12 @@ class Objects(Memory):
         """This memory with one more object."""
         return self._with(_Contents(item))
 
+    def only(self, names: Collection[str]) -> Objects:
+        """This memory without the objects that are called otherwise."""
+        result = Objects((), self.tag)
+        result._contents = {name: found for name, found in self._contents.items() if name in names}
+        return result
+
     def find(self, address: Term) -> tuple[Object, Term]:
         """The object that ``address`` is made of, and the offset in it.
 
@@ -121,9 +131,10 @@ class Objects(Memory):
         raise UnsupportedError(f"access through a pointer to no known object, {_short(address)}")
 
     def inside(self, address: Term, size: int) -> Formula:
-        """The access stays in the object that its address is made of."""
+        """The access stays in the object that its address is made of, at a word if its offset is unknown."""
         item, offset = self.find(address)
-        return item.holds(offset, size)
+        held = item.holds(offset, size)
+        return held if constant(offset) is not None else And(held, aligned(offset, WORD_BYTES))
 
     def _read(self, address: Term) -> Term:
         return self.load(address, WORD_BYTES)
@@ -184,6 +195,13 @@ class Objects(Memory):
     def write(self, address: Term, value: Term) -> Memory:
         """This memory after the word at ``address`` was set to ``value``."""
         return self.store(address, value)
+
+    def copy(self, dest: Term, source: Term, length: Term | int, origin: Memory | None = None) -> Memory:
+        """Copies of unknown length have no place in objects.
+
+        :raises UnsupportedError: always.
+        """
+        raise UnsupportedError("loop that copies between objects")
 
     def stored_in(self, name: str) -> dict[int, Term]:
         """The bytes that were stored into the object called ``name``, by offset."""

@@ -53,13 +53,19 @@ def _entries(kernel: Kernel, low: int, high: int, wanted: set[int]) -> list[tupl
 
 
 def _flags(kernel: Kernel, entry: int, low: int, high: int) -> int | None:
-    """The flags of the entry: a neighbour that points at a brk as well tells the size of an entry."""
-    for size, at in _ENTRY_SIZES.items():
+    """The flags of the entry, if it is known which size the entries have.
+
+    A neighbour that points at a brk as well tells it, or that the table has this entry alone.
+    """
+    sizes = []
+    for size in _ENTRY_SIZES:
         neighbours = [e for e in (entry - size, entry + size) if low <= e and e + size <= high]
-        if entry + size <= high and (not neighbours or any(_points_at_brk(kernel, e) for e in neighbours)):
-            (flags,) = struct.unpack("<H", kernel.read(entry + at, 2))
-            return int(flags)
-    return None
+        if (low, high) == (entry, entry + size) or any(_points_at_brk(kernel, e) for e in neighbours):
+            sizes.append(size)
+    if len(sizes) != 1:
+        return None
+    (flags,) = struct.unpack("<H", kernel.read(entry + _ENTRY_SIZES[sizes[0]], 2))
+    return int(flags)
 
 
 def _points_at_brk(kernel: Kernel, entry: int) -> bool:

@@ -15,6 +15,9 @@ from verify.target.kernel import Kernel
 MASK = (1 << 64) - 1
 _CLOBBERED = (*(f"x{n}" for n in range(19)), "x30")  # AAPCS64: a call keeps x19..x29
 
+_CALLS = (arm64.ARM64_INS_BL, arm64.ARM64_INS_BLR, arm64.ARM64_INS_HVC, arm64.ARM64_INS_SMC)
+_ENDS = (arm64.ARM64_INS_B, arm64.ARM64_INS_BR, arm64.ARM64_INS_RET, arm64.ARM64_INS_ERET)
+
 
 def walk(
     kernel: Kernel, address: int, code: bytes, constant_words: frozenset[str] = frozenset()
@@ -43,7 +46,10 @@ def walk(
         if insn is None:
             continue
         yield insn, known
-        if insn.id in (arm64.ARM64_INS_BL, arm64.ARM64_INS_BLR):
+        if insn.id in _ENDS and "." not in insn.mnemonic:
+            known = {}  # what stands next is reached from elsewhere
+            continue
+        if insn.id in _CALLS:
             for register in _CLOBBERED:
                 known.pop(register, None)
             continue

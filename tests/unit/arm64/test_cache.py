@@ -9,11 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verify.arm64 import cache, system
-from verify.arm64.cache import CLEAN, DIRTY, LOST, PENDING, Maintained, Stored, stored
-from verify.logic import FALSE, TRUE, const, constant, ule, var
+from verify.arm64.cache import (
+    CLEAN,
+    DIRTY,
+    LOST,
+    PENDING,
+    STALE,
+    Changed,
+    Cleaned,
+    Completed,
+    Invalidated,
+    Maintained,
+    Stored,
+    Touched,
+    stored,
+)
+from verify.logic import FALSE, TRUE, const, constant, same, ule, var
+from verify.logic import replace as substitute
 from verify.prove.smtlib import script
 from verify.prove.solvers import Answer, ask_bitwuzla
 from verify.symbolic.loops import generic_state
+from verify.symbolic.objects import Object, Objects
 
 BASE, WORDS = 0x8000, 64
 ADDRESSES = [BASE + 8 * i for i in range(WORDS)]
@@ -149,3 +165,104 @@ def test_line_of_any_size_holds_its_address():
     address = var("address")
     inside = ule(address - cache.line(address), cache.line_size() - 1)
     assert ask_bitwuzla(script([], inside)).answer is Answer.UNSAT
+
+
+def states(layer) -> dict[int, str]:
+    """Which words have which state, lines of instruction and data cache being 32 bytes."""
+    sizes = const(3 << 16 | 3)
+    found = {a: constant(substitute(layer.read(const(a)), cache.CTR_EL0, sizes)) for a in ADDRESSES}
+    return {address: NAMES[value] for address, value in found.items()}
+
+
+def all_of(state: str) -> Known:
+    return Known(dict.fromkeys(ADDRESSES, state))
+
+
+def words_in(found: dict[int, str], state: str) -> list[int]:
+    return [(address - BASE) // 8 for address, other in found.items() if other == state]
+
+
+def test_a_changed_word_is_stale_and_no_other():
+    found = states(Changed(all_of("clean"), const(BASE + 16), const(24)))
+    assert words_in(found, "dirty") == [2, 3, 4]
+    assert same(STALE, DIRTY)
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "words"),
+    [(0, 1, [0]), (7, 1, [0]), (8, 1, [1]), (4, 8, [0, 1]), (12, 4, [1]), (15, 2, [1, 2]), (16, 8, [2])],
+)
+@pytest.mark.parametrize("cacheable", [TRUE, FALSE, None], ids=["cached", "uncached", "fetch"])
+def test_a_store_of_a_part_touches_every_word_that_it_overlaps(start, length, words, cacheable):
+    found = states(Touched(all_of("pending"), const(BASE + start), const(length), cacheable))
+    assert words_in(found, "dirty") == words
+    assert len(words_in(found, "pending")) == WORDS - len(words)
+
+
+def test_a_store_of_a_part_brings_nothing_back_that_was_lost():
+    found = states(Touched(all_of("lost"), const(BASE + 4), const(8), TRUE))
+    assert set(found.values()) == {"lost"}
+
+
+def test_an_uncached_store_of_a_part_keeps_a_clean_word_clean():
+    found = states(Touched(all_of("clean"), const(BASE + 4), const(8), FALSE))
+    assert set(found.values()) == {"clean"}
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "reached"),
+    [
+        ("dirty", "clean", "pending"),
+        ("dirty", "pending", "dirty"),
+        ("dirty", "dirty", "dirty"),
+        ("dirty", "lost", "dirty"),
+        ("clean", "dirty", "clean"),
+        ("pending", "clean", "pending"),
+    ],
+)
+def test_an_invalidated_line_is_refetched_where_the_data_is_clean(before, data, reached):
+    found = states(Invalidated(all_of(before), const(BASE + 40), None, all_of(data)))
+    assert [found[BASE + 8 * word] for word in (4, 5, 6, 7)] == [reached] * 4
+    assert [found[BASE + 8 * word] for word in (3, 8)] == [before] * 2
+
+
+def test_lines_of_a_range_are_invalidated_from_the_first():
+    found = states(Invalidated(all_of("dirty"), const(BASE + 40), const(64), all_of("clean")))
+    assert words_in(found, "pending") == list(range(4, 12))
+
+
+def test_a_store_after_the_invalidation_is_stale_again():
+    layer = Invalidated(all_of("dirty"), const(BASE), None, all_of("clean"))
+    found = states(Completed(Changed(layer, const(BASE + 8), const(8))))
+    assert [word for word in words_in(found, "clean") if word < 4] == [0, 2, 3]
+
+
+def test_cleaned_bytes_are_clean_but_for_what_was_lost():
+    known = Known({a: ("lost", "dirty", "pending", "clean")[i % 4] for i, a in enumerate(ADDRESSES)})
+    found = states(Cleaned(known, const(BASE + 16), const(BASE + 64), None))
+    assert [found[a] for a in ADDRESSES[:10]] == [
+        *("lost", "dirty"),
+        *("clean", "clean", "lost", "clean", "clean", "clean"),
+        *("lost", "dirty"),
+    ]
+
+
+def test_nothing_is_cleaned_of_an_empty_range():
+    found = states(Cleaned(all_of("dirty"), const(BASE), const(BASE), None))
+    assert set(found.values()) == {"dirty"}
+
+
+def test_fetched_bytes_are_the_latest_only_where_the_data_is_clean():
+    data = Known({a: "clean" if i % 2 else "dirty" for i, a in enumerate(ADDRESSES)})
+    found = states(Cleaned(all_of("dirty"), const(BASE), const(BASE + 32), data))
+    assert words_in(found, "clean") == [1, 3]
+
+
+def test_a_byte_that_c_code_stores_makes_its_word_dirty():
+    image = Objects((Object("it", None, BASE, BASE + 8 * WORDS),))
+    state = replace(generic_state(), lines=all_of("clean"), fetch=all_of("clean"))
+    state = state.with_registers(sctlr_el1=const(5))
+    after = system.store(replace(state, memory=image), const(BASE + 3), const(1))
+    assert words_in(states(after.lines), "dirty") == words_in(states(after.fetch), "dirty") == [0]
+    routine = system.store(state, const(BASE + 8), const(8))
+    assert isinstance(routine.lines, Stored) and words_in(states(routine.lines), "dirty") == [1]

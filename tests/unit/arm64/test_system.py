@@ -169,7 +169,8 @@ def test_only_a_table_base_starts_a_change_of_translation(name):
         ((ISB, TLBI_VMALLE1, ISB), TRANSLATION_INVALIDATING),
         ((ISB, TLBI_VMALLE1, DSB["nshst"]), TRANSLATION_INVALIDATING),
         ((ISB, TLBI_VMALLE1, DSB["nsh"]), TRANSLATION_INVALIDATED),
-        ((ISB, TLBI_VMALLE1, DSB["nsh"], MSR["ttbr1_el1"]), TRANSLATION_WRITTEN),
+        ((ISB, TLBI_VMALLE1, DSB["nsh"], MSR["ttbr1_el1"]), TRANSLATION_INVALIDATED),
+        ((ISB, TLBI_VMALLE1, DSB["nsh"], MSR["ttbr0_el1"]), TRANSLATION_WRITTEN),
     ],
 )
 def test_tables_change_through_isb_tlbi_and_dsb_in_this_order(words, reached):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from verify.arm64 import pointer_authentication
 from verify.arm64 import system as engine
 from verify.arm64.refused import refused
 from verify.cosim.opcode import check_class
 from verify.cosim.system import disagreement, encoding, sweep
 from verify.cosim.system_table import expected, is_system
 from verify.errors import UnsupportedError
+from verify.logic import Function, const
 
 TABLE = {
     0xD50B7E20: "AArch64.DC(X[t], CacheType_Data, CacheOp_CleanInvalidate, CacheOpScope_PoC)",
@@ -25,6 +27,16 @@ TABLE = {
     0xD4000002: "AArch64.CallHypervisor",
     0xD4200000: "AArch64.SoftwareBreakpoint",
     0xD503201F: "Hint_NOP",
+    0xD50B7B20: "AArch64.DC(X[t], CacheType_Data, CacheOp_Clean, CacheOpScope_PoU)",
+    0xD50B7520: "AArch64.IC(X[t], CacheOpScope_PoU)",
+    0xD5384240: "AArch64.SysRegRead",
+    0xD5384100: "AArch64.SysRegRead",
+    0xD538D080: "AArch64.SysRegRead",
+    0xD53CC000: "AArch64.SysRegRead",
+    0xD51CC000: "AArch64.SysRegWrite",
+    0xD503233F: "AddPACIA(X[30], SP[])",
+    0xD50323BF: "AuthIA(X[30], SP[])",
+    0xD69F03E0: "AArch64.ExceptionReturn",
 }
 
 
@@ -35,13 +47,21 @@ def test_the_table_names_it_and_the_engine_agrees(word):
     assert disagreement(word) is None
 
 
-@pytest.mark.parametrize("word", [0xD5181000, 0xD5381000, 0xD53B0020, 0xD50B7E20, 0xD5087620, 0xD51B4220])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(0xD5181000, 0xD5381000, 0xD53B0020, 0xD50B7E20, 0xD5087620, 0xD51B4220),
+        *(0xD50B7B20, 0xD50B7520, 0xD5384240, 0xD5384100, 0xD538D080, 0xD53CC000, 0xD51CC000),
+    ],
+)
 def test_it_agrees_for_every_register(word):
     assert [found for rt in range(32) if (found := disagreement(word | rt))] == []
 
 
 @pytest.mark.parametrize(
-    "word", [0xD4000001, 0xD4000003, 0xD4400000, 0xD5384240], ids=["svc", "smc", "hlt", "mrs"]
+    "word",
+    [0xD4000001, 0xD4000003, 0xD4400000, 0xD5384000, 0xD5184240, 0xD503231F, 0xD503237F],
+    ids=["svc", "smc", "hlt", "mrs spsr_el1", "msr currentel", "paciaz", "pacibsp"],
 )
 def test_what_the_table_lacks_has_no_meaning(word):
     assert expected(word) is None
@@ -89,9 +109,37 @@ def test_a_lost_event_is_caught(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "word", [0xD503233F, 0x7A1F011F, 0x9180A898, 0x3212FC03, 0x545ECB31, 0xD51B0021], ids=hex
+    "word",
+    [
+        0xD503231F,
+        0xD65F0BFF,
+        0x39C01C20,
+        0x38E26820,
+        0xD5184240,
+        0x7A1F011F,
+        0x9180A898,
+        0x3212FC03,
+        0x545ECB31,
+        0xD51B0021,
+    ],
+    ids=hex,
 )
 def test_a_refused_encoding_counts_against_the_target_that_uses_it(word):
     assert refused(word)
     assert check_class([word], 8, 0).unsupported
     assert refused(0x8B020020) is None
+
+
+def test_a_signature_that_forgets_the_stack_pointer_is_caught(monkeypatch):
+    def sign(state, at):
+        return state.with_registers(x30=Function("signed")(state.registers["x30"], const(0)))
+
+    monkeypatch.setitem(pointer_authentication.MEANING, pointer_authentication.PACIASP, sign)
+    assert "expected x30" in disagreement(pointer_authentication.PACIASP)
+
+
+def test_a_signature_that_is_never_taken_back_is_caught(monkeypatch):
+    monkeypatch.setitem(
+        pointer_authentication.MEANING, pointer_authentication.AUTIASP, lambda state, at: state
+    )
+    assert "expected x30" in disagreement(pointer_authentication.AUTIASP)

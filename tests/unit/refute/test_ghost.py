@@ -75,8 +75,10 @@ def test_ghost_state_follows_the_rules_of_the_proof(seed):
                 state = system.tlbi(state, (), 0)
                 ghost.invalidate_tlb()
             case "ttbr1":
-                state = system.write_register(state, "ttbr1_el1", const(0x1000))
-                ghost.write_register("ttbr1_el1")
+                table = numbers.choice((0x1000, 0x2000))
+                changed = constant(state.registers["ttbr1_el1"]) != table
+                state = system.write_register(state, "ttbr1_el1", const(table))
+                ghost.write_register("ttbr1_el1", changed)
             case "sctlr":
                 state = system.write_register(state, "sctlr_el1", const(numbers.choice((ON, OFF))))
                 ghost.write_register("sctlr_el1")

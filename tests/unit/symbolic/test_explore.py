@@ -6,14 +6,15 @@ import struct
 from fractions import Fraction
 
 import pytest
+from angr import claripy
 
-from verify.arm64.execute import Exit
+from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
 from verify.errors import LimitError, UnsupportedError
-from verify.logic import aligned, constant, ult
+from verify.logic import FALSE, aligned, constant, ult
 from verify.obligation import Obligation
 from verify.prove.discharge import Discharger, decide
-from verify.symbolic import explore
+from verify.symbolic import explore, loops
 from verify.symbolic.explore import Explorer
 from verify.symbolic.loops import generic_state
 from verify.verdict import Verdict
@@ -275,3 +276,29 @@ def test_too_many_paths_are_a_limit_and_not_dropped(monkeypatch):
     monkeypatch.setattr(explore, "MAX_PATHS", 3)
     with pytest.raises(LimitError, match=r"more than 3 paths from example\+0x0"):
         explored([0xB4000040, NOP, 0xB4000041, NOP, BR])
+
+
+def scanned() -> tuple[Explorer, list[Step]]:
+    """while (*x1) x1++: what leaves the loop after a turn has read a zero."""
+    code = Code("scan", BASE, struct.pack("<5I", ldr(6, 1, 0), 0xB4000066, add(1, 1, 8), 0x17FFFFFD, BR))
+    explorer = Explorer(code, frozenset(), decide)
+    return explorer, explorer.run(generic_state(), BASE)
+
+
+def test_a_guard_over_loaded_words_is_not_taken_to_outlast_the_loop():
+    explorer, (step,) = scanned()
+    (loop,) = explorer.entered
+    later = (*step.state.facts, ("a turn was made", loop.progress != 0))
+    assert not decide(later, FALSE)
+    results = Discharger().discharge(explorer.obligations)
+    wrong = {r.obligation.name for r in results if r.verdict is not Verdict.PROVED}
+    assert wrong <= {"scan-terminates"}
+
+
+def test_a_replacement_that_leaves_loaded_words_alone_would_lose_the_way_out(monkeypatch):
+    for module in (explore, loops):
+        name = "replace" if module is explore else "substitute"
+        monkeypatch.setattr(module, name, claripy.replace)
+    explorer, (step,) = scanned()
+    (loop,) = explorer.entered
+    assert decide((*step.state.facts, ("a turn was made", loop.progress != 0)), FALSE)

@@ -1,0 +1,212 @@
+"""Calls by contract: what is kept of the caller's state, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from specs.contracts import CONTRACTS, Contract, contract
+from specs.kimage import KimageLayout
+from verify.arm64.cache import CLEAN, DIRTY, LOST
+from verify.arm64.execute import Exit, Step
+from verify.arm64.state import State
+from verify.errors import UnsupportedError
+from verify.kexec.calls import CLOBBERED, Calls, objects
+from verify.kexec.whole import Whole
+from verify.logic import Not, const, constant, same, var
+from verify.memory import Unknown
+from verify.prove.discharge import decide
+from verify.symbolic.objects import Object
+from verify.target import open_target
+
+IMAGE = Path(__file__).resolve().parents[3] / "binaries" / "whole" / "later-4k-gcc.elf"
+AT = 0x4000
+PLAIN = Contract(("callee",), "Changes nothing.", "test")
+
+
+@functools.cache
+def whole() -> Whole:
+    return Whole(open_target(str(IMAGE)), KimageLayout(648), 4096)
+
+
+def calls() -> Calls:
+    return Calls(whole(), whole().code("machine_kexec"))
+
+
+def entry() -> State:
+    page = Object("page", var("page"), 0, 4096)
+    return replace(whole().bare_entry("test", page), trace=(AT,))
+
+
+def address(name: str) -> int:
+    symbol = whole().kernel.symbol(name)
+    assert symbol is not None
+    return symbol.address
+
+
+def called(target: int, kind: str = "call", state: State | None = None) -> list[Step] | None:
+    return calls().leave(Step(state or entry(), Exit(kind, const(target))))
+
+
+def test_a_callee_without_a_contract_is_refused_by_name():
+    with pytest.raises(UnsupportedError, match=r"call of el1_sync, which has no contract") as caught:
+        called(address("el1_sync"))
+    assert caught.value.address == AT
+
+
+def test_a_callee_without_a_name_is_refused_by_its_place():
+    with pytest.raises(UnsupportedError, match=r"call of machine_kexec\+0x4, which has no contract"):
+        called(address("machine_kexec") + 4)
+
+
+def test_a_call_goes_on_behind_it_and_a_tail_call_returns():
+    (step,) = called(address("cpus_are_stuck_in_kernel")) or []
+    assert step.then == AT + 4
+    state = entry()
+    (step,) = called(address("cpus_are_stuck_in_kernel"), "br", state) or []
+    assert isinstance(step.then, Exit) and step.then.kind == "ret"
+    assert same(step.then.target, state.registers["x30"])
+
+
+def test_a_call_of_a_register_ends_the_function():
+    assert calls().leave(Step(entry(), Exit("call", var("x1")))) is None
+    assert calls().leave(Step(entry(), Exit("ret", var("x30")))) is None
+
+
+def test_a_callee_that_does_not_return_has_no_state():
+    assert calls().apply(replace(PLAIN, returns=False), "callee", entry(), AT) is None
+
+
+def test_what_a_callee_may_change_is_unknown_and_all_else_is_kept():
+    before = entry()
+    after = calls().apply(replace(PLAIN, changes=("ttbr0_el1", "unsynced")), "callee", before, AT)
+    changed = {name for name, value in after.registers.items() if not same(value, before.registers[name])}
+    assert changed == {*CLOBBERED, "ttbr0_el1"}
+    ghosts = {name for name, value in after.ghosts.items() if not same(value, before.ghosts[name])}
+    assert ghosts == {"unsynced", "icache", "unfinished"}
+    assert after.memory is before.memory
+    assert [event.name for event in after.events] == ["call callee"]
+
+
+def test_two_calls_leave_different_unknowns():
+    one = calls()
+    first = one.apply(PLAIN, "callee", entry(), AT)
+    second = one.apply(PLAIN, "callee", first, AT)
+    assert not same(first.registers["x0"], second.registers["x0"])
+
+
+def test_what_a_contract_ensures_is_a_fact():
+    found = replace(PLAIN, ensures=lambda x, after: after["x0"] == x["x1"])
+    before = entry()
+    after = calls().apply(found, "callee", before, AT)
+    assert decide(after.facts, after.registers["x0"] == before.registers["x1"])
+    assert not decide(after.facts, after.registers["x2"] == before.registers["x1"])
+
+
+def test_an_answer_is_of_the_low_byte_alone():
+    state = entry()
+    after = calls().apply(replace(PLAIN, answers_stub=True), "callee", state, AT)
+    below = whole().stub_below(state)
+    answer = after.registers["x0"]
+    assert decide((*after.facts, ("below", below)), answer[7:0] == 1)
+    assert decide((*after.facts, ("not", Not(below))), answer[7:0] == 0)
+    assert not decide((*after.facts, ("below", below)), answer[31:0] == 1)
+
+
+def test_a_range_that_was_cleaned_is_clean_unless_it_was_lost():
+    owner, before = calls(), entry()
+    found = replace(PLAIN, cleans=lambda x: (x["x0"], x["x1"]))
+    after = owner.apply(found, "callee", before, AT)
+    word, x = var("word"), before.registers
+    inside = (("inside", (x["x0"] == word)), ("order", x["x1"] == word + 8), ("no wrap", word == 0x1000))
+    was, now = before.lines.read(word), after.lines.read(word)
+    assert decide((*inside, ("was", was == DIRTY)), now == CLEAN)
+    assert decide((*inside, ("was", was == LOST)), now == LOST)
+    assert decide(inside, after.lines.read(word + 8) == before.lines.read(word + 8))
+    assert [obligation.name for obligation in owner.obligations] == ["call-range"]
+    assert not decide((), owner.obligations[0].goal)
+
+
+def test_a_range_is_fetchable_only_where_its_data_is_clean():
+    before = entry()
+    after = calls().apply(replace(PLAIN, fetches=lambda x: (x["x0"], x["x1"])), "callee", before, AT)
+    word, x = var("word"), before.registers
+    inside = (("inside", x["x0"] == word), ("order", x["x1"] == word + 8), ("no wrap", word == 0x1000))
+    stale = ("stale", before.fetch.read(word) == DIRTY)
+    assert decide(
+        (*inside, stale, ("clean", before.lines.read(word) == CLEAN)), after.fetch.read(word) == CLEAN
+    )
+    assert decide(
+        (*inside, stale, ("dirty", before.lines.read(word) == DIRTY)), after.fetch.read(word) == DIRTY
+    )
+
+
+def test_a_word_that_a_callee_fills_is_unknown_and_no_longer_clean():
+    page = var("page")
+    before = entry().with_registers(x1=page + 8)
+    after = calls().apply(replace(PLAIN, fills=("x1",)), "callee", before, AT)
+    assert not same(after.memory.load(page + 8, 8), before.memory.load(page + 8, 8))
+    assert same(after.memory.load(page + 16, 8), before.memory.load(page + 16, 8))
+    facts = (
+        ("was clean", before.lines.read(page + 8) == CLEAN),
+        ("was fetchable", before.fetch.read(page + 8) == CLEAN),
+        ("cached", before.cacheable),
+    )
+    assert decide(facts, after.lines.read(page + 8) == DIRTY)
+    assert decide(facts, after.fetch.read(page + 8) == DIRTY)
+
+
+def test_a_callee_that_fills_what_no_object_is_is_refused():
+    with pytest.raises(UnsupportedError, match="no known object"):
+        calls().apply(replace(PLAIN, fills=("x1",)), "callee", entry(), AT)
+
+
+def test_memory_of_words_is_not_c_codes():
+    with pytest.raises(UnsupportedError):
+        objects(replace(entry(), memory=Unknown("M")))
+
+
+def test_a_warn_goes_on_and_a_bug_ends():
+    owner = calls()
+    code = owner.code
+    owner.code = type(code)(code.name, code.address, code.data, True, frozenset({AT}))
+    (step,) = owner.leave(Step(entry(), Exit("brk", const(0x800)))) or []
+    assert step.then == AT + 4 and list(owner.warned) == [AT]
+    assert calls().leave(Step(entry(), Exit("brk", const(0x800)))) is None
+
+
+@pytest.mark.parametrize("found", CONTRACTS, ids=lambda found: found.names[0])
+def test_a_clone_fits_only_a_contract_that_speaks_of_no_argument(found):
+    speaks = (
+        *(found.ensures, found.cleans, found.fetches, found.asks, found.copies),
+        *(found.answers_stub, found.fills, found.points),
+    )
+    for name in found.names:
+        assert contract(name) is found
+        for clone in (f"{name}.constprop.0", f"{name}.isra.0.part.1"):
+            assert (contract(clone) is None) == any(speaks)
+
+
+def test_other_names_have_no_contract():
+    assert contract("memcpy_toio") is None and contract("") is None
+
+
+def test_a_brk_of_no_table_is_refused():
+    kernel = whole().kernel
+    warned = Whole(kernel, KimageLayout(648), 4096)
+    assert warned.code("machine_kexec").warnings
+    at = address("machine_kexec")
+    stray = kernel.patched(at, (0xD4210000).to_bytes(4, "little"))
+    with pytest.raises(UnsupportedError, match="not known as a BUG or a WARN") as caught:
+        Whole(stray, KimageLayout(648), 4096).code("machine_kexec")
+    assert caught.value.address == at
+    other = kernel.patched(at, (0xD4200020).to_bytes(4, "little"))  # brk #1 is neither
+    assert Whole(other, KimageLayout(648), 4096).code("machine_kexec").warnings
+
+
+def test_constant_of_the_call_is_an_argument_of_its_event():
+    (step,) = called(address("cpus_are_stuck_in_kernel"), state=entry().with_registers(x0=const(7))) or []
+    assert constant(step.state.events[-1].operands[0]) == 7
