@@ -21,6 +21,7 @@ from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, alig
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer
 from verify.symbolic.join import join
+from verify.symbolic.segments import Segment
 
 NAME = "machine_kexec"
 RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
@@ -41,6 +42,7 @@ class MachineKexec:
 
     :param through_routine: an image in place goes through the routine, which tests head itself.
     :param routine_by_restart: the routine is entered through the restart code, with the MMU off.
+    :param segments: what was explored, cutpoint by cutpoint.
     """
 
     whole: Whole
@@ -52,6 +54,7 @@ class MachineKexec:
     bugs: list[Bug] = field(default_factory=list)
     exits: list[Step] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
+    segments: list[Segment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code = self.whole.code(NAME)
@@ -89,17 +92,23 @@ class MachineKexec:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.whole, self.code)
+        calls = Calls(self.whole, self.code, leaving=frozenset({self._restart_address()}))
         stops = self._cutpoints(calls)
         explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
-        ends = explorer.run(self.entry.assume(*self.assumptions()), self.code.address)
+        start = self.entry.assume(*self.assumptions())
+        ends = explorer.run(start, self.code.address)
+        self.segments = [Segment(self.code.address, start, tuple(ends))]
         for stop in sorted(stops):
             arrivals = [step.state for step in ends if step.then == stop]
             ends = [step for step in ends if step.then != stop]
             if arrivals:
                 for state in arrivals:
                     self._owe_accesses(state)
-                ends += explorer.run(join(arrivals, f"{stop:#x}"), stop)
+                tag = f"{stop:#x}"
+                start = join(arrivals, tag)
+                further = explorer.run(start, stop)
+                self.segments.append(Segment(stop, start, tuple(further), ((start, tag),)))
+                ends += further
         self.obligations += [*explorer.obligations, *calls.obligations]
         self.used, self.covered = calls.used, explorer.covered
         self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
