@@ -12,13 +12,12 @@ from verify.errors import InternalError
 from verify.kexec.calls import CLOBBERED
 from verify.logic import Term, var
 from verify.refute.whole.chain import Chain, Link
-from verify.refute.whole.processor import PAGE, Answer, Inputs, Processor
+from verify.refute.whole.processor import PAGE, Answer, Happened, Inputs, Processor
 from verify.refute.whole.values import Values
 from verify.symbolic.objects import Object, Objects
 
 _VISIBLE = (*GENERAL, "sp", *FLAGS, *SYSTEM)
 _HVC_CHANGES = tuple(f"x{i}" for i in range(18))
-_CALLS = ("call", "warn")
 
 
 def inputs(chain: Chain, values: Values) -> Inputs:
@@ -112,7 +111,7 @@ def confirm(chain: Chain, values: Values, given: Inputs) -> Processor:
             f"instructions: {run.left.kind} at {run.left.at:#x}, or another way before {at:#x}"
         )
     _accesses(chain, values, run)
-    _same("event", _events(chain, values), _observed(run))
+    _events(chain, values, run)
     if chain.place.kind == "end":
         _end(chain, values, run)
     return run
@@ -121,6 +120,11 @@ def confirm(chain: Chain, values: Values, given: Inputs) -> Processor:
 def _same(what: str, wanted: Any, found: Any) -> None:
     if wanted != found:
         raise InternalError(f"a run differs from its path in {what}: expected {wanted}, found {found}")
+
+
+def _same_registers(what: str, wanted: dict[str, int], found: dict[str, int]) -> None:
+    for name, value in wanted.items():
+        _same(f"{name} {what}", hex(value), hex(found[name]))
 
 
 def _accesses(chain: Chain, values: Values, run: Processor) -> None:
@@ -139,20 +143,20 @@ def _accesses(chain: Chain, values: Values, run: Processor) -> None:
     _same("accesses", wanted, found)
 
 
-def _events(chain: Chain, values: Values) -> list[tuple[Any, ...]]:
-    return [
-        (
-            event.name.partition(" ")[0] if event.name.startswith(_CALLS) else event.name,
-            event.at,
-            values(link.bind(event.operands[0])) if event.name.startswith("msr ") else 0,
-            {name: values(link.bind(event.before.registers[name])) for name in _VISIBLE},
-        )
-        for link, event in chain.events
-    ]
-
-
-def _observed(run: Processor) -> list[tuple[Any, ...]]:
-    return [tuple(event) for event in run.events]
+def _events(chain: Chain, values: Values, run: Processor) -> None:
+    observed = list(run.events)
+    subject, left = chain.place.subject, run.left
+    if isinstance(subject, Event) and subject.tag is not None and left is not None:
+        # The call that the chain ends before has no answer, so the run ends there as well.
+        observed.append(Happened("call", left.at, 0, run.registers()))
+    shown = [(e.name.partition(" ")[0] if e.tag or e.name == "warn" else e.name, e.at) for _, e in chain.events]
+    _same("events", shown, [(event.name, event.at) for event in observed])
+    for (link, event), seen in zip(chain.events, observed, strict=True):
+        where = f"before {event.name} at {event.at:#x}"
+        wanted = {name: values(link.bind(event.before.registers[name])) for name in _VISIBLE}
+        _same_registers(where, wanted, seen.registers)
+        if event.name.startswith("msr "):
+            _same(f"what {event.name} writes", values(link.bind(event.operands[0])), seen.operand)
 
 
 def _end(chain: Chain, values: Values, run: Processor) -> None:
@@ -164,9 +168,8 @@ def _end(chain: Chain, values: Values, run: Processor) -> None:
             _same("where it goes", values(bind(place.then.target)), left.target)
     else:
         _same("where it is", place.then, left.target)
-    registers = run.registers()
-    found = {name: registers[name] for name in _VISIBLE}
-    _same("registers", {name: values(bind(place.state.registers[name])) for name in _VISIBLE}, found)
+    wanted = {name: values(bind(place.state.registers[name])) for name in _VISIBLE}
+    _same_registers("at the end", wanted, run.registers())
     for address, byte in stored(chain, values, place.state).items():
         _same(f"the byte at {address:#x}", byte, run.read(address, 1))
 
