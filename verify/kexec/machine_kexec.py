@@ -16,7 +16,7 @@ from verify.arm64.lift import SIZE, control_flow
 from verify.arm64.state import ICACHE_INVALID, SCTLR_C, SCTLR_M, TRANSLATION_INVALIDATED, Event, State
 from verify.errors import UnsupportedError
 from verify.kexec.calls import Calls, owed_access, without_doubles
-from verify.kexec.whole import Whole
+from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer
@@ -24,7 +24,6 @@ from verify.symbolic.join import join
 from verify.symbolic.segments import Segment
 
 NAME = "machine_kexec"
-RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class MachineKexec:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.whole, self.code, leaving=frozenset({self._restart_address()}))
+        calls = Calls(self.whole, self.code, leaving=self.code.final)
         stops = self._cutpoints(calls)
         explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
@@ -129,7 +128,7 @@ class MachineKexec:
         """Behind a call of which nothing is asked and that every way out passes: all paths are one there."""
         graph = control_flow(self.code)
         dominators = networkx.immediate_dominators(graph, self.code.address)
-        leaving = [at for at in graph if "CALLIND" in self.code.at(at).opcodes]
+        leaving = [at for at in graph if self._leaves(at)]
         shared: set[int] | None = None
         for at in leaving:
             above = {at}
@@ -140,9 +139,15 @@ class MachineKexec:
         found = set()
         for at in shared or ():
             target = self.code.at(at).call_target
-            if target is not None and calls.callee(target, at)[1].assumed:
+            if target is None or target in self.code.final:
+                continue
+            if calls.callee(target, at)[1].assumed:
                 found.add(at + SIZE)
         return frozenset(found)
+
+    def _leaves(self, at: int) -> bool:
+        instruction = self.code.at(at)
+        return "CALLIND" in instruction.opcodes or instruction.call_target in self.code.final
 
     def _owe(
         self, name: str, sentence: str, step: Step, goal: Formula, *further: tuple[str, Formula]

@@ -12,8 +12,7 @@ from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
 from verify.arm64.state import SCTLR_C, SCTLR_M
 from verify.errors import UnsupportedError
-from verify.kexec.machine_kexec import RESTART
-from verify.kexec.whole import Whole
+from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Term, const
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer

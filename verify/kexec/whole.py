@@ -20,6 +20,8 @@ from verify.symbolic.objects import Object, Objects
 from verify.target import Kernel
 from verify.target.bugs import warnings
 
+RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
+"""The restart code's names, over the kernel's versions; it never returns."""
 FRAME_BYTES = 4096
 """More than any frame of kexec's code; a store further below SP is a refutation, not a frame."""
 _TASK_BYTES = 16384
@@ -57,8 +59,12 @@ class Whole:
         breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
         kinds = warnings(self.kernel, breaks) if breaks else {}
         resumed = frozenset(at for at, warns in kinds.items() if warns)
-        self._code[name] = Code(name, code.address, code.data, code.calls, resumed)
+        self._code[name] = Code(name, code.address, code.data, code.calls, resumed, self._final())
         return self._code[name]
+
+    def _final(self) -> frozenset[int]:
+        symbols = [self.kernel.symbol(name) for name in RESTART]
+        return frozenset(symbol.address for symbol in symbols if symbol is not None)
 
     def entry(self, name: str, *further: Object) -> State:
         """The state in which the C function called ``name`` is entered with a kimage in x0."""

@@ -21,9 +21,7 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
     import z3
 
     granted = [f"wish {number}" for number in range(len(wishes))]
-    asked = tuple(
-        ("wish", Or(var(name, 1) == 0, wish)) for name, wish in zip(granted, wishes, strict=True)
-    )
+    asked = tuple(("wish", Or(var(name, 1) == 0, wish)) for name, wish in zip(granted, wishes, strict=True))
     text = script((*facts, *asked), goal)
     context = z3.Context()
     solver = z3.SimpleSolver(ctx=context)
@@ -45,4 +43,3 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
             solver.pop()
     values = {str(declared): model[declared] for declared in model.decls() if declared.arity() == 0}
     return {name: value.as_long() for name, value in values.items() if z3.is_bv_value(value)}
-

@@ -63,7 +63,9 @@ def _table_sizes(kernel: Kernel, low: int, high: int) -> list[int]:
         size
         for size in _ENTRY_SIZES
         if (high - low) % size == 0
-        and all(_points_at_brk(kernel, entry) for entry in range(low, min(high, low + _LOOKED_AT * size), size))
+        and all(
+            _points_at_brk(kernel, entry) for entry in range(low, min(high, low + _LOOKED_AT * size), size)
+        )
     ]
 
 

@@ -29,9 +29,7 @@ def inputs(chain: Chain, values: Values) -> Inputs:
     accessed += [(at, len(data) // 2) for answer in answers for at, data in answer.stores.items()]
     pages = {at & -PAGE for start, size in accessed for at in (start, start + size - 1)}
     memory = {at: word for at, word in values.memory.items() if at & -PAGE in pages} | _known(chain, pages)
-    return Inputs(
-        first.segment.at, registers, memory, tuple(sorted(pages)), answers, len(chain.trace)
-    )
+    return Inputs(first.segment.at, registers, memory, tuple(sorted(pages)), answers, len(chain.trace))
 
 
 def _known(chain: Chain, pages: Iterable[int]) -> dict[int, int]:
@@ -104,7 +102,9 @@ def confirm(chain: Chain, values: Values, given: Inputs) -> Processor:
     assert run.left is not None
     wanted = chain.trace
     if tuple(run.trace) != wanted:
-        same = next((i for i, pair in enumerate(zip(run.trace, wanted, strict=False)) if pair[0] != pair[1]), 0)
+        same = next(
+            (i for i, pair in enumerate(zip(run.trace, wanted, strict=False)) if pair[0] != pair[1]), 0
+        )
         at = wanted[min(same, len(wanted) - 1)]
         raise InternalError(
             f"a run of {chain.proof.code.name} leaves its path after {len(run.trace)} of {len(wanted)} "
@@ -149,7 +149,9 @@ def _events(chain: Chain, values: Values, run: Processor) -> None:
     if isinstance(subject, Event) and subject.tag is not None and left is not None:
         # The call that the chain ends before has no answer, so the run ends there as well.
         observed.append(Happened("call", left.at, 0, run.registers()))
-    shown = [(e.name.partition(" ")[0] if e.tag or e.name == "warn" else e.name, e.at) for _, e in chain.events]
+    shown = [
+        (e.name.partition(" ")[0] if e.tag or e.name == "warn" else e.name, e.at) for _, e in chain.events
+    ]
     _same("events", shown, [(event.name, event.at) for event in observed])
     for (link, event), seen in zip(chain.events, observed, strict=True):
         where = f"before {event.name} at {event.at:#x}"

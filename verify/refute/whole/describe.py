@@ -58,16 +58,18 @@ def failing(chain: Chain, values: Values, goal: Formula) -> str:
 
 def _shown(chain: Chain, values: Values, part: Formula) -> str:
     if part.op == "BoolV":
-        return "that nothing done on this path makes it so"
+        return f"that on this path it never is so: {_listed(_registers(chain, values))}"
     if part.op in ("__eq__", "__ne__", "ULT", "ULE", "UGT", "UGE"):
         left, right = part.args
         sides = [_side(chain, values, left, right), _side(chain, values, right, left)]
         told = [side for side in sides if side is not None]
         word = "which differs from" if part.op == "__eq__" else "against"
         return f" {word} ".join(told)
-    return "values of which it is false: " + ", ".join(
-        f"{name} = {value:#x}" for name, value in _registers(chain, values).items()
-    )
+    return f"values of which it is false: {_listed(_registers(chain, values))}"
+
+
+def _listed(registers: dict[str, int]) -> str:
+    return ", ".join(f"{name} = {value:#x}" for name, value in registers.items())
 
 
 def _registers(chain: Chain, values: Values) -> dict[str, int]:
