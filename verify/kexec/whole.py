@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from specs.address_map import AddressMap
 from specs.hyp_stub import hyp_stub_below
@@ -129,7 +130,7 @@ class Whole:
         end = offset + (((1 << 64) - offset) >> 1)
         return AddressMap(self.word(state, "kimage_voffset"), self.word(state, "memstart_addr"), offset, end)
 
-    @property
+    @cached_property
     def page_offset(self) -> int:
         """First address of the linear map: what most instructions of post_load set addresses to be above."""
         votes: Counter[int] = Counter()

@@ -31,15 +31,18 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
         return None
     model = solver.model()
     solver.set("timeout", int(_WISH_LIMIT * 1000))
-    for name, wish in zip(granted, wishes, strict=True):
-        if wish.is_true() or wish.is_false():
-            continue
-        literal = z3.BitVec(name, 1, context) == 1
+    todo = [[z3.BitVec(name, 1, context) == 1 for name in granted]]
+    while todo:
+        group = todo.pop()
         solver.push()
-        solver.add(literal)
+        solver.add(*group)
         if str(solver.check()) == Answer.SAT:
             model = solver.model()
-        else:
-            solver.pop()
+            continue
+        solver.pop()
+        if len(group) > 1:
+            # Most wishes can come true together: halves are asked for before single ones.
+            half = len(group) // 2
+            todo += [group[half:], group[:half]]
     values = {str(declared): model[declared] for declared in model.decls() if declared.arity() == 0}
     return {name: value.as_long() for name, value in values.items() if z3.is_bv_value(value)}

@@ -58,7 +58,7 @@ def _entries(kernel: Kernel, low: int, high: int, wanted: set[int]) -> list[tupl
 
 
 def _table_sizes(kernel: Kernel, low: int, high: int) -> list[int]:
-    """The sizes of an entry with which every entry of the table, or each of its first ones, points at a brk."""
+    """The sizes of an entry with which each of the table's first entries points at a brk."""
     return [
         size
         for size in _ENTRY_SIZES

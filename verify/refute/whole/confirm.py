@@ -34,11 +34,11 @@ def inputs(chain: Chain, values: Values) -> Inputs:
 
 def _known(chain: Chain, pages: Iterable[int]) -> dict[int, int]:
     """Words of the image that never change."""
-    memory, found = chain.links[0].segment.start.memory, {}
-    image = next((item for item in getattr(memory, "objects", ()) if item.base is None), None)
-    for at in sorted({at & -8 for at in (image.known if image else ())}):
-        if at & -PAGE in pages:
-            found[at] = int.from_bytes(bytes(image.known.get(at + i, 0) for i in range(8)), "little")
+    memory = chain.links[0].segment.start.memory
+    found: dict[int, int] = {}
+    for item in memory.objects if isinstance(memory, Objects) else ():
+        for at in {at & -8 for at in item.known if at & -PAGE in pages}:
+            found[at] = int.from_bytes(bytes(item.known.get(at + i, 0) for i in range(8)), "little")
     return found
 
 
@@ -102,13 +102,12 @@ def confirm(chain: Chain, values: Values, given: Inputs) -> Processor:
     assert run.left is not None
     wanted = chain.trace
     if tuple(run.trace) != wanted:
-        same = next(
-            (i for i, pair in enumerate(zip(run.trace, wanted, strict=False)) if pair[0] != pair[1]), 0
-        )
-        at = wanted[min(same, len(wanted) - 1)]
+        pairs = enumerate(zip(run.trace, wanted, strict=False))
+        differs = next((i for i, (seen, asked) in pairs if seen != asked), len(run.trace))
+        at = wanted[min(differs, len(wanted) - 1)]
         raise InternalError(
-            f"a run of {chain.proof.code.name} leaves its path after {len(run.trace)} of {len(wanted)} "
-            f"instructions: {run.left.kind} at {run.left.at:#x}, or another way before {at:#x}"
+            f"a run of {chain.proof.code.name} leaves its path after {differs} of {len(wanted)} "
+            f"instructions, where {at:#x} comes next: {run.left.kind} at {run.left.at:#x}"
         )
     _accesses(chain, values, run)
     _events(chain, values, run)
@@ -149,14 +148,12 @@ def _events(chain: Chain, values: Values, run: Processor) -> None:
     if isinstance(subject, Event) and subject.tag is not None and left is not None:
         # The call that the chain ends before has no answer, so the run ends there as well.
         observed.append(Happened("call", left.at, 0, run.registers()))
-    shown = [
-        (e.name.partition(" ")[0] if e.tag or e.name == "warn" else e.name, e.at) for _, e in chain.events
-    ]
-    _same("events", shown, [(event.name, event.at) for event in observed])
+    wanted = [(e.name if e.tag is None else "call", e.at) for _, e in chain.events]
+    _same("events", wanted, [(event.name, event.at) for event in observed])
     for (link, event), seen in zip(chain.events, observed, strict=True):
         where = f"before {event.name} at {event.at:#x}"
-        wanted = {name: values(link.bind(event.before.registers[name])) for name in _VISIBLE}
-        _same_registers(where, wanted, seen.registers)
+        registers = {name: values(link.bind(event.before.registers[name])) for name in _VISIBLE}
+        _same_registers(where, registers, seen.registers)
         if event.name.startswith("msr "):
             _same(f"what {event.name} writes", values(link.bind(event.operands[0])), seen.operand)
 

@@ -19,7 +19,7 @@ _ANSWERED = ("x0", "ttbr0_el1", "ttbr1_el1")
 
 
 def named(chain: Chain, values: Values, given: Inputs) -> dict[str, str]:
-    """What the run is given, by the kernel's names: what is read of memory, and what is unusual of the rest."""
+    """What the run is given, by the kernel's names: words that are read, and what is unusual of the rest."""
     whole = chain.proof.whole
     found: dict[str, str] = {}
     for address, word in sorted(given.memory.items()):

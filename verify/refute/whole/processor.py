@@ -105,6 +105,7 @@ class Processor:
         self.events: list[Happened] = []
         self.before_last = 0  # accesses made before the last instruction
         self.left: Left | None = None
+        self._before: list[int] = []
         self.system = {name: inputs.registers[name] for name in SYSTEM}
         self._answers = list(inputs.answers)
         self._actions: dict[int, Callable[[int], None]] = {}

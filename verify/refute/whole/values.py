@@ -8,13 +8,15 @@ from typing import Any
 
 from verify.arm64.state import FLAGS
 from verify.errors import InternalError
+from verify.kexec.calls import CONTROL_PAGE
 from verify.kexec.post_load import PostLoad
-from verify.logic import FALSE, Formula, Term, application, const, constant, ule, var
+from verify.logic import FALSE, Formula, Term, application, const, constant, ule, var, within
 from verify.obligation import Facts
 from verify.prove.simplest import simplest_model
 from verify.refute.whole.chain import MEMORY, Chain
 from verify.refute.whole.layout import CLEAR_OF_OBJECTS, base
 from verify.substitute import Substitution
+from verify.symbolic.objects import Objects
 
 _USUAL = {
     "sctlr_el1": 0x34F4_D91D,  # M, C, I, SA and the bits that are 1, as the kernel runs
@@ -30,6 +32,7 @@ _CAME_UP_AT_EL1 = 0xE11_0000_0E11
 _DIRTY = 2
 _LOST = 3
 _STALE = 2
+_COPY_BYTES = 1 << 16  # any page of them may be the control page
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,7 @@ def solve(chain: Chain, further: Facts = (), goal: Formula = FALSE) -> Values | 
     # What the run reads must be known to be in its place, whether a fact speaks of it or not.
     for link, access in chain.accesses:
         link.bind(access.address), link.bind(access.value)
-    for link in chain.links:
-        for item in getattr(link.state.memory, "objects", ()):
-            if item.base is not None:
-                link.bind(item.base)
-    facts = (*chain.facts, *further, *chain.regions(), *_universal(chain))
+    facts = (*chain.facts, *further, *chain.regions(), *_copies_apart(chain), *_universal(chain))
     if any(fact.is_false() for _, fact in facts) or goal.is_true():
         return None
     spoken = leaves([*(fact for _, fact in facts), goal])
@@ -174,6 +173,19 @@ def _universal(chain: Chain) -> Facts:
     clear = const(proof.whole.page_offset + CLEAR_OF_OBJECTS)
     bind = chain.links[0].bind
     return tuple((label, bind(fact)) for label, fact in proof.each_segment(clear))
+
+
+def _copies_apart(chain: Chain) -> Facts:
+    """The page that code is copied to is none of the other objects'."""
+    whole = chain.proof.whole
+    found: Facts = ()
+    for link in chain.links:
+        memory = link.state.memory
+        for item in memory.objects if isinstance(memory, Objects) else ():
+            if item.name == CONTROL_PAGE and item.base is not None:
+                apart = within(link.bind(item.base), const(base(whole, CONTROL_PAGE)), _COPY_BYTES)
+                found = (*found, ("control-page-apart", apart))
+    return found
 
 
 def _wish(chain: Chain, leaf: Term) -> Formula:
