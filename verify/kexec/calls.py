@@ -33,8 +33,9 @@ class Calls:
 
     :param used: the contracts that were applied, by the callee's name.
     :param warned: the WARNs that paths go on after, each with a state that got there.
+    :param leaving: addresses whose call ends the function.
     :param named: what is assumed of addresses that a state has read from the list.
-    :param copied: what was copied to the control page: start in the image, and length in bytes.
+    :param copied: what was copied to the control page: start in the image, length in bytes, and the path.
     """
 
     whole: Whole
@@ -42,7 +43,8 @@ class Calls:
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     obligations: list[Obligation] = field(default_factory=list)
     warned: dict[int, State] = field(default_factory=dict)
-    copied: list[tuple[int, int]] = field(default_factory=list)
+    copied: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)
+    leaving: frozenset[int] = frozenset()
     named: Callable[[State], Facts] | None = None
     _count: int = 0
 
@@ -59,7 +61,7 @@ class Calls:
                 return None
             self.warned.setdefault(at, state)
             return [Step(self._event(state, "warn", at), at + SIZE)]
-        if kind not in ("call", "br") or target is None:
+        if kind not in ("call", "br") or target is None or target in self.leaving:
             return None
         name, found = self.callee(target, at)
         self.used[name] = (target, found)
@@ -80,18 +82,18 @@ class Calls:
         shown = names[0] if names else self.whole.where(target)
         raise UnsupportedError(f"call of {shown}, which has no contract", at)
 
-    def _event(self, state: State, name: str, at: int) -> State:
+    def _event(self, state: State, name: str, at: int, tag: str | None = None) -> State:
         operands = tuple(state.registers[register] for register in ARGUMENTS)
-        event = Event(name, operands, at, len(state.facts), state)
+        event = Event(name, operands, at, len(state.facts), state, tag)
         return replace(state, events=(*state.events, event))
 
     def apply(self, found: Contract, name: str, before: State, at: int) -> State | None:
         """The state after the call of ``name`` in ``before``; None if it does not return."""
         self._count += 1
-        after = self._event(before, f"call {name}", at)
+        tag = f"{name}#{self._count}"
+        after = self._event(before, f"call {name}", at, tag)
         if not found.returns:
             return None
-        tag = f"{name}#{self._count}"
         after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in CLOBBERED})
         changed = {*found.changes, *TOUCHED}
         registers = {n: var(f"{n}@{tag}", width(n)) for n in found.changes if n not in GHOSTS}
@@ -133,7 +135,7 @@ class Calls:
         memory = objects(after).adding(Object(CONTROL_PAGE, dest, 0, page))
         for offset, byte in enumerate(kernel.read(source, length)):
             memory = memory.storing(CONTROL_PAGE, offset, const(byte, 8))
-        self.copied.append((source, length))
+        self.copied.append((source, length, after.trace))
         lines = stored(after.lines, dest, const(length), after.cacheable)
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
 

@@ -16,14 +16,14 @@ from verify.arm64.lift import SIZE, control_flow
 from verify.arm64.state import ICACHE_INVALID, SCTLR_C, SCTLR_M, TRANSLATION_INVALIDATED, Event, State
 from verify.errors import UnsupportedError
 from verify.kexec.calls import Calls, owed_access, without_doubles
-from verify.kexec.whole import Whole
+from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer
 from verify.symbolic.join import join
+from verify.symbolic.segments import Segment
 
 NAME = "machine_kexec"
-RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class MachineKexec:
 
     :param through_routine: an image in place goes through the routine, which tests head itself.
     :param routine_by_restart: the routine is entered through the restart code, with the MMU off.
+    :param segments: what was explored, cutpoint by cutpoint.
     """
 
     whole: Whole
@@ -52,6 +53,7 @@ class MachineKexec:
     bugs: list[Bug] = field(default_factory=list)
     exits: list[Step] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
+    segments: list[Segment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code = self.whole.code(NAME)
@@ -89,10 +91,12 @@ class MachineKexec:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.whole, self.code)
+        calls = Calls(self.whole, self.code, leaving=self.code.final)
         stops = self._cutpoints(calls)
         explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
-        ends = explorer.run(self.entry.assume(*self.assumptions()), self.code.address)
+        start = self.entry.assume(*self.assumptions())
+        ends = explorer.run(start, self.code.address)
+        self.segments = [Segment(self.code.address, start, tuple(ends))]
         for stop in sorted(stops):
             arrivals = [step.state for step in ends if step.then == stop]
             ends = [step for step in ends if step.then != stop]
@@ -100,7 +104,11 @@ class MachineKexec:
                 for state in arrivals:
                     self._owe_accesses(state)
                     self._owe_arrival(stop, state)
-                ends += explorer.run(join(arrivals, f"{stop:#x}"), stop)
+                tag = f"{stop:#x}"
+                start = join(arrivals, tag)
+                further = explorer.run(start, stop)
+                self.segments.append(Segment(stop, start, tuple(further), ((start, tag),)))
+                ends += further
         self.obligations += [*explorer.obligations, *calls.obligations]
         self.used, self.covered = calls.used, explorer.covered
         self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
@@ -123,7 +131,7 @@ class MachineKexec:
         """Behind a call of which nothing is asked and that every way out passes: all paths are one there."""
         graph = control_flow(self.code)
         dominators = networkx.immediate_dominators(graph, self.code.address)
-        leaving = [at for at in graph if "CALLIND" in self.code.at(at).opcodes]
+        leaving = [at for at in graph if self._leaves(at)]
         shared: set[int] | None = None
         for at in leaving:
             above = {at}
@@ -134,9 +142,15 @@ class MachineKexec:
         found = set()
         for at in shared or ():
             target = self.code.at(at).call_target
-            if target is not None and calls.callee(target, at)[1].assumed:
+            if target is None or target in self.code.final:
+                continue
+            if calls.callee(target, at)[1].assumed:
                 found.add(at + SIZE)
         return frozenset(found)
+
+    def _leaves(self, at: int) -> bool:
+        instruction = self.code.at(at)
+        return "CALLIND" in instruction.opcodes or instruction.call_target in self.code.final
 
     def _owe(
         self, name: str, sentence: str, step: Step, goal: Formula, *further: tuple[str, Formula]

@@ -48,6 +48,7 @@ from verify.logic import (
 )
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import ANYWHERE, Decide, Explorer
+from verify.symbolic.segments import Segment as Part
 from verify.symbolic.turns import Run, Turns, infer_turns
 
 NAME = "machine_kexec_post_load"
@@ -63,6 +64,7 @@ class PostLoad:
     :param routine: the relocation routine, as the kernel has it.
     :param through_routine: an image in place goes through the routine, so it is copied then too.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
+    :param segments: what was explored, cutpoint by cutpoint.
     """
 
     whole: Whole
@@ -74,6 +76,7 @@ class PostLoad:
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     bugs: list[Bug] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
+    segments: list[Part] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code: Code = self.whole.code(NAME)
@@ -110,6 +113,20 @@ class PostLoad:
             ("nothing-lost", self.entry.lines.read(ANYWHERE) != cache.LOST),
         )
 
+    def each_segment(self, above: Term) -> Facts:
+        """What is assumed of an arbitrary segment, of each; the linear map shows it from ``above`` on."""
+        found: Facts = ()
+        for number in range(KEXEC_SEGMENT_MAX):
+            index = const(number)
+            asked, exists = self.segment(index), ult(index, self.nr_segments)
+            clear = ule(above, normal(self.map.phys_to_linear(asked.mem)))
+            found = (
+                *found,
+                ("segments-in-memory", Implies(exists, asked.in_memory(self.map))),
+                ("segments-apart", Implies(exists, clear)),
+            )
+        return found
+
     def prove(self) -> None:
         """Run every path and owe what must hold of each.
 
@@ -120,6 +137,7 @@ class PostLoad:
         explorer = Explorer(self.code, frozenset(heads), self.decide, (), "pl-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
         ends = explorer.run(start, self.code.address)
+        self.segments = [Part(self.code.address, start, tuple(ends))]
         for head in heads:
             arrivals = [step.state for step in ends if step.then == head]
             ends = [step for step in ends if step.then != head]
@@ -138,6 +156,7 @@ class PostLoad:
                 self._assumed,
             )
             self._counts = (*self._counts, turns.count)
+            self.segments.append(turns.segment(paths))
             self._owe_turns(turns, arrivals, [step for step in paths if step.then == head])
             ends += [step for step in paths if step.then != head]
         self.obligations += [*explorer.obligations, *calls.obligations]
@@ -152,8 +171,8 @@ class PostLoad:
                 self._owe_return(step, leaves)
             else:
                 raise UnsupportedError(f"{NAME} that ends in no return", step.state.trace[-1])
-        self.copied = sorted(set(calls.copied))
-        self._owe_routine(self.copied)
+        self.copied = sorted({(start, length) for start, length, _ in calls.copied})
+        self._owe_routine(calls.copied)
         self.obligations = without_doubles(self.obligations)
 
     @staticmethod
@@ -380,21 +399,21 @@ class PostLoad:
         zero = found is not None and not self.whole.kernel.mapped(found)
         return found if zero else None
 
-    def _owe_routine(self, copied: list[tuple[int, int]]) -> None:
+    def _owe_routine(self, copied: list[tuple[int, int, tuple[int, ...]]]) -> None:
         """The bytes that are copied are the routine's, all of them, and run anywhere."""
         routine = self.routine
         data = self.whole.kernel.read(routine.address, len(routine.code))
-        for start, length in copied:
+        for start, length, path in sorted({(s, n): (s, n, path) for s, n, path in copied}.values()):
             inside = start <= routine.address and routine.end <= start + length
             goal = TRUE if inside else FALSE
             sentence = f"the {length} bytes copied from {start:#x} hold all of {routine.name}"
-            self.obligations.append(Obligation("pl-copied", sentence, (), goal))
+            self.obligations.append(Obligation("pl-copied", sentence, (), goal, path[-1], path))
             entered = TRUE if start == routine.address else FALSE
             sentence = "the routine's entry is the first of the copied bytes"
-            self.obligations.append(Obligation("pl-copied", sentence, (), entered))
+            self.obligations.append(Obligation("pl-copied", sentence, (), entered, path[-1], path))
             fits = TRUE if length <= KEXEC_CONTROL_PAGE_SIZE else FALSE
             sentence = f"the copy of {length} bytes fits KEXEC_CONTROL_PAGE_SIZE"
-            self.obligations.append(Obligation("pl-fits", sentence, (), fits))
+            self.obligations.append(Obligation("pl-fits", sentence, (), fits, path[-1], path))
         code = Code(routine.name, routine.address, data)
         self.obligations += position_independence("pl", code)
 

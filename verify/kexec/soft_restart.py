@@ -12,11 +12,11 @@ from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
 from verify.arm64.state import SCTLR_C, SCTLR_M
 from verify.errors import UnsupportedError
-from verify.kexec.machine_kexec import RESTART
-from verify.kexec.whole import Whole
+from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Term, const
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer
+from verify.symbolic.segments import Segment
 
 VECTORS = "__hyp_stub_vectors"
 COPIED_VECTORS = "trans_pgd_stub_vectors"
@@ -34,6 +34,7 @@ class SoftRestart:
     whole: Whole
     decide: Decide
     obligations: list[Obligation] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code = self._code()
@@ -61,7 +62,10 @@ class SoftRestart:
         :raises UnsupportedError: for code that the proof does not cover.
         """
         explorer = Explorer(self.code, frozenset(), self.decide, (), "restart-")
-        for step in explorer.run(self.entry.assume(*self.assumptions()), self.code.address):
+        start = self.entry.assume(*self.assumptions())
+        ends = explorer.run(start, self.code.address)
+        self.segments = [Segment(self.code.address, start, tuple(ends))]
+        for step in ends:
             self._owe_end(step)
         self.obligations += explorer.obligations
         self.obligations += position_independence("restart", self.code)
@@ -121,27 +125,38 @@ class HypStub:
     symbol: str
     copied: bool
     obligations: list[Obligation] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.code = self._code()
 
     @property
     def prefix(self) -> str:
         """What its obligations are named after."""
         return "stub-copy" if self.copied else "stub"
 
-    def prove(self) -> None:
-        """Run every path from the vector for an HVC and owe what must hold of each.
-
-        :raises UnsupportedError: for code that the proof does not cover.
-        """
+    def _code(self) -> Code:
         symbol = self.whole.kernel.symbol(self.symbol)
         if symbol is None:
             raise UnsupportedError(f"kernel without {self.symbol}")
         size = _VECTORS_BYTES if self.copied else _STUB_BYTES
         while not self.whole.kernel.mapped(symbol.address, size):
             size -= 4
-        code = Code(self.symbol, symbol.address, self.whole.kernel.read(symbol.address, size))
+        # A branch out of what is in memory ends a path, and is no entry of x1.
+        return Code(self.symbol, symbol.address, self.whole.kernel.read(symbol.address, size), calls=True)
+
+    def prove(self) -> None:
+        """Run every path from the vector for an HVC and owe what must hold of each.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        """
+        code = self.code
         entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(HVC_SOFT_RESTART))
         explorer = Explorer(code, frozenset(), unroll=True)
-        for step in explorer.run(entry, code.address + LOWER_EL_SYNC):
+        vector = code.address + LOWER_EL_SYNC
+        ends = explorer.run(entry, vector)
+        self.segments = [Segment(vector, entry, tuple(ends))]
+        for step in ends:
             state, path = step.state, step.state.trace
             leaves = isinstance(step.then, Exit) and step.then.kind == "br"
             target = step.then.target if isinstance(step.then, Exit) else const(0)
@@ -154,7 +169,8 @@ class HypStub:
             self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
             untouched = FALSE if state.accesses else TRUE
             sentence = f"on the way to {where} nothing is loaded or stored"
-            self.obligations.append(Obligation(f"{self.prefix}-memory", sentence, state.facts, untouched))
+            name = f"{self.prefix}-memory"
+            self.obligations.append(Obligation(name, sentence, state.facts, untouched, path[-1], path))
         if not self.copied:
             self._owe_set_vectors(code)
         if self.copied:

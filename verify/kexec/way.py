@@ -18,12 +18,12 @@ from verify.kexec.callees import Callee
 from verify.kexec.copier import Copier
 from verify.kexec.form import Form
 from verify.kexec.locate import Function
-from verify.kexec.machine_kexec import NAME, RESTART, Bug, MachineKexec
+from verify.kexec.machine_kexec import NAME, Bug, MachineKexec
 from verify.kexec.post_load import NAME as POST_LOAD
 from verify.kexec.post_load import PostLoad
 from verify.kexec.routine import Routine
 from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
-from verify.kexec.whole import Whole
+from verify.kexec.whole import RESTART, Whole
 from verify.logic import And, Formula, Term, aligned, const, ule, var
 from verify.logic import Function as Uninterpreted
 from verify.obligation import Facts, Obligation

@@ -18,6 +18,7 @@ from verify.obligation import Facts
 from verify.symbolic.explore import Decide
 from verify.symbolic.join import join
 from verify.symbolic.objects import Object, Objects
+from verify.symbolic.segments import Segment
 
 _ROUNDS = 8
 
@@ -72,6 +73,12 @@ class Turns:
         lines, fetch = Lines(f"L@{self.tag}"), Lines(f"F@{self.tag}")
         facts = (*self.start.facts, *self.pointers, *self.assumed(count))
         return State(registers, ghosts, memory, lines, facts, fetch=fetch)
+
+    def segment(self, paths: Sequence[Step]) -> Segment:
+        """What was explored from the head."""
+        start = self.state(self.count)
+        bound = ((self.start, f"{self.tag}/entry"), (start, self.tag))
+        return Segment(self.head, start, tuple(paths), bound, str(self.count.args[0]), self.kept)
 
     def invariants(self, state: State, count: Term) -> Facts:
         """The candidates that were kept."""
