@@ -29,6 +29,7 @@ class End:
     """How control reaches what runs next.
 
     :param via: ``EL1``, or ``EL2`` where the stub makes the last step or one before it.
+    :param icache: what the instruction cache may hold, on each of the paths.
     :param legs: names of the functions that the way goes through.
     """
 
@@ -38,7 +39,7 @@ class End:
     x: dict[str, Term]
     sctlr: Term
     daif: Term
-    icache: Term
+    icache: tuple[Term, ...]
     legs: tuple[str, ...]
     states: tuple[State, ...] = field(default=(), repr=False)
 
@@ -182,7 +183,6 @@ class Way:
         if parts is None:
             self.stuck.append("the routine's paths were not run")
             return
-        entry = parts.routine.entry
         instead = {f"{name}@entry": value for name, value in state.registers.items() if name != "ctr_el0"}
         functions = {ENTRY_MEMORY: lambda address: state.memory.load(address, 8)}
         renamer = Renamer("", instead, functions)
@@ -208,7 +208,6 @@ class Way:
                 target = renamer.term(step.then.target) if isinstance(step.then, Exit) else const(0)
                 moved = Step(after, Exit("br", target))
                 self._left(moved, after, facts, via, legs, (*earlier, state))
-        del entry
 
     def _hvc(self, state: State, facts: Facts, legs: tuple[str, ...], states: tuple[State, ...]) -> None:
         asks = state.registers["x0"] == HVC_SOFT_RESTART
@@ -242,7 +241,7 @@ class Way:
     ) -> None:
         x = {name: state.registers[name] for name in ARGUMENTS}
         r = state.registers
-        icache = state.ghosts["icache"]
+        icache = (state.ghosts["icache"],)
         self.ends.append(End(facts, via, target, x, r["sctlr_el1"], r["daif"], icache, legs, states))
 
 
@@ -287,8 +286,7 @@ def merged(ends: list[End]) -> list[End]:
 def _alike(left: End, right: End) -> bool:
     terms = [(left.target, right.target), (left.sctlr, right.sctlr), (left.daif, right.daif)]
     terms += [(left.x[name], right.x[name]) for name in ARGUMENTS]
-    terms.append((left.icache, right.icache))
-    return left.via == right.via and all(same(a, b) for a, b in terms)
+    return left.via == right.via and left.legs == right.legs and all(same(a, b) for a, b in terms)
 
 
 def _merge(group: list[End]) -> End:
@@ -299,4 +297,6 @@ def _merge(group: list[End]) -> End:
     paths = [And(*(fact for _, fact in end.facts if fact.hash() not in common)) for end in group]
     path = Or(*paths) if paths else FALSE
     states = tuple(state for end in group for state in end.states)
-    return replace(first, facts=(*facts, ("one of the paths is taken", path)), states=states)
+    icache = tuple({term.hash(): term for end in group for term in end.icache}.values())
+    facts = (*facts, ("one of the paths is taken", path))
+    return replace(first, facts=facts, states=states, icache=icache)
