@@ -50,6 +50,8 @@ class Relation:
             if not way.ends and not way.stuck:
                 self.missing.append(f"{way.side.label}: no path reaches an entry where {self.case}")
             self._owe_memory(way)
+            if self.case == IN_PLACE:
+                self._owe_no_routine(way)
         for old in self.old.ends:
             for new in self.new.ends:
                 self._owe_pair(old, new)
@@ -135,6 +137,17 @@ class Relation:
         if not seen:
             self._owe("memory", f"{label}: nothing is stored on the way", (), TRUE)
 
+    def _owe_no_routine(self, way: Way) -> None:
+        """A way that leaves the routine out goes to kimage->start, and not to the routine after all."""
+        renamer = self.left if way is self.old else self.right
+        start = renamer.term(way.mk.fields.start)
+        for end in way.ends:
+            if way.side.routine.name not in end.legs:
+                target = renamer.term(end.target)
+                sentence = f"{way.side.label}: {' → '.join(end.legs)} branches to kimage->start"
+                facts = (*self.given, *renamer.facts(end.facts))
+                self._owe(GUARD, sentence, facts, target == start, (way.side.label, target, start))
+
     def _owe_handover(self) -> None:
         """Two routines of one form are entered with the same arguments."""
         old, new = self.old.side.form, self.new.side.form
@@ -165,17 +178,22 @@ class Relation:
         probes: Facts = tuple(
             (f"{side} {name}", var(f"{side} {name}", term.length) == term)
             for name, left, right in asked
-            for side, term in (("OLD", left), ("NEW", right))
+            for side, term in zip(_sides(name), (left, right), strict=True)
         )
         fields = [(name, self.left.term(getattr(self.old.mk.fields, name))) for name in _LOADED]
         probes += tuple((name, var(f"kimage->{name}") == term) for name, term in fields)
-        names = [f"{side} {name}" for name, _, _ in asked for side in ("OLD", "NEW")]
+        names = [f"{side} {name}" for name, _, _ in asked for side in _sides(name)]
         names += [f"kimage->{name}" for name in _LOADED]
         text = script((*result.obligation.hypotheses, *probes), result.obligation.goal)
         values = model_z3(text, names)
         if values is None:
             return None
         return {name: f"{values[name]:#x}" for name in names if name in values}
+
+
+def _sides(name: str) -> tuple[str, str]:
+    """What the two terms of a question are of: both kernels, or one kernel and what it should be."""
+    return ("found", "expected") if name in ("OLD", "NEW") else ("OLD", "NEW")
 
 
 def _vectors_for_stub(mk: MachineKexec) -> Formula:
@@ -216,5 +234,8 @@ def support(side: Side, case: str) -> tuple[list[Result], list[str]]:
 
 _OF_CACHES = frozenset({"mk-icache-invalid"})
 """Not of where control goes nor of memory: what the caches hold is compared by itself, in effects."""
+
+GUARD = "guard"
+"""Of the questions whether a way leaves the routine out: on them rests a routine that cannot take DONE."""
 
 CASES = (IN_PLACE, RELOCATED)
