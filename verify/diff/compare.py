@@ -128,7 +128,9 @@ def _case(found: Found, discharger: SharedDischarger, case: str, old: Way, new: 
         for name, why in side.troubles.items():
             callee = name in side.used
             if callee and found.matched.same(name):
-                rests.append(f"{side.label}: {name} keeps its contract (not proved: {why}); same bytes in both")
+                rests.append(
+                    f"{side.label}: {name} keeps its contract (not proved: {why}); same bytes in both"
+                )
             else:
                 weak.append(f"{side.label}: {name}: {why}")
     if case == RELOCATED:

@@ -43,7 +43,11 @@ def events(side: Side, states: Iterable[State]) -> dict[str, list[str]]:
 def on_the_way(way: Way) -> dict[str, list[str]]:
     """The events from machine_kexec to the entry, in one case."""
     passed = [state for state in way.mk.ran if not decide(state.facts, Not(way.case[1]))]
-    return events(way.side, [*passed, *(state for end in way.ends for state in end.states)])
+    found = events(way.side, [*passed, *(state for end in way.ends for state in end.states)])
+    stops = [bug for bug in way.mk.bugs if bug.kind == "BUG" and not decide(bug.facts, Not(way.case[1]))]
+    if stops:
+        found["BUG instead of it"] = sorted({way.side.places.name(bug.at) for bug in stops})
+    return found
 
 
 def when_loaded(side: Side, post_load: PostLoad) -> dict[str, list[str]]:

@@ -132,17 +132,13 @@ class Way:
             else:
                 self.stuck.append(f"{restart.code.name} ends in no branch at {self._at(step.state)}")
 
-    def _arrive(
-        self, state: State, target: Term, via: str, legs: tuple[str, ...], *earlier: State
-    ) -> None:
+    def _arrive(self, state: State, target: Term, via: str, legs: tuple[str, ...], *earlier: State) -> None:
         """Control has left the kernel for ``target``: the routine's copy, or what runs next."""
         fields = self.mk.fields
         if not decide(state.facts, target == fields.kern_reloc):
             self._end(state, state.facts, target, via, legs, (*earlier, state))
             return
-        self.owe(
-            "leg", "control goes to kimage->arch.kern_reloc", state.facts, target == fields.kern_reloc
-        )
+        self.owe("leg", "control goes to kimage->arch.kern_reloc", state.facts, target == fields.kern_reloc)
         self.handed.append((state.facts, state))
         legs = (*legs, self.side.routine.name)
         if self.case[0] == IN_PLACE:

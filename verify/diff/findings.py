@@ -96,16 +96,19 @@ def _instruction_cache(found: Found, case: CaseDiff) -> Iterator[Finding]:
     if does is None:
         return
     other = "NEW" if does == "OLD" else "OLD"
-    mine = [f"{e.kind} at {', '.join(_of(e, does))}" for e in case.effects if _is_icache(e.kind) and _of(e, does)]
+    mine = [
+        f"{e.kind} at {', '.join(_of(e, does))}" for e in case.effects if _is_icache(e.kind) and _of(e, does)
+    ]
     theirs = [at for e in case.effects if _is_icache(e.kind) for at in _of(e, other)]
     loaded = [at for e in found.loading if _is_icache(e.kind) for at in _of(e, other)]
-    way = f"only {', '.join(theirs)}" if theirs else "none"
-    load = f"only at {', '.join(loaded)}" if loaded else "none either"
+    way = f"only {', '.join(theirs)}" if theirs else "no such maintenance"
+    load = f"only {', '.join(loaded)}" if loaded else "none either"
+    rest = "" if theirs or loaded else ": what it leaves to C is not done there"
     yield Finding(
         "in-place-icache",
-        f"In place {does} invalidates the instruction cache before the entry ({'; '.join(mine)}), and that is "
-        f"proved complete. {other} leaves it to C: from machine_kexec to the entry it executes {way}, and "
-        f"its machine_kexec_post_load, for an image in place, {load}.",
+        f"In place {does} invalidates the instruction cache before the entry ({'; '.join(mine)}), and that "
+        f"is proved complete. {other} executes {way} from machine_kexec to the entry, and its "
+        f"machine_kexec_post_load {load} for an image in place{rest}.",
         (f"{does}: diff-icache PROVED", f"{other}: diff-icache {found.icache[other]}"),
     )
 
@@ -152,8 +155,8 @@ def _null(found: Found, run: Entered, in_place: CaseDiff | None) -> Iterator[Fin
     side: Side = found.old if run.label == "OLD" else found.new
     null = int(run.address, 16) == 0 if run.address else False
     if run.set_at:
-        what = f"{'a null pointer' if null else 'a pointer'}: {run.register} = {run.address}, set at {run.set_at}"
-        what += ", never to a page of the list"
+        kind = "a null pointer" if null else "a pointer"
+        what = f"{kind}: {run.register} = {run.address}, set at {run.set_at}, never to a page of the list"
     else:
         what = f"an uninitialised pointer: {run.register} = {run.address}, which nothing before has set"
     guard: list[Question] = []
@@ -161,7 +164,9 @@ def _null(found: Found, run: Entered, in_place: CaseDiff | None) -> Iterator[Fin
         guard = _proved(in_place, f"diff-{GUARD}", label=run.label)
     tests = [at for at in found.tests.get(run.label, []) if at.startswith("machine_kexec+")]
     if guard and tests:
-        rests = f"Its safety rests on the test in C, {', '.join(tests)}, by which the routine is proved to be "
+        rests = (
+            f"Its safety rests on the test in C, {', '.join(tests)}, by which the routine is proved to be "
+        )
         rests += "left out for such a head."
     else:
         rests = "That it is never entered so is not proved."

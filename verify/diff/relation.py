@@ -158,11 +158,12 @@ class Relation:
             for right_facts, right in self.new.handed:
                 facts = (*self.given, *self.left.facts(left_facts), *self.right.facts(right_facts))
                 terms = [
-                    (n, self.left.term(left.registers[n]), self.right.term(right.registers[n]))
-                    for n in names
+                    (n, self.left.term(left.registers[n]), self.right.term(right.registers[n])) for n in names
                 ]
                 goal = And(*(one == other for _, one, other in terms))
-                self._owe("handover", f"both hand the routine the same {', '.join(names)}", facts, goal, *terms)
+                self._owe(
+                    "handover", f"both hand the routine the same {', '.join(names)}", facts, goal, *terms
+                )
 
     def model(self, result: Result) -> dict[str, str] | None:
         """Values that show the two kernels to differ; None where they would rest on what is not given.
@@ -228,7 +229,9 @@ def support(side: Side, case: str) -> tuple[list[Result], list[str]]:
         and result.obligation.name.startswith(tuple(prefixes))
         and result.obligation.name not in _OF_CACHES
     ]
-    assumed = [f"{name}: {contract.sentence}" for name, (_, contract) in side.used.items() if contract.assumed]
+    assumed = [
+        f"{name}: {contract.sentence}" for name, (_, contract) in side.used.items() if contract.assumed
+    ]
     return weak, sorted(assumed)
 
 
