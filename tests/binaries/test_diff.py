@@ -47,7 +47,9 @@ class TestSeed:
         assert "diff-handover" in {question.name for question in found.cases[1].questions}
 
     def test_in_place_neither_copies(self, compiler):
-        assert sentences(seed(compiler))["in-place-copies-nothing"].startswith("In place neither kernel copies")
+        assert sentences(seed(compiler))["in-place-copies-nothing"].startswith(
+            "In place neither kernel copies"
+        )
 
     def test_the_routines_test_went_to_c(self, compiler):
         sentence = sentences(seed(compiler))["head-test"]
@@ -57,7 +59,9 @@ class TestSeed:
 
     def test_the_instruction_cache_is_no_longer_invalidated(self, compiler):
         sentence = sentences(seed(compiler))["in-place-icache"]
-        assert f"OLD invalidates the instruction cache before the entry (ic iallu at {ROUTINE}+0xa4)" in sentence
+        assert (
+            f"OLD invalidates the instruction cache before the entry (ic iallu at {ROUTINE}+0xa4)" in sentence
+        )
         assert "NEW executes no such maintenance from machine_kexec to the entry" in sentence
         assert "what it leaves to C is not done there" in sentence
 
@@ -108,17 +112,23 @@ def test_a_kernel_and_itself_differ_in_nothing():
 
 @pytest.mark.slow
 @pytest.mark.mutant
-def test_swapped_arguments_in_place_are_refuted_with_values():
+def test_the_wrong_argument_in_place_is_refuted_with_values():
     kernel = open_target(str(WHOLE / "seed-after-4k-gcc.elf"))
     symbol = kernel.symbol("machine_kexec")
     assert symbol is not None
     code = kernel.read(symbol.address, symbol.size or 0)
-    # mov x3, x20; mov x2, x19 and their like: dtb_mem is not moved to where the entry's x0 comes from.
-    at = next(i for i in range(0x130, 0x140, 4) if code[i] & 31 == 2 and code[i + 3] in (0xAA, 0xF9))
-    found = compare(kernel, kernel.patched(symbol.address + at, NOP))
-    in_place = found.cases[0]
-    assert in_place.verdict is not Verdict.PROVED
-    assert found.verdict.exit_status in (1, 3)
+    # ldr x2, [x19, #dtb_mem] becomes ldr x2, [x19, #start]: the new kernel gets its own address in x0.
+    at = code.index((0xF9414662).to_bytes(4, "little"))
+    found = compare(kernel, kernel.patched(symbol.address + at, (0xF9400E62).to_bytes(4, "little")))
+    in_place, relocating = found.cases
+    assert (in_place.verdict, found.verdict.exit_status) == (Verdict.REFUTED, 1)
+    assert relocating.verdict is not Verdict.PROVED
+    (shown, *_) = [q for q in in_place.questions if q.verdict is Verdict.REFUTED]
+    assert shown.name == "diff-registers"
+    assert shown.model["OLD x0"] == shown.model["kimage->dtb_mem"]
+    assert shown.model["NEW x0"] == shown.model["kimage->start"]
+    assert shown.model["OLD x0"] != shown.model["NEW x0"]
+    assert "in-place-icache" not in sentences(found)
 
 
 @pytest.mark.slow

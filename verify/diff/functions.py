@@ -214,4 +214,6 @@ def _hunks(
 
 
 def _place(lines: list[_Line], index: int, places: Places) -> str:
-    return places.name(lines[index].at) if index < len(lines) else f"the end, after {places.name(lines[-1].at)}"
+    return (
+        places.name(lines[index].at) if index < len(lines) else f"the end, after {places.name(lines[-1].at)}"
+    )

@@ -20,7 +20,9 @@ def kernel(*symbols: tuple[str, int]) -> Kernel:
 def test_labels_are_named_and_constants_kept():
     places = Places(kernel(("f", BASE), ("g", BASE + 0x40)))
     text = f"(assert (! t0 :named |0:branch taken at {BASE + 0x44:#x}|)) (_ bv{BASE + 0x40} 64)"
-    assert places.relabelled(text) == f"(assert (! t0 :named |0:branch taken at g+0x4|)) (_ bv{BASE + 0x40} 64)"
+    assert (
+        places.relabelled(text) == f"(assert (! t0 :named |0:branch taken at g+0x4|)) (_ bv{BASE + 0x40} 64)"
+    )
     assert places.unplaced(text).endswith("(_ at g+0x0)")
 
 
