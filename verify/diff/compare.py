@@ -24,6 +24,17 @@ LIMIT = 20.0
 """Seconds for one question."""
 
 
+_GIVEN = {
+    IN_PLACE: "given the same kimage (head, start, dtb_mem), kimage_voffset, memstart_addr and boot mode",
+    RELOCATED: "given the same kimage, kimage_voffset, memstart_addr and boot mode, and the same kern_reloc, "
+    "el2_vectors, ttbr0 and t0sz from machine_kexec_post_load",
+}
+_ASSUMED = frozenset(
+    {"mmu-on", "little-endian", "kimage-aligned", "stack-aligned", "t0sz-in-range", "image-in-memory"}
+    | {"ctr-legal", "phys-offset-aligned"}
+)
+
+
 @dataclass
 class Found:
     """What is known while a comparison is made.
@@ -128,11 +139,15 @@ def _case(found: Found, discharger: SharedDischarger, case: str, old: Way, new: 
         for name, why in side.troubles.items():
             callee = name in side.used
             if callee and found.matched.same(name):
-                rests.append(
-                    f"{side.label}: {name} keeps its contract (not proved: {why}); same bytes in both"
-                )
+                short = why.partition(", <")[0]
+                sentence = f"{name} keeps its contract (not proved: {short}); same bytes in both"
+                rests.append(f"{side.label}: {sentence}")
             else:
                 weak.append(f"{side.label}: {name}: {why}")
+    rests += [f"both: {_GIVEN[case]}"]
+    labels = {label.removeprefix("OLD: ").removeprefix("NEW: ") for r in results for label in r.used}
+    assumed = sorted(labels & _ASSUMED)
+    rests += [f"both: assumed at machine_kexec's entry: {', '.join(assumed)}"] if assumed else []
     if case == RELOCATED:
         weak += _routine(found)
     verdict = join(q.verdict for q in questions)

@@ -21,6 +21,7 @@ from verify.target.constants import MASK, walk
 
 _FIXED = ("machine_kexec", "machine_kexec_post_load")
 _STUB = (VECTORS, "el1_sync", COPIED_VECTORS)
+_TABLE_BYTES = 2048  # a vector table (Arm ARM, D1.3.1)
 _TARGET = re.compile(r"#?0x[0-9a-f]+$")
 _IMMEDIATE = re.compile(r"#-?(0x)?[0-9a-f]+")
 _BRANCHES = {
@@ -82,8 +83,12 @@ def _pairs(old: Side, new: Side) -> Iterator[tuple[str, str, str]]:
 def _lines(side: Side, name: str) -> list[_Line] | None:
     if name == side.routine.name:
         return list(_read(side, side.routine.address, side.routine.code))
-    if not name or side.kernel.symbol(name) is None:
+    symbol = side.kernel.symbol(name) if name else None
+    if symbol is None:
         return None
+    if name in (VECTORS, COPIED_VECTORS) and side.kernel.mapped(symbol.address, _TABLE_BYTES):
+        # The table's own labels would end it at its first handler.
+        return list(_read(side, symbol.address, side.kernel.read(symbol.address, _TABLE_BYTES)))
     try:
         function = find_function(side.kernel, name)
     except TargetError:
