@@ -14,6 +14,7 @@ from verify.cli import advice, interrupt
 from verify.cli.check import check as check_command
 from verify.cli.completion import completion
 from verify.cli.cosim import cosim
+from verify.cli.diff import diff
 from verify.cli.gate import gate
 from verify.cli.listing import assumptions, doctor, list_, show
 from verify.cli.mutate import mutate
@@ -232,6 +233,7 @@ cli.add_command(assumptions)
 cli.add_command(check_command)
 cli.add_command(completion)
 cli.add_command(cosim)
+cli.add_command(diff)
 cli.add_command(doctor)
 cli.add_command(gate)
 cli.add_command(list_)

@@ -20,11 +20,12 @@ _TAG = "done"
 _LINES = Lines("L1")
 
 
-def run(routine: Routine, arrivals: list[Step], decide: Decide) -> None:
-    """Owe what holds from each place that the loop is left to, up to the exits.
+def run(routine: Routine, arrivals: list[Step], decide: Decide) -> list[Step]:
+    """Owe what holds from each place that the loop is left to, up to the exits, which are returned.
 
     :param arrivals: the paths that leave the loop, or skip it.
     """
+    exits: list[Step] = []
     for stop in sorted({step.then for step in arrivals if isinstance(step.then, int)}):
         states = [step.state for step in arrivals if step.then == stop]
         start = _left(routine, states, decide)
@@ -32,9 +33,11 @@ def run(routine: Routine, arrivals: list[Step], decide: Decide) -> None:
         ends = explorer.run(start, stop)
         for step in ends:
             _owe_exit(routine, step)
+            exits.append(step)
         for state in (*(step.state for step in ends), *explorer.turns):
             _owe_effects(routine, state)
         routine.collect(explorer)
+    return exits
 
 
 def _left(routine: Routine, arrivals: list[State], decide: Decide) -> State:

@@ -42,6 +42,7 @@ class MachineKexec:
     :param through_routine: an image in place goes through the routine, which tests head itself.
     :param routine_by_restart: the routine is entered through the restart code, with the MMU off.
     :param segments: what was explored, cutpoint by cutpoint.
+    :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
     """
 
     whole: Whole
@@ -54,6 +55,7 @@ class MachineKexec:
     exits: list[Step] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     segments: list[Segment] = field(default_factory=list)
+    ran: list[State] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code = self.whole.code(NAME)
@@ -161,6 +163,7 @@ class MachineKexec:
         self.obligations.append(Obligation(f"mk-{name}", sentence, facts, goal, at, state.trace))
 
     def _owe_accesses(self, state: State) -> None:
+        self.ran.append(state)
         for access in state.accesses:
             owed = owed_access("mk", self.code.where, access, _own_frame)
             self.obligations += owed

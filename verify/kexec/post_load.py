@@ -65,6 +65,7 @@ class PostLoad:
     :param through_routine: an image in place goes through the routine, so it is copied then too.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
     :param segments: what was explored, cutpoint by cutpoint.
+    :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
     """
 
     whole: Whole
@@ -77,6 +78,7 @@ class PostLoad:
     bugs: list[Bug] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     segments: list[Part] = field(default_factory=list)
+    ran: list[State] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code: Code = self.whole.code(NAME)
@@ -252,6 +254,7 @@ class PostLoad:
         self.obligations.append(Obligation(f"pl-{name}", sentence, facts, goal, at, state.trace))
 
     def _owe_accesses(self, state: State) -> None:
+        self.ran.append(state)
         for access in state.accesses:
             self.obligations += owed_access("pl", self.code.where, access, self._may_store)
 
