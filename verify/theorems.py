@@ -20,6 +20,7 @@ from verify.prove.witness import witness
 from verify.refute.counterexample import Counterexample
 from verify.refute.scenario import Scenario
 from verify.refute.search import rerun, search
+from verify.refute.whole.record import CallCounterexample
 from verify.refute.witness import Path, walk
 from verify.verdict import Verdict, join
 from verify.waivers import Waiver
@@ -45,7 +46,7 @@ class Finding:
     reason: str = ""
     results: list[Result] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
-    counterexample: Counterexample | None = None
+    counterexample: Counterexample | CallCounterexample | None = None
     waiver: Waiver | None = None
 
     @property

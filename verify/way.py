@@ -13,9 +13,13 @@ from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function
 from verify.kexec.way import Part, Way, has_way
 from verify.kexec.words import condition
+from verify.obligation import Obligation
 from verify.prove.discharge import Discharger, Result, decide
+from verify.refute.whole.chain import Proof
+from verify.refute.whole.search import refute, witnesses
 from verify.target import Kernel
 from verify.theorems import (
+    SEARCH_SECONDS,
     Ended,
     Finding,
     Known,
@@ -95,6 +99,8 @@ def _prove_way(
     found = discharger.discharge(wanted)
     seconds["C code, solving"] = time.perf_counter() - started
     findings = [_finding(claim, way, form, found) for claim in claims]
+    seconds["C code, paths"] = _demand_runs(findings, way, progress)
+    seconds["C code, search"] = _refute(findings, way, progress)
     everything = [*grounds, *findings]
     rest(everything)
     for finding in findings:
@@ -110,6 +116,54 @@ def _prove_way(
         for part in way.parts.values()
         for bug in part.bugs
     ]
+
+
+def _proof_of(obligation: Obligation, way: Way) -> Proof | None:
+    """What ran the path that an obligation is about; None for one of no path."""
+    for part in way.parts.values():
+        if part.proof is not None and any(obligation is owed_ for owed_ in part.obligations):
+            return part.proof
+    return None
+
+
+def _demand_runs(findings: Sequence[Finding], way: Way, progress: Progress) -> float:
+    """A proof about a path that no run of the real bytes was seen to take is VACUOUS; seconds spent."""
+    started = time.perf_counter()
+    seen: dict[tuple[int, ...], bool] = {}
+    progress("running the C code's paths")
+    for finding in findings:
+        for result in finding.results:
+            path = result.obligation.path
+            if finding.verdict is not Verdict.PROVED or result.idle or not path:
+                continue
+            if path not in seen:
+                proof = _proof_of(result.obligation, way)
+                seen[path] = proof is None or witnesses(proof, [path])[path] is not None
+            if not seen[path]:
+                finding.verdict = Verdict.VACUOUS
+                name, end = result.obligation.name, path[-1]
+                finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
+    return time.perf_counter() - started
+
+
+def _refute(findings: Sequence[Finding], way: Way, progress: Progress) -> float:
+    """Look for a run that shows what is not proved; seconds spent."""
+    started = time.perf_counter()
+    for finding in findings:
+        if finding.verdict is not Verdict.UNKNOWN:
+            continue
+        for result in finding.failing:
+            proof = _proof_of(result.obligation, way)
+            if proof is None or time.perf_counter() - started > SEARCH_SECONDS:
+                continue
+            progress(f"searching for a run that shows the fault of {finding.claim.id}")
+            shown = refute(proof, result, finding.claim.id)
+            if shown is not None:
+                finding.verdict = Verdict.REFUTED
+                finding.reason = shown.effect
+                finding.counterexample = shown
+                break
+    return time.perf_counter() - started
 
 
 def _finding(claim: Property, way: Way, form: Form, results: Sequence[Result]) -> Finding:
@@ -132,7 +186,7 @@ def _parts(claim: Property, way: Way) -> list[Part]:
         elif pattern.startswith("stub-copy"):
             names.add("trans_pgd_stub_vectors")
         elif first == "stub":
-            names.add("__hyp_stub_vectors")
+            names |= {name for name in way.parts if name.startswith("__hyp_stub_vectors")}
         else:
             names |= set(_PARTS[first])
     return [part for name, part in way.parts.items() if name in names]

@@ -176,10 +176,10 @@ def _verify(
     terminal.run(run)
     for finding in outcome.findings:
         if finding.counterexample is not None:
-            from verify.refute.counterexample import format_counterexample
+            from verify.report.replay import in_lines
 
             terminal.line()
-            terminal.lines(format_counterexample(finding.counterexample))
+            terminal.lines(in_lines(finding.counterexample))
             line = source_line(Path(target), finding.counterexample.at) if kernel.format == "elf" else None
             if line is not None:
                 terminal.line(f"  source   {line}")

@@ -14,8 +14,8 @@ from verify.diff.places import Places
 from verify.diff.side import Side
 from verify.errors import TargetError
 from verify.kexec.locate import find_function
-from verify.kexec.machine_kexec import RESTART
 from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS
+from verify.kexec.whole import RESTART
 from verify.target import Kernel
 from verify.target.constants import MASK, walk
 

@@ -10,7 +10,7 @@ from specs.cpu_soft_restart import asks_stub, enters
 from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
-from verify.arm64.state import SCTLR_C, SCTLR_M
+from verify.arm64.state import SCTLR_C, SCTLR_M, State
 from verify.errors import UnsupportedError
 from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Term, const
@@ -116,14 +116,16 @@ class SoftRestart:
 
 @dataclass
 class HypStub:
-    """The proof of one table of EL2 vectors: what HVC_SOFT_RESTART from EL1 does.
+    """The proof of what one table of EL2 vectors does for one HVC from EL1.
 
     :param copied: only the table itself is in memory when it runs.
+    :param asked: the number in x0: HVC_SOFT_RESTART or HVC_SET_VECTORS.
     """
 
     whole: Whole
     symbol: str
     copied: bool
+    asked: int = HVC_SOFT_RESTART
     obligations: list[Obligation] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
 
@@ -151,44 +153,43 @@ class HypStub:
         :raises UnsupportedError: for code that the proof does not cover.
         """
         code = self.code
-        entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(HVC_SOFT_RESTART))
+        entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(self.asked))
         explorer = Explorer(code, frozenset(), unroll=True)
         vector = code.address + LOWER_EL_SYNC
         ends = explorer.run(entry, vector)
         self.segments = [Segment(vector, entry, tuple(ends))]
         for step in ends:
-            state, path = step.state, step.state.trace
-            leaves = isinstance(step.then, Exit) and step.then.kind == "br"
-            target = step.then.target if isinstance(step.then, Exit) else const(0)
-            goal = soft_restart(entry.registers, state.registers, target) if leaves else FALSE
-            where = code.where(path[-1])
-            sentence = (
-                f"at {where} HVC_SOFT_RESTART enters x1 with x2, x3, x4 as arguments, and never returns"
-            )
-            name = f"{self.prefix}-soft-restart"
-            self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
-            untouched = FALSE if state.accesses else TRUE
-            sentence = f"on the way to {where} nothing is loaded or stored"
-            name = f"{self.prefix}-memory"
-            self.obligations.append(Obligation(name, sentence, state.facts, untouched, path[-1], path))
-        if not self.copied:
-            self._owe_set_vectors(code)
+            if self.asked == HVC_SET_VECTORS:
+                self._owe_set_vectors(entry, step)
+            else:
+                self._owe_soft_restart(entry, step)
+            untouched = FALSE if step.state.accesses else TRUE
+            where = code.where(step.state.trace[-1])
+            self._owe("memory", f"on the way to {where} nothing is loaded or stored", step, untouched)
         if self.copied:
             ran = Code(self.symbol, code.address, code.data)
             self.obligations += position_independence(self.prefix, ran, sorted(explorer.covered))
 
-    def _owe_set_vectors(self, code: Code) -> None:
-        """HVC_SET_VECTORS makes x1 the vectors and returns: what __hyp_set_vectors relies on."""
-        entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(HVC_SET_VECTORS))
-        for step in Explorer(code, frozenset(), unroll=True).run(entry, code.address + LOWER_EL_SYNC):
-            state, path = step.state, step.state.trace
-            returns = isinstance(step.then, Exit) and step.then.kind == "eret"
-            set_ = state.registers["vbar_el2"] == entry.registers["x1"]
-            where = code.where(path[-1])
-            sentence = f"at {where} HVC_SET_VECTORS has set VBAR_EL2 to x1 and returns"
-            goal = set_ if returns else FALSE
-            name = f"{self.prefix}-set-vectors"
-            self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
+    def _owe(self, name: str, sentence: str, step: Step, goal: Formula) -> None:
+        state, path = step.state, step.state.trace
+        name = f"{self.prefix}-{name}"
+        self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
+
+    def _owe_soft_restart(self, entry: State, step: Step) -> None:
+        leaves = isinstance(step.then, Exit) and step.then.kind == "br"
+        target = step.then.target if isinstance(step.then, Exit) else const(0)
+        goal = soft_restart(entry.registers, step.state.registers, target) if leaves else FALSE
+        where = self.code.where(step.state.trace[-1])
+        sentence = f"at {where} HVC_SOFT_RESTART enters x1 with x2, x3, x4 as arguments, for good"
+        self._owe("soft-restart", sentence, step, goal)
+
+    def _owe_set_vectors(self, entry: State, step: Step) -> None:
+        """What __hyp_set_vectors relies on."""
+        returns = isinstance(step.then, Exit) and step.then.kind == "eret"
+        taken = step.state.registers["vbar_el2"] == entry.registers["x1"]
+        where = self.code.where(step.state.trace[-1])
+        sentence = f"at {where} HVC_SET_VECTORS has set VBAR_EL2 to x1 and returns"
+        self._owe("set-vectors", sentence, step, taken if returns else FALSE)
 
 
 def position_independence(prefix: str, code: Code, addresses: list[int] | None = None) -> list[Obligation]:

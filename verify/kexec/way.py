@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from specs import boot_protocol
 from specs.contracts import Contract
 from specs.cpu_soft_restart import asks_stub, enters
-from specs.hyp_stub import soft_restart
+from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, soft_restart
 from specs.kimage import KimageLayout
 from specs.machine_kexec import Fields, restarts_image, restarts_routine
 from verify.arm64.lift import Code
@@ -42,7 +42,7 @@ def has_way(kernel: Kernel) -> bool:
 class Part:
     """One function's part of the way: what is owed of it, or why nothing could be.
 
-    :param prefixes: of its obligations' names, up to the first ``-``.
+    :param proof: what ran it, for those who look for a concrete run.
     """
 
     function: str
@@ -51,6 +51,7 @@ class Part:
     code: Code | None = None
     covered: frozenset[int] = frozenset()
     bugs: list[Bug] = field(default_factory=list)
+    proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
 
 
 @dataclass
@@ -80,6 +81,8 @@ class Way:
         self._attempt(POST_LOAD, self._post_load)
         self._attempt(RESTART[0], self._restart)
         self._attempt(VECTORS, lambda part: self._stub(part, VECTORS, False))
+        asked = f"{VECTORS}, HVC_SET_VECTORS"
+        self._attempt(asked, lambda part: self._stub(part, VECTORS, False, HVC_SET_VECTORS))
         if self.form.kimage:
             self._attempt(COPIED_VECTORS, lambda part: self._stub(part, COPIED_VECTORS, True))
         self._callees()
@@ -95,6 +98,7 @@ class Way:
 
     def _machine_kexec(self, part: Part) -> None:
         proof = MachineKexec(self.whole, self.decide, self.through_routine, self.by_restart)
+        part.proof = proof
         part.code = proof.code
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
@@ -103,6 +107,7 @@ class Way:
 
     def _post_load(self, part: Part) -> None:
         proof = PostLoad(self.whole, self.decide, self.routine, self.through_routine, self.form.kimage)
+        part.proof = proof
         part.code = proof.code
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
@@ -112,12 +117,14 @@ class Way:
 
     def _restart(self, part: Part) -> None:
         proof = SoftRestart(self.whole, self.decide)
+        part.proof = proof
         part.function, part.code = proof.code.name, proof.code
         proof.prove()
         part.obligations, part.covered = proof.obligations, frozenset(proof.code.addresses)
 
-    def _stub(self, part: Part, symbol: str, copied: bool) -> None:
-        proof = HypStub(self.whole, symbol, copied)
+    def _stub(self, part: Part, symbol: str, copied: bool, asked: int = HVC_SOFT_RESTART) -> None:
+        proof = HypStub(self.whole, symbol, copied, asked)
+        part.proof = proof
         proof.prove()
         part.obligations = proof.obligations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +10,6 @@ import msgspec
 from verify.arm64.lift import Code
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from verify.errors import InternalError
-from verify.kexec.whole import Whole
 from verify.refute.counterexample import instruction_text
 from verify.refute.whole.processor import Inputs, Left, Processor
 
@@ -82,15 +81,16 @@ def ending(run: Processor, memory: Mapping[int, int]) -> Ending:
     return Ending(left.kind, left.at, left.target, {n: registers[n] for n in _REGISTERS}, dict(memory))
 
 
-def rerun(record: Mapping[str, Any], whole: Whole) -> CallCounterexample:
-    """Run a recorded counterexample again on the bytes of ``whole``.
+def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallCounterexample:
+    """Run a recorded counterexample again.
 
     :param record: what ``as_dict`` gave.
+    :param read: the target's bytes, by address and number.
     :raises InternalError: if the run is not the recorded one.
     """
     known = msgspec.convert(record, CallCounterexample, strict=False)
     address, length = known.code
-    data = whole.kernel.read(address, length)
+    data = read(address, length)
     code = Code(known.function, address, data, calls=True, warnings=frozenset(known.resumed))
     run = Processor(code, known.given)
     run.run()

@@ -91,6 +91,6 @@ def _record(
         given=given,
         ending=ending(run, {at: byte for at, byte in mapped.items() if byte is not None}),
     )
-    if rerun(shown.as_dict(), proof.whole) != shown:
+    if rerun(shown.as_dict(), proof.whole.kernel.read) != shown:
         raise InternalError(f"the record of {property_id} is not what was run")
     return shown
