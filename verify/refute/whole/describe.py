@@ -24,8 +24,9 @@ def named(chain: Chain, values: Values, given: Inputs) -> dict[str, str]:
     found: dict[str, str] = {}
     for address, word in sorted(given.memory.items()):
         found[word_name(whole, address)] = f"{word:#x}"
+    spoken = {name.partition("@")[0] for name in values.variables if "#" not in name}
     for name, value in given.registers.items():
-        if value and (value != usual(name) or name.endswith("_el1")):
+        if value != usual(f"{name}@") or name in spoken:
             found[name] = f"{value:#x}"
     for number, answer in enumerate(given.answers, 1):
         for name in _ANSWERED:

@@ -29,6 +29,7 @@ _NZCV = arm64_const.UC_ARM64_REG_NZCV
 # MSR (immediate) of DAIFSet and DAIFClr: op1 = 3, op2 = 6 and 7, CRm the four bits (Arm ARM, C6.2.242).
 _DAIF_SET, _DAIF_CLEAR, _DAIF_MASK = 0xD503_40DF, 0xD503_40FF, 0xFFFF_F0FF
 _DAIF_SHIFT = 6
+_SYSTEM_INSTRUCTION = 0b1101010100  # bits 31 to 22 (Arm ARM, C4.1.94)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -155,6 +156,8 @@ class Processor:
             action = self._branch
         elif "BRANCH" in kinds and "CBRANCH" not in kinds and _target(instruction) not in self.code:
             action = self._tail_call
+        if action is None and kinds and instruction.word >> 22 == _SYSTEM_INSTRUCTION:
+            action = self._refuse
         if action is not None:
             self._actions[address] = action
             self._uc.mem_write(address, _NOP)
@@ -303,8 +306,7 @@ class Processor:
             cleared = self.system["daif"] & ~bits
             value = cleared | bits if word & _DAIF_MASK == _DAIF_SET else cleared
         elif word >> 20 not in (0xD51, 0xD53):
-            self._unsupported = UnsupportedError(f"instruction {instruction.text}", at)
-            self._uc.emu_stop()
+            self._refuse(at)
             return
         elif not written:
             if number != _ZERO:
@@ -314,6 +316,10 @@ class Processor:
             value = self._operand(number)
         self._happen(f"msr {name}", at, value)
         self.system[name] = value
+
+    def _refuse(self, at: int) -> None:
+        self._unsupported = UnsupportedError(f"instruction {self.code.at(at).text}", at)
+        self._uc.emu_stop()
 
     # Unicorn's callbacks
 
