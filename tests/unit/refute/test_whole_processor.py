@@ -7,7 +7,8 @@ import pytest
 from verify.arm64.lift import Code
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from verify.errors import UnsupportedError
-from verify.refute.whole.processor import Answer, Inputs, Processor
+from verify.refute.whole.effects import Answer, Inputs
+from verify.refute.whole.processor import Processor
 
 AT = 0xFFFF_8000_0800_0000
 DATA = 0xFFFF_0000_0010_0000

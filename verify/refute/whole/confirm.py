@@ -12,7 +12,8 @@ from verify.errors import InternalError
 from verify.kexec.calls import CLOBBERED
 from verify.logic import Function, Term, const, var
 from verify.refute.whole.chain import MEMORY, Chain, Link
-from verify.refute.whole.processor import PAGE, Answer, Happened, Inputs, Processor
+from verify.refute.whole.effects import Answer, Happened, Inputs
+from verify.refute.whole.processor import PAGE, Processor
 from verify.refute.whole.values import Values
 from verify.symbolic.objects import Object, Objects
 

@@ -8,9 +8,7 @@ where control leaves the function.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-import msgspec
 import unicorn
 from unicorn import arm64_const
 
@@ -19,6 +17,7 @@ from verify.arm64.lift import SIZE, Code, Instruction
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from verify.errors import UnsupportedError
 from verify.refute.intercept import system_register, user_operation
+from verify.refute.whole.effects import Accessed, Happened, Inputs, Left
 
 PAGE = 4096
 _NOP = (0xD503201F).to_bytes(SIZE, "little")
@@ -30,66 +29,6 @@ _NZCV = arm64_const.UC_ARM64_REG_NZCV
 _DAIF_SET, _DAIF_CLEAR, _DAIF_MASK = 0xD503_40DF, 0xD503_40FF, 0xFFFF_F0FF
 _DAIF_SHIFT = 6
 _SYSTEM_INSTRUCTION = 0b1101010100  # bits 31 to 22 (Arm ARM, C4.1.94)
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a call or an HVC leaves behind.
-
-    :param name: of the callee; ``at``: address of the call.
-    :param registers: general and system registers and flags that it sets.
-    :param stores: bytes in hexadecimal that it writes, by address.
-    """
-
-    name: str
-    at: int
-    registers: dict[str, int]
-    stores: dict[int, str] = {}
-
-
-class Inputs(msgspec.Struct, frozen=True):
-    """All that a run depends on beside the function's bytes.
-
-    :param registers: all of them, SP, flags and system registers included.
-    :param memory: 64-bit words by address; the rest of ``pages`` is zero.
-    :param length: instructions to execute.
-    """
-
-    start: int
-    registers: dict[str, int]
-    memory: dict[int, int]
-    pages: tuple[int, ...]
-    answers: tuple[Answer, ...]
-    length: int
-
-
-class Accessed(NamedTuple):
-    """One load or store."""
-
-    kind: str
-    at: int
-    address: int
-    size: int
-    value: int
-
-
-class Happened(NamedTuple):
-    """A system instruction, a call or a WARN, with the registers just before it.
-
-    :param operand: what an MSR writes, else 0.
-    """
-
-    name: str
-    at: int
-    operand: int
-    registers: dict[str, int]
-
-
-class Left(NamedTuple):
-    """How control left: ``call``, ``br``, ``ret``, ``brk``, ``eret``; or ``stopped`` or a ``fault``."""
-
-    kind: str
-    at: int
-    target: int
 
 
 class Processor:
