@@ -118,6 +118,115 @@ _ALL = (
         "One CPU runs, and no interrupt, SError or device write disturbs it.",
         "kernel/kexec_core.c: machine_shutdown and smp_send_stop precede machine_kexec",
     ),
+    Assumption(
+        "stack-aligned",
+        "SP is a multiple of 16 when a C function is entered.",
+        "AAPCS64, 6.4.5.1",
+    ),
+    Assumption(
+        "little-endian",
+        "SCTLR_EL1.EE is clear: the kernel is little-endian.",
+        "Documentation/arch/arm64/booting.rst: the image header's flags, which the verifier reads",
+    ),
+    Assumption(
+        "t0sz-in-range",
+        "kimage->t0sz and idmap_t0sz are below 64.",
+        "arch/arm64/mm/trans_pgd.c: trans_pgd_idmap_page; arch/arm64/include/asm/mmu_context.h",
+    ),
+    Assumption(
+        "image-in-memory",
+        "The physical place of idmap_pg_dir is memory that the linear map shows.",
+        "arch/arm64/mm/init.c: arm64_memblock_init keeps the image in the linear map",
+    ),
+    Assumption(
+        "kimage-in-linear-map",
+        "struct kimage lies in the linear map.",
+        "kernel/kexec_core.c: do_kimage_alloc_init uses kzalloc",
+    ),
+    Assumption(
+        "nr-segments",
+        "kimage->nr_segments is at most KEXEC_SEGMENT_MAX, 16.",
+        "kernel/kexec.c: kexec_load_check; kernel/kexec_file.c: kexec_add_buffer",
+    ),
+    Assumption(
+        "segments-in-memory",
+        "Each segment is memory that the linear map shows, from its first byte to its last.",
+        "kernel/kexec_core.c: sanity_check_segment_list; arch/arm64/kernel/machine_kexec.c: phys_to_virt",
+    ),
+    Assumption(
+        "segments-apart",
+        "In place no segment holds the stack, struct kimage or the control page.",
+        "kernel/kexec_core.c: a crash image lies in crashk_res, which the kernel does not use",
+    ),
+    Assumption(
+        "nothing-lost",
+        "No line of a segment or of the copied code was invalidated while only a cache held its value.",
+        "Arm ARM, B2.8: the kernel invalidates memory that it owns only after cleaning it",
+    ),
+    Assumption(
+        "list-in-memory",
+        "Each word of the list, and each page that one names, is memory that the linear map shows.",
+        "kernel/kexec_core.c: kimage_add_entry",
+        "registers",
+    ),
+    Assumption(
+        "control-page-linear",
+        "The control page lies in the linear map, apart from the kernel's image.",
+        "kernel/kexec_core.c: kimage_alloc_control_pages",
+    ),
+    Assumption(
+        "tables-in-memory",
+        "trans_pgd_create_copy returns a table in the linear map.",
+        "arch/arm64/mm/trans_pgd.c: its pages are those of kexec_page_alloc",
+        "kimage",
+    ),
+    Assumption(
+        "memstart-aligned",
+        "memstart_addr is a multiple of the page size.",
+        "arch/arm64/mm/init.c: arm64_memblock_init rounds it to ARM64_MEMSTART_ALIGN",
+    ),
+    Assumption(
+        "objects-apart",
+        "Stack frame, struct kimage, the task, the control page and the kernel's image do not overlap.",
+        "kernel/kexec_core.c, kernel/fork.c: each is an allocation of its own",
+    ),
+    Assumption(
+        "alternatives-unapplied",
+        "The code runs as it is linked: what boot patches in (alternatives, static keys, ftrace) is not "
+        "modelled.",
+        "arch/arm64/kernel/alternative.c",
+    ),
+    Assumption(
+        "callees-by-contract",
+        "Each callee whose contract is not proved keeps it; the report lists them.",
+        "specs/contracts.py",
+    ),
+    Assumption(
+        "globals-found",
+        "Globals without a symbol stand where code that must know them says; the report lists where and "
+        "by what.",
+        "verify/kexec/globals.py",
+    ),
+    Assumption(
+        "stub-below-answers",
+        "Where is_hyp_nvhe says so, EL2's vectors are the hyp stub's, or its copy's after __hyp_set_vectors.",
+        "arch/arm64/kvm/arm.c: machine_shutdown tears KVM down; pKVM refuses a restart",
+    ),
+    Assumption(
+        "segments-kept-clean",
+        "Between the load and machine_kexec nothing writes to the segments of an image in place.",
+        "kernel/kexec_core.c: crash memory is unmapped or reserved (arch_kexec_protect_crashkres)",
+    ),
+    Assumption(
+        "control-page-kept",
+        "Between the load and machine_kexec nothing writes to the control page.",
+        "kernel/kexec_core.c: kimage_alloc_control_pages; a page of the image's own",
+    ),
+    Assumption(
+        "kimage-kept",
+        "Between the load and machine_kexec struct kimage keeps what machine_kexec_post_load left in it.",
+        "kernel/kexec_core.c: kexec_lock",
+    ),
 )
 
 ASSUMPTIONS = {assumption.id: assumption for assumption in _ALL}

@@ -14,6 +14,9 @@ class Property:
     :param rests_on: properties without which this one is not proved.
     :param assumptions: those that its meaning needs though no hypothesis states them.
     :param form: the form of the routine that it is about; None is all of them.
+    :param function: the function that it is about; empty for the whole way.
+    :param parts: the properties that it joins: it is proved when they all are, and what joins them.
+    :param discharges: assumptions of some parts that other parts prove.
     """
 
     id: str
@@ -23,6 +26,9 @@ class Property:
     rests_on: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     form: str | None = None
+    function: str = "arm64_relocate_new_kernel"
+    parts: tuple[str, ...] = ()
+    discharges: tuple[str, ...] = ()
 
 
 RELOCATION = (
@@ -53,7 +59,8 @@ RELOCATION = (
         "reloc-memory-safe",
         "T2",
         "Every load and store is aligned and lies in the kimage's fields, the current list word, the source "
-        "page (loads) or the destination page (stores).",
+        "page (loads) or the destination page (stores); with the MMU on, cache maintenance by address goes "
+        "to these two pages only.",
         ("reloc-access-*",),
         ("reloc-step",),
         ("linear-map-copied",),
@@ -117,4 +124,191 @@ RELOCATION = (
     ),
 )
 
-PROPERTIES = {claim.id: claim for claim in RELOCATION}
+_MACHINE_KEXEC = "machine_kexec"
+_POST_LOAD = "machine_kexec_post_load"
+_RESTART = "cpu_soft_restart"
+_ENVIRONMENT = ("alternatives-unapplied", "objects-apart", "machine-quiet")
+
+WAY = (
+    Property(
+        "callee-contracts",
+        "T6",
+        "Each small callee keeps its contract, by its own bytes; each call gives it a range in order.",
+        ("contract-*", "call-*"),
+        assumptions=("alternatives-unapplied", "callees-by-contract", "ctr-legal"),
+        function="",
+    ),
+    Property(
+        "inplace-restart",
+        "T6",
+        "For a head with IND_DONE machine_kexec calls PA(cpu_soft_restart) with el2_switch, start, "
+        "dtb_mem, 0 "
+        "and 0, interrupts masked and SCTLR as it was, and never kern_reloc; where the routine tests head "
+        "itself, it is the routine that is entered so.",
+        ("mk-inplace-*", "mk-masked", "mk-sctlr-kept", "mk-untaken"),
+        ("callee-contracts",),
+        _ENVIRONMENT,
+        function=_MACHINE_KEXEC,
+    ),
+    Property(
+        "inplace-idmap",
+        "T6",
+        "At that call TTBR0 names the idmap and TCR.T0SZ fits it; both changed with reserved_pg_dir in place "
+        "and the TLB invalidated, and no change awaits an ISB.",
+        ("mk-idmap", "mk-ttbr1-kept", "mk-translation-order", "mk-synced", "mk-untaken"),
+        ("callee-contracts",),
+        ("globals-found", *_ENVIRONMENT),
+        function=_MACHINE_KEXEC,
+    ),
+    Property(
+        "inplace-writes-nothing",
+        "T6",
+        "machine_kexec stores to its own stack frame alone, so nothing is copied, and loads from its frame, "
+        "struct kimage and the kernel's globals.",
+        ("mk-access", "mk-store", "mk-untaken"),
+        ("callee-contracts",),
+        _ENVIRONMENT,
+        function=_MACHINE_KEXEC,
+    ),
+    Property(
+        "inplace-icache-invalid",
+        "T6",
+        "In place the instruction cache is invalidated between the load and the entry, so that no stale "
+        "instruction of the image is fetched.",
+        ("mk-icache-invalid", "mk-untaken"),
+        ("callee-contracts", "reloc-icache-invalid"),
+        _ENVIRONMENT,
+        function=_MACHINE_KEXEC,
+    ),
+    Property(
+        "restart-enters",
+        "T6",
+        "cpu_soft_restart turns MMU and data cache off and enters its argument, at EL1 or by "
+        "HVC_SOFT_RESTART, "
+        "without touching memory and wherever it stands.",
+        ("restart-*",),
+        assumptions=("alternatives-unapplied", "machine-quiet"),
+        function=_RESTART,
+    ),
+    Property(
+        "stub-soft-restart",
+        "T6",
+        "The hyp stub answers HVC_SOFT_RESTART by entering x1 with x2, x3 and x4 as arguments, for good, "
+        "and HVC_SET_VECTORS by taking x1 for VBAR_EL2.",
+        ("stub-soft-restart", "stub-set-vectors", "stub-memory"),
+        assumptions=("stub-below-answers",),
+        function="__hyp_stub_vectors",
+    ),
+    Property(
+        "stub-copy-soft-restart",
+        "T6",
+        "So does the copy of the stub that the relocating path leaves at EL2, with nothing but its own "
+        "bytes.",
+        ("stub-copy-*",),
+        assumptions=("stub-below-answers",),
+        form="kimage",
+        function="trans_pgd_stub_vectors",
+    ),
+    Property(
+        "postload-segments-clean",
+        "T7",
+        "When machine_kexec_post_load returns, every word of every segment of an image in place is clean "
+        "to the "
+        "point of coherency, for any number of segments; it returns 0 and has copied nothing.",
+        ("pl-segments-clean", "pl-loop-*", "pl-inplace-*", "pl-returns", "pl-untaken"),
+        ("callee-contracts",),
+        ("segments-kept-clean", *_ENVIRONMENT),
+        function=_POST_LOAD,
+    ),
+    Property(
+        "postload-copies-routine",
+        "T7",
+        "Otherwise exactly the routine's bytes are in the control page, clean and fetchable, they mean "
+        "the same "
+        "there and fit it, and kern_reloc is the page's physical address.",
+        (
+            "pl-copied",
+            "pl-fits",
+            "pl-position-independent",
+            "pl-kern-reloc",
+            "pl-code-*",
+            "pl-returns",
+            "pl-untaken",
+            "pl-loop-*",
+        ),
+        ("callee-contracts",),
+        ("control-page-kept", *_ENVIRONMENT),
+        function=_POST_LOAD,
+    ),
+    Property(
+        "postload-tables",
+        "T7",
+        "ttbr0, t0sz, ttbr1, zero_page, phys_offset and el2_vectors are what the routine's contract says.",
+        ("pl-tables", "pl-untaken"),
+        ("callee-contracts",),
+        ("globals-found", *_ENVIRONMENT),
+        form="kimage",
+        function=_POST_LOAD,
+    ),
+    Property(
+        "postload-memory-safe",
+        "T7",
+        "machine_kexec_post_load loads and stores in its frame, struct kimage, the globals and the pages "
+        "of the "
+        "list alone, and leaves struct kimage as it was for an image in place.",
+        ("pl-access", "pl-store", "pl-untaken"),
+        ("callee-contracts",),
+        _ENVIRONMENT,
+        function=_POST_LOAD,
+    ),
+    Property(
+        "handover-to-routine",
+        "T8",
+        "For any other head machine_kexec enters the routine at kern_reloc with what the routine's own proof "
+        "assumes of its entry.",
+        (
+            "mk-handover-*",
+            "mk-masked",
+            "mk-sctlr-kept",
+            "mk-synced",
+            "mk-translation-order",
+            "mk-untaken",
+            "way-handover",
+        ),
+        ("callee-contracts", "restart-enters"),
+        ("kimage-kept", *_ENVIRONMENT),
+        function=_MACHINE_KEXEC,
+    ),
+    Property(
+        "kexec-reaches-entry",
+        "T8",
+        "From machine_kexec's first instruction, for every kimage->head, control reaches kimage->start "
+        "with x0 = "
+        "dtb_mem, x1 = x2 = x3 = 0, MMU off, interrupts masked and the image clean to the point of "
+        "coherency: in "
+        "place without copying, else after the routine has copied the list; or it ends at one of the BUGs "
+        "listed.",
+        ("way-inplace",),
+        function="",
+        parts=(
+            "inplace-restart",
+            "inplace-idmap",
+            "inplace-writes-nothing",
+            "restart-enters",
+            "stub-soft-restart",
+            "stub-copy-soft-restart",
+            "postload-segments-clean",
+            "postload-copies-routine",
+            "postload-tables",
+            "postload-memory-safe",
+            "handover-to-routine",
+            "callee-contracts",
+            *(claim.id for claim in RELOCATION),
+        ),
+        # handover-to-routine: the routine is entered for no other head, masked, and in the state that
+        # its proof assumes; postload-tables: with that phys_offset.
+        discharges=("list-head", "daif-masked", "mmu-off", "phys-offset-aligned"),
+    ),
+)
+
+PROPERTIES = {claim.id: claim for claim in (*RELOCATION, *WAY)}

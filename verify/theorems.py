@@ -20,8 +20,10 @@ from verify.prove.witness import witness
 from verify.refute.counterexample import Counterexample
 from verify.refute.scenario import Scenario
 from verify.refute.search import rerun, search
+from verify.refute.whole.record import CallCounterexample
 from verify.refute.witness import Path, walk
 from verify.verdict import Verdict, join
+from verify.waivers import Waiver
 
 SEARCH_SECONDS = 30.0
 
@@ -44,7 +46,8 @@ class Finding:
     reason: str = ""
     results: list[Result] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
-    counterexample: Counterexample | None = None
+    counterexample: Counterexample | CallCounterexample | None = None
+    waiver: Waiver | None = None
 
     @property
     def failing(self) -> list[Result]:
@@ -52,9 +55,36 @@ class Finding:
         return [result for result in self.results if result.verdict is not Verdict.PROVED]
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A function beside the routine: its code, and the addresses that some path ran."""
+
+    code: Code
+    covered: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Relied:
+    """A callee's contract: name, sentence, and whether it is proved or assumed, in words."""
+
+    name: str
+    sentence: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A BUG or WARN: in which function and where, and the branches that lead there."""
+
+    function: str
+    at: int
+    kind: str
+    condition: tuple[str, ...]
+
+
 @dataclass
 class Outcome:
-    """Everything that came of one routine; times in seconds by stage.
+    """Everything that came of one kernel; times in seconds by stage.
 
     :param witnesses: values with which each assumption holds, by its id.
     :param paths: the paths that proofs are about, and a list that the real bytes ran along each on.
@@ -66,6 +96,14 @@ class Outcome:
     seconds: dict[str, float]
     witnesses: dict[str, dict[str, str]] = field(default_factory=dict)
     paths: dict[Path, Scenario | None] = field(default_factory=dict)
+    others: list[Listed] = field(default_factory=list)
+    contracts: list[Relied] = field(default_factory=list)
+    ends: list[Ended] = field(default_factory=list)
+
+    def where(self, address: int) -> str:
+        """``address`` as the kernel prints it, in whichever function holds it."""
+        codes = [self.code, *(listed.code for listed in self.others)]
+        return next((code.where(address) for code in codes if address in code), f"{address:#x}")
 
 
 def owed(claim: Property, name: str) -> bool:
@@ -108,11 +146,11 @@ def prove(
         results = _discharge(code, form, claims, seconds, discharger)
     except (UnsupportedError, LimitError) as error:
         trouble = error
-    findings = [_judge(claim, form, results, trouble) for claim in claims]
+    findings = [judge(claim, form, results, trouble) for claim in claims]
     started = time.perf_counter()
     paths = _run_paths(code, form, results)
     _demand_runs(findings, paths)
-    _rest(findings)
+    rest(findings)
     seconds["paths"] = time.perf_counter() - started
     if known is not None:
         known(Outcome(code, form, findings, seconds, {}, paths))
@@ -211,12 +249,13 @@ def _better(claims: Sequence[Property], any_flags: list[Result], one_flag: list[
     return [r for r in any_flags if not is_gained(r)] + [r for r in one_flag if is_gained(r)]
 
 
-def _judge(
+def judge(
     claim: Property,
     form: Form | None,
     results: Sequence[Result],
     trouble: UnsupportedError | LimitError | None,
 ) -> Finding:
+    """The verdict on ``claim`` by the results of its obligations, or by what kept them from being owed."""
     if trouble is not None:
         verdict = Verdict.UNSUPPORTED if isinstance(trouble, UnsupportedError) else Verdict.UNKNOWN
         return Finding(claim, verdict, str(trouble))
@@ -246,7 +285,7 @@ def _assumptions(claim: Property, form: Form | None, results: Sequence[Result]) 
     ]
 
 
-def _rest(findings: Sequence[Finding]) -> None:
+def rest(findings: Sequence[Finding]) -> None:
     """A property is not proved while one that it rests on is not."""
     by_id = {finding.claim.id: finding for finding in findings}
     for finding in findings:
@@ -266,7 +305,10 @@ def _rest(findings: Sequence[Finding]) -> None:
 
 
 def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str], budget: float) -> None:
-    found = search(code, form, wanted, budget)
+    try:
+        found = search(code, form, wanted, budget)
+    except UnsupportedError:
+        return
     for finding in findings:
         counterexample = found.get(finding.claim.id)
         if counterexample is not None and finding.claim.id in wanted:

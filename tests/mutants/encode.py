@@ -32,9 +32,34 @@ def load(register: int, base: int, offset: int) -> int:
     return 0xF9400000 | offset // 8 << 10 | base << 5 | register
 
 
+def load_and_advance(register: int, base: int) -> int:
+    """ldr Xt, [Xn], #8."""
+    return 0xF8400400 | 8 << 12 | base << 5 | register
+
+
+def store_and_advance(register: int, base: int) -> int:
+    """str Xt, [Xn], #8."""
+    return 0xF8000400 | 8 << 12 | base << 5 | register
+
+
+def compare(first: int, second: int) -> int:
+    """cmp Xn, Xm."""
+    return 0xEB00001F | second << 16 | first << 5
+
+
+def branch_if_not_below(distance: int) -> int:
+    """b.hs, ``distance`` bytes on."""
+    return 0x54000002 | distance // 4 << 5
+
+
 def add_immediate(register: int, base: int, immediate: int) -> int:
     """add Xd, Xn, #immediate."""
     return 0x91000000 | immediate << 10 | base << 5 | register
+
+
+def and_mask(register: int, base: int, mask: int) -> int:
+    """and Xd, Xn, #mask, with the mask as its field."""
+    return 0x92000000 | mask | base << 5 | register
 
 
 def high_mask(low_zeros: int) -> int:

@@ -397,6 +397,58 @@ def _(t: Target) -> Code:
     return t.patched((t.one(0xFFFFFFFF, a64.movz(0, 1), t.msr_sctlr.address), a64.movz(0, 2)))
 
 
+# Effects outside of the copy
+
+
+@mutant(41, "maintenance goes on past the page", "memory-safe", only="kimage")
+def _(t: Target) -> Code:
+    size = t.form.page_size >> 12
+    end = t.one(0xFFFFFC00, 0x91400000 | size << 10)  # add Xend, Xstart, #P
+    return t.patched((end, a64.field(end.word, 10, 12, 2 * size)))
+
+
+@mutant(42, "words are copied after the loop", "memory-safe", "dest-pages")
+def _(t: Target) -> Code:
+    # The loop tests first: no path that leaves it goes through its body.
+    used = {int(name) for i in t.instructions for name in re.findall(r"\b[xw](\d+)\b", i.text)}
+    source, dest, end, word = sorted(set(range(30)) - used)[-4:]
+    ptr = t.number(t.form.ptr)
+    return t.detoured(
+        t.code.at(t.after_loop),
+        a64.and_mask(source, ptr, a64.high_mask(6)),
+        a64.add_immediate(dest, source, 64),
+        a64.add_immediate(end, source, 16),
+        a64.compare(source, end),
+        a64.branch_if_not_below(16),
+        a64.load_and_advance(word, source),
+        a64.store_and_advance(word, dest),
+        a64.branch(16, 0),
+        t.code.at(t.after_loop).word,
+    )
+
+
+# What takes a peculiar list or place of memory to show
+
+
+@mutant(43, "el2_vectors tested in 32 bits", "entry-state", only="kimage")
+def _(t: Target) -> Code:
+    test = t.one(0xFF000000, 0xB4000000, t.ic.address)  # cbz Xel2_vectors
+    return t.patched((test, test.word & ~(1 << 31)))
+
+
+@mutant(44, "SCTLR from the pointer", "entry-state", only="kimage")
+def _(t: Target) -> Code:
+    # The pointer has bits 0 and 2 clear, so MMU and cache go off; EE hangs on where the list lies.
+    return t.patched((t.msr_sctlr, a64.field(t.msr_sctlr.word, *a64.RD, t.number(t.form.ptr))))
+
+
+@mutant(45, "address mask loses the top bits", "step", "memory-safe")
+def _(t: Target) -> Code:
+    mask, low = _address_mask(t), t.form.page_size.bit_length() - 1
+    narrower = 1 << 22 | 64 - low << 16 | 61 - low << 10  # bits low to 61
+    return t.patched((mask, mask.word & ~0x7FFC00 | narrower))
+
+
 # Tables
 
 

@@ -85,6 +85,7 @@ class Code:
 
     :param calls: it may branch to other functions, as compiled C does.
     :param warnings: addresses of ``brk`` instructions that the kernel resumes after (WARN).
+    :param final: addresses of functions that never return.
     :raises UnsupportedError: on reading an instruction outside of it.
     """
 
@@ -95,12 +96,14 @@ class Code:
         data: bytes,
         calls: bool = False,
         warnings: frozenset[int] = frozenset(),
+        final: frozenset[int] = frozenset(),
     ):
         self.name = name
         self.address = address
         self.data = data
         self.calls = calls
         self.warnings = warnings
+        self.final = final
 
     @property
     def end(self) -> int:
@@ -127,7 +130,7 @@ class Code:
         """The same function with one instruction replaced."""
         offset = address - self.address
         data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
-        return Code(self.name, self.address, data, self.calls, self.warnings)
+        return Code(self.name, self.address, data, self.calls, self.warnings, self.final)
 
     def __contains__(self, address: int) -> bool:
         return self.address <= address < self.end
@@ -150,8 +153,11 @@ def successors(instruction: Instruction) -> list[int]:
 def control_flow(code: Code) -> networkx.DiGraph:
     """The graph of instruction addresses that are reachable from the first one.
 
-    A call of what a register holds is taken for the end of a path: kexec's code makes such
-    calls to leave for good, and a compiler puts anything behind them.
+    Where control leaves the function there is no edge: whoever follows a path there finds no
+    instruction (``Code.at`` raises), and a run ends.
+    A call of what a register holds is taken for the end of a path, like one of a function that
+    never returns: kexec's code makes such calls to leave for good, and a compiler puts anything
+    behind them.
     """
     graph = networkx.DiGraph()
     graph.add_node(code.address)
@@ -160,16 +166,13 @@ def control_flow(code: Code) -> networkx.DiGraph:
         address = todo.pop()
         following = [address + SIZE] if address in code.warnings else []
         instruction = code.at(address)
-        if code.calls and "CALLIND" in instruction.opcodes:
+        if code.calls and ("CALLIND" in instruction.opcodes or instruction.call_target in code.final):
             continue
         for target in [*successors(instruction), *following]:
-            if target not in code:
-                if code.calls:
-                    continue
-                raise UnsupportedError(f"branch out of {code.name} to {target:#x}", address)
-            if target not in graph:
-                todo.append(target)
-            graph.add_edge(address, target)
+            if target in code:
+                if target not in graph:
+                    todo.append(target)
+                graph.add_edge(address, target)
     return graph
 
 

@@ -63,13 +63,17 @@ class Access:
 
 @dataclass(frozen=True)
 class Event:
-    """One system instruction: its name, operands, and the state just before it."""
+    """One system instruction: its name, operands, and the state just before it.
+
+    :param tag: of a call, what the variables that it leaves behind are named after.
+    """
 
     name: str
     operands: tuple[Term, ...]
     at: int
     known: int
     before: State
+    tag: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from verify.cli import advice, interrupt
 from verify.cli.check import check as check_command
 from verify.cli.completion import completion
 from verify.cli.cosim import cosim
+from verify.cli.diff import diff
 from verify.cli.gate import gate
 from verify.cli.listing import assumptions, doctor, list_, show
 from verify.cli.mutate import mutate
@@ -77,6 +78,13 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
 
         write_index(directory)
         terminal.summary(runs, time.monotonic() - started)
+    for run in runs:
+        for stale in run.stale_waivers:
+            terminal.error(
+                f"{run.target.name}: expected {stale} refuted, as specs/waivers.toml says, found it PROVED",
+                "take the waiver out of specs/waivers.toml",
+            )
+            troubles.append(1)
     verdict = join(run.verdict for run in runs)
     statuses = [*troubles, *([verdict.exit_status] if runs else [])]
     # An internal fault outranks all, a refutation outranks bad input, bad input an undecided claim.
@@ -84,7 +92,7 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
 
 
 def _shipped() -> list[str]:
-    found = sorted(str(path) for path in BINARIES.glob("*.elf"))
+    found = sorted(str(path) for path in BINARIES.glob("**/*.elf"))
     if not found:
         raise UsageError("expected a TARGET, or ELF files in ./binaries, found neither")
     return found
@@ -131,24 +139,24 @@ def _verify(
         # From here on an interrupt finds enough to write a report of.
         with interrupt.held():
             from verify.arm64.lift import Code
-            from verify.kexec.layout import stated_layout
             from verify.prove.discharge import Discharger
             from verify.report.partial import Partial
             from verify.report.record import record, save
-            from verify.theorems import prove
+            from verify.waivers import read_waivers
+            from verify.way import prove_kernel
 
             code = Code(function.name, function.address, function.code)
             discharger = shared.setdefault(seed, Discharger(seed=seed))
             partial = Partial(code, select(patterns), discharger)
         try:
-            outcome = prove(
-                code,
+            outcome = prove_kernel(
+                kernel,
+                function,
                 select(patterns),
-                kernel.page_size,
-                stated_layout(kernel),
                 terminal.doing,
                 discharger,
-                known=partial.known,
+                partial.known,
+                read_waivers(),
             )
             run = record(kernel, function, outcome, began)
         except interrupt.Interrupted as stop:
@@ -168,10 +176,10 @@ def _verify(
     terminal.run(run)
     for finding in outcome.findings:
         if finding.counterexample is not None:
-            from verify.refute.counterexample import format_counterexample
+            from verify.report.replay import in_lines
 
             terminal.line()
-            terminal.lines(format_counterexample(finding.counterexample))
+            terminal.lines(in_lines(finding.counterexample))
             line = source_line(Path(target), finding.counterexample.at) if kernel.format == "elf" else None
             if line is not None:
                 terminal.line(f"  source   {line}")
@@ -225,6 +233,7 @@ cli.add_command(assumptions)
 cli.add_command(check_command)
 cli.add_command(completion)
 cli.add_command(cosim)
+cli.add_command(diff)
 cli.add_command(doctor)
 cli.add_command(gate)
 cli.add_command(list_)

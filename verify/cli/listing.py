@@ -15,6 +15,7 @@ from specs.properties import PROPERTIES, Property
 from verify.cli.options import format_option, reports_option
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError
+from verify.report.composed import tree
 from verify.report.status import status
 from verify.verdict import Verdict
 
@@ -57,6 +58,7 @@ def _claim(claim: Property) -> dict[str, Any]:
         "theorem": claim.theorem,
         "statement": claim.statement,
         "rests_on": list(claim.rests_on),
+        "parts": list(claim.parts),
         "obligations": list(claim.obligations),
     }
 
@@ -103,6 +105,8 @@ def _show(
 ) -> None:
     terminal.line(f"{claim.id} ({claim.theorem})", style="bold")
     terminal.line(f"  {claim.statement}")
+    if claim.parts:
+        terminal.line(f"  made of: {', '.join(claim.parts)}")
     if claim.rests_on:
         terminal.line(f"  rests on: {', '.join(claim.rests_on)}")
     used = {a for _, p in records for a in p.assumptions} or set(claim.assumptions)
@@ -116,6 +120,9 @@ def _show(
         incomplete = "" if run.complete else ", of a run that was interrupted"
         count = len(record.obligations)
         terminal.line(f"  {run.target.name}: {status(record)} ({count} obligations{incomplete})")
+        if record.parts:
+            for line in tree(run, record):
+                terminal.line(f"    {line}")
         if record.waived and record.waiver is not None:
             terminal.line(f"    waived: {record.waiver.reason}; {record.waiver.reference}")
         for obligation in record.obligations:

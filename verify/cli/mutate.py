@@ -18,6 +18,7 @@ from verify.cli.terminal import Terminal
 if TYPE_CHECKING:
     from verify.mutate.model import HypothesisRecord, MutantRecord
 
+JOURNAL = "mutation.jsonl"
 OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
 
 
@@ -42,6 +43,9 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
     Each is refuted by a concrete run, proved equivalent, unsupported (the verifier has no
     meaning for it and says so), or a survivor. Then each assumption and invariant is dropped,
     and errors are seeded into the verifier itself. Exit status 3 if anything survives.
+
+    What came of each mutant is written to mutation.jsonl at once: a run that was interrupted
+    goes on from there when it is started again.
     """
     from verify.arm64.lift import Code
     from verify.kexec.form import recognise
@@ -50,7 +54,8 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
     from verify.mutate import binary, model
     from verify.mutate.decision import seed_each
     from verify.mutate.hypotheses import drop_each
-    from verify.mutate.run import Job, run
+    from verify.mutate.journal import Journal
+    from verify.mutate.run import Job, attempts
     from verify.target import open_target
     from verify.theorems import prove
 
@@ -63,14 +68,17 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
     chosen = binary.sample(code, most, seed)
     possible = sum(1 for _ in binary.mutants(code))
     work = [Job(m, form, share > 0 and i % share == 0) for i, m in enumerate(chosen)]
-    records: list[MutantRecord] = []
+    path = directory / kernel.name / "mutation.json"
+    journal = Journal(path.with_name(JOURNAL), kernel.sha256)
+    tried = {job: record for job in work if (record := journal.known(job)) is not None}
+    known = sum(record.seconds for record in tried.values())
+    if tried:
+        terminal.line(f"{len(tried)} of {len(work)} mutants are known from {journal.path}")
     with terminal.progress(f"mutants of {kernel.name}"):
-
-        def done(record: MutantRecord) -> None:
-            records.append(record)
-            terminal.doing(f"{len(records)} of {len(work)}")
-
-        run(work, jobs, done)
+        for job, record in journal.follow(attempts([job for job in work if job not in tried], jobs)):
+            tried[job] = record
+            terminal.doing(f"{len(tried)} of {len(work)}")
+        records = [tried[job] for job in work]
         terminal.doing("dropping hypotheses")
         outcome = prove(code, RELOCATION, kernel.page_size, form.layout, search_seconds=0)
         dropped = list(drop_each([result for finding in outcome.findings for result in finding.results]))
@@ -82,13 +90,11 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
         kernel.sha256,
         seed,
         possible,
-        round(time.monotonic() - started, 1),
+        round(time.monotonic() - started + known, 1),
         records,
         dropped,
         faults,
     )
-    path = directory / kernel.name / "mutation.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     _print(terminal, result.mutants)
     _print_hypotheses(terminal, dropped)

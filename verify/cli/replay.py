@@ -17,19 +17,18 @@ def replay(path: Path, out: Path | None) -> int:
 
     Exit status 0 if each shows its effect again, 70 if one does not.
     """
-    from verify.refute.counterexample import format_counterexample
     from verify.report.read import read_run
-    from verify.report.replay import confirm, recorded, write_out
+    from verify.report.replay import Recorded, in_lines, recorded, write_out
 
     terminal = Terminal()
     items = recorded(read_run(path))
     if not items:
         terminal.line(f"{path}: nothing is refuted, so there is nothing to replay")
     for item in items:
-        confirm(item)
-        terminal.lines(format_counterexample(item.counterexample))
+        item.confirm()
+        terminal.lines(in_lines(item.counterexample))
         terminal.line("  replayed: confirmed")
-        if out is not None:
+        if out is not None and isinstance(item, Recorded):
             for written in write_out(item, out):
                 terminal.line(f"  {written}")
         terminal.line()

@@ -20,6 +20,9 @@ TITLES = {
     "T3": "Destination pages",
     "T4": "Termination",
     "T5": "State at the jump into the new kernel",
+    "T6": "An image in place is entered without copying",
+    "T7": "What machine_kexec_post_load leaves behind",
+    "T8": "The whole way",
 }
 
 

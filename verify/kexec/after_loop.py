@@ -10,6 +10,7 @@ from verify.arm64.state import GHOSTS, ICACHE_INVALID, Event, State, unknown_gho
 from verify.errors import InternalError
 from verify.kexec.form import ENTRY_MEMORY
 from verify.kexec.routine import Routine
+from verify.kexec.translation import owe_mapped
 from verify.logic import FALSE, TRUE, And, Formula, Term, aligned, const, same, variables
 from verify.memory import Unknown
 from verify.obligation import Facts
@@ -19,18 +20,24 @@ _TAG = "done"
 _LINES = Lines("L1")
 
 
-def run(routine: Routine, arrivals: list[Step], decide: Decide) -> None:
-    """Owe what holds from each place that the loop is left to, up to the exits.
+def run(routine: Routine, arrivals: list[Step], decide: Decide) -> list[Step]:
+    """Owe what holds from each place that the loop is left to, up to the exits, which are returned.
 
     :param arrivals: the paths that leave the loop, or skip it.
     """
+    exits: list[Step] = []
     for stop in sorted({step.then for step in arrivals if isinstance(step.then, int)}):
         states = [step.state for step in arrivals if step.then == stop]
         start = _left(routine, states, decide)
         explorer = routine.explorer(frozenset(), decide)
-        for step in explorer.run(start, stop):
+        ends = explorer.run(start, stop)
+        for step in ends:
             _owe_exit(routine, step)
+            exits.append(step)
+        for state in (*(step.state for step in ends), *explorer.turns):
+            _owe_effects(routine, state)
         routine.collect(explorer)
+    return exits
 
 
 def _left(routine: Routine, arrivals: list[State], decide: Decide) -> State:
@@ -81,8 +88,13 @@ def _owe_exit(routine: Routine, step: Step) -> None:
         owe("entry-el2", f"{where} is reached without an HVC only if there are no EL2 vectors", goal)
     _owe_machine(routine, "entry", where, state, facts)
     _owe_clean(routine, f"at {where}", state, facts)
+
+
+def _owe_effects(routine: Routine, state: State) -> None:
+    """Memory is left alone; system registers and the call of EL2 come in their order."""
     for access in state.accesses:
         routine.owe_access(access, "is not made: the loop is over", FALSE)
+    owe_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)
     for event in state.events:
         known = event.before.facts[: event.known]
         shown = routine.code.where(event.at)

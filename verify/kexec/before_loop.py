@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from specs.relocate_kernel import done
 from verify.arm64.execute import Exit, Step
+from verify.arm64.state import State
 from verify.errors import UnsupportedError
 from verify.kexec.routine import Routine
-from verify.kexec.translation import owe_table_changes
+from verify.kexec.translation import owe_mapped, owe_table_changes
 from verify.logic import FALSE, TRUE, And, Not, within
 from verify.obligation import Facts
 from verify.symbolic.explore import Decide
@@ -26,6 +27,8 @@ def run(routine: Routine, decide: Decide) -> list[Step]:
     promised: Facts = () if tests_head else (("list-head", Not(done(routine.head))),)
     for step in arrivals:
         _owe(routine, step, promised)
+    for state in (*(step.state for step in arrivals), *explorer.turns):
+        _owe_effects(routine, state)
     return arrivals
 
 
@@ -33,13 +36,6 @@ def _owe(routine: Routine, step: Step, promised: Facts) -> None:
     state, path = step.state, step.state.trace
     if isinstance(step.then, Exit):
         raise UnsupportedError("exit before the loop over the list", path[-1])
-    layout = routine.form.layout
-    for access in state.accesses:
-        allowed = FALSE
-        if layout is not None and access.kind == "load":
-            allowed = within(access.address, routine.entry.registers["x0"], layout.size)
-        routine.owe_access(access, "reads a field of struct kimage", allowed)
-    owe_table_changes(routine, state.events)
     untouched = And(*(TRUE if access.kind == "load" else FALSE for access in state.accesses))
     routine.owe("init", "nothing is stored before the loop", state.facts, untouched, path=path)
     if step.then == routine.form.loop:
@@ -51,3 +47,15 @@ def _owe(routine: Routine, step: Step, promised: Facts) -> None:
     else:
         goal = done(routine.head)
         routine.owe("init", "the loop is skipped only for a head with IND_DONE", state.facts, goal, path=path)
+
+
+def _owe_effects(routine: Routine, state: State) -> None:
+    """Only struct kimage is read, and only tables are changed."""
+    layout = routine.form.layout
+    for access in state.accesses:
+        allowed = FALSE
+        if layout is not None and access.kind == "load":
+            allowed = within(access.address, routine.entry.registers["x0"], layout.size)
+        routine.owe_access(access, "reads a field of struct kimage", allowed)
+    owe_table_changes(routine, state.events)
+    owe_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)

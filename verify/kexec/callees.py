@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from specs.contracts import Contract
@@ -12,6 +12,7 @@ from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
 from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
 from verify.kexec.calls import CLOBBERED, TOUCHED, Calls, objects, range_is_sane
+from verify.kexec.line_lemmas import Lines, lemma_on_sums, prove_in_distances
 from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import (
     FALSE,
@@ -25,11 +26,8 @@ from verify.logic import (
     Term,
     aligned,
     const,
-    normal,
-    replace,
     ule,
     ult,
-    var,
     within,
 )
 from verify.obligation import Facts, Obligation
@@ -45,60 +43,6 @@ def ctr_legal() -> Formula:
     """The assumption of that name, of both caches' lines."""
     sizes = (CTR_EL0[19:16], CTR_EL0[3:0])
     return And(*(And(ule(const(2, 4), size), ule(size, const(9, 4))) for size in sizes))
-
-
-def _line_sizes(what: str) -> Iterator[tuple[str, Term]]:
-    """Each legal size of the cache's lines, in words, and CTR_EL0 with that size: one case each.
-
-    A shift by a constant is what makes these questions easy; together the cases are ctr-legal.
-    """
-    first = 16 if what == "data" else 0
-    for log in range(2, 10):
-        parts = [CTR_EL0[63 : first + 4], const(log, 4)]
-        if first:
-            parts.append(CTR_EL0[first - 1 : 0])
-        yield f", with lines of {4 << log} bytes", parts[0].concat(*parts[1:])
-
-
-def _with_ctr(formula: Formula, ctr: Term) -> Formula:
-    return replace(formula, CTR_EL0, ctr)
-
-
-def _lemmas(what: str, explorer: Explorer) -> Facts:
-    """Where the line of the word lies among those that a loop maintained: from its first to its last."""
-    line = cache.line if what == "data" else cache.fetch_line
-    found = []
-    for loop in explorer.entered:
-        if loop.shape.maintained is not None:
-            first = loop.shape.maintained[0].address(loop.entry)
-            found.append(("its line is not below the loop's first", ule(first, line(ANYWHERE))))
-            last = normal(first + loop.progress)
-            found.append(("its line is not above the loop's last", ule(line(ANYWHERE), last)))
-    return tuple(found)
-
-
-def _instances(what: str, explorer: Explorer) -> Facts:
-    """The lemma on sums, for the distance of the word's line from each loop's first."""
-    line = cache.line if what == "data" else cache.fetch_line
-    found = []
-    for loop in explorer.entered:
-        if loop.shape.maintained is not None:
-            first = loop.shape.maintained[0].address(loop.entry)
-            distance = normal(line(ANYWHERE) - first)
-            premise = And(
-                ule(first, line(ANYWHERE)),
-                ule(first, normal(first + loop.progress)),
-                ule(line(ANYWHERE), normal(first + loop.progress)),
-            )
-            found.append(("sums that do not wrap keep order", Implies(premise, ule(distance, loop.progress))))
-    return tuple(found)
-
-
-def _sums(first: Term, distance: Term, progress: Term) -> Formula:
-    """Where neither sum wraps, the greater one has the greater distance: true of any three words."""
-    orders = (ule(first, first + distance), ule(first, first + progress))
-    premise = And(*orders, ule(first + distance, first + progress))
-    return Implies(premise, ule(distance, progress))
 
 
 @dataclass
@@ -130,10 +74,25 @@ class Callee:
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
         for step in explorer.run(entry, code.address):
             self._owe_end(code, entry, step, explorer)
+        for owed in explorer.obligations:
+            if owed.name.endswith("-kept") and "cache lines" in owed.sentence:
+                self.obligations += prove_in_distances(owed, self._lines(explorer), self.decide, lambda _: ())
+            else:
+                self.obligations.append(owed)
+        self.obligations += calls.obligations
         for turn in explorer.turns:
             self._owe_memory(code, turn)
-        self.obligations += [*explorer.obligations, *calls.obligations]
         return calls.used
+
+    @staticmethod
+    def _lines(explorer: Explorer, what: str | None = None) -> list[Lines]:
+        """The lines that the callee's loops maintain, of one cache or of both."""
+        found = []
+        for loop in explorer.entered:
+            if loop.shape.maintained is not None and loop.shape.maintained[1] != "cvau":
+                kind = "instruction" if loop.shape.maintained[1] == "ivau" else "data"
+                found.append(Lines(kind, loop))
+        return [item for item in found if what in (None, item.what)]
 
     def _requires(self, entry: State) -> Facts:
         ranges = [ask for ask in (self.contract.cleans, self.contract.fetches) if ask is not None]
@@ -197,20 +156,13 @@ class Callee:
         helps = was != cache.LOST
         if what == "instruction":
             helps = And(helps, entry.lines.read(ANYWHERE) == cache.CLEAN)
-        anything = _sums(var("first"), var("distance"), var("progress"))
-        self.obligations.append(
-            Obligation("contract-lemma", "sums that do not wrap keep order", (), anything)
+        self.obligations.append(lemma_on_sums())
+        goal = Implies(helps, got == cache.CLEAN)
+        where = "at any word of the range"
+        owed = Obligation(name, f"{sentence}, {where}", inside, goal, path[-1], path)
+        self.obligations += prove_in_distances(
+            owed, self._lines(explorer, what), self.decide, lambda lines: lines.bounds
         )
-        for shown, ctr in _line_sizes(what):
-            facts = tuple((label, _with_ctr(fact, ctr)) for label, fact in inside)
-            for label, lemma in _lemmas(what, explorer):
-                lemma = _with_ctr(lemma, ctr)
-                if self.decide(facts, lemma):
-                    owe(f"{label}{shown}", facts, lemma)
-                    facts = (*facts, (label, lemma))
-            facts = (*facts, *((label, _with_ctr(sums, ctr)) for label, sums in _instances(what, explorer)))
-            goal = _with_ctr(Implies(helps, got == cache.CLEAN), ctr)
-            owe(f"at any word of the range{shown}", facts, goal)
 
     def _owe_memory(self, code: Code, state: State) -> None:
         for access in state.accesses:

@@ -38,6 +38,7 @@ class Form:
         ``dest``: of the next destination page.
     :param page_size: bytes.
     :param layout: of struct kimage; ``layout_from`` says who states it, BTF or the code.
+    :param tests_head: the routine skips that loop by a test of its own, for a head with IND_DONE.
     :param unclear: why the registers' roles could not be read off; empty where they could. Such a
         routine can be run and refuted, not proved.
     """
@@ -51,6 +52,7 @@ class Form:
     page_size: int
     layout: KimageLayout | None
     layout_from: str = ""
+    tests_head: bool = False
     unclear: str = ""
 
     @property
@@ -78,7 +80,8 @@ def recognise(code: Code, page_size: int | None = None, layout: KimageLayout | N
     graph = control_flow(code)
     exits = frozenset(t for node in outer.body for t in graph.successors(node) if t not in outer.body)
     stops = frozenset({outer.head, *exits})
-    offsets = _kimage_loads(Explorer(code, stops).run(entry_state(), code.address))
+    before = Explorer(code, stops).run(entry_state(), code.address)
+    offsets = _kimage_loads(before)
     fields = (layout or _layout(offsets, outer.head)) if offsets else None
     entry = ptr = dest = unclear = ""
     try:
@@ -95,6 +98,7 @@ def recognise(code: Code, page_size: int | None = None, layout: KimageLayout | N
         page_size=page_size or _page_size(code),
         layout=fields,
         layout_from="" if fields is None else "BTF" if layout else "the code",
+        tests_head=any(step.then in exits for step in before),
         unclear=unclear,
     )
 

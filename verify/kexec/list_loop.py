@@ -12,7 +12,7 @@ from verify.arm64.execute import Exit, Step
 from verify.arm64.state import GHOSTS, Event, State, unknown_ghosts, unknown_registers
 from verify.errors import UnsupportedError
 from verify.kexec.routine import Routine
-from verify.kexec.translation import owe_table_changes, owe_translated
+from verify.kexec.translation import owe_mapped, owe_table_changes, owe_translated
 from verify.logic import (
     And,
     Formula,
@@ -64,6 +64,7 @@ def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bo
         owe_table_changes(routine, state.events)
         _owe_accesses(routine, before, state)
         _owe_invalidations(routine, before, state.events)
+        _owe_maintenance(routine, before, state.events)
     return turns
 
 
@@ -229,6 +230,17 @@ def _owe_invalidations(routine: Routine, before: ListMachine, events: Iterable[E
                 And(within(line, before.dest, page), within(last, before.dest, page)),
                 event.at,
             )
+
+
+def _owe_maintenance(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
+    """Maintenance goes to the pages of a SOURCE word, which the kimage's table maps."""
+    page = routine.form.page_size
+
+    def mapped(address: Term) -> Formula:
+        copied = Or(within(address, before.dest, page), within(address, before.addr, page))
+        return And(is_kind(before.entry, Kind.SOURCE), copied)
+
+    owe_mapped(routine, events, "the source page or the destination page", mapped)
 
 
 def _owe_lines(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:

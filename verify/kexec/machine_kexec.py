@@ -15,15 +15,15 @@ from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import SIZE, control_flow
 from verify.arm64.state import ICACHE_INVALID, SCTLR_C, SCTLR_M, TRANSLATION_INVALIDATED, Event, State
 from verify.errors import UnsupportedError
-from verify.kexec.calls import Calls, objects
-from verify.kexec.whole import Whole
+from verify.kexec.calls import Calls, owed_access, without_doubles
+from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer
 from verify.symbolic.join import join
+from verify.symbolic.segments import Segment
 
 NAME = "machine_kexec"
-RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class MachineKexec:
 
     :param through_routine: an image in place goes through the routine, which tests head itself.
     :param routine_by_restart: the routine is entered through the restart code, with the MMU off.
+    :param segments: what was explored, cutpoint by cutpoint.
+    :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
     """
 
     whole: Whole
@@ -52,6 +54,8 @@ class MachineKexec:
     bugs: list[Bug] = field(default_factory=list)
     exits: list[Step] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
+    segments: list[Segment] = field(default_factory=list)
+    ran: list[State] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code = self.whole.code(NAME)
@@ -89,10 +93,12 @@ class MachineKexec:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.whole, self.code)
+        calls = Calls(self.whole, self.code, leaving=self.code.final)
         stops = self._cutpoints(calls)
-        explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave)
-        ends = explorer.run(self.entry.assume(*self.assumptions()), self.code.address)
+        explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
+        start = self.entry.assume(*self.assumptions())
+        ends = explorer.run(start, self.code.address)
+        self.segments = [Segment(self.code.address, start, tuple(ends))]
         for stop in sorted(stops):
             arrivals = [step.state for step in ends if step.then == stop]
             ends = [step for step in ends if step.then != stop]
@@ -100,7 +106,11 @@ class MachineKexec:
                 for state in arrivals:
                     self._owe_accesses(state)
                     self._owe_arrival(stop, state)
-                ends += explorer.run(join(arrivals, f"{stop:#x}"), stop)
+                tag = f"{stop:#x}"
+                start = join(arrivals, tag)
+                further = explorer.run(start, stop)
+                self.segments.append(Segment(stop, start, tuple(further), ((start, tag),)))
+                ends += further
         self.obligations += [*explorer.obligations, *calls.obligations]
         self.used, self.covered = calls.used, explorer.covered
         self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
@@ -115,6 +125,7 @@ class MachineKexec:
                 self._owe_exit(step)
             else:
                 raise UnsupportedError("machine_kexec that returns", step.state.trace[-1])
+        self.obligations = without_doubles(self.obligations)
         if not self.exits:
             raise UnsupportedError("machine_kexec that calls neither restart code nor routine")
 
@@ -122,7 +133,7 @@ class MachineKexec:
         """Behind a call of which nothing is asked and that every way out passes: all paths are one there."""
         graph = control_flow(self.code)
         dominators = networkx.immediate_dominators(graph, self.code.address)
-        leaving = [at for at in graph if "CALLIND" in self.code.at(at).opcodes]
+        leaving = [at for at in graph if self._leaves(at)]
         shared: set[int] | None = None
         for at in leaving:
             above = {at}
@@ -133,9 +144,15 @@ class MachineKexec:
         found = set()
         for at in shared or ():
             target = self.code.at(at).call_target
-            if target is not None and calls.callee(target, at)[1].assumed:
+            if target is None or target in self.code.final:
+                continue
+            if calls.callee(target, at)[1].assumed:
                 found.add(at + SIZE)
         return frozenset(found)
+
+    def _leaves(self, at: int) -> bool:
+        instruction = self.code.at(at)
+        return "CALLIND" in instruction.opcodes or instruction.call_target in self.code.final
 
     def _owe(
         self, name: str, sentence: str, step: Step, goal: Formula, *further: tuple[str, Formula]
@@ -146,18 +163,10 @@ class MachineKexec:
         self.obligations.append(Obligation(f"mk-{name}", sentence, facts, goal, at, state.trace))
 
     def _owe_accesses(self, state: State) -> None:
+        self.ran.append(state)
         for access in state.accesses:
-            memory = objects(access.before)
-            item, _ = memory.find(access.address)
-            facts = access.before.facts[: access.known]
-            where = f"the {access.kind} at {self.code.where(access.at)}"
-            sentence = f"{where} stays in {item.name}"
-            goal = memory.inside(access.address, access.size)
-            self.obligations.append(Obligation("mk-access", sentence, facts, goal, access.at))
-            if access.kind == "store":
-                own = TRUE if item.name == "the stack frame" else FALSE
-                sentence = f"{where} is to the function's own frame"
-                self.obligations.append(Obligation("mk-store", sentence, facts, own, access.at))
+            owed = owed_access("mk", self.code.where, access, _own_frame)
+            self.obligations += owed
 
     def _owe_arrival(self, stop: int, state: State) -> None:
         """What is owed at exits of events that happen on the way, of those before the cutpoint."""
@@ -202,13 +211,12 @@ class MachineKexec:
         )
         if not self.routine_by_restart:
             self._owe_vectors(step, where, stub, copies)
-        self._owe(
-            "icache-invalid",
-            f"when {where} leaves the kernel the instruction cache has been invalidated and that is complete",
-            step,
-            state.ghosts["icache"] == ICACHE_INVALID,
-            in_place,
-        )
+        invalid = f"when {where} leaves the kernel the instruction cache is invalid and that is complete"
+        if self.through_routine:
+            sentence = f"{where} enters the routine, which invalidates the instruction cache"
+            self._owe("icache-invalid", sentence, step, routine, in_place)
+        else:
+            self._owe("icache-invalid", invalid, step, state.ghosts["icache"] == ICACHE_INVALID, in_place)
 
     def _restart_address(self) -> int:
         for name in RESTART:
@@ -280,10 +288,6 @@ class MachineKexec:
         self._owe("inplace-vectors", f"before {where} EL2 keeps its vectors in place", step, none)
 
 
-def condition(facts: Facts) -> list[str]:
-    """The branches that lead somewhere, in words."""
-    return [f"{label}: {_shown(formula)}" for label, formula in facts if label.startswith("branch")]
-
-
-def _shown(formula: Formula) -> str:
-    return str(formula).removeprefix("<Bool ").removesuffix(">")
+def _own_frame(name: str) -> Formula:
+    """machine_kexec stores to its own frame alone."""
+    return TRUE if name == "the stack frame" else FALSE

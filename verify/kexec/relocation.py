@@ -7,6 +7,9 @@ the list machine, in list_induction.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from verify.arm64.execute import Step
 from verify.arm64.lift import Code
 from verify.errors import UnsupportedError
 from verify.kexec import after_loop, before_loop, list_loop
@@ -17,8 +20,26 @@ from verify.obligation import Obligation
 from verify.symbolic.explore import Decide
 
 
+@dataclass(frozen=True)
+class Parts:
+    """A routine whose every path was run.
+
+    :param before: the paths from its entry to the loop over the list, or past it.
+    :param exits: those from behind the loop to where control leaves; they are of any list.
+    """
+
+    routine: Routine
+    before: list[Step]
+    exits: list[Step]
+
+
 def build(code: Code, form: Form, decide: Decide, single_flags: bool = False) -> list[Obligation]:
-    """Every obligation on the routine in ``code``.
+    """Every obligation on the routine in ``code``; raises and parameters are those of ``run``."""
+    return run(code, form, decide, single_flags).routine.obligations
+
+
+def run(code: Code, form: Form, decide: Decide, single_flags: bool = False) -> Parts:
+    """The routine in ``code`` with every obligation on it.
 
     :param decide: filters invariants; it proves nothing.
     :param single_flags: assume that each word has exactly one flag.
@@ -32,8 +53,8 @@ def build(code: Code, form: Form, decide: Decide, single_flags: bool = False) ->
     skipping = [step for step in arrivals if step.then != form.loop]
     turns = list_loop.run(routine, entering, decide, single_flags)
     leaving = [step for step in turns if step.then != form.loop]
-    after_loop.run(routine, [*leaving, *skipping], decide)
+    exits = after_loop.run(routine, [*leaving, *skipping], decide)
     for address in code.addresses:
         reached = TRUE if address in routine.covered else FALSE
         routine.owe("covered", f"{code.where(address)} lies on a path that was run", (), reached, address)
-    return routine.obligations
+    return Parts(routine, arrivals, exits)

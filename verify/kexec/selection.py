@@ -10,7 +10,7 @@ from verify.errors import UsageError
 
 
 def select(patterns: Sequence[str]) -> list[Property]:
-    """The properties that match any of the globs, with those they rest on, in the order of the specs.
+    """The properties that match any of the globs, with those they rest on or are made of, in order.
 
     :raises UsageError: if a glob matches nothing.
     """
@@ -23,7 +23,8 @@ def select(patterns: Sequence[str]) -> list[Property]:
         wanted.update(matched)
     todo = list(wanted)
     while todo:
-        for ground in PROPERTIES[todo.pop()].rests_on:
+        claim = PROPERTIES[todo.pop()]
+        for ground in (*claim.rests_on, *claim.parts):
             if ground not in wanted:
                 wanted.add(ground)
                 todo.append(ground)

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 from specs import boot_protocol
 from specs.cpu_soft_restart import asks_stub, enters
-from specs.hyp_stub import HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
+from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
-from verify.arm64.state import SCTLR_C, SCTLR_M
+from verify.arm64.state import SCTLR_C, SCTLR_M, State
 from verify.errors import UnsupportedError
-from verify.kexec.machine_kexec import RESTART
-from verify.kexec.whole import Whole
+from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Term, const
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer
+from verify.symbolic.segments import Segment
 
 VECTORS = "__hyp_stub_vectors"
 COPIED_VECTORS = "trans_pgd_stub_vectors"
@@ -34,6 +34,7 @@ class SoftRestart:
     whole: Whole
     decide: Decide
     obligations: list[Obligation] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code = self._code()
@@ -61,7 +62,10 @@ class SoftRestart:
         :raises UnsupportedError: for code that the proof does not cover.
         """
         explorer = Explorer(self.code, frozenset(), self.decide, (), "restart-")
-        for step in explorer.run(self.entry.assume(*self.assumptions()), self.code.address):
+        start = self.entry.assume(*self.assumptions())
+        ends = explorer.run(start, self.code.address)
+        self.segments = [Segment(self.code.address, start, tuple(ends))]
+        for step in ends:
             self._owe_end(step)
         self.obligations += explorer.obligations
         self.obligations += position_independence("restart", self.code)
@@ -112,52 +116,80 @@ class SoftRestart:
 
 @dataclass
 class HypStub:
-    """The proof of one table of EL2 vectors: what HVC_SOFT_RESTART from EL1 does.
+    """The proof of what one table of EL2 vectors does for one HVC from EL1.
 
     :param copied: only the table itself is in memory when it runs.
+    :param asked: the number in x0: HVC_SOFT_RESTART or HVC_SET_VECTORS.
     """
 
     whole: Whole
     symbol: str
     copied: bool
+    asked: int = HVC_SOFT_RESTART
     obligations: list[Obligation] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.code = self._code()
 
     @property
     def prefix(self) -> str:
         """What its obligations are named after."""
         return "stub-copy" if self.copied else "stub"
 
-    def prove(self) -> None:
-        """Run every path from the vector for an HVC and owe what must hold of each.
-
-        :raises UnsupportedError: for code that the proof does not cover.
-        """
+    def _code(self) -> Code:
         symbol = self.whole.kernel.symbol(self.symbol)
         if symbol is None:
             raise UnsupportedError(f"kernel without {self.symbol}")
         size = _VECTORS_BYTES if self.copied else _STUB_BYTES
         while not self.whole.kernel.mapped(symbol.address, size):
             size -= 4
-        code = Code(self.symbol, symbol.address, self.whole.kernel.read(symbol.address, size))
-        entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(HVC_SOFT_RESTART))
+        # A branch out of what is in memory ends a path, and is no entry of x1.
+        return Code(self.symbol, symbol.address, self.whole.kernel.read(symbol.address, size), calls=True)
+
+    def prove(self) -> None:
+        """Run every path from the vector for an HVC and owe what must hold of each.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        """
+        code = self.code
+        entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(self.asked))
         explorer = Explorer(code, frozenset(), unroll=True)
-        for step in explorer.run(entry, code.address + LOWER_EL_SYNC):
-            state, path = step.state, step.state.trace
-            leaves = isinstance(step.then, Exit) and step.then.kind == "br"
-            target = step.then.target if isinstance(step.then, Exit) else const(0)
-            goal = soft_restart(entry.registers, state.registers, target) if leaves else FALSE
-            where = code.where(path[-1])
-            sentence = (
-                f"at {where} HVC_SOFT_RESTART enters x1 with x2, x3, x4 as arguments, and never returns"
-            )
-            name = f"{self.prefix}-soft-restart"
-            self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
-            untouched = FALSE if state.accesses else TRUE
-            sentence = f"on the way to {where} nothing is loaded or stored"
-            self.obligations.append(Obligation(f"{self.prefix}-memory", sentence, state.facts, untouched))
+        vector = code.address + LOWER_EL_SYNC
+        ends = explorer.run(entry, vector)
+        self.segments = [Segment(vector, entry, tuple(ends))]
+        for step in ends:
+            if self.asked == HVC_SET_VECTORS:
+                self._owe_set_vectors(entry, step)
+            else:
+                self._owe_soft_restart(entry, step)
+            untouched = FALSE if step.state.accesses else TRUE
+            where = code.where(step.state.trace[-1])
+            self._owe("memory", f"on the way to {where} nothing is loaded or stored", step, untouched)
         if self.copied:
             ran = Code(self.symbol, code.address, code.data)
             self.obligations += position_independence(self.prefix, ran, sorted(explorer.covered))
+
+    def _owe(self, name: str, sentence: str, step: Step, goal: Formula) -> None:
+        state, path = step.state, step.state.trace
+        name = f"{self.prefix}-{name}"
+        self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
+
+    def _owe_soft_restart(self, entry: State, step: Step) -> None:
+        leaves = isinstance(step.then, Exit) and step.then.kind == "br"
+        target = step.then.target if isinstance(step.then, Exit) else const(0)
+        goal = soft_restart(entry.registers, step.state.registers, target) if leaves else FALSE
+        where = self.code.where(step.state.trace[-1])
+        sentence = f"at {where} HVC_SOFT_RESTART enters x1 with x2, x3, x4 as arguments, for good"
+        self._owe("soft-restart", sentence, step, goal)
+
+    def _owe_set_vectors(self, entry: State, step: Step) -> None:
+        """What __hyp_set_vectors relies on."""
+        returns = isinstance(step.then, Exit) and step.then.kind == "eret"
+        taken = step.state.registers["vbar_el2"] == entry.registers["x1"]
+        where = self.code.where(step.state.trace[-1])
+        sentence = f"at {where} HVC_SET_VECTORS has set VBAR_EL2 to x1 and returns"
+        self._owe("set-vectors", sentence, step, taken if returns else FALSE)
 
 
 def position_independence(prefix: str, code: Code, addresses: list[int] | None = None) -> list[Obligation]:

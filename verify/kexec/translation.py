@@ -1,12 +1,12 @@
-"""Obligations on changes of TTBR1: break before make, and in effect before it is used."""
+"""Obligations on translation: break before make, a table in effect before use, addresses that it maps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from verify.arm64.state import TRANSLATION_INVALIDATED, TRANSLATION_WRITTEN, Access, Event
+from verify.arm64.state import SCTLR_M, TRANSLATION_INVALIDATED, TRANSLATION_WRITTEN, Access, Event
 from verify.kexec.routine import Routine
-from verify.logic import And, Or
+from verify.logic import And, Formula, Or, Term
 
 
 def owe_table_changes(routine: Routine, events: Iterable[Event]) -> None:
@@ -58,3 +58,28 @@ def owe_translated(routine: Routine, access: Access) -> None:
         before.ghosts["unsynced"] == 0,
         access.at,
     )
+
+
+MAINTENANCE = frozenset({"DC_CIVAC", "DC_CVAC", "DC_IVAC"})
+"""Cache maintenance by address, by SLEIGH's names."""
+
+
+def owe_mapped(
+    routine: Routine, events: Iterable[Event], what: str, mapped: Callable[[Term], Formula]
+) -> None:
+    """Cache maintenance by address faults, as a load does, where nothing is mapped.
+
+    :param what: the addresses that ``mapped`` holds of, in words.
+    """
+    if not routine.form.kimage:
+        return
+    for event in events:
+        if event.name in MAINTENANCE:
+            off = (event.before.registers["sctlr_el1"] & SCTLR_M) == 0
+            routine.owe(
+                "access-maintained",
+                f"the cache maintenance at {routine.code.where(event.at)} goes to {what}, or the MMU is off",
+                event.before.facts[: event.known],
+                Or(off, mapped(event.operands[0])),
+                event.at,
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from specs.address_map import AddressMap
 from specs.hyp_stub import hyp_stub_below
@@ -20,6 +21,8 @@ from verify.symbolic.objects import Object, Objects
 from verify.target import Kernel
 from verify.target.bugs import BUG_BRK_IMM, warnings
 
+RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
+"""The restart code's names, over the kernel's versions; it never returns."""
 FRAME_BYTES = 4096
 """More than any frame of kexec's code; a store further below SP is a refutation, not a frame."""
 _TASK_BYTES = 16384
@@ -61,8 +64,12 @@ class Whole:
             if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:
                 raise UnsupportedError("brk that is not known as a BUG or a WARN", at)
         resumed = frozenset(at for at, warns in kinds.items() if warns)
-        self._code[name] = Code(name, code.address, code.data, code.calls, resumed)
+        self._code[name] = Code(name, code.address, code.data, code.calls, resumed, self._final())
         return self._code[name]
+
+    def _final(self) -> frozenset[int]:
+        symbols = [self.kernel.symbol(name) for name in RESTART]
+        return frozenset(symbol.address for symbol in symbols if symbol is not None)
 
     def entry(self, name: str, *further: Object) -> State:
         """The state in which the C function called ``name`` is entered with a kimage in x0."""
@@ -127,7 +134,7 @@ class Whole:
         end = offset + (((1 << 64) - offset) >> 1)
         return AddressMap(self.word(state, "kimage_voffset"), self.word(state, "memstart_addr"), offset, end)
 
-    @property
+    @cached_property
     def page_offset(self) -> int:
         """First address of the linear map: what most instructions of post_load set addresses to be above."""
         votes: Counter[int] = Counter()

@@ -10,8 +10,9 @@ SCHEMA = 1
 class MutantRecord(msgspec.Struct, frozen=True):
     """One mutant and what came of it.
 
-    ``outcome`` is ``refuted`` (``why`` is the bad effect), ``unsupported`` (the verifier has no
-    meaning for it), ``equivalent`` (every property is proved of it) or ``survivor`` (neither).
+    ``outcome`` is ``refuted`` (``why`` is the bad effect), ``unsupported`` (it can be neither run
+    nor proved, for want of a model), ``equivalent`` (every property is proved of it) or
+    ``survivor`` (it runs without a fault on every list tried, and is not proved).
     ``verdict`` is the prover's, where it was asked.
     """
 
@@ -41,7 +42,10 @@ class FaultRecord(msgspec.Struct, frozen=True):
 
 
 class MutationRun(msgspec.Struct, frozen=True):
-    """What became of mutants of a routine, of its proofs without a hypothesis, of errors in the tool."""
+    """What became of mutants of a routine, of its proofs without a hypothesis, of errors in the tool.
+
+    :param possible: how many mutants there are; ``seconds``: with those of interrupted runs before.
+    """
 
     schema: int
     target: str

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 
 from specs.properties import RELOCATION
 from verify.arm64.lift import Code
-from verify.errors import InternalError, LimitError, UnsupportedError
+from verify.errors import InternalError, UnsupportedError
 from verify.kexec.form import Form
 from verify.mutate.binary import Mutant
 from verify.mutate.model import MutantRecord
@@ -47,8 +47,9 @@ def attempt(job: Job) -> MutantRecord:
     mutant = job.mutant
     effect, refused = _search(mutant.code, job.form)
     verdict: Verdict | None = None
+    reason = ""
     if effect is None or job.ask_prover:
-        verdict = _prove(mutant.code, job.form)
+        verdict, reason = _prove(mutant.code, job.form)
     if effect is not None:
         if verdict is Verdict.PROVED:
             where = mutant.code.where(mutant.at)
@@ -56,10 +57,10 @@ def attempt(job: Job) -> MutantRecord:
         outcome, why = "refuted", effect
     elif verdict is Verdict.PROVED:
         outcome, why = "equivalent", "every property is proved of it"
-    elif verdict is Verdict.UNSUPPORTED:
-        outcome, why = "unsupported", refused or "the proof meets something without a model"
+    elif verdict is Verdict.UNSUPPORTED and refused:
+        outcome, why = "unsupported", refused
     else:
-        outcome, why = "survivor", "neither a run that shows a fault nor a proof was found"
+        outcome, why = "survivor", f"no run shows a fault, and no proof was found: {reason}"
     return MutantRecord(
         mutant.kind,
         mutant.at,
@@ -74,21 +75,22 @@ def attempt(job: Job) -> MutantRecord:
 
 def _search(code: Code, form: Form) -> tuple[str | None, str]:
     """A bad effect that some list shows, or None and what stood in the way of running it."""
-    from verify.refute.search import search
+    from verify.refute.search import first_fault
 
     try:
-        found = search(code, form, None, SEARCH_SECONDS, most=SEARCH_LISTS)
-    except (UnsupportedError, LimitError) as error:
+        fault = first_fault(code, form, SEARCH_SECONDS, SEARCH_LISTS)
+    except UnsupportedError as error:
         return None, str(error)
-    return (next(iter(found.values())).effect, "") if found else (None, "")
+    return (fault.effect if fault is not None else None), ""
 
 
-def _prove(code: Code, form: Form) -> Verdict:
-    """The prover's verdict, without a search for counterexamples."""
+def _prove(code: Code, form: Form) -> tuple[Verdict, str]:
+    """The prover's verdict and its reason, without a search for counterexamples."""
     from verify.theorems import prove
 
     outcome = prove(code, RELOCATION, form.page_size, form.layout, discharger=_discharger(), search_seconds=0)
-    return join(finding.verdict for finding in outcome.findings)
+    verdict = join(finding.verdict for finding in outcome.findings)
+    return verdict, next((f.reason for f in outcome.findings if f.verdict is verdict), "")
 
 
 @functools.cache
@@ -97,18 +99,21 @@ def _discharger() -> Discharger:
     return Discharger()
 
 
-def run(jobs: Sequence[Job], workers: int, done: Callable[[MutantRecord], None]) -> list[MutantRecord]:
-    """Tries every job in ``workers`` processes; the records in the order of the jobs."""
-    records = []
-    for record in _results(jobs, workers):
-        done(record)
-        records.append(record)
-    return records
+type Outcome = tuple[Job, MutantRecord]
+"""A job, and what came of it."""
 
 
-def _results(jobs: Sequence[Job], workers: int) -> Iterator[MutantRecord]:
+def attempts(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
+    """Tries every job in ``workers`` processes; the outcomes as they come, in any order."""
     if workers <= 1:
-        yield from map(attempt, jobs)
+        for job in jobs:
+            yield job, attempt(job)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(attempt, jobs)
+        waiting = {pool.submit(attempt, job): job for job in jobs}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

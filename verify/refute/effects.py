@@ -71,9 +71,9 @@ class Executed(NamedTuple):
 class End:
     """How a run ends.
 
-    :param kind: ``br``, ``ret``, ``hvc`` (EL2 took it), ``fault``, ``fetch`` (control left the code),
-        ``brk``, ``undefined``, ``endless`` (a state came back), ``timeout`` (given up), or ``stopped``
-        (the run was only wanted so far).
+    :param kind: ``br``, ``ret``, ``hvc`` (EL2 took it), ``fault``, ``fetch`` (control leaves the code, by
+        the instruction ``at``), ``brk``, ``undefined``, ``endless`` (a state came back), ``timeout`` (given
+        up), or ``stopped`` (the run was only wanted so far).
     :param target: where a branch or fetch goes, or the address that faulted.
     """
 

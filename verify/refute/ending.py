@@ -14,6 +14,9 @@ from verify.refute.oracle import turns
 from verify.refute.scenario import MASK, WORD, OutsideError, Scenario, Words, explain
 from verify.refute.violation import Findings
 
+MAINTENANCE = frozenset({"DC_CIVAC", "DC_CVAC", "DC_IVAC"})
+"""Cache maintenance by address, by SLEIGH's names."""
+
 
 def is_table(value: int, physical: int) -> bool:
     """``value`` is a TTBR for a table, with or without the folding of 52-bit addresses.
@@ -35,6 +38,8 @@ class Ending:
 
     def event(self, event: Event, phase: str) -> None:
         """One system instruction."""
+        if event.name in MAINTENANCE and event.context.sctlr_el1 & ghost.SCTLR_M:
+            self._mapped(event, phase)
         match event.name:
             case "msr ttbr1_el1" if self.scenario.kimage:
                 self._table(event, phase)
@@ -63,6 +68,17 @@ class Ending:
             found = f"zero page {ghost.TRANSLATION_STATES[context.translation]}"
         if expected is not None:
             self.findings.broken("reloc-break-before-make", event.at, "TTBR1_EL1 is written", expected, found)
+
+    def _mapped(self, event: Event, phase: str) -> None:
+        """Maintenance by address faults, as a load does, where the kimage's table maps nothing."""
+        spec = self.beside.oracle.begin() if phase == "loop" else None
+        expected = "none outside of the copy of a page"
+        if spec is not None and spec.kind is Kind.SOURCE:
+            if any((event.operand - page) & MASK < self.form.page_size for page in (spec.dest, spec.addr)):
+                return
+            expected = f"an address in the destination page {spec.dest:#x} or the source page {spec.addr:#x}"
+        what = "the cache maintenance"
+        self.findings.broken("reloc-memory-safe", event.at, what, expected, f"{event.operand:#x}")
 
     def _invalidation(self, event: Event, phase: str) -> None:
         """Without cleaning, only lines of the page that is about to be overwritten."""
@@ -108,8 +124,10 @@ class Ending:
             self._clean(run.ghost.lines, end.at, what)
         elif end.kind not in ("hvc", "fault", "timeout", "stopped"):
             target = f" to {end.target:#x}" if end.target else ""
+            found = f"control outside of the routine, at {end.target:#x}"
+            found = found if end.kind == "fetch" else f"{end.kind}{target}"
             wanted = f"a branch to start, {scenario.start:#x}"
-            broken("reloc-entry-state", end.at, "the exit", wanted, f"{end.kind}{target}")
+            broken("reloc-entry-state", end.at, "the exit", wanted, found)
         if end.kind in ("br", "hvc"):
             self._pages(end.at)
 

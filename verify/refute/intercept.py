@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from verify.arm64.lift import Instruction
 
 _SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
@@ -10,14 +12,14 @@ TRAPS = ("SoftwareBreakpoint", "UndefinedInstructionException")
 """Instructions at which Unicorn raises an exception, as the CPU does."""
 
 
-def system_register(instruction: Instruction) -> tuple[str, bool] | None:
-    """The modelled system register that an MSR (True) or MRS (False) names."""
+def system_register(instruction: Instruction, names: Sequence[str] = _SYSTEM) -> tuple[str, bool] | None:
+    """The system register, one of ``names``, that an MSR (True) or MRS (False) names."""
     for operation in instruction.operations:
         output = operation.output
-        if output is not None and output.space.name == "register" and output.getRegisterName() in _SYSTEM:
+        if output is not None and output.space.name == "register" and output.getRegisterName() in names:
             return output.getRegisterName(), True
         for operand in operation.inputs:
-            if operand.space.name == "register" and operand.getRegisterName() in _SYSTEM:
+            if operand.space.name == "register" and operand.getRegisterName() in names:
                 return operand.getRegisterName(), False
     return None
 

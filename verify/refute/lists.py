@@ -12,11 +12,15 @@ from verify.refute.scenario import MASK, RAM_PAGES, WORD, Scenario, neighbours
 
 D, I, S = IND_DESTINATION, IND_INDIRECTION, IND_SOURCE  # noqa: E741
 
-# A kernel's linear map: physical memory is seen from 0xffff_0000_0000_0000 on, and the pages that a
-# plan counts lie 128 MiB into it. Between the first and the two high places each bit is 0 and is 1 once.
+# Where memory lies. Between the first and the two high places each bit is 0 and is 1 once, also those that
+# no physical address has: the list machine keeps them. Bits 16 to 19, where CTR_EL0 has DminLine, are set
+# in a high place: an address is no line size.
+RAM, HIGH = 0x4800_0000, (0x5555_5555_555E_0000, 0xAAAA_AAAA_AA80_0000)
+# A kernel's linear map: physical memory is seen from 0xffff_0000_0000_0000 on, and the pages that a plan
+# counts lie 128 MiB into it; for a high place further, so that the bits of SCTLR_EL1 that turn things on
+# are set in an address once.
 _LINEAR_MAP = 0xFFFF_0000_0000_0000
-_INTO = 0x800_0000
-RAM, HIGH = 0x4800_0000, (0x5555_5540_0000, 0xAAAA_AA80_0000)
+_INTO = {RAM: 0x800_0000, HIGH[0]: 0x5555_5F40_0000, HIGH[1]: 0x2AAA_A280_0000}
 
 # Pages that plans use for one thing only.
 LIST, LIST2, LIST3 = 1, 2, 3
@@ -46,7 +50,8 @@ class Plan:
     :param head: the head word; ``pages``: list pages by number with their words from slot 0 on.
     :param kimage: number of the page that holds struct kimage.
     :param garbage: as in Scenario, and so ``ram``.
-    :param el2: el2_vectors is not zero; ``refuses``: and EL2 returns from the HVC.
+    :param el2: el2_vectors is not zero; ``refuses``: and EL2 returns from the HVC; ``vectors``: their
+        physical address, where it is not that of a page of the plan.
     """
 
     name: str
@@ -55,6 +60,7 @@ class Plan:
     kimage: int = _KIMAGE
     el2: bool = False
     refuses: bool = False
+    vectors: int = 0
     dminline: int = 4
     garbage: str = "marked"
     ram: int = RAM
@@ -70,7 +76,7 @@ def build(plan: Plan, form: Form) -> Scenario:
     """The scenario that ``plan`` stands for."""
     size = form.page_size
     layout = form.layout
-    phys_offset = (plan.ram - _INTO - _LINEAR_MAP) & MASK if layout is not None else 0
+    phys_offset = (plan.ram - _INTO[plan.ram] - _LINEAR_MAP) & MASK if layout is not None else 0
 
     def physical(page: int) -> int:
         return plan.ram + page * size
@@ -101,7 +107,7 @@ def build(plan: Plan, form: Form) -> Scenario:
         words=words,
         start=physical(min(dests, default=6)) + 0x44,  # bit 2 is SCTLR_EL1.C where it does not belong
         dtb_mem=physical(_DTB) + 0x100,
-        el2_vectors=physical(_VECTORS) if plan.el2 and layout is not None else 0,
+        el2_vectors=plan.vectors or physical(_VECTORS) if plan.el2 and layout is not None else 0,
         ttbr1=physical(_TABLE),
         zero_page=physical(_ZERO_PAGE),
         arch=layout.arch if layout is not None else 0,
@@ -151,7 +157,9 @@ def is_well_formed(plan: Plan, slots: int) -> bool:
             ends = slot + 1 == len(words)
             if ends:
                 follows = None if last else plan.pages[number + 1][0]
-                if word != (DONE if last else Word(I, follows)) or (not last and slot + 1 != slots):
+                if last and word.flags != IND_DONE:
+                    return False
+                if not last and (word != Word(I, follows) or slot + 1 != slots):
                     return False
             elif word.page is None or word.low or word.flags not in (D, S):
                 return False
@@ -187,6 +195,7 @@ def systematic(slots: int, head_test: bool, kimage: bool) -> Iterator[Plan]:
     if kimage:
         yield replace(one, name="one page, EL2 takes the call", el2=True)
         yield replace(one, name="one page, EL2 refuses the call", el2=True, refuses=True)
+        yield replace(one, name="EL2's vectors at 4 GiB", el2=True, vectors=1 << 32)
     yield _listed("a lone destination", Word(D, 6))
     yield _listed("a page that is in place already", Word(D, 6), Word(S, 6))
     yield _listed("two pages", Word(D, 6), Word(S, 16), Word(S, 17))
@@ -199,6 +208,10 @@ def systematic(slots: int, head_test: bool, kimage: bool) -> Iterator[Plan]:
     yield replace(one, name="registers are addresses at entry", garbage="addresses")
     for ram in HIGH:
         yield replace(one, name=f"memory at {ram:#x}", ram=ram)
+    ends = Word(IND_DONE, 9, low=0xFF0)
+    for ram in (RAM, *HIGH):
+        named = Plan(f"the last word names a page, memory at {ram:#x}", Word(I, LIST), ((LIST, (ends,)),))
+        yield replace(named, ram=ram)
     for dminline in (6, 9, 2):
         yield replace(one, name=f"lines of {4 << dminline} bytes", dminline=dminline)
     yield _listed("the source follows the destination", Word(D, 6), Word(S, 7))

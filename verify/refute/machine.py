@@ -45,6 +45,7 @@ class Machine:
         self.log: list[Effect] = []
         self.end: End | None = None
         self._count = 0
+        self._last_at = code.address
         self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
         self._ram: tuple[int, int] | None = None
         self._first = code.address & -_HOST_PAGE
@@ -169,7 +170,7 @@ class Machine:
         if error.errno == unicorn.UC_ERR_EXCEPTION:
             return End("undefined", at)
         if error.errno in (unicorn.UC_ERR_FETCH_UNMAPPED, unicorn.UC_ERR_FETCH_PROT):
-            return End("fetch", at, at)
+            return End("fetch", self._last_at, at)
         last = self.log[-1] if self.log else None
         return End("fault", at, last.address if isinstance(last, Access) else 0)
 
@@ -185,6 +186,8 @@ class Machine:
 
     def _on_block(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
         self._count += size // SIZE
+        if self.code.address <= address < self.code.end:
+            self._last_at = min(address + size, self.code.end) - SIZE  # a block may go on past the end
         if self._count <= self._limit:
             return
         # Long is not endless: only a state that comes back says that no end will come.
@@ -204,7 +207,7 @@ class Machine:
         self.log.append(Mark(address))
 
     def _on_leave(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
-        self._stop(End("fetch", address, address))
+        self._stop(End("fetch", self._last_at, address))
 
     def _on_exception(self, uc: unicorn.Uc, number: int, data: object) -> None:
         at = self._pc()

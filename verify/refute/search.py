@@ -12,6 +12,7 @@ import networkx
 from specs.kimage import IND_DESTINATION, IND_DONE, IND_SOURCE
 from specs.properties import PROPERTIES
 from verify.arm64.lift import Code, control_flow
+from verify.errors import UnsupportedError
 from verify.kexec.form import Form
 from verify.refute.counterexample import Counterexample, describe
 from verify.refute.judge import judge
@@ -22,7 +23,7 @@ from verify.refute.path import record
 from verify.refute.scenario import WORD, OutsideError, Scenario
 from verify.refute.violation import Violation
 
-__all__ = ["REFUTABLE", "Counterexample", "Search", "rerun", "search"]
+__all__ = ["REFUTABLE", "Counterexample", "Search", "first_fault", "rerun", "search"]
 
 REFUTABLE = frozenset(PROPERTIES) - {"reloc-covered"}
 """Properties that a run can break; whether every instruction is covered is no matter of one run."""
@@ -71,7 +72,7 @@ class Search:
             for smaller in cuts(plan, self.form.page_size // WORD):
                 try:
                     found = self.violations(build(smaller, self.form))
-                except OutsideError:
+                except (OutsideError, UnsupportedError):
                     continue
                 if claim in found:
                     plan, violation, progress = smaller, found[claim], True
@@ -82,7 +83,7 @@ class Search:
 def tests_head(code: Code, form: Form) -> bool:
     """The routine can go past the loop over the list without entering it."""
     graph = control_flow(code)
-    graph.remove_node(form.loop)
+    graph.remove_nodes_from([form.loop])  # which a faulty routine may never come to
     return any(networkx.has_path(graph, code.address, stop) for stop in form.exits if stop in graph)
 
 
@@ -138,12 +139,13 @@ def search(
     :param budget_seconds: wall-clock seconds; at least one list is tried.
     :param well_formed_only: leave out the lists that only the list machine is claimed for.
     :param most: number of lists after which to give up; None for no such limit.
-    :raises UnsupportedError: on an instruction without a model.
+    :raises UnsupportedError: if nothing is found and some run came to an instruction without a model.
     """
     open_claims = set(REFUTABLE if wanted is None else wanted & REFUTABLE)
     deadline = time.monotonic() + budget_seconds
     engine = Search(code, form)
     found: dict[str, Counterexample] = {}
+    refused: UnsupportedError | None = None
     for plan in itertools.islice(build_plans(form, engine.head_test), most):
         if not open_claims:
             break
@@ -152,13 +154,43 @@ def search(
                 broken = engine.violations(build(plan, form))
             except OutsideError:
                 continue
+            except UnsupportedError as error:  # other lists may show a fault that does not hang on it
+                refused = refused or error
+                broken = {}
             for claim in sorted(open_claims & set(broken)):
                 smallest, violation = engine.shrink(plan, claim, deadline)
                 found[claim] = engine.describe(build(smallest, form), violation)
                 open_claims.discard(claim)
         if time.monotonic() > deadline:
             break
+    if refused is not None and not found:
+        raise refused
     return found
+
+
+def first_fault(code: Code, form: Form, budget_seconds: float, most: int) -> Violation | None:
+    """The first effect that breaks any property on one of the first ``most`` lists; None if there is none.
+
+    :raises UnsupportedError: if nothing is found and some run came to an instruction without a model.
+    """
+    deadline = time.monotonic() + budget_seconds
+    engine = Search(code, form)
+    refused: UnsupportedError | None = None
+    for plan in itertools.islice(build_plans(form, engine.head_test), most):
+        try:
+            broken = engine.violations(build(plan, form))
+        except OutsideError:
+            continue
+        except UnsupportedError as error:
+            refused = refused or error
+            continue
+        if broken:
+            return min(broken.values(), key=lambda violation: violation.index)
+        if time.monotonic() > deadline:
+            break
+    if refused is not None:
+        raise refused
+    return None
 
 
 def rerun(cx: Counterexample, code: Code, form: Form) -> bool:

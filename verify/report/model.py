@@ -201,6 +201,15 @@ class Run(msgspec.Struct, frozen=True):
         return self.functions[0]
 
     @property
+    def stale_waivers(self) -> list[str]:
+        """Properties that a waiver speaks of though they are proved: it matches nothing."""
+        return [
+            record.id
+            for record in self.properties
+            if record.waiver is not None and record.verdict is Verdict.PROVED
+        ]
+
+    @property
     def verdict(self) -> Verdict:
         """The worst verdict of its properties, a waived one left out; ``complete`` is not looked at."""
         counted = [record.verdict for record in self.properties if not record.waived]

@@ -27,7 +27,7 @@ from verify.report.invariants import loop_invariants
 from verify.report.listing import list_instructions, loop_heads
 from verify.report.place import locked
 from verify.target import Kernel
-from verify.theorems import Finding, Outcome
+from verify.theorems import Finding, Listed, Outcome
 from verify.verdict import Verdict
 
 TEXTS = "obligations"
@@ -50,7 +50,7 @@ def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
         sentence=owed.sentence,
         verdict=result.verdict,
         at=owed.at,
-        where=outcome.code.where(owed.at) if owed.at is not None else "",
+        where=outcome.where(owed.at) if owed.at is not None else "",
         path=list(owed.path),
         hypotheses=[label for label, _ in owed.hypotheses],
         used=sorted(set(result.used)),
@@ -63,7 +63,7 @@ def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
 
 def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
     claim = finding.claim
-    shown = finding.counterexample
+    shown, waiver = finding.counterexample, finding.waiver
     return model.PropertyRecord(
         id=claim.id,
         theorem=claim.theorem,
@@ -75,6 +75,9 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
         seconds=round(sum(result.seconds for result in finding.results), 3),
         obligations=[_obligation(result, outcome) for result in finding.results],
         counterexample=msgspec.to_builtins(shown) if shown is not None else None,
+        function=claim.function,
+        parts=[f.claim.id for f in outcome.findings if f.claim.id in claim.parts],
+        waiver=model.WaiverRecord(waiver.reason, waiver.reference) if waiver is not None else None,
     )
 
 
@@ -89,12 +92,17 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
         target=model.TargetRecord(
             kernel.name, kernel.source, kernel.format, kernel.sha256, kernel.build_id, kernel.version
         ),
-        functions=[_function(function, outcome)],
+        functions=[_function(function, outcome), *(_other(listed) for listed in outcome.others)],
         properties=[_property(finding, outcome) for finding in outcome.findings],
         assumptions=_assumptions(outcome),
         paths=[_path(path, scenario) for path, scenario in sorted(outcome.paths.items())],
         versions=_versions(),
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
+        contracts=[model.ContractRecord(c.name, c.sentence, c.how) for c in outcome.contracts],
+        ends=[
+            model.EndRecord(end.function, end.at, outcome.where(end.at), end.kind, list(end.condition))
+            for end in outcome.ends
+        ],
     )
 
 
@@ -117,6 +125,25 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
         instructions=list_instructions(outcome.code, _covered(results)),
         loops=loop_heads(outcome.code),
         invariants=loop_invariants(outcome.code, form, results),
+    )
+
+
+def _other(listed: Listed) -> model.FunctionRecord:
+    """A function beside the routine."""
+    code = listed.code
+    return model.FunctionRecord(
+        name=code.name,
+        address=code.address,
+        size=len(code.data),
+        sha256=hashlib.sha256(code.data).hexdigest(),
+        found_by=f"symbol {code.name}",
+        form="",
+        page_size=0,
+        roles={},
+        layout={},
+        layout_from="",
+        instructions=list_instructions(code, listed.covered),
+        loops=loop_heads(code),
     )
 
 

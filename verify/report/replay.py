@@ -12,36 +12,78 @@ from specs.kimage import KimageLayout
 from verify.arm64.lift import Code
 from verify.errors import InternalError, UsageError
 from verify.kexec.form import Form, recognise
-from verify.refute.counterexample import Counterexample
+from verify.refute.counterexample import Counterexample, format_counterexample
 from verify.refute.scenario import image
 from verify.refute.search import rerun
+from verify.refute.whole.record import CallCounterexample, format_call
+from verify.refute.whole.record import rerun as rerun_call
 from verify.report.model import FunctionRecord, Run
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A counterexample with the code and form that it is about."""
+    """A list that shows a fault of the routine, with the code and form that it is about."""
 
     counterexample: Counterexample
     code: Code
     form: Form
 
+    def confirm(self) -> None:
+        """Run the counterexample again on the recorded bytes.
 
-def recorded(run: Run) -> list[Recorded]:
+        :raises InternalError: if the run does not show the recorded effect.
+        """
+        shown = self.counterexample
+        if not rerun(shown, self.code, self.form):
+            raise InternalError(f"the replay of {shown.property} does not show: {shown.effect}")
+
+
+@dataclass(frozen=True)
+class RecordedCall:
+    """A call of a C function that shows a fault, with the function's code."""
+
+    counterexample: CallCounterexample
+    code: Code
+
+    def confirm(self) -> None:
+        """Run the counterexample again on the recorded bytes.
+
+        :raises InternalError: if the run is not the recorded one.
+        """
+        rerun_call(self.counterexample.as_dict(), self._read)
+
+    def _read(self, address: int, size: int) -> bytes:
+        offset = address - self.code.address
+        return self.code.data[offset : offset + size]
+
+
+def in_lines(shown: Counterexample | CallCounterexample) -> list[str]:
+    """A counterexample of either kind for a terminal."""
+    return format_call(shown) if isinstance(shown, CallCounterexample) else format_counterexample(shown)
+
+
+def recorded(run: Run) -> list[Recorded | RecordedCall]:
     """The counterexamples of a run.
 
     :raises UsageError: if its bytes are not those that its hash names.
     """
-    found = [record for record in run.properties if record.counterexample is not None]
-    if not found:
-        return []
-    code = _code(run.function)
-    layout = KimageLayout(run.function.layout["dtb_mem"]) if run.function.layout else None
-    form = recognise(code, run.function.page_size, layout)
-    return [
-        Recorded(msgspec.convert(record.counterexample, Counterexample, strict=False), code, form)
-        for record in found
-    ]
+    found: list[Recorded | RecordedCall] = []
+    for record in run.properties:
+        if record.counterexample is None:
+            continue
+        if record.counterexample.get("kind") == "call":
+            call = msgspec.convert(record.counterexample, CallCounterexample, strict=False)
+            function = next((f for f in run.functions if f.name == call.function), None)
+            if function is None:
+                raise UsageError(f"expected the code of {call.function} in the run, found none")
+            found.append(RecordedCall(call, _code(function)))
+        else:
+            code = _code(run.function)
+            layout = KimageLayout(run.function.layout["dtb_mem"]) if run.function.layout else None
+            form = recognise(code, run.function.page_size, layout)
+            shown = msgspec.convert(record.counterexample, Counterexample, strict=False)
+            found.append(Recorded(shown, code, form))
+    return found
 
 
 def _code(function: FunctionRecord) -> Code:
@@ -50,16 +92,6 @@ def _code(function: FunctionRecord) -> Code:
     if found != function.sha256:
         raise UsageError(f"expected the bytes with SHA-256 {function.sha256}, found {found}")
     return Code(function.name, function.address, data)
-
-
-def confirm(item: Recorded) -> None:
-    """Run the counterexample again on the recorded bytes.
-
-    :raises InternalError: if the run does not show the recorded effect.
-    """
-    shown = item.counterexample
-    if not rerun(shown, item.code, item.form):
-        raise InternalError(f"the replay of {shown.property} does not show: {shown.effect}")
 
 
 def write_out(item: Recorded, directory: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import Code, Loop, loops
 from verify.arm64.state import State
 from verify.errors import LimitError, UnsupportedError
-from verify.logic import And, Formula, Term, aligned, const, normal, replace, ult, var
+from verify.logic import And, Formula, Not, Term, aligned, const, normal, replace, ult, var
 from verify.memory import cases
 from verify.obligation import Facts, Obligation
 from verify.symbolic.loops import Entered, Shape, generic_state, infer
@@ -41,6 +41,7 @@ class Explorer:
     :param bounds: sizes in bytes that a loop's progress may stay below.
     :param prefix: what obligations on loops are named after.
     :param leave: what a call does; without one every step out of the function is an end.
+    :param prune: owe that a side of a branch cannot be taken, where that is so, and leave it out.
     :param unroll: run loops turn by turn; for code whose loops have constant bounds.
     """
 
@@ -51,6 +52,7 @@ class Explorer:
     prefix: str = ""
     leave: Leave | None = None
     unroll: bool = False
+    prune: bool = False
     obligations: list[Obligation] = field(default_factory=list)
     entered: list[Entered] = field(default_factory=list)
     turns: list[State] = field(default_factory=list)  # one turn of each crossed loop, for its accesses
@@ -82,7 +84,7 @@ class Explorer:
                 todo.extend(self._cross(at, step.state))
             else:
                 self.covered.add(at)
-                todo.extend(execute(self.code.at(at), step.state))
+                todo.extend(self._taken(list(execute(self.code.at(at), step.state)), step.state))
             first = False
             if len(step.state.trace) > MAX_STEPS:
                 where = self.code.where(start)
@@ -90,6 +92,23 @@ class Explorer:
             if len(ends) + len(todo) > MAX_PATHS:
                 raise LimitError(f"more than {MAX_PATHS} paths from {self.code.where(start)}")
         return ends
+
+    def _taken(self, steps: list[Step], before: State) -> list[Step]:
+        """The sides of a branch that can be taken; that the others cannot is owed."""
+        if not self.prune or self.decide is None or len(steps) < 2:
+            return steps
+        found = []
+        for step in steps:
+            goal = Not(And(*(fact for _, fact in step.state.facts[len(before.facts) :])))
+            if self.decide(before.facts, goal):
+                at = step.state.trace[-1]
+                label = step.state.facts[-1][0]
+                sentence = f"it never is that: {label.replace(hex(at), self.code.where(at))}"
+                owed = Obligation(f"{self.prefix}untaken", sentence, before.facts, goal, at)
+                self.obligations.append(owed)
+            else:
+                found.append(step)
+        return found
 
     def _turn(self, head: int, state: State) -> tuple[list[Step], list[Step]]:
         """Paths of one turn from the loop's head: those back to it, and those that leave the loop."""

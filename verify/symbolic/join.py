@@ -23,7 +23,9 @@ def join(states: Sequence[State], tag: str) -> State:
     registers = {n: _shared([s.registers[n] for s in states], f"{n}@{tag}") for n in first.registers}
     ghosts = {n: _shared([s.ghosts[n] for s in states], f"{n}@{tag}") for n in GHOSTS}
     memory = _memory([s.memory for s in states], tag)
-    lines, fetch = (Lines(f"L@{tag}"), Lines(f"F@{tag}"))
+    alone = len(states) == 1
+    lines = first.lines if alone else Lines(f"L@{tag}")
+    fetch = first.fetch if alone else Lines(f"F@{tag}")
     return State(registers, ghosts, memory, lines, _facts(states), fetch=fetch)
 
 
@@ -51,6 +53,7 @@ def _one(left: Object, right: Object) -> bool:
 
 
 def _memory(memories: Sequence[Memory], tag: str) -> Memory:
+    """The objects that all have at the same place, with the bytes that all agree on."""
     first = memories[0]
     if all(memory is first for memory in memories):
         return first

@@ -17,6 +17,7 @@ from verify.target.kernel import Kernel
 BUG_BRK_IMM = 0x800
 _WARNING = 1
 _START, _STOP = "__start___bug_table", "__stop___bug_table"
+_LOOKED_AT = 256  # entries
 _ENTRY_SIZES = {12: 10, 8: 4}  # bytes of an entry, with and without file and line, and where its flags are
 
 
@@ -28,13 +29,17 @@ def warnings(kernel: Kernel, addresses: Iterable[int]) -> dict[int, bool]:
     """
     wanted = set(addresses)
     start, stop = kernel.symbol(_START), kernel.symbol(_STOP)
+    sizes = _table_sizes(kernel, start.address, stop.address) if start and stop else None
     found: dict[int, list[bool]] = {}
     for segment in kernel.segments:
         low = start.address if start else segment.address
         high = stop.address if stop else segment.end
         low, high = max(low, segment.address), min(high, segment.end)
         for brk, entry in _entries(kernel, low, high, wanted):
-            flags = _flags(kernel, entry, low, high)
+            if sizes is None:
+                flags = _flags(kernel, entry, low, high)
+            else:
+                flags = _flags_in_table(kernel, entry - low, low, sizes)
             if flags is not None:
                 found.setdefault(brk, []).append(bool(flags & _WARNING))
     return {brk: kinds[0] for brk, kinds in found.items() if len(kinds) == 1}
@@ -50,6 +55,26 @@ def _entries(kernel: Kernel, low: int, high: int, wanted: set[int]) -> list[tupl
     distances = {brk - low: brk for brk in wanted}
     hits = [i for i, word in enumerate(words) if word + 4 * i in distances]
     return [(distances[words[i] + 4 * i], low + 4 * i) for i in hits]
+
+
+def _table_sizes(kernel: Kernel, low: int, high: int) -> list[int]:
+    """The sizes of an entry with which each of the table's first entries points at a brk."""
+    return [
+        size
+        for size in _ENTRY_SIZES
+        if (high - low) % size == 0
+        and all(
+            _points_at_brk(kernel, entry) for entry in range(low, min(high, low + _LOOKED_AT * size), size)
+        )
+    ]
+
+
+def _flags_in_table(kernel: Kernel, offset: int, low: int, sizes: list[int]) -> int | None:
+    """The flags of the entry at ``offset`` in the table; None if its size is open or it is no entry."""
+    if len(sizes) != 1 or offset % sizes[0]:
+        return None
+    (flags,) = struct.unpack("<H", kernel.read(low + offset + _ENTRY_SIZES[sizes[0]], 2))
+    return int(flags)
 
 
 def _flags(kernel: Kernel, entry: int, low: int, high: int) -> int | None:

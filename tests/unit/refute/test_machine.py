@@ -97,6 +97,20 @@ def test_other_ends(scenario, words, kind):
     assert run(scenario, *words).end.kind == kind
 
 
+@pytest.mark.parametrize(
+    "words, at, target",
+    [
+        ((NOP, 0x14000004), 4, 20),  # b .+16, in the same host page
+        ((NOP, 0x14100000), 4, 0x400004),  # far away
+        ((NOP, NOP), 4, 8),  # runs off the end
+        ((0x17FFFFFF,), 0, -4),
+    ],
+)
+def test_control_that_leaves_the_code_ends_the_run(scenario, words, at, target):
+    end = run(scenario, *words).end
+    assert (end.kind, end.at, end.target) == ("fetch", AT + at, AT + target)
+
+
 def test_system_registers_are_our_own(scenario):
     # msr sctlr_el1, x2; mrs x5, sctlr_el1; isb; br x1
     result = run(scenario, 0xD5181002, 0xD5381005, 0xD5033FDF, BR_X1)

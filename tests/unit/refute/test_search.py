@@ -7,10 +7,14 @@ import itertools
 import msgspec
 import pytest
 
+from specs.properties import RELOCATION
+from verify.errors import UnsupportedError
 from verify.kexec.form import recognise
 from verify.refute.counterexample import Counterexample, format_counterexample
 from verify.refute.lists import build_scenarios
-from verify.refute.search import REFUTABLE, Search, rerun, search
+from verify.refute.search import REFUTABLE, Search, first_fault, rerun, search
+from verify.theorems import prove
+from verify.verdict import Verdict
 
 NOP, IC_IALLU = 0xD503201F, 0xD508751F
 TRIED = {4096: 60, 16384: 20, 65536: 6}  # lists; the larger the page, the longer a copy takes
@@ -99,3 +103,43 @@ def test_long_lists_are_shortened_in_text_only(routine):
     lines = format_counterexample(cx)
     assert len(lines) < 50
     assert any("words more" in line for line in lines)
+
+
+def test_first_fault_is_the_earliest_effect_of_the_first_list_that_shows_one(broken, routine):
+    fault = first_fault(*broken, 20.0, 30)
+    assert fault is not None
+    # On the list without words nothing is dirty, and SCTLR_EL1 is written before control leaves.
+    assert (fault.property, fault.at) == ("reloc-icache-invalid", broken[0].end - 4)
+    assert first_fault(*routine("kimage-mmu-4k-gcc"), 20.0, 5) is None
+
+
+def patched(routine, old: int, new: int):
+    """The shipped routine with one word replaced, and its own form."""
+    code, form = routine("kimage-mmu-4k-gcc")
+    (at,) = (address for address in code.addresses if code.at(address).word == old)
+    return code.patched(at, new), form
+
+
+DC_ZVA, MOVZ_X0_1 = 0xD50B7420, 0xD2800020
+
+
+def test_control_that_leaves_the_routine_is_refuted_and_never_proved(routine):
+    original, _ = routine("kimage-mmu-4k-gcc")
+    last = original.at(original.end - 4).word
+    code, form = patched(routine, last, NOP)
+    outcome = prove(code, RELOCATION, form.page_size, form.layout)
+    verdicts = {finding.claim.id: finding.verdict for finding in outcome.findings}
+    assert verdicts["reloc-entry-state"] is Verdict.REFUTED
+    assert Verdict.PROVED not in verdicts.values()
+    (cx,) = (f.counterexample for f in outcome.findings if f.counterexample is not None)
+    assert cx.at == code.end - 4
+    assert f"control outside of the routine, at {code.end:#x}" in cx.effect
+
+
+def test_instruction_without_a_model_hides_no_fault_of_other_lists(routine):
+    # Only lists with EL2 vectors come to the instruction, and those without show the fault.
+    code, form = patched(routine, MOVZ_X0_1, DC_ZVA)
+    with pytest.raises(UnsupportedError, match="ZVA"):
+        search(code, form, most=10)
+    (at,) = (address for address in code.addresses if code.at(address).word == IC_IALLU)
+    assert "reloc-icache-invalid" in search(code.patched(at, NOP), form, most=10)

@@ -1,0 +1,52 @@
+"""What machine_kexec_post_load leaves behind.
+
+Source: arch/arm64/kernel/machine_kexec.c (machine_kexec_post_load, kexec_segment_flush).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specs.address_map import AddressMap
+from verify.logic import And, Formula, Term, const, normal, ule, ult
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of the new kernel: where it will be and how long it is, physical, in bytes."""
+
+    mem: Term
+    memsz: Term
+
+    def in_memory(self, addresses: AddressMap) -> Formula:
+        """All of it is memory that the linear map shows."""
+        size = addresses.page_end - addresses.page_offset
+        offset = self.mem - addresses.memstart_addr
+        return And(ult(offset, const(size)), ule(self.memsz, const(size) - offset))
+
+    def holds(self, addresses: AddressMap, address: Term) -> Formula:
+        """``address``, one of the linear map, shows a byte of the segment."""
+        start = normal(addresses.phys_to_linear(self.mem))
+        return And(ule(start, address), ult(address, normal(start + self.memsz)))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The fields of struct kimage after a successful load of an image that must be relocated."""
+
+    kern_reloc: Term
+    ttbr1: Term
+    zero_page: Term
+    phys_offset: Term
+
+    def points_at(self, addresses: AddressMap, control_page: Term) -> Formula:
+        """kern_reloc is the physical address of the control page."""
+        return self.kern_reloc == addresses.linear_to_phys(control_page)
+
+    def maps(self, addresses: AddressMap, table: Term, zero_page: int, kimage: Term) -> Formula:
+        """The routine finds the copy of the linear map, the zero page and the linear map's offset."""
+        return And(
+            self.ttbr1 == addresses.linear_to_phys(table),
+            self.zero_page == addresses.image_to_phys(zero_page),
+            self.phys_offset == addresses.linear_to_phys(kimage) - kimage,
+        )

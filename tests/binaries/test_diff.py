@@ -1,0 +1,159 @@
+"""`verify diff` on the corpus: the seed's two states, a kernel and itself, a kernel and a wrong version."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from verify.cli.commands import cli
+from verify.diff.compare import compare
+from verify.diff.model import Comparison
+from verify.diff.text import format_comparison
+from verify.target import open_target
+from verify.verdict import Verdict
+
+WHOLE = Path(__file__).resolve().parents[2] / "binaries" / "whole"
+ROUTINE = "arm64_relocate_new_kernel"
+NOP = (0xD503201F).to_bytes(4, "little")
+
+
+@cache
+def seed(compiler: str) -> Comparison:
+    names = (WHOLE / f"{state}-4k-{compiler}.elf" for state in ("seed-before", "seed-after"))
+    return compare(*(open_target(str(name)) for name in names))
+
+
+def sentences(found: Comparison) -> dict[str, str]:
+    return {finding.id: finding.sentence for finding in found.findings}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+class TestSeed:
+    def test_the_relation_is_proved_in_both_cases(self, compiler):
+        found = seed(compiler)
+        assert [(case.case, case.verdict) for case in found.cases] == [
+            ("head has IND_DONE", Verdict.PROVED),
+            ("head has no IND_DONE", Verdict.PROVED),
+        ]
+        assert all(case.questions and not case.open for case in found.cases)
+        names = {question.name for question in found.cases[0].questions}
+        asked = {"diff-entry", "diff-registers", "diff-mmu-off", "diff-masked", "diff-memory", "diff-level"}
+        assert asked <= names
+        assert "diff-handover" in {question.name for question in found.cases[1].questions}
+
+    def test_in_place_neither_copies(self, compiler):
+        assert sentences(seed(compiler))["in-place-copies-nothing"].startswith(
+            "In place neither kernel copies"
+        )
+
+    def test_the_routines_test_went_to_c(self, compiler):
+        sentence = sentences(seed(compiler))["head-test"]
+        assert re.search(rf"OLD's routine has the test itself \({ROUTINE}\+0x28\)", sentence)
+        left = r"NEW's has none and leaves it to C \(machine_kexec_post_load\+0x\w+, machine_kexec\+0x\w+\)"
+        assert re.search(left, sentence)
+
+    def test_the_instruction_cache_is_no_longer_invalidated(self, compiler):
+        sentence = sentences(seed(compiler))["in-place-icache"]
+        assert (
+            f"OLD invalidates the instruction cache before the entry (ic iallu at {ROUTINE}+0xa4)" in sentence
+        )
+        assert "NEW executes no such maintenance from machine_kexec to the entry" in sentence
+        assert "what it leaves to C is not done there" in sentence
+
+    def test_the_new_routine_reads_through_a_null_pointer(self, compiler):
+        sentence = sentences(seed(compiler))["routine-done-new"]
+        assert f"through a null pointer: x6 = 0x0, set at {ROUTINE}+0x1c" in sentence
+        assert f"the load of 8 bytes at 0x0 faults, at {ROUTINE}+0x78" in sentence
+        assert re.search(r"rests on the test in C, machine_kexec\+0x\w+, by which .* proved", sentence)
+        assert "routine-done-old" not in sentences(seed(compiler))
+        old, new = seed(compiler).entered
+        assert (old.faults, new.faults) == (False, True)
+        assert old.replayed and new.replayed
+        assert new.steps[-1].text == "ldr x5, [x6]"
+
+    def test_only_the_old_post_load_prepares_the_routine_in_place(self, compiler):
+        kinds = {effect.kind for effect in seed(compiler).loading if effect.old and not effect.new}
+        assert {"call memcpy", "store to kimage"} <= kinds
+
+    def test_functions_and_properties_are_matched(self, compiler):
+        found = seed(compiler)
+        states = {function.name: function.state for function in found.functions}
+        assert states["__cpu_soft_restart"] == states["cpu_do_switch_mm"] == "same"
+        assert states["machine_kexec"] == states[ROUTINE] == "changed"
+        verdicts = {p.id: (p.old, p.new) for p in found.properties}
+        assert verdicts["reloc-step"] == (Verdict.PROVED, Verdict.PROVED)
+        assert verdicts["pl-inplace-copies-nothing"] == (None, Verdict.PROVED)
+        changed = [o for o in found.obligations if o.state == "changed" and o.name == "mk-handover-routine"]
+        assert all(at.startswith("machine_kexec+") for o in changed for at in (*o.bytes_old, *o.bytes_new))
+        assert changed
+
+    def test_the_text_says_it(self, compiler):
+        text = list(format_comparison(seed(compiler)))
+        assert {"what is the same", "what changed", "what that changes", "findings"} <= set(text)
+        assert text[-1].startswith("same entry, same state, same memory: PROVED")
+
+
+@pytest.mark.slow
+def test_a_kernel_and_itself_differ_in_nothing():
+    kernel = open_target(str(WHOLE / "later-4k-clang.elf"))
+    found = compare(kernel, kernel)
+    assert found.verdict is Verdict.PROVED
+    assert {function.state for function in found.functions} == {"same"}
+    assert found.obligations == ()
+    assert all(p.old == p.new for p in found.properties)
+    assert not [e for case in found.cases for e in case.effects if e.old != e.new]
+    assert not {"head-test", "in-place-icache"} & set(sentences(found))
+
+
+@pytest.mark.slow
+@pytest.mark.mutant
+def test_the_wrong_argument_in_place_is_refuted_with_values():
+    kernel = open_target(str(WHOLE / "seed-after-4k-gcc.elf"))
+    symbol = kernel.symbol("machine_kexec")
+    assert symbol is not None
+    code = kernel.read(symbol.address, symbol.size or 0)
+    # ldr x2, [x19, #dtb_mem] becomes ldr x2, [x19, #start]: the new kernel gets its own address in x0.
+    at = code.index((0xF9414662).to_bytes(4, "little"))
+    found = compare(kernel, kernel.patched(symbol.address + at, (0xF9400E62).to_bytes(4, "little")))
+    in_place, relocating = found.cases
+    assert (in_place.verdict, found.verdict.exit_status) == (Verdict.REFUTED, 1)
+    assert relocating.verdict is not Verdict.PROVED
+    (shown, *_) = [q for q in in_place.questions if q.verdict is Verdict.REFUTED]
+    assert shown.name == "diff-registers"
+    assert shown.model["OLD x0"] == shown.model["kimage->dtb_mem"]
+    assert shown.model["NEW x0"] == shown.model["kimage->start"]
+    assert shown.model["OLD x0"] != shown.model["NEW x0"]
+    assert "in-place-icache" not in sentences(found)
+
+
+@pytest.mark.slow
+@pytest.mark.mutant
+def test_a_routine_that_goes_elsewhere_is_not_proved_the_same():
+    kernel = open_target(str(WHOLE / "seed-after-4k-gcc.elf"))
+    symbol = kernel.symbol(ROUTINE)
+    assert symbol is not None
+    # The last `mov x0, dtb` is gone: the device tree's address does not arrive.
+    found = compare(kernel, kernel.patched(symbol.address + 0xCC, NOP))
+    in_place, relocating = found.cases
+    assert in_place.verdict is Verdict.PROVED
+    assert relocating.verdict in (Verdict.UNKNOWN, Verdict.REFUTED)
+    assert any("reloc-entry-state" in why for why in relocating.open)
+
+
+def test_a_routine_alone_has_no_way_to_compare():
+    names = [WHOLE.parent / f"{form}-4k-gcc.elf" for form in ("regs-done-test", "regs-no-test")]
+    result = CliRunner().invoke(cli, ["diff", *map(str, names)], standalone_mode=False)
+    assert result.return_value == 3
+    assert "OLD: machine_kexec: the file has no such symbol" in result.output
+    assert "null pointer" in result.output
+
+
+def test_an_unknown_form_is_bad_input():
+    result = CliRunner().invoke(cli, ["diff", "seed-before", "seed-between"])
+    assert result.exit_code != 0
+    assert "expected a target or a form of the corpus" in str(result.exception)

@@ -1,0 +1,43 @@
+"""How a comparison is written."""
+
+from __future__ import annotations
+
+from verify.diff.effects import compared
+from verify.diff.model import CaseDiff, Comparison, Finding, Question, Target
+from verify.diff.text import format_comparison, ranges
+from verify.verdict import Verdict
+
+TARGET = Target("k", "0" * 64, "6.1", "kimage", 4096)
+
+
+def comparison(*cases: CaseDiff) -> Comparison:
+    found = (Finding("x", "A sentence.", ()),)
+    return Comparison(TARGET, TARGET, (), (), (), cases, (), (), found, (), 1.0)
+
+
+def test_runs_of_instructions_are_drawn_together():
+    assert ranges(["f+0x8", "f+0x4", "f+0xc", "f+0x20", "g+0x0"]) == "f +0x4..0xc,+0x20; g +0x0"
+
+
+def test_effects_of_one_side_come_first():
+    found = compared({"isb": ["f+0x0"], "ic iallu": ["f+0x4"]}, {"isb": ["g+0x0"]})
+    assert [(e.kind, e.old, e.new) for e in found] == [
+        ("ic iallu", ("f+0x4",), ()),
+        ("isb", ("f+0x0",), ("g+0x0",)),
+    ]
+
+
+def test_the_worse_case_is_the_verdict():
+    proved = CaseDiff("head has IND_DONE", Verdict.PROVED, (), (), ())
+    refuted = CaseDiff("head has no IND_DONE", Verdict.REFUTED, (), (), ())
+    assert comparison(proved).verdict is Verdict.PROVED
+    assert comparison(proved, refuted).verdict is Verdict.REFUTED
+    assert comparison().verdict is Verdict.UNKNOWN
+
+
+def test_a_refuted_question_is_shown_with_its_model():
+    question = Question("diff-entry", "they branch to the same address", Verdict.REFUTED, {"OLD": "0x1"})
+    text = "\n".join(format_comparison(comparison(CaseDiff("c", Verdict.REFUTED, (question,), (), ()))))
+    assert "REFUTED: diff-entry: they branch to the same address" in text
+    assert "OLD = 0x1" in text
+    assert "A sentence." in text

@@ -1,0 +1,64 @@
+"""``verify diff``: two kernels side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from verify.cli.options import format_option
+from verify.cli.terminal import Terminal
+from verify.errors import UsageError
+
+_CORPUS = (Path("binaries/whole"), Path("binaries"))
+_SHIPPED = "-4k-gcc.elf"
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@format_option
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
+    """Compare two kernels: what changed, and whether both still reach the same entry in the same state.
+
+    OLD and NEW are targets as for `verify run`, or forms of the corpus (seed-before, seed-after, later).
+    Functions and obligations are matched by name. The relation is proved or refuted for the same
+    kimage, in place and relocating.
+
+    Exit status: 0 the relation is proved, 1 refuted, 2 usage or bad input, 3 undecided.
+    """
+    terminal = Terminal(quiet)
+    with terminal.progress(f"{old} and {new}"):
+        terminal.doing("opening")
+        from verify.target import open_target
+
+        kernels = open_target(_target(old)), open_target(_target(new))
+        terminal.doing("loading the engine")
+        from verify.diff.compare import compare
+        from verify.diff.text import format_comparison
+
+        found = compare(kernels[0], kernels[1], terminal.doing)
+    if as_json:
+        import msgspec
+
+        terminal.json({**msgspec.to_builtins(found), "verdict": str(found.verdict)})
+    else:
+        terminal.lines(format_comparison(found))
+    return found.verdict.exit_status
+
+
+def _target(name: str) -> str:
+    """The file that a form's name stands for, where no file has that name."""
+    if Path(name).exists() or ":" in name:
+        return name
+    for folder in _CORPUS:
+        path = folder / f"{name}{_SHIPPED}"
+        if path.exists():
+            return str(path)
+    if "/" not in name and "." not in name:
+        known = sorted(p.name.removesuffix(_SHIPPED) for d in _CORPUS for p in d.glob(f"*{_SHIPPED}"))
+        raise UsageError(
+            f"expected a target or a form of the corpus, found {name!r}; forms: {', '.join(known)}"
+        )
+    return name

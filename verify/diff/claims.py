@@ -1,0 +1,145 @@
+"""Obligations of two kernels, matched by name and sentence; and which bytes made one change."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from specs.properties import PROPERTIES
+from verify.diff.functions import Matched
+from verify.diff.model import ObligationDiff, PropertyDiff
+from verify.diff.places import without_offsets
+from verify.diff.side import Side
+from verify.prove.discharge import Result
+from verify.theorems import owed
+from verify.verdict import Verdict, join
+
+type Key = tuple[str, str]
+type Grouped = dict[Key, list[tuple[str, Result]]]
+
+
+@dataclass
+class Claims:
+    """What became of the obligations."""
+
+    obligations: list[ObligationDiff]
+    properties: list[PropertyDiff]
+
+
+def match(old: Side, new: Side, functions: Matched) -> Claims:
+    """Match everything that is owed for either kernel."""
+    left, right = _grouped(old), _grouped(new)
+    same: Counter[str] = Counter()
+    diffs: list[ObligationDiff] = []
+    for key in [*left, *(key for key in right if key not in left)]:
+        kept, changed, gone, come = _split(left.get(key, []), right.get(key, []))
+        same[key[0]] += kept
+        if changed:
+            olds, news = zip(*changed, strict=True)
+            diffs.append(_diff(key, "changed", olds, news, old, new, functions))
+        if gone:
+            diffs.append(_diff(key, "only old", gone, (), old, new, functions))
+        if come:
+            diffs.append(_diff(key, "only new", (), come, old, new, functions))
+    return Claims(diffs, list(_properties(old, new, same, diffs)))
+
+
+def _grouped(side: Side) -> Grouped:
+    found: Grouped = defaultdict(list)
+    for result in side.all_results:
+        obligation = result.obligation
+        key = (obligation.name, side.places.sentence(obligation.sentence))
+        found[key].append((without_offsets(side.places.unplaced(result.text)), result))
+    return found
+
+
+def _split(
+    old: list[tuple[str, Result]], new: list[tuple[str, Result]]
+) -> tuple[int, list[tuple[Result, Result]], list[Result], list[Result]]:
+    """How many ask the same; those that ask something else, in pairs; those that one side alone has."""
+    waiting: dict[str, int] = Counter(text for text, _ in new)
+    gone: list[Result] = []
+    kept = 0
+    for text, result in old:
+        if waiting[text]:
+            waiting[text] -= 1
+            kept += 1
+        else:
+            gone.append(result)
+    come: list[Result] = []
+    for text, result in reversed(new):
+        if waiting[text]:
+            waiting[text] -= 1
+            come.append(result)
+    come.reverse()
+    pairs = list(zip(gone, come, strict=False))
+    return kept, pairs, gone[len(pairs) :], come[len(pairs) :]
+
+
+def _diff(
+    key: Key,
+    state: str,
+    olds: Iterable[Result],
+    news: Iterable[Result],
+    old: Side,
+    new: Side,
+    functions: Matched,
+) -> ObligationDiff:
+    olds, news = list(olds), list(news)
+    bytes_old = _bytes(olds, functions.changed_old, old)
+    bytes_new = _bytes(news, functions.changed_new, new)
+    cause = ""
+    if not bytes_old and not bytes_new:
+        cause = "no changed instruction lies on its path: it takes over what changed before, or a constant"
+    count = max(len(olds), len(news))
+    return ObligationDiff(key[0], key[1], state, count, bytes_old, bytes_new, cause)
+
+
+def _bytes(results: list[Result], changed: set[int], side: Side) -> tuple[str, ...]:
+    found: set[int] = set()
+    for result in results:
+        obligation = result.obligation
+        found.update({*obligation.path, *((obligation.at,) if obligation.at is not None else ())} & changed)
+    return tuple(side.places.name(at) for at in sorted(found))
+
+
+def _properties(
+    old: Side, new: Side, same: Counter[str], diffs: list[ObligationDiff]
+) -> Iterable[PropertyDiff]:
+    names = {result.obligation.name for side in (old, new) for result in side.all_results}
+    rest = set(names)
+    groups: list[tuple[str, set[str]]] = []
+    for claim in PROPERTIES.values():
+        mine = {name for name in names if owed(claim, name)}
+        if mine:
+            groups.append((claim.id, mine))
+            rest -= mine
+    groups += [(name, {name}) for name in sorted(rest)]
+    for name, mine in groups:
+        counts = Counter(diff.state for diff in diffs if diff.name in mine for _ in range(diff.count))
+        verdicts = [_verdict(side, name, mine) for side in (old, new)]
+        reason = next((r for _, r in reversed(verdicts) if r), "")
+        yield PropertyDiff(
+            name,
+            verdicts[0][0],
+            verdicts[1][0],
+            sum(same[n] for n in mine),
+            counts["changed"],
+            counts["only old"],
+            counts["only new"],
+            reason,
+        )
+
+
+def _verdict(side: Side, name: str, mine: set[str]) -> tuple[Verdict | None, str]:
+    """The verdict of a property or of one kind of obligation; None where the kernel owes nothing for it."""
+    for finding in side.outcome.findings if side.outcome is not None else ():
+        if finding.claim.id == name:
+            return finding.verdict, finding.reason
+    results = [result for result in side.results if result.obligation.name in mine]
+    if not results:
+        return None, ""
+    open_ = next((r for r in results if r.verdict is not Verdict.PROVED), None)
+    reason = f"does not follow: {open_.obligation.sentence}" if open_ is not None else ""
+    return join(result.verdict for result in results), reason

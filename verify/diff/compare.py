@@ -1,0 +1,194 @@
+"""Two kernels in, everything that a reviewer of the change should know out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from verify.diff import claims, effects, functions
+from verify.diff.ends import IN_PLACE, RELOCATED, Way, ways
+from verify.diff.entered import enter
+from verify.diff.findings import findings
+from verify.diff.functions import Matched
+from verify.diff.model import CaseDiff, Comparison, Effect, Entered, Question, Target
+from verify.diff.relation import CASES, Relation, support
+from verify.diff.shared import SharedDischarger
+from verify.diff.side import Side
+from verify.errors import LimitError, UnsupportedError
+from verify.prove.discharge import Result, vacuous
+from verify.target import Kernel
+from verify.theorems import Progress
+from verify.verdict import Verdict, join
+
+LIMIT = 20.0
+"""Seconds for one question."""
+
+
+_GIVEN = {
+    IN_PLACE: "given the same kimage (head, start, dtb_mem), kimage_voffset, memstart_addr and boot mode",
+    RELOCATED: "given the same kimage, kimage_voffset, memstart_addr and boot mode, and the same kern_reloc, "
+    "el2_vectors, ttbr0 and t0sz from machine_kexec_post_load",
+}
+_ASSUMED = frozenset(
+    {"mmu-on", "little-endian", "kimage-aligned", "stack-aligned", "t0sz-in-range", "image-in-memory"}
+    | {"ctr-legal", "phys-offset-aligned"}
+)
+
+
+@dataclass
+class Found:
+    """What is known while a comparison is made.
+
+    :param icache: for either side, whether the instruction cache is invalid at the entry in place.
+    """
+
+    old: Side
+    new: Side
+    matched: Matched
+    cases: list[CaseDiff] = field(default_factory=list)
+    loading: tuple[Effect, ...] = ()
+    entered: list[Entered] = field(default_factory=list)
+    icache: dict[str, Verdict] = field(default_factory=dict)
+    tests: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The older kernel first."""
+        return self.old, self.new
+
+
+def compare(old_kernel: Kernel, new_kernel: Kernel, tell: Progress | None = None) -> Comparison:
+    """Everything that differs between two kernels' kexec.
+
+    :raises TargetError: if one of them has no relocation routine.
+    """
+    tell = tell or (lambda _: None)
+    started = time.perf_counter()
+    old, new = Side("OLD", old_kernel), Side("NEW", new_kernel)
+    discharger = SharedDischarger(LIMIT)
+    for side in (old, new):
+        side.explore(tell)
+        side.discharge(discharger, tell)
+    tell("matching functions and obligations")
+    found = Found(old, new, functions.match(old, new))
+    matched = claims.match(old, new, found.matched)
+    discharger.places = None
+    _relate(found, discharger, tell)
+    tell("running both routines on a head with IND_DONE")
+    for side in found.sides:
+        run = enter(side)
+        if run is not None:
+            found.entered.append(run)
+        found.tests[side.label] = effects.head_tests(side)
+    if old.post_load is not None and new.post_load is not None:
+        made = [effects.when_loaded(side, side.post_load) for side in found.sides if side.post_load]
+        found.loading = effects.compared(*made)
+    return Comparison(
+        _target(old),
+        _target(new),
+        tuple(found.matched.functions),
+        tuple(matched.properties),
+        tuple(matched.obligations),
+        tuple(found.cases),
+        found.loading,
+        tuple(found.entered),
+        tuple(findings(found)),
+        tuple(f"{side.label}: {name}: {why}" for side in found.sides for name, why in side.troubles.items()),
+        time.perf_counter() - started,
+    )
+
+
+def _target(side: Side) -> Target:
+    form, kernel = side.form, side.kernel
+    page = form.page_size if form is not None else kernel.page_size or 0
+    return Target(kernel.name, kernel.sha256, kernel.version, form.name if form is not None else "", page)
+
+
+def _relate(found: Found, discharger: SharedDischarger, tell: Progress) -> None:
+    try:
+        made = [ways(side) for side in found.sides]
+    except (UnsupportedError, LimitError) as error:
+        for case in CASES:
+            found.cases.append(CaseDiff(case, Verdict.UNSUPPORTED, (), (), (str(error),)))
+        return
+    for case in CASES:
+        tell(f"the relation where {case}")
+        old, new = made[0][case], made[1][case]
+        found.cases.append(_case(found, discharger, case, old, new))
+        if case == IN_PLACE:
+            for way in (old, new):
+                (result,) = discharger.discharge([effects.icache_obligation(way)])
+                found.icache[way.side.label] = result.verdict
+
+
+def _case(found: Found, discharger: SharedDischarger, case: str, old: Way, new: Way) -> CaseDiff:
+    relation = Relation(case, old, new)
+    try:
+        relation.build()
+    except UnsupportedError as error:
+        relation.missing.append(str(error))
+    results = discharger.discharge(relation.obligations)
+    empty = set(vacuous(results))
+    questions = tuple(_question(relation, result, empty) for result in results)
+    weak: list[str] = list(relation.missing)
+    rests: list[str] = []
+    for side in found.sides:
+        failing, assumed = support(side, case)
+        weak += sorted({f"{side.label}: {r.obligation.name} does not follow" for r in failing})
+        rests += [f"{side.label}: {sentence}" for sentence in assumed]
+        for name, why in side.troubles.items():
+            callee = name in side.used
+            if callee and found.matched.same(name):
+                short = why.partition(", <")[0]
+                sentence = f"{name} keeps its contract (not proved: {short}); same bytes in both"
+                rests.append(f"{side.label}: {sentence}")
+            else:
+                weak.append(f"{side.label}: {name}: {why}")
+    rests += [f"both: {_GIVEN[case]}"]
+    labels = {label.removeprefix("OLD: ").removeprefix("NEW: ") for r in results for label in r.used}
+    assumed = sorted(labels & _ASSUMED)
+    rests += [f"both: assumed at machine_kexec's entry: {', '.join(assumed)}"] if assumed else []
+    if case == RELOCATED:
+        weak += _routine(found)
+    verdict = join(q.verdict for q in questions)
+    if weak and verdict is Verdict.PROVED:
+        verdict = Verdict.UNKNOWN
+    return CaseDiff(
+        case,
+        verdict,
+        questions,
+        tuple(rests),
+        tuple(weak),
+        tuple(_shown_way(end.legs, end.via) for end in old.ends),
+        tuple(_shown_way(end.legs, end.via) for end in new.ends),
+        effects.compared(effects.on_the_way(old), effects.on_the_way(new)),
+    )
+
+
+def _question(relation: Relation, result: Result, empty: set[str]) -> Question:
+    obligation = result.obligation
+    verdict, model = result.verdict, None
+    if verdict is Verdict.PROVED and obligation.name in empty:
+        verdict = Verdict.VACUOUS
+    if verdict is not Verdict.PROVED:
+        model = relation.model(result)
+        if model is not None:
+            verdict = Verdict.REFUTED
+    return Question(obligation.name, obligation.sentence, verdict, model or {})
+
+
+def _shown_way(legs: tuple[str, ...], via: str) -> str:
+    return f"{' → '.join(legs)} → the entry, at {via}"
+
+
+def _routine(found: Found) -> list[str]:
+    """Why the two routines are not known to do the same to memory: each must be the list machine."""
+    weak = []
+    for side in found.sides:
+        for finding in side.outcome.findings if side.outcome is not None else ():
+            if finding.verdict is not Verdict.PROVED:
+                weak.append(f"{side.label}: {finding.claim.id} is {finding.verdict}")
+    old, new = found.old.form, found.new.form
+    if old is not None and new is not None and old.page_size != new.page_size:
+        weak.append(f"OLD copies pages of {old.page_size} bytes, NEW of {new.page_size}")
+    return weak

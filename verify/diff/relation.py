@@ -1,0 +1,244 @@
+"""That both kernels reach the same entry in the same state with the same memory, as one question each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from specs import boot_protocol
+from verify.diff.ends import ARGUMENTS, IN_PLACE, RELOCATED, End, Way
+from verify.diff.rename import GIVEN, Renamer, leaves
+from verify.diff.side import Side
+from verify.kexec.calls import objects
+from verify.kexec.machine_kexec import MachineKexec
+from verify.logic import FALSE, TRUE, And, Formula, Not, Or, Term, application, var
+from verify.obligation import Facts, Obligation
+from verify.prove.discharge import Result
+from verify.prove.smtlib import script
+from verify.prove.solvers import model_z3
+from verify.verdict import Verdict
+
+_LOADED = ("head", "start", "dtb_mem")
+"""What kexec_core and the loader put into struct kimage; the rest is machine_kexec_post_load's own."""
+_PREPARED = ("kern_reloc", "el2_vectors", "ttbr0", "t0sz")
+_WORDS = ("kimage_voffset", "memstart_addr")
+
+
+@dataclass
+class Relation:
+    """What is owed, in one case, for the two kernels to end alike.
+
+    :param asked: of each question what is compared: a name, and the term on either side.
+    """
+
+    case: str
+    old: Way
+    new: Way
+    obligations: list[Obligation] = field(default_factory=list)
+    asked: dict[int, list[tuple[str, Term, Term]]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    given: Facts = ()
+
+    def __post_init__(self) -> None:
+        self.left, self.right = (Renamer(f"{way.side.label}: ") for way in (self.old, self.new))
+
+    def build(self) -> None:
+        """Owe it for each pair of ends."""
+        self.given = self._given()
+        for way in (self.old, self.new):
+            self.obligations += way.obligations
+            self.missing += [f"{way.side.label}: {what}" for what in way.stuck]
+            if not way.ends and not way.stuck:
+                self.missing.append(f"{way.side.label}: no path reaches an entry where {self.case}")
+            self._owe_memory(way)
+            if self.case == IN_PLACE:
+                self._owe_no_routine(way)
+        for old in self.old.ends:
+            for new in self.new.ends:
+                self._owe_pair(old, new)
+        if self.case == RELOCATED:
+            self._owe_handover()
+
+    def _given(self) -> Facts:
+        """Both have the same kimage, were booted alike and stand at the same place in memory."""
+        facts: list[tuple[str, Formula]] = []
+
+        def same(label: str, old: Term, new: Term) -> None:
+            facts.append((label, self.left.term(old) == self.right.term(new)))
+
+        old, new = self.old.mk, self.new.mk
+        for name in _LOADED + (_PREPARED if self.case == RELOCATED else ()):
+            label = "same-kimage" if name in _LOADED else "same-preparation"
+            same(label, getattr(old.fields, name), getattr(new.fields, name))
+        for name in _WORDS:
+            if name in old.whole.globals and name in new.whole.globals:
+                same("same-globals", old.whole.word(old.entry, name), new.whole.word(new.entry, name))
+        stub = [
+            renamer.term(mk.whole.stub_below(mk.entry))
+            for renamer, mk in ((self.left, old), (self.right, new))
+        ]
+        facts.append(("same-boot-mode", stub[0] == stub[1]))
+        if self.case == RELOCATED:
+            for side, renamer, mk in (
+                (self.old.side, self.left, old),
+                (self.new.side, self.right, new),
+            ):
+                if side.form is not None and side.form.kimage:
+                    facts.append(("same-preparation", renamer.term(_vectors_for_stub(mk))))
+        return tuple(facts)
+
+    def _owe(
+        self, name: str, sentence: str, facts: Facts, goal: Formula, *asked: tuple[str, Term, Term]
+    ) -> None:
+        obligation = Obligation(f"diff-{name}", f"where {self.case}: {sentence}", facts, goal)
+        self.asked[id(obligation)] = list(asked)
+        self.obligations.append(obligation)
+
+    def _owe_pair(self, old: End, new: End) -> None:
+        facts = (*self.given, *self.left.facts(old.facts))
+        path = self.right.facts(new.facts)
+        if old.via != new.via:
+            both = And(*(fact for _, fact in path))
+            sentence = f"OLD does not end by way of {old.via} where NEW does by way of {new.via}"
+            self._owe("level", sentence, facts, Not(both))
+            return
+        facts = (*facts, *path)
+        ways = f"{' → '.join(old.legs)} and {' → '.join(new.legs)}"
+
+        def both_terms(name: str, left: Term, right: Term) -> tuple[str, Term, Term]:
+            return name, self.left.term(left), self.right.term(right)
+
+        target = both_terms("the entry", old.target, new.target)
+        self._owe("entry", f"{ways} branch to the same address", facts, target[1] == target[2], target)
+        x = [both_terms(name, old.x[name], new.x[name]) for name in ARGUMENTS]
+        alike = And(*(left == right for _, left, right in x))
+        self._owe("registers", f"{ways} leave the same in x0 to x3", facts, alike, *x)
+        off = [boot_protocol.mmu_off(term) for term in self._terms(old.sctlr, new.sctlr)]
+        self._owe("mmu-off", f"{ways} turn MMU and data cache off", facts, And(*off))
+        masked = [boot_protocol.masked(term) for term in self._terms(old.daif, new.daif)]
+        self._owe("masked", f"{ways} leave interrupts masked", facts, And(*masked))
+
+    def _terms(self, old: Term, new: Term) -> list[Term]:
+        return [self.left.term(old), self.right.term(new)]
+
+    def _owe_memory(self, way: Way) -> None:
+        """Each store on the way is to machine_kexec's own frame."""
+        label = way.side.label
+        states = [*way.mk.ran, *(state for end in way.ends for state in end.states)]
+        seen: set[tuple[int, str]] = set()
+        for state in states:
+            for access in state.accesses:
+                where = way.side.places.name(access.at)
+                if access.kind != "store" or (access.at, where) in seen:
+                    continue
+                seen.add((access.at, where))
+                item, _ = objects(access.before).find(access.address)
+                own = TRUE if item.name == "the stack frame" else FALSE
+                self._owe("memory", f"{label}: the store at {where} is to its own frame", (), own)
+        if not seen:
+            self._owe("memory", f"{label}: nothing is stored on the way", (), TRUE)
+
+    def _owe_no_routine(self, way: Way) -> None:
+        """A way that leaves the routine out goes to kimage->start, and not to the routine after all."""
+        renamer = self.left if way is self.old else self.right
+        start = renamer.term(way.mk.fields.start)
+        for end in way.ends:
+            if way.side.routine.name not in end.legs:
+                target = renamer.term(end.target)
+                sentence = f"{way.side.label}: {' → '.join(end.legs)} branches to kimage->start"
+                facts = (*self.given, *renamer.facts(end.facts))
+                self._owe(GUARD, sentence, facts, target == start, (way.side.label, target, start))
+
+    def _owe_handover(self) -> None:
+        """Two routines of one form are entered with the same arguments."""
+        old, new = self.old.side.form, self.new.side.form
+        if old is None or new is None or old.kimage != new.kimage:
+            return
+        names = ("x0",) if old.kimage else ("x0", "x1", "x2")
+        for left_facts, left in self.old.handed:
+            for right_facts, right in self.new.handed:
+                facts = (*self.given, *self.left.facts(left_facts), *self.right.facts(right_facts))
+                terms = [
+                    (n, self.left.term(left.registers[n]), self.right.term(right.registers[n])) for n in names
+                ]
+                goal = And(*(one == other for _, one, other in terms))
+                self._owe(
+                    "handover", f"both hand the routine the same {', '.join(names)}", facts, goal, *terms
+                )
+
+    def model(self, result: Result) -> dict[str, str] | None:
+        """Values that show the two kernels to differ; None where they would rest on what is not given.
+
+        A callee's result or a spilled word is unknown to the proof: values of these show nothing.
+        """
+        asked = self.asked.get(id(result.obligation), [])
+        if not asked:
+            return None
+        given = [leaf for _, left, right in asked for term in (left, right) for leaf in leaves(term)]
+        if not all(_is_given(leaf) for leaf in given):
+            return None
+        probes: Facts = tuple(
+            (f"{side} {name}", var(f"{side} {name}", term.length) == term)
+            for name, left, right in asked
+            for side, term in zip(_sides(name), (left, right), strict=True)
+        )
+        fields = [(name, self.left.term(getattr(self.old.mk.fields, name))) for name in _LOADED]
+        probes += tuple((name, var(f"kimage->{name}") == term) for name, term in fields)
+        names = [f"{side} {name}" for name, _, _ in asked for side in _sides(name)]
+        names += [f"kimage->{name}" for name in _LOADED]
+        text = script((*result.obligation.hypotheses, *probes), result.obligation.goal)
+        values = model_z3(text, names)
+        if values is None:
+            return None
+        return {name: f"{values[name]:#x}" for name in names if name in values}
+
+
+def _sides(name: str) -> tuple[str, str]:
+    """What the two terms of a question are of: both kernels, or one kernel and what it should be."""
+    return ("found", "expected") if name in ("OLD", "NEW") else ("OLD", "NEW")
+
+
+def _vectors_for_stub(mk: MachineKexec) -> Formula:
+    """pl-tables: el2_vectors is 0 exactly where the hyp stub is not below."""
+    below, none = mk.whole.stub_below(mk.entry), mk.fields.el2_vectors == 0
+    return Or(And(below, Not(none)), And(Not(below), none))
+
+
+def _is_given(leaf: Term) -> bool:
+    """The value is of the kimage or of what both are entered with."""
+    applied = application(leaf)
+    if applied is not None:
+        return applied.function.endswith("kimage@entry")
+    return str(leaf.args[0]) in GIVEN
+
+
+def support(side: Side, case: str) -> tuple[list[Result], list[str]]:
+    """What the relation rests on of one kernel's own proofs: what is not proved, and what is assumed.
+
+    In place that is machine_kexec with the contracts it relies on, the restart code and the stub;
+    through the routine, post_load's copy of it too; for a list, the routine's own properties.
+    """
+    prefixes = ["mk-", "call-", "contract-", "restart-", "stub"]
+    if case == RELOCATED or side.skips:
+        prefixes += ["pl-copied", "pl-kern-reloc", "pl-code", "pl-fits", "pl-position", "pl-loop"]
+    if case == RELOCATED:
+        prefixes += ["pl-tables"]
+    weak = [
+        result
+        for result in side.results
+        if result.verdict is not Verdict.PROVED
+        and result.obligation.name.startswith(tuple(prefixes))
+        and result.obligation.name not in _OF_CACHES
+    ]
+    assumed = [
+        f"{name}: {contract.sentence}" for name, (_, contract) in side.used.items() if contract.assumed
+    ]
+    return weak, sorted(assumed)
+
+
+_OF_CACHES = frozenset({"mk-icache-invalid"})
+"""Not of where control goes nor of memory: what the caches hold is compared by itself, in effects."""
+
+GUARD = "guard"
+"""Of the questions whether a way leaves the routine out: on them rests a routine that cannot take DONE."""
+
+CASES = (IN_PLACE, RELOCATED)

@@ -1,0 +1,89 @@
+"""Terms of one kernel beside terms of the other: only what both are given is called the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from angr import claripy
+
+from verify.logic import Formula, Function, Term, application, normal, var
+from verify.obligation import Facts
+
+GIVEN = frozenset(
+    {"ctr_el0", *(f"{name}@machine_kexec" for name in ("x0", "sctlr_el1", "tcr_el1", "daif", "currentel"))}
+)
+"""What both kernels are entered with: the kimage's address, and the CPU's state that entry depends on."""
+
+
+class Renamer:
+    """Renames what a term speaks of.
+
+    :param prefix: put before the name of every variable and function that is not given to both.
+    :param instead: terms to put for variables, by the variable's name; they are not renamed in turn.
+    :param functions: what to put for a function's value at an argument, by the function's name.
+    """
+
+    def __init__(
+        self,
+        prefix: str = "",
+        instead: Mapping[str, Term] | None = None,
+        functions: Mapping[str, Callable[[Term], Term]] | None = None,
+    ):
+        self.prefix = prefix
+        self.functions = dict(functions or {})
+        self.instead = dict(instead or {})
+        self._made: dict[str, Term] = {}
+
+    def term(self, term: Term | Formula) -> Term | Formula:
+        """``term`` of the renamed variables."""
+        # In two steps: what is put in for one variable may hold another of the same name.
+        marks: list[tuple[Term, Term]] = []
+        for leaf in leaves(term):
+            new = self._leaf(leaf)
+            if new is not leaf:
+                mark = var(f"renamed {leaf.args[0]}", leaf.length)
+                term = claripy.replace(term, leaf, mark)
+                marks.append((mark, new))
+        for mark, new in marks:
+            term = claripy.replace(term, mark, new)
+        return term
+
+    def facts(self, facts: Facts) -> Facts:
+        """The facts renamed, their labels with the prefix."""
+        return tuple((f"{self.prefix}{label}", self.term(fact)) for label, fact in facts)
+
+    def _leaf(self, leaf: Term) -> Term:
+        name = str(leaf.args[0])
+        if name not in self._made:
+            self._made[name] = self._new(leaf, name)
+        return self._made[name]
+
+    def _new(self, leaf: Term, name: str) -> Term:
+        if name in self.instead:
+            return self.instead[name]
+        applied = application(leaf)
+        if applied is not None:
+            arguments = [self.term(argument) for argument in applied.arguments]
+            if applied.function in self.functions:
+                return self.functions[applied.function](normal(arguments[0]))
+            return Function(f"{self.prefix}{applied.function}", leaf.length)(*arguments)
+        if not self.prefix or name in GIVEN:
+            return leaf
+        return var(f"{self.prefix}{name}", leaf.length)
+
+
+def leaves(term: Term | Formula) -> list[Term]:
+    """The variables in ``term``, once each; those that stand for a function's value among them."""
+    found: dict[str, Term] = {}
+    seen: set[int] = set()
+    todo = [term]
+    while todo:
+        top = todo.pop()
+        key = top.hash()
+        if key in seen:
+            continue
+        seen.add(key)
+        if top.op == "BVS":
+            found[str(top.args[0])] = top
+        todo.extend(arg for arg in top.args if hasattr(arg, "op"))
+    return [found[name] for name in sorted(found)]

@@ -1,0 +1,187 @@
+"""A comparison in words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from verify.diff.ends import IN_PLACE
+from verify.diff.model import CaseDiff, Comparison, Effect, Entered, ObligationDiff, PropertyDiff, Target
+from verify.verdict import Verdict
+
+_WIDTH = 116
+_SHOWN_INSTRUCTIONS = 6
+_SHOWN_STEPS = 20
+
+
+def format_comparison(found: Comparison) -> Iterator[str]:
+    """The comparison for a terminal: lines without colour."""
+    yield from _targets(found)
+    yield from _same(found)
+    yield from _functions(found)
+    yield from _properties(found)
+    for case in found.cases:
+        yield from _case(case, found)
+    for run in found.entered:
+        yield from _run(run)
+    yield "findings"
+    for finding in found.findings:
+        yield from _wrapped(finding.sentence, "  - ", "    ")
+    yield ""
+    parts = ", ".join(f"{_heading(case)} {case.verdict}" for case in found.cases)
+    yield f"same entry, same state, same memory: {found.verdict} ({parts}) in {found.seconds:.1f} s"
+
+
+def _wrapped(text: str, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _targets(found: Comparison) -> Iterator[str]:
+    for label, target in (("OLD", found.old), ("NEW", found.new)):
+        yield f"{label}  {_target(target)}"
+        yield f"     sha256 {target.sha256}"
+    for trouble in found.troubles:
+        yield from _wrapped(trouble, "  not covered: ", "    ")
+    yield ""
+
+
+def _target(target: Target) -> str:
+    version = f", Linux {target.version}" if target.version else ""
+    form = f"; form {target.form}, {target.page_size // 1024} KiB pages" if target.form else ""
+    return f"{target.name}{version}{form}"
+
+
+def _same(found: Comparison) -> Iterator[str]:
+    yield "what is the same"
+    functions = [f.name for f in found.functions if f.state == "same"]
+    yield from _wrapped(", ".join(functions) or "no function", "  functions    ", "               ")
+    properties = [p for p in found.properties if not _differs(p)]
+    count = sum(p.same for p in found.properties)
+    yield f"  obligations  {count} ask the same; all those of {len(properties)} properties and kinds do"
+    yield ""
+
+
+def _functions(found: Comparison) -> Iterator[str]:
+    changed = [f for f in found.functions if f.state != "same"]
+    if not changed:
+        return
+    yield "what changed"
+    for function in changed:
+        sizes = f"{function.old_size} → {function.new_size} bytes"
+        if function.state != "changed":
+            yield f"  {function.name}: {function.state}, {function.old_size or function.new_size} bytes"
+            continue
+        counts = f"{function.old_changed} instructions for {function.new_changed}"
+        yield f"  {function.name}: {sizes}, {counts}"
+        for hunk in function.hunks:
+            yield f"    @ OLD {hunk.old_at}  NEW {hunk.new_at}"
+            yield from _side("-", hunk.old)
+            yield from _side("+", hunk.new)
+    yield ""
+
+
+def _side(sign: str, lines: tuple[str, ...]) -> Iterator[str]:
+    for line in lines[:_SHOWN_INSTRUCTIONS]:
+        yield f"      {sign} {line}"
+    if len(lines) > _SHOWN_INSTRUCTIONS:
+        yield f"      {sign} … {len(lines) - _SHOWN_INSTRUCTIONS} more"
+
+
+def _differs(diff: PropertyDiff) -> bool:
+    return bool(diff.changed or diff.only_old or diff.only_new or diff.old != diff.new)
+
+
+def _properties(found: Comparison) -> Iterator[str]:
+    differing = [p for p in found.properties if _differs(p)]
+    if not differing:
+        return
+    yield "what that changes"
+    by_name: dict[str, list[ObligationDiff]] = {}
+    for diff in found.obligations:
+        by_name.setdefault(diff.name, []).append(diff)
+    yield f"  {'property or kind of obligation':<34} {'OLD':<11} {'NEW':<11} same changed only-old only-new"
+    for p in differing:
+        counts = f"{p.same:>4} {p.changed:>7} {p.only_old:>8} {p.only_new:>8}"
+        yield f"  {p.id:<34} {p.old or '-':<11} {p.new or '-':<11} {counts}"
+        if p.reason and p.old != p.new:
+            yield from _wrapped(p.reason, "      ", "      ")
+    yield "  instructions that made them change:"
+    for name, diffs in by_name.items():
+        old = ranges(at for diff in diffs for at in diff.bytes_old)
+        new = ranges(at for diff in diffs for at in diff.bytes_new)
+        shown = [f"OLD {old}"] * bool(old) + [f"NEW {new}"] * bool(new)
+        text = "; ".join(shown) or diffs[0].cause
+        yield from _wrapped(f"{name}: {text}", "    ", "      ")
+    yield ""
+
+
+def ranges(places: Iterable[str]) -> str:
+    """``symbol+offset`` places with runs of instructions drawn together."""
+    offsets: dict[str, set[int]] = {}
+    for place in places:
+        symbol, _, offset = place.rpartition("+")
+        offsets.setdefault(symbol or place, set()).add(int(offset, 16) if symbol else 0)
+    shown = []
+    for symbol, found in offsets.items():
+        runs: list[list[int]] = []
+        for at in sorted(found):
+            if runs and at == runs[-1][1] + 4:
+                runs[-1][1] = at
+            else:
+                runs.append([at, at])
+        parts = [f"+{first:#x}" if first == last else f"+{first:#x}..{last:#x}" for first, last in runs]
+        shown.append(f"{symbol} {','.join(parts)}")
+    return "; ".join(shown)
+
+
+def _heading(case: CaseDiff) -> str:
+    return "in place" if case.case == IN_PLACE else "relocating"
+
+
+def _case(case: CaseDiff, found: Comparison) -> Iterator[str]:
+    yield f"{_heading(case)} ({case.case}): {case.verdict}"
+    for label, ways in (("OLD", case.old_way), ("NEW", case.new_way)):
+        for way in ways:
+            yield f"  {label}  {way}"
+    proved = sum(q.verdict is Verdict.PROVED for q in case.questions)
+    if case.questions:
+        asked = f"{proved}/{len(case.questions)} questions proved"
+        yield f"  {asked}: the same entry, x0 to x3, MMU off, interrupts masked, memory"
+    for question in case.questions:
+        if question.verdict is not Verdict.PROVED:
+            yield from _wrapped(f"{question.verdict}: {question.name}: {question.sentence}", "  ", "    ")
+            for name, value in question.model.items():
+                yield f"      {name} = {value}"
+    for why in case.open:
+        yield from _wrapped(why, "  open: ", "    ")
+    rests = sorted({sentence.partition(": ")[2] for sentence in case.rests_on})
+    for sentence in rests:
+        yield from _wrapped(sentence, "  rests on: ", "    ")
+    differing = [e for e in case.effects if bool(e.old) != bool(e.new)]
+    yield from _effects("on the way", differing)
+    if case.case == IN_PLACE:
+        yield from _effects("when loaded", [e for e in found.loading if bool(e.old) != bool(e.new)])
+    yield ""
+
+
+def _effects(when: str, effects: list[Effect]) -> Iterator[str]:
+    for effect in effects:
+        label = "OLD" if effect.old else "NEW"
+        yield f"  {when}, only {label}: {effect.kind} at {', '.join(effect.old or effect.new)}"
+
+
+def _run(run: Entered) -> Iterator[str]:
+    replayed = "replayed: confirmed" if run.replayed else "the replay differs"
+    yield f"{run.label}'s routine entered with head = {run.head} ({replayed})"
+    for step in run.steps[-_SHOWN_STEPS:]:
+        changed = ", ".join(f"{name} = {value}" for name, value in step.changed.items())
+        yield f"    {step.where:<38} {step.text}" + (f"  → {changed}" if changed else "")
+    yield f"  {run.end}"
+    yield ""

@@ -1,0 +1,113 @@
+"""Small lemmas on cache lines, so that no solver has to find out what a line is.
+
+Maintenance by line compares first addresses of lines, which are masked addresses. The lemmas
+say, each with its own proof, that a loop's first and last line are where its pointer is, and
+how far the line of a word is from the first; with them a question speaks of distances alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from angr import claripy
+
+from verify.arm64 import cache
+from verify.logic import And, Formula, Implies, Term, const, normal, ule, var
+from verify.obligation import Facts, Obligation
+from verify.symbolic.explore import ANYWHERE, Decide
+from verify.symbolic.loops import Entered
+
+SUMS = "sums that do not wrap keep order"
+_DISTANCE = var("distance of the word's line")
+
+
+def sums(first: Term, distance: Term, progress: Term) -> Formula:
+    """Where neither sum wraps, the greater one has the greater distance: true of any three words."""
+    orders = (ule(first, first + distance), ule(first, first + progress))
+    premise = And(*orders, ule(first + distance, first + progress))
+    return Implies(premise, ule(distance, progress))
+
+
+def lemma_on_sums() -> Obligation:
+    """That lemma, of any three words."""
+    return Obligation("contract-lemma", SUMS, (), sums(var("first"), var("distance"), var("progress")))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines that one loop maintains.
+
+    :param what: ``data`` or ``instruction``.
+    """
+
+    what: str
+    loop: Entered
+
+    @property
+    def line(self) -> Callable[[Term], Term]:
+        """First address of the line that holds an address."""
+        return cache.line if self.what == "data" else cache.fetch_line
+
+    @property
+    def first(self) -> Term:
+        """Where the loop's pointer starts."""
+        assert self.loop.shape.maintained is not None
+        return self.loop.shape.maintained[0].address(self.loop.entry)
+
+    @property
+    def last(self) -> Term:
+        """Where it is after the progress so far."""
+        return normal(self.first + self.loop.progress)
+
+    @property
+    def places(self) -> Facts:
+        """The pointer is at the start of a line, at first and now."""
+        return (
+            ("the loop's first line starts at its pointer", self.line(self.first) == self.first),
+            ("the loop's line starts at its pointer", self.line(self.last) == self.last),
+        )
+
+    @property
+    def bounds(self) -> Facts:
+        """The word's line is none below the first, and none above the last."""
+        return (
+            ("its line is not below the loop's first", ule(self.first, self.line(ANYWHERE))),
+            ("its line is not above the loop's last", ule(self.line(ANYWHERE), self.last)),
+        )
+
+    @property
+    def distances(self) -> Facts:
+        """Distances of lines from the first are whole numbers of lines."""
+        size = self.line(const(-1))
+        # line(-1) is the last line of memory: its complement is what masks an offset in a line.
+        offset = (normal(self.line(ANYWHERE) - self.first)) & ~size
+        return (("the word's line is whole lines from the first", offset == 0),)
+
+    def in_distances(self, formula: Formula) -> Formula:
+        """``formula`` with lines replaced by the pointer, and by a distance from its start."""
+        line, first, last = self.line, self.first, self.last
+        formula = claripy.replace(formula, line(last), last)
+        formula = claripy.replace(formula, line(first), first)
+        return claripy.replace(formula, line(ANYWHERE), first + _DISTANCE)
+
+
+def prove_in_distances(
+    owed: Obligation, lines: Iterable[Lines], decide: Decide, further: Callable[[Lines], Facts]
+) -> Iterator[Obligation]:
+    """``owed`` as the lemmas that hold of ``lines``, and one question on distances.
+
+    :param further: more facts of a loop's lines that are lemmas to be proved as well.
+    """
+    facts, goal = owed.hypotheses, owed.goal
+    for item in lines:
+        lemmas = (*item.places, *item.distances, *further(item))
+        if not all(decide(facts, formula) for _, formula in lemmas):
+            continue
+        for label, formula in lemmas:
+            yield replace(owed, sentence=f"{owed.sentence}: {label}", goal=formula)
+        stated = tuple((label, item.in_distances(formula)) for label, formula in lemmas)
+        instance = sums(item.first, _DISTANCE, item.loop.progress)
+        facts = (*facts, *stated, (SUMS, instance))
+        goal = item.in_distances(goal)
+    yield replace(owed, hypotheses=facts, goal=goal)

@@ -1,0 +1,425 @@
+"""What is owed for machine_kexec_post_load: what it flushes, copies and prepares (T7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from specs.address_map import AddressMap
+from specs.contracts import Contract
+from specs.kimage import (
+    KEXEC_CONTROL_PAGE_SIZE,
+    KEXEC_SEGMENT_MAX,
+    SEGMENT_BYTES,
+    SEGMENT_MEM,
+    SEGMENT_MEMSZ,
+)
+from specs.machine_kexec_post_load import Prepared, Segment
+from specs.relocate_kernel import done
+from verify.arm64 import cache
+from verify.arm64.execute import Exit, Step
+from verify.arm64.lift import Code, loops
+from verify.arm64.state import SCTLR_C, SCTLR_M, State
+from verify.errors import UnsupportedError
+from verify.kexec.calls import CONTROL_PAGE, Calls, objects, owed_access, without_doubles
+from verify.kexec.locate import Function
+from verify.kexec.machine_kexec import Bug
+from verify.kexec.soft_restart import position_independence
+from verify.kexec.whole import FRAME_BYTES, Whole
+from verify.logic import (
+    FALSE,
+    TRUE,
+    And,
+    Formula,
+    Implies,
+    Not,
+    Or,
+    Term,
+    aligned,
+    const,
+    constant,
+    normal,
+    same,
+    ule,
+    ult,
+    var,
+    variables,
+    within,
+)
+from verify.obligation import Facts, Obligation
+from verify.symbolic.explore import ANYWHERE, Decide, Explorer
+from verify.symbolic.segments import Segment as Part
+from verify.symbolic.turns import Run, Turns, infer_turns
+
+NAME = "machine_kexec_post_load"
+_CLEAN = "earlier segments are clean"
+_SEGMENT = var("segment")
+"""An arbitrary index of a segment: what holds of it holds of every segment."""
+
+
+@dataclass
+class PostLoad:
+    """The proof of machine_kexec_post_load.
+
+    :param routine: the relocation routine, as the kernel has it.
+    :param through_routine: an image in place goes through the routine, so it is copied then too.
+    :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
+    :param segments: what was explored, cutpoint by cutpoint.
+    :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
+    """
+
+    whole: Whole
+    decide: Decide
+    routine: Function
+    through_routine: bool
+    mmu_on: bool
+    obligations: list[Obligation] = field(default_factory=list)
+    used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
+    bugs: list[Bug] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
+    segments: list[Part] = field(default_factory=list)
+    ran: list[State] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.code: Code = self.whole.code(NAME)
+        self.entry: State = self.whole.entry(NAME)
+        self.map: AddressMap = self.whole.address_map(self.entry)
+        self.kimage: Term = self.entry.registers["x0"]
+        layout = self.whole.layout
+        self.copied: list[tuple[int, int]] = []
+        self._counts: tuple[Term, ...] = ()
+        self.in_place: Formula = done(self.whole.field(self.entry, self.kimage, layout.head))
+        self.nr_segments: Term = self.whole.field(self.entry, self.kimage, layout.nr_segments)
+
+    def segment(self, index: Term) -> Segment:
+        """kimage->segment[index]."""
+        start = self.kimage + self.whole.layout.segment + index * SEGMENT_BYTES
+        memory = self.entry.memory
+        return Segment(memory.load(start + SEGMENT_MEM, 8), memory.load(start + SEGMENT_MEMSZ, 8))
+
+    def assumptions(self) -> Facts:
+        """Facts about the state in which machine_kexec_post_load is entered."""
+        registers, whole = self.entry.registers, self.whole
+        sctlr, on = registers["sctlr_el1"], SCTLR_M | SCTLR_C
+        frame = within(ANYWHERE, registers["sp"] - FRAME_BYTES, FRAME_BYTES)
+        kimage = within(ANYWHERE, self.kimage, whole.layout.size)
+        asked = self.segment(_SEGMENT)
+        return (
+            ("mmu-on", (sctlr & on) == on),
+            ("kimage-aligned", And(aligned(self.kimage, 8), ule(self.kimage, const(-whole.layout.size)))),
+            ("kimage-in-linear-map", self.map.in_linear_map(self.kimage)),
+            ("stack-aligned", aligned(registers["sp"], 16)),
+            ("nr-segments", ule(self.nr_segments, const(KEXEC_SEGMENT_MAX))),
+            ("segments-in-memory", Implies(ult(_SEGMENT, self.nr_segments), asked.in_memory(self.map))),
+            ("segments-apart", Implies(asked.holds(self.map, ANYWHERE), Not(Or(frame, kimage)))),
+            ("nothing-lost", self.entry.lines.read(ANYWHERE) != cache.LOST),
+        )
+
+    def each_segment(self, above: Term) -> Facts:
+        """What is assumed of an arbitrary segment, of each; the linear map shows it from ``above`` on."""
+        found: Facts = ()
+        for number in range(KEXEC_SEGMENT_MAX):
+            index = const(number)
+            asked, exists = self.segment(index), ult(index, self.nr_segments)
+            clear = ule(above, normal(self.map.phys_to_linear(asked.mem)))
+            found = (
+                *found,
+                ("segments-in-memory", Implies(exists, asked.in_memory(self.map))),
+                ("segments-apart", Implies(exists, clear)),
+            )
+        return found
+
+    def prove(self) -> None:
+        """Run every path and owe what must hold of each.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        """
+        calls = Calls(self.whole, self.code, named=self._named)
+        heads = [loop.head for loop in loops(self.code)]
+        explorer = Explorer(self.code, frozenset(heads), self.decide, (), "pl-", calls.leave, prune=True)
+        start = self.entry.assume(*self.assumptions())
+        ends = explorer.run(start, self.code.address)
+        self.segments = [Part(self.code.address, start, tuple(ends))]
+        for head in heads:
+            arrivals = [step.state for step in ends if step.then == head]
+            ends = [step for step in ends if step.then != head]
+            if not arrivals:
+                continue
+            for state in arrivals:
+                self._owe_accesses(state)
+            turns, paths = infer_turns(
+                head,
+                arrivals,
+                self._runner(explorer, calls, head),
+                self._candidates,
+                self.decide,
+                self.whole.page_size,
+                self._in_memory,
+                self._assumed,
+            )
+            self._counts = (*self._counts, turns.count)
+            self.segments.append(turns.segment(paths))
+            self._owe_turns(turns, arrivals, [step for step in paths if step.then == head])
+            ends += [step for step in paths if step.then != head]
+        self.obligations += [*explorer.obligations, *calls.obligations]
+        self.used, self.covered = calls.used, explorer.covered
+        self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
+        for step in ends:
+            self._owe_accesses(step.state)
+            leaves = step.then
+            if isinstance(leaves, Exit) and leaves.kind == "brk":
+                self.bugs.append(Bug("BUG", step.state.trace[-1], step.state.facts))
+            elif isinstance(leaves, Exit) and leaves.kind == "ret":
+                self._owe_return(step, leaves)
+            else:
+                raise UnsupportedError(f"{NAME} that ends in no return", step.state.trace[-1])
+        self.copied = sorted({(start, length) for start, length, _ in calls.copied})
+        self._owe_routine(calls.copied)
+        self.obligations = without_doubles(self.obligations)
+
+    @staticmethod
+    def _runner(explorer: Explorer, calls: Calls, head: int) -> Run:
+        """Runs paths from ``head``; what an earlier run owed was owed under guesses, and is dropped."""
+        marks = [(owed, len(owed)) for owed in (calls.obligations, explorer.obligations)]
+
+        def run(state: State) -> list[Step]:
+            for owed, mark in marks:
+                del owed[mark:]
+            return explorer.run(state, head)
+
+        return run
+
+    def _candidates(self, state: State, count: Term, start: State) -> Facts:
+        """What may hold at a loop's head after ``count`` turns: the segments before are clean."""
+        asked, word, fetch = self.segment(_SEGMENT), state.lines.read(ANYWHERE), state.fetch.read(ANYWHERE)
+        holds = And(ult(_SEGMENT, self.nr_segments), asked.holds(self.map, ANYWHERE))
+        was_clean = start.lines.read(ANYWHERE) == cache.CLEAN
+        was_fetchable = start.fetch.read(ANYWHERE) == cache.FETCHABLE
+        return (
+            ("a segment is left", ult(count, self.nr_segments)),
+            ("no more turns than segments", ule(count, self.nr_segments)),
+            ("nothing is lost", word != cache.LOST),
+            ("what was clean is clean", Implies(was_clean, word == cache.CLEAN)),
+            ("what was fetchable is fetchable", Implies(was_fetchable, fetch == cache.FETCHABLE)),
+            (_CLEAN, Implies(And(holds, ult(_SEGMENT, count)), word == cache.CLEAN)),
+        )
+
+    def _assumed(self, count: Term) -> Facts:
+        """The segment of a turn is in memory."""
+        this = self.segment(count).in_memory(self.map)
+        return (("segments-in-memory", Implies(ult(count, self.nr_segments), this)),)
+
+    def _in_memory(self, address: Term) -> Facts:
+        """Of an address that the list names or is read at: the linear map shows it, and a page from it."""
+        end = const(self.map.page_end - 2 * self.whole.page_size)
+        return (("list-in-memory", And(self.map.in_linear_map(address), ule(address, end))),)
+
+    def _named(self, state: State) -> Facts:
+        """What is assumed of the pages that the words of the list name which ``state`` has read."""
+        found: Facts = ()
+        for access in state.accesses:
+            item, offset = objects(access.before).find(access.address)
+            of_list = item.name.startswith("what ") or (item.name == "kimage" and constant(offset) == 0)
+            if access.kind == "load" and of_list and access.size == 8:
+                # The kernel masks words with as many bits as a physical address may have.
+                for mask in (-self.whole.page_size, (1 << 48) - self.whole.page_size):
+                    physical = access.value & mask
+                    size = const(self.map.page_end - self.map.page_offset - 2 * self.whole.page_size)
+                    fits = ult(physical - self.map.memstart_addr, size)
+                    found = (*found, ("list-in-memory", fits))
+        return found
+
+    def _cases(self, *counts: Term) -> Iterator[Facts]:
+        """The segment is the one of a loop's last turn, with that one's fields, or it is another.
+
+        The fields are the same word of memory then; to say so saves the solvers the search.
+        """
+        for count in counts:
+            this, asked = self.segment(count), self.segment(_SEGMENT)
+            here = ("the segment is that of the last turn", count == _SEGMENT)
+            fields = And(this.mem == asked.mem, this.memsz == asked.memsz)
+            sentence = "the fields of the segment of the last turn are those of the segment"
+            owed = Obligation("pl-loop-fields", sentence, (here,), fields)
+            if not any(o.name == owed.name and same(o.goal, fields) for o in self.obligations):
+                self.obligations.append(owed)
+            yield (here, ("its fields are the same", fields))
+        others = tuple(("the segment is not that of the last turn", count != _SEGMENT) for count in counts)
+        yield others
+
+    def _owe(
+        self, name: str, sentence: str, state: State, goal: Formula, *further: tuple[str, Formula]
+    ) -> None:
+        facts = (*state.facts, *further)
+        at = state.trace[-1] if state.trace else None
+        self.obligations.append(Obligation(f"pl-{name}", sentence, facts, goal, at, state.trace))
+
+    def _owe_accesses(self, state: State) -> None:
+        self.ran.append(state)
+        for access in state.accesses:
+            self.obligations += owed_access("pl", self.code.where, access, self._may_store)
+
+    def _may_store(self, name: str) -> Formula | None:
+        """Its own frame; and the kimage, but not where the image is in place and nothing is prepared."""
+        if name == "kimage":
+            return TRUE if self.through_routine else Not(self.in_place)
+        return TRUE if name == "the stack frame" else FALSE
+
+    def _owe_turns(self, turns: Turns, arrivals: list[State], back: list[Step]) -> None:
+        where = self.code.where(turns.head)
+        for state in arrivals:
+            facts = dict(turns.candidates(state, const(0), turns.start))
+            for label in sorted(turns.kept):
+                self._owe("loop-init", f"on entry to the loop at {where}: {label}", state, facts[label])
+        for step in back:
+            self._owe_accesses(step.state)
+            sentence = f"a turn of the loop at {where} leaves the registers as its definition says"
+            self._owe("loop-kept", sentence, step.state, turns.agrees(step.state))
+            later = dict(turns.candidates(step.state, normal(turns.count + 1), turns.start))
+            for label in sorted(turns.kept):
+                sentence = f"a turn of the loop at {where} keeps: {label}"
+                for extra in self._cases(turns.count) if label == _CLEAN else ((),):
+                    self._owe("loop-kept", sentence, step.state, later[label], *extra)
+            flushes = any(event.name.startswith("call ") for event in step.state.events)
+            if "no more turns than segments" in turns.kept and flushes:
+                left = ult(turns.count, self.nr_segments)
+                sentence = f"each turn of the loop at {where} has a segment left"
+                self._owe("loop-terminates", sentence, step.state, left)
+
+    def _owe_return(self, step: Step, leaves: Exit) -> None:
+        state, where = step.state, self.code.where(step.state.trace[-1])
+        back = leaves.target == self.entry.registers["x30"]
+        self._owe("returns", f"at {where} it returns to its caller", state, back)
+        result = state.registers["x0"][31:0]
+        in_place = ("head has IND_DONE", self.in_place)
+        succeeds = ("it returns 0", result == 0)
+        asked = And(ult(_SEGMENT, self.nr_segments), self.segment(_SEGMENT).holds(self.map, ANYWHERE))
+        word = ("the word is one of a segment", asked)
+        page = next((item.base for item in objects(state).objects if item.name == CONTROL_PAGE), None)
+        apart: Facts = ()
+        if page is not None:
+            apart = (("segments-apart", Not(within(ANYWHERE, page, self.whole.page_size))),)
+        clean = state.lines.read(ANYWHERE) == cache.CLEAN
+        sentence = f"at {where} every word of every segment is clean to the point of coherency"
+        spoken = set(variables([fact for _, fact in state.facts]))
+        for extra in self._cases(*(count for count in self._counts if count.args[0] in spoken)):
+            self._owe("segments-clean", sentence, state, clean, in_place, word, *apart, *extra)
+        self._owe(
+            "inplace-result",
+            f"at {where} an image in place was loaded without error",
+            state,
+            result == 0,
+            in_place,
+        )
+        copies = [e for e in state.events if e.name.removeprefix("call ") in _COPIES]
+        if not self.through_routine:
+            uncopied = TRUE if not copies else FALSE
+            self._owe(
+                "inplace-copies-nothing", f"before {where} nothing was copied", state, uncopied, in_place
+            )
+        prepared = (
+            (succeeds,) if self.through_routine else (succeeds, ("head has no IND_DONE", Not(self.in_place)))
+        )
+        self._owe_prepared(state, where, bool(copies), prepared)
+
+    def _owe_prepared(self, state: State, where: str, copied: bool, further: Facts) -> None:
+        memory = objects(state)
+        page = next((item for item in memory.objects if item.name == CONTROL_PAGE), None)
+        if page is None or page.base is None:
+            self._owe("copied", f"before {where} the routine was copied", state, FALSE, *further)
+            return
+        linear = (
+            "control-page-linear",
+            And(self.map.in_linear_map(page.base), ule(page.base, const(-(1 << 20)))),
+        )
+        facts = (*further, linear)
+        address = normal(page.base)
+        of_page = aligned(address, self.whole.page_size)
+        self._owe(
+            "copied", f"at {where} the control page's address is that of a page", state, of_page, *facts
+        )
+        fields = [
+            self.whole.field(state, self.kimage, getattr(self.whole.layout, name)) for name in _PREPARED
+        ]
+        prepared = Prepared(*fields)
+        sentence = f"at {where} kern_reloc is the physical address of the control page"
+        self._owe("kern-reloc", sentence, state, prepared.points_at(self.map, address), *facts)
+        size = const(max(memory.stored_in(CONTROL_PAGE), default=0) + 1)
+        word = (
+            "the word is one of the copied code",
+            And(ule(address, ANYWHERE), ult(ANYWHERE, address + size)),
+        )
+        kept = ("nothing-lost", state.lines.read(ANYWHERE) != cache.LOST)
+        clean = state.lines.read(ANYWHERE) == cache.CLEAN
+        sentence = f"at {where} the copied code is clean to the point of coherency"
+        self._owe("code-clean", sentence, state, clean, *facts, word, kept)
+        fresh = state.fetch.read(ANYWHERE) == cache.FETCHABLE
+        sentence = f"at {where} no instruction-cache line holds an older value of the copied code"
+        settled = ("no maintenance of it was pending", self.entry.fetch.read(ANYWHERE) != cache.LOST)
+        self._owe("code-fetchable", sentence, state, fresh, *facts, word, kept, settled)
+        if self.mmu_on:
+            self._owe_tables(state, where, prepared, facts)
+
+    def _owe_tables(self, state: State, where: str, prepared: Prepared, facts: Facts) -> None:
+        built = [e for e in state.events if e.name == "call trans_pgd_create_copy"]
+        zero = self.whole.globals.addresses.get("empty_zero_page", self._zero_page(prepared))
+        if len(built) != 1 or zero is None:
+            self._owe("tables", f"at {where} the routine's tables are ready", state, FALSE, *facts)
+            return
+        place = built[0].before.registers["x1"]
+        table = state.memory.load(place, 8)
+        mapped = ("tables-in-memory", self.map.in_linear_map(table))
+        goal = prepared.maps(self.map, table, zero, self.kimage)
+        sentence = f"at {where} ttbr1, zero_page and phys_offset are what the routine's own map needs"
+        self._owe("tables", sentence, state, goal, *facts, mapped)
+        page = next(item.base for item in objects(state).objects if item.name == CONTROL_PAGE)
+        idmap = [e for e in state.events if e.name == "call trans_pgd_idmap_page"]
+        x = idmap[0].before.registers if len(idmap) == 1 else None
+        layout = self.whole.layout
+        places = (
+            And(
+                x["x1"] == self.kimage + layout.ttbr0,
+                x["x2"] == self.kimage + layout.t0sz,
+                x["x3"] == page,
+            )
+            if x is not None
+            else FALSE
+        )
+        sentence = f"at {where} ttbr0 and t0sz are of a table that maps the control page to itself"
+        self._owe("tables", sentence, state, places, *facts)
+        stub = self.whole.stub_below(self.entry)
+        vectors = [e for e in state.events if e.name == "call trans_pgd_copy_el2_vectors"]
+        el2 = self.whole.field(state, self.kimage, layout.el2_vectors)
+        if vectors:
+            goal = And(stub, vectors[0].before.registers["x1"] == self.kimage + layout.el2_vectors)
+        else:
+            goal = And(Not(stub), el2 == 0)
+        sentence = f"at {where} el2_vectors is 0, or of a copy of the vectors where the hyp stub is below"
+        self._owe("tables", sentence, state, goal, *facts)
+
+    def _zero_page(self, prepared: Prepared) -> int | None:
+        """empty_zero_page where it has no symbol: the page of .bss whose physical address is given."""
+        found = constant(normal(prepared.zero_page + self.map.kimage_voffset))
+        zero = found is not None and not self.whole.kernel.mapped(found)
+        return found if zero else None
+
+    def _owe_routine(self, copied: list[tuple[int, int, tuple[int, ...]]]) -> None:
+        """The bytes that are copied are the routine's, all of them, and run anywhere."""
+        routine = self.routine
+        data = self.whole.kernel.read(routine.address, len(routine.code))
+        for start, length, path in sorted({(s, n): (s, n, path) for s, n, path in copied}.values()):
+            inside = start <= routine.address and routine.end <= start + length
+            goal = TRUE if inside else FALSE
+            sentence = f"the {length} bytes copied from {start:#x} hold all of {routine.name}"
+            self.obligations.append(Obligation("pl-copied", sentence, (), goal, path[-1], path))
+            entered = TRUE if start == routine.address else FALSE
+            sentence = "the routine's entry is the first of the copied bytes"
+            self.obligations.append(Obligation("pl-copied", sentence, (), entered, path[-1], path))
+            fits = TRUE if length <= KEXEC_CONTROL_PAGE_SIZE else FALSE
+            sentence = f"the copy of {length} bytes fits KEXEC_CONTROL_PAGE_SIZE"
+            self.obligations.append(Obligation("pl-fits", sentence, (), fits, path[-1], path))
+        code = Code(routine.name, routine.address, data)
+        self.obligations += position_independence("pl", code)
+
+
+_COPIES = ("memcpy", "__memcpy", "__pi_memcpy", "memmove", "__memmove")
+_PREPARED = ("kern_reloc", "ttbr1", "zero_page", "phys_offset")

@@ -1,0 +1,271 @@
+"""The whole way from machine_kexec's first instruction to the new kernel: its parts and how they join."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from specs import boot_protocol
+from specs.contracts import Contract
+from specs.cpu_soft_restart import asks_stub, enters
+from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, soft_restart
+from specs.kimage import KimageLayout
+from specs.machine_kexec import Fields, restarts_image, restarts_routine
+from verify.arm64.lift import Code
+from verify.arm64.state import SCTLR_C, SCTLR_M
+from verify.errors import LimitError, UnsupportedError
+from verify.kexec.callees import Callee
+from verify.kexec.copier import Copier
+from verify.kexec.form import Form
+from verify.kexec.locate import Function
+from verify.kexec.machine_kexec import NAME, Bug, MachineKexec
+from verify.kexec.post_load import NAME as POST_LOAD
+from verify.kexec.post_load import PostLoad
+from verify.kexec.routine import Routine
+from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
+from verify.kexec.whole import RESTART, Whole
+from verify.logic import And, Formula, Term, aligned, const, ule, var
+from verify.logic import Function as Uninterpreted
+from verify.obligation import Facts, Obligation
+from verify.symbolic.explore import Decide
+from verify.target import Kernel
+
+_MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
+
+
+def has_way(kernel: Kernel) -> bool:
+    """It is a kernel, and not the routine alone."""
+    return any(kernel.symbol(name) is not None for name in _MARKS)
+
+
+@dataclass
+class Part:
+    """One function's part of the way: what is owed of it, or why nothing could be.
+
+    :param proof: what ran it, for those who look for a concrete run.
+    """
+
+    function: str
+    obligations: list[Obligation] = field(default_factory=list)
+    trouble: UnsupportedError | LimitError | None = None
+    code: Code | None = None
+    covered: frozenset[int] = frozenset()
+    bugs: list[Bug] = field(default_factory=list)
+    proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
+
+
+@dataclass
+class Way:
+    """The parts of the way in one kernel.
+
+    :param form: of its relocation routine.
+    """
+
+    kernel: Kernel
+    form: Form
+    routine: Function
+    decide: Decide
+    parts: dict[str, Part] = field(default_factory=dict)
+    contracts: dict[str, tuple[int, Contract]] = field(default_factory=dict)
+    copied: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        layout = self.form.layout or KimageLayout(_ARCH)
+        self.whole = Whole(self.kernel, layout, self.form.page_size)
+        self.by_restart = not self.form.kimage
+        self.through_routine = self.form.tests_head
+
+    def build(self) -> None:
+        """Run every function and owe what must hold."""
+        self._attempt(NAME, self._machine_kexec)
+        self._attempt(POST_LOAD, self._post_load)
+        self._attempt(RESTART[0], self._restart)
+        self._attempt(VECTORS, lambda part: self._stub(part, VECTORS, False))
+        asked = f"{VECTORS}, HVC_SET_VECTORS"
+        self._attempt(asked, lambda part: self._stub(part, VECTORS, False, HVC_SET_VECTORS))
+        if self.form.kimage:
+            self._attempt(COPIED_VECTORS, lambda part: self._stub(part, COPIED_VECTORS, True))
+        self._callees()
+        self._attempt("", self._join)
+
+    def _attempt(self, name: str, build: Build) -> None:
+        part = Part(name)
+        self.parts[name] = part
+        try:
+            build(part)
+        except (UnsupportedError, LimitError) as error:
+            part.trouble = error
+
+    def _machine_kexec(self, part: Part) -> None:
+        proof = MachineKexec(self.whole, self.decide, self.through_routine, self.by_restart)
+        part.proof = proof
+        part.code = proof.code
+        proof.prove()
+        part.obligations, part.bugs = proof.obligations, proof.bugs
+        part.covered = frozenset(proof.covered)
+        self.contracts |= proof.used
+
+    def _post_load(self, part: Part) -> None:
+        proof = PostLoad(self.whole, self.decide, self.routine, self.through_routine, self.form.kimage)
+        part.proof = proof
+        part.code = proof.code
+        proof.prove()
+        part.obligations, part.bugs = proof.obligations, proof.bugs
+        part.covered = frozenset(proof.covered)
+        self.contracts |= proof.used
+        self.copied = proof.copied
+
+    def _restart(self, part: Part) -> None:
+        proof = SoftRestart(self.whole, self.decide)
+        part.proof = proof
+        part.function, part.code = proof.code.name, proof.code
+        proof.prove()
+        part.obligations, part.covered = proof.obligations, frozenset(proof.code.addresses)
+
+    def _stub(self, part: Part, symbol: str, copied: bool, asked: int = HVC_SOFT_RESTART) -> None:
+        proof = HypStub(self.whole, symbol, copied, asked)
+        part.proof = proof
+        proof.prove()
+        part.obligations = proof.obligations
+
+    def _callees(self) -> None:
+        """Prove each contract that a caller used, and those that its callee uses in turn."""
+        todo = dict(self.contracts)
+        while todo:
+            name, (_, contract) = todo.popitem()
+            part_name = f"callee {name}"
+            if part_name in self.parts or contract.assumed:
+                continue
+            part = Part(name)
+            self.parts[part_name] = part
+            try:
+                if contract.copies is not None:
+                    part.obligations = self._copies(name)
+                    continue
+                proof = Callee(self.whole, name, contract, self.decide)
+                part.code = self.whole.code(name)
+                used = proof.prove()
+                part.obligations = proof.obligations
+                self.contracts |= used
+                todo |= used
+            except (UnsupportedError, LimitError) as error:
+                part.trouble = error
+
+    def _copies(self, name: str) -> list[Obligation]:
+        """The copies of the routine that post_load makes by calling ``name``."""
+        found = []
+        for start, length in sorted(set(self.copied)):
+            proof = Copier(self.whole, name, start, length, self.decide)
+            proof.prove()
+            found += proof.obligations
+        return found
+
+    # How the parts join
+
+    def _join(self, part: Part) -> None:
+        part.obligations += self._in_place()
+        part.obligations += self._relocating()
+
+    def _in_place(self) -> list[Obligation]:
+        """What the restart code is handed, and what it and the stub do, is the boot protocol."""
+        names = ("kimage", "head", "start", "dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "t0sz")
+        fields = Fields(*(var(f"{name}@way") for name in names))
+        stub = var("hyp stub below@way", 1) == 1
+        called, restarted, asked, answered = (_registers(f"{when}@way") for when in _MOMENTS)
+        here, there = var("target at EL1@way"), var("target at EL2@way")
+        handed = restarts_image(called, fields, stub)
+        own: Facts = (
+            ("machine_kexec hands over", handed),
+            ("cpu_soft_restart enters", enters(called, restarted, here)),
+        )
+        by_stub: Facts = (
+            ("machine_kexec hands over", handed),
+            ("cpu_soft_restart asks the stub", asks_stub(called, asked)),
+            ("the stub answers", soft_restart(asked, answered, there)),
+        )
+        goal_here = And(here == fields.start, boot_protocol.registers(restarted, fields.dtb_mem))
+        goal_there = And(there == fields.start, boot_protocol.registers(answered, fields.dtb_mem))
+        if self.through_routine:
+            return self._through_routine(fields, stub, called, restarted, here)
+        return [
+            Obligation(
+                "way-inplace",
+                "in place, at EL1, start is entered with x0 = dtb_mem, x1 to x3 = 0",
+                own,
+                goal_here,
+            ),
+            Obligation(
+                "way-inplace",
+                "in place, by the stub, start is entered with x0 = dtb_mem, x1 to x3 = 0",
+                by_stub,
+                goal_there,
+            ),
+        ]
+
+    def _through_routine(
+        self, fields: Fields, stub: Formula, called: Registers, restarted: Registers, target: Term
+    ) -> list[Obligation]:
+        facts: Facts = (
+            ("machine_kexec hands over", restarts_routine(called, fields, stub)),
+            ("cpu_soft_restart enters", enters(called, restarted, target)),
+        )
+        goal = And(
+            target == fields.kern_reloc,
+            restarted["x0"] == fields.head,
+            restarted["x1"] == fields.start,
+            restarted["x2"] == fields.dtb_mem,
+        )
+        sentence = "in place too the routine is entered with head, start and dtb_mem"
+        return [Obligation("way-inplace", sentence, facts, goal)]
+
+    def _relocating(self) -> list[Obligation]:
+        """Each assumption that the routine's proof makes of its entry follows from what it is handed."""
+        code = Code(self.routine.name, self.routine.address, self.routine.code)
+        routine = Routine(code, self.form)
+        x, system = routine.entry.registers, routine.entry.registers
+        on = SCTLR_M | SCTLR_C
+        facts: list[tuple[str, Formula]] = [
+            ("machine_kexec: interrupts are masked (mk-masked)", boot_protocol.masked(var("daif@way"))),
+            ("daif is handed on (restart-masked)", system["daif"] == var("daif@way")),
+        ]
+        if self.form.kimage:
+            layout = self.whole.layout
+            kimage, sctlr = var("kimage@way"), var("sctlr@way")
+            facts += [
+                ("the kernel runs with its MMU on", (sctlr & on) == on),
+                ("machine_kexec keeps SCTLR_EL1 (mk-sctlr-kept)", system["sctlr_el1"] == sctlr),
+                ("the routine is called with the kimage (mk-handover-routine)", x["x0"] == kimage),
+                ("kimage-aligned", And(aligned(kimage, 8), ule(kimage, const(-layout.size)))),
+                *self._phys_offset(kimage, layout),
+            ]
+        else:
+            mmu_off = boot_protocol.mmu_off(system["sctlr_el1"])
+            facts.append(("cpu_soft_restart turns the MMU off (restart-mmu-off)", mmu_off))
+        # That head has no IND_DONE is the case in which machine_kexec enters it: mk-handover-routine.
+        found = []
+        for label, formula in routine.assumptions():
+            if label == "ctr-legal":
+                continue  # of the machine, not of what is handed over
+            sentence = f"what machine_kexec hands over gives the routine {label}"
+            found.append(Obligation("way-handover", sentence, tuple(facts), formula))
+        return found
+
+    def _phys_offset(self, kimage: Term, layout: KimageLayout) -> Facts:
+        """What post_load wrote there is a difference of whole pages."""
+        stored = Uninterpreted("M0")(kimage + layout.phys_offset)
+        start = var("memstart_addr@way")
+        offset = const(self.whole.page_offset)
+        return (
+            ("post_load: phys_offset is that of the linear map (pl-tables)", stored == start - offset),
+            ("memstart-aligned", aligned(start, self.form.page_size)),
+        )
+
+
+type Registers = dict[str, Term]
+type Build = Callable[[Part], None]
+_ARCH = 648  # offset of the first arch field that kexec reads, from 4.13 to 6.12
+_MOMENTS = ("called", "restarted", "asked", "answered")
+
+
+def _registers(tag: str) -> Registers:
+    return {f"x{i}": var(f"x{i} {tag}") for i in range(5)}

@@ -1,0 +1,125 @@
+"""The journal of a mutation run: what came of each mutant, written as it is known.
+
+An interrupted run is taken up where it broke off: a mutant that the journal has is not tried
+again. A line is believed only if it speaks of the very same question: these bytes of the
+target, this mutant of them, this tool. Others stay in the file and are passed over.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+import specs
+import verify
+from verify.errors import UsageError
+from verify.mutate.model import MutantRecord
+from verify.mutate.run import Job, Outcome
+
+_ENGINES = ("angr", "pypcode", "z3-solver", "bitwuzla", "unicorn", "networkx")
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One mutant's record, and what it is the answer to.
+
+    :param tool: digest of the tool; ``target``: SHA-256 of the target.
+    :param mutant: digest of the question that was asked of the mutant.
+    """
+
+    tool: str
+    target: str
+    mutant: str
+    record: MutantRecord
+
+
+@functools.cache
+def tool_digest() -> str:
+    """A digest of the tool's version, its own sources and the versions of its engines."""
+    digest = hashlib.sha256(verify.__version__.encode())
+    for package in (verify, specs):
+        for folder in map(Path, package.__path__):
+            for source in sorted(folder.rglob("*.py")):
+                digest.update(f"{source.relative_to(folder)}\0".encode() + source.read_bytes())
+    for engine in _ENGINES:
+        try:
+            digest.update(f"{engine} {version(engine)}\0".encode())
+        except PackageNotFoundError:
+            digest.update(f"{engine} missing\0".encode())
+    return digest.hexdigest()
+
+
+def question(job: Job) -> str:
+    """A digest of all that decides what comes of a job: the mutant's bytes, its form, what is asked."""
+    mutant, code = job.mutant, job.mutant.code
+    asked = f"{mutant.kind} {mutant.at:#x} {mutant.edit}\0{code.name} {code.address:#x}\0{_form(job)}\0"
+    return hashlib.sha256(asked.encode() + code.data).hexdigest()
+
+
+def _form(job: Job) -> str:
+    form = msgspec.to_builtins(job.form)
+    form["exits"] = sorted(job.form.exits)  # the order of a set is no part of the question
+    return f"{sorted(form.items())} {job.ask_prover}"
+
+
+class Journal:
+    """A JSON-lines file beside mutation.json, one line for each mutant tried.
+
+    :param target: SHA-256 of the target.
+    """
+
+    def __init__(self, path: Path, target: str):
+        self.path, self.target, self.tool = path, target, tool_digest()
+        self._known = {line.mutant: line.record for line in self._read() if self._is_ours(line)}
+
+    def known(self, job: Job) -> MutantRecord | None:
+        """What an earlier run of this tool on this target wrote of the mutant."""
+        return self._known.get(question(job))
+
+    def follow(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes, each written to the file before it is passed on.
+
+        :raises UsageError: if the file cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._drop_torn_line()
+            stream = self.path.open("ab")
+        except OSError as error:
+            raise UsageError(f"{self.path}: expected a file to write, found: {error.strerror}") from error
+        with stream:
+            for job, record in outcomes:
+                line = Line(self.tool, self.target, question(job), record)
+                stream.write(msgspec.json.encode(line) + b"\n")
+                stream.flush()
+                yield job, record
+
+    def _is_ours(self, line: Line) -> bool:
+        return (line.tool, line.target) == (self.tool, self.target)
+
+    def _read(self) -> Iterator[Line]:
+        """Every line that can be read; one that cannot is as good as none."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UsageError(f"{self.path}: expected a journal, found: {error.strerror}") from error
+        for text in data.splitlines():
+            try:
+                yield msgspec.json.decode(text, type=Line)
+            except msgspec.DecodeError:
+                continue
+
+    def _drop_torn_line(self) -> None:
+        """Cut off what a killed run wrote of its last line, so that the next line stands by itself."""
+        if self.path.exists():
+            data = self.path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole != len(data):
+                with self.path.open("r+b") as stream:
+                    stream.truncate(whole)

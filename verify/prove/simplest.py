@@ -1,0 +1,48 @@
+"""Models that people can read: of many, one in which as many wishes as possible come true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from verify.logic import Formula, Or, var
+from verify.obligation import Facts
+from verify.prove.smtlib import script
+from verify.prove.solvers import Answer
+
+LIMIT = 10.0  # seconds for the first model; a wish that takes longer than the next is dropped
+_WISH_LIMIT = 1.0
+
+
+def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> dict[str, int] | None:
+    """Values of the variables in a model of ``facts`` in which ``goal`` is false; None if none was found.
+
+    :param wishes: each is granted if it can be together with those granted before.
+    """
+    import z3
+
+    granted = [f"wish {number}" for number in range(len(wishes))]
+    asked = tuple(("wish", Or(var(name, 1) == 0, wish)) for name, wish in zip(granted, wishes, strict=True))
+    text = script((*facts, *asked), goal)
+    context = z3.Context()
+    solver = z3.SimpleSolver(ctx=context)
+    solver.set("timeout", int(LIMIT * 1000))
+    solver.add(z3.parse_smt2_string(text.replace("(check-sat)", ""), ctx=context))
+    if str(solver.check()) != Answer.SAT:
+        return None
+    model = solver.model()
+    solver.set("timeout", int(_WISH_LIMIT * 1000))
+    todo = [[z3.BitVec(name, 1, context) == 1 for name in granted]]
+    while todo:
+        group = todo.pop()
+        solver.push()
+        solver.add(*group)
+        if str(solver.check()) == Answer.SAT:
+            model = solver.model()
+            continue
+        solver.pop()
+        if len(group) > 1:
+            # Most wishes can come true together: halves are asked for before single ones.
+            half = len(group) // 2
+            todo += [group[half:], group[:half]]
+    values = {str(declared): model[declared] for declared in model.decls() if declared.arity() == 0}
+    return {name: value.as_long() for name, value in values.items() if z3.is_bv_value(value)}

@@ -1,0 +1,85 @@
+"""Where a run's objects are, and the kernel's names for what is in them."""
+
+from __future__ import annotations
+
+from specs.kimage import SEGMENT_BYTES
+from verify.arm64.state import State
+from verify.kexec.whole import FRAME_BYTES, Whole
+from verify.logic import And, Formula, Term, aligned, const, within
+from verify.symbolic.objects import Objects
+
+# Offsets in the linear map, far enough apart for every object.
+_OFFSETS = {
+    "kimage": 0x10_0000,
+    "the stack frame": 0x20_8000,
+    "the task": 0x30_0000,
+    "the control page": 0x50_0000,
+}
+_LIST, _LIST_BYTES = 0x40_0000, 0x1_0000
+CLEAR_OF_OBJECTS = 0x100_0000
+"""Offset in the linear map that no object reaches."""
+_FIELDS = ("head", "start", "control_code_page", "nr_segments")
+_ARCH_FIELDS = (
+    "dtb_mem",
+    "kern_reloc",
+    "el2_vectors",
+    "ttbr0",
+    "ttbr1",
+    "zero_page",
+    "phys_offset",
+    "t0sz",
+)
+_SEGMENT_FIELDS = ("buf", "bufsz", "mem", "memsz")
+
+
+def base(whole: Whole, name: str) -> int:
+    """First address of an object; of the stack frame SP at entry."""
+    return whole.page_offset + _OFFSETS[name]
+
+
+def placed(whole: Whole, start: State) -> dict[str, Term]:
+    """Values of the pointers to objects, by the variables' names."""
+    assert isinstance(start.memory, Objects)
+    found = {}
+    for item in start.memory.objects:
+        if item.name in _OFFSETS and item.base is not None and item.base.op == "BVS":
+            found[str(item.base.args[0])] = const(base(whole, item.name))
+    return found
+
+
+def region(whole: Whole, item: str, address: Term) -> Formula:
+    """The word at ``address`` is one of the object called ``item``."""
+    size = {"kimage": whole.layout.size, "the control page": whole.page_size}.get(item, _LIST_BYTES)
+    if item in _OFFSETS:
+        start = base(whole, item)
+        if item == "the stack frame":
+            start, size = start - FRAME_BYTES, FRAME_BYTES
+    else:
+        start = whole.page_offset + _LIST
+    return And(aligned(address, 8), within(address, const(start), size))
+
+
+def word_name(whole: Whole, address: int) -> str:
+    """What the kernel calls the word at ``address``."""
+    kimage = address - base(whole, "kimage")
+    layout = whole.layout
+    names = {getattr(layout, name): name for name in _FIELDS}
+    names |= {getattr(layout, name): f"arch.{name}" for name in _ARCH_FIELDS}
+    if kimage in names:
+        return f"kimage->{names[kimage]}"
+    if layout.segment <= kimage < layout.arch:
+        index, rest = divmod(kimage - layout.segment, SEGMENT_BYTES)
+        return f"kimage->segment[{index}].{_SEGMENT_FIELDS[rest // 8]}"
+    if 0 <= kimage < layout.size:
+        return f"kimage+{kimage:#x}"
+    for name, where in whole.globals.addresses.items():
+        if where & -8 == address:
+            return name if name not in ("__boot_cpu_mode",) else f"{name}[]"
+    task, frame = address - base(whole, "the task"), address - base(whole, "the stack frame")
+    if 0 <= task < 1 << 16:
+        return f"current+{task:#x}"
+    if -FRAME_BYTES <= frame < 0:
+        return f"stack{frame:+#x}"
+    if 0 <= address - whole.page_offset - _LIST < _LIST_BYTES:
+        return f"list word at {address:#x}"
+    return whole.where(address)

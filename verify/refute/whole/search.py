@@ -1,0 +1,96 @@
+"""Looks for runs of a function: one along each path of a proof, and one that a property forbids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from verify.errors import InternalError
+from verify.logic import FALSE
+from verify.obligation import Obligation
+from verify.prove.discharge import Result
+from verify.refute.whole.chain import Chain, Place, Proof, chains, places
+from verify.refute.whole.confirm import confirm, inputs, stored
+from verify.refute.whole.describe import failing, named
+from verify.refute.whole.processor import Inputs, Processor
+from verify.refute.whole.record import CallCounterexample, ending, executed, rerun
+from verify.refute.whole.values import Values, solve
+
+type Path = tuple[int, ...]
+
+CHAINS = 60  # tried for one place; what is reached at all is reached by one of the shortest
+_UNWORTHY = ("untaken",)
+
+
+def witnesses(proof: Proof, paths: Iterable[Path]) -> dict[Path, dict[str, str] | None]:
+    """For each path, inputs by the kernel's names with which the real bytes were seen to take it.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    return {path: _witness(proof, path) for path in paths}
+
+
+def _witness(proof: Proof, path: Path) -> dict[str, str] | None:
+    for place in _ends(proof, path):
+        for chain in chains(proof, place, CHAINS):
+            values = solve(chain)
+            if values is not None:
+                given = inputs(chain, values)
+                confirm(chain, values, given)
+                return named(chain, values, given)
+    return None
+
+
+def _ends(proof: Proof, path: Path) -> list[Place]:
+    asked = Obligation("path", "", (), FALSE, path[-1], path)
+    found = list(places(proof, asked))
+    return [place for place in found if place.kind == "end"] or found
+
+
+def refute(proof: Proof, result: Result, property_id: str) -> CallCounterexample | None:
+    """A confirmed run on which the obligation of ``result`` does not hold; None if none was found.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    obligation = result.obligation
+    if obligation.name.endswith(_UNWORTHY):
+        return None
+    for place in places(proof, obligation):
+        for chain in chains(proof, place, CHAINS):
+            hypotheses = tuple((label, chain.bind(fact)) for label, fact in obligation.hypotheses)
+            further = tuple(fact for fact in hypotheses if fact[0] not in chain.links[-1].segment.guessed)
+            values = solve(chain, further, chain.bind(obligation.goal))
+            if values is not None:
+                given = inputs(chain, values)
+                run = confirm(chain, values, given)
+                return _record(chain, values, given, run, obligation, property_id)
+    return None
+
+
+def _record(
+    chain: Chain, values: Values, given: Inputs, run: Processor, obligation: Obligation, property_id: str
+) -> CallCounterexample:
+    proof, place = chain.proof, chain.place
+    code = proof.code
+    at = place.subject.at if place.subject is not None else run.trace[-1]
+    found = failing(chain, values, obligation.goal)
+    memory = stored(chain, values, place.state)
+    mapped = {address: run.read(address, 1) for address in memory}
+    shown = CallCounterexample(
+        function=code.name,
+        property=property_id,
+        obligation=obligation.sentence,
+        inputs=named(chain, values, given),
+        expected=obligation.sentence,
+        found=found,
+        effect=f"{code.where(at)}: expected that {obligation.sentence}; found {found}",
+        at=at,
+        where=code.where(at),
+        steps=executed(code, run),
+        code=(code.address, len(code.data)),
+        resumed=tuple(sorted(code.warnings)),
+        given=given,
+        ending=ending(run, {at: byte for at, byte in mapped.items() if byte is not None}),
+    )
+    if rerun(shown.as_dict(), proof.whole.kernel.read) != shown:
+        raise InternalError(f"the record of {property_id} is not what was run")
+    return shown

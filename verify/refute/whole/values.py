@@ -1,0 +1,212 @@
+"""Values for a chain: what its inputs and its callees' answers may be, few of them other than usual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from verify.arm64.state import FLAGS
+from verify.errors import InternalError
+from verify.kexec.calls import CONTROL_PAGE
+from verify.kexec.post_load import PostLoad
+from verify.logic import FALSE, Formula, Term, application, const, constant, ule, var, within
+from verify.obligation import Facts
+from verify.prove.simplest import simplest_model
+from verify.refute.whole.chain import MEMORY, Chain
+from verify.refute.whole.layout import CLEAR_OF_OBJECTS, base
+from verify.substitute import Substitution
+from verify.symbolic.objects import Objects
+
+_USUAL = {
+    "sctlr_el1": 0x34F4_D91D,  # M, C, I, SA and the bits that are 1, as the kernel runs
+    "tcr_el1": 0x32_B550_3510,
+    "ttbr0_el1": 0x4100_0000,
+    "ttbr1_el1": 0x4200_0000,
+    "ctr_el0": 0x8444_C004,
+    "currentel": 1 << 2,
+    "x30": 0xFFFF_8000_0900_0000,
+}
+_MEMSTART = 0x4000_0000
+_CAME_UP_AT_EL1 = 0xE11_0000_0E11
+_DIRTY = 2
+_LOST = 3
+_STALE = 2
+_COPY_BYTES = 1 << 16  # any page of them may be the control page
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values of variables by name, and of functions at some arguments; of others the usual one.
+
+    A call gives the value of a term or of a formula.
+    """
+
+    variables: dict[str, int]
+    functions: dict[tuple[str, tuple[int, ...]], int]
+    _known: list[Substitution] = field(default_factory=list, repr=False)
+
+    def __call__(self, term: Term | Formula) -> Any:
+        """The term's value, an int, or the formula's, a bool.
+
+        :raises InternalError: if it is not made of constants then.
+        """
+        if not self._known:
+            self._known.append(Substitution(self._variable, self._function))
+        found = self._known[0](term)
+        if found.op == "BoolV":
+            return bool(found.is_true())
+        value = constant(found)
+        if value is None:
+            raise InternalError("a term has no value where every variable has one")
+        return value
+
+    def _variable(self, name: str, width: int) -> Term:
+        return const(self.variables.get(name, usual(name)), width)
+
+    def _function(self, name: str, width: int, arguments: tuple[Term, ...]) -> Term:
+        values = tuple(constant(argument) for argument in arguments)
+        assert all(value is not None for value in values)
+        return const(self.functions.get((name, values), 0), width)  # type: ignore[arg-type]
+
+    @property
+    def memory(self) -> dict[int, int]:
+        """Words of memory at entry, by address."""
+        return {at[0]: value for (name, at), value in self.functions.items() if name == MEMORY}
+
+
+def usual(name: str) -> int:
+    """What the variable called ``name`` is where nothing asks for another value."""
+    register, _, tag = name.partition("@")
+    if register == "icache":
+        return _STALE  # any store makes it so, those of a callee to its frame too
+    return 0 if "#" in tag else _USUAL.get(register, 0)
+
+
+def leaves(formulas: Iterable[Term | Formula]) -> list[Term]:
+    """Variables and function applications in ``formulas``, and in the arguments of these, once each."""
+    found: dict[str, Term] = {}
+    done: set[int] = set()
+    todo = list(formulas)
+    while todo:
+        term = todo.pop()
+        if term.hash() in done:
+            continue
+        done.add(term.hash())
+        if term.op == "BVS":
+            found[term.args[0]] = term
+            applied = application(term)
+            todo.extend(applied.arguments if applied else ())
+        todo.extend(arg for arg in term.args if hasattr(arg, "op"))
+    return [found[name] for name in sorted(found)]
+
+
+def solve(chain: Chain, further: Facts = (), goal: Formula = FALSE) -> Values | None:
+    """Values with which control takes the chain, ``further`` holds and ``goal`` does not; None if none.
+
+    :param further: in the chain's terms, like ``goal``.
+    :raises InternalError: if the solver's model is none.
+    """
+    # What the run reads must be known to be in its place, whether a fact speaks of it or not.
+    for link, access in chain.accesses:
+        link.bind(access.address), link.bind(access.value)
+    facts = (*chain.facts, *further, *chain.regions(), *_copies_apart(chain), *_universal(chain))
+    if any(fact.is_false() for _, fact in facts) or goal.is_true():
+        return None
+    spoken = leaves([*(fact for _, fact in facts), goal])
+    facts = (*facts, *_legal(chain, spoken, facts))
+    probes: Facts = ()
+    for number, leaf in enumerate(spoken):
+        applied = application(leaf)
+        if applied is not None:
+            for name, term in _probed(number, leaf, applied.arguments):
+                probes = (*probes, ("probe", var(name, term.length) == term))
+    model = simplest_model((*facts, *probes), goal, [_wish(chain, leaf) for leaf in spoken])
+    if model is None:
+        return None
+    values = _values(spoken, model)
+    for label, fact in facts:
+        if not values(fact):
+            raise InternalError(f"a model does not satisfy: {label}")
+    if values(goal):
+        raise InternalError("a model satisfies the goal that it was to refute")
+    return values
+
+
+def _probed(number: int, leaf: Term, arguments: tuple[Term, ...]) -> list[tuple[str, Term]]:
+    found = [(f"value {number}", leaf)]
+    return found + [(f"argument {number}.{i}", term) for i, term in enumerate(arguments)]
+
+
+def _values(spoken: list[Term], model: dict[str, int]) -> Values:
+    variables: dict[str, int] = {}
+    functions: dict[tuple[str, tuple[int, ...]], int] = {}
+    for number, leaf in enumerate(spoken):
+        applied = application(leaf)
+        if applied is None:
+            name = str(leaf.args[0])
+            variables[name] = model.get(name, usual(name))
+        else:
+            _, *arguments = (model.get(name, 0) for name, _ in _probed(number, leaf, applied.arguments))
+            functions[applied.function, tuple(arguments)] = model.get(f"value {number}", 0)
+    return Values(variables, functions)
+
+
+def _legal(chain: Chain, spoken: list[Term], facts: Facts) -> Facts:
+    """Flags are bits; and no latest value is lost where that is assumed of every word."""
+    found: Facts = ()
+    kept = any(label == "nothing-lost" for label, _ in facts)
+    for leaf in spoken:
+        applied = application(leaf)
+        if applied is None and str(leaf.args[0]).partition("@")[0] in FLAGS:
+            found = (*found, ("a flag is a bit", ule(leaf, const(1, leaf.length))))
+        elif applied is not None and applied.function.startswith("L@") and kept:
+            found = (*found, ("nothing-lost", leaf != _LOST))
+    return found
+
+
+def _universal(chain: Chain) -> Facts:
+    """What is assumed of an arbitrary segment, of each; and they are clear of this run's objects."""
+    proof = chain.proof
+    if not isinstance(proof, PostLoad):
+        return ()
+    clear = const(proof.whole.page_offset + CLEAR_OF_OBJECTS)
+    bind = chain.links[0].bind
+    return tuple((label, bind(fact)) for label, fact in proof.each_segment(clear))
+
+
+def _copies_apart(chain: Chain) -> Facts:
+    """The page that code is copied to is none of the other objects'."""
+    whole = chain.proof.whole
+    found: Facts = ()
+    for link in chain.links:
+        memory = link.state.memory
+        for item in memory.objects if isinstance(memory, Objects) else ():
+            if item.name == CONTROL_PAGE and item.base is not None:
+                apart = within(link.bind(item.base), const(base(whole, CONTROL_PAGE)), _COPY_BYTES)
+                found = (*found, ("control-page-apart", apart))
+    return found
+
+
+def _wish(chain: Chain, leaf: Term) -> Formula:
+    applied = application(leaf)
+    if applied is None:
+        return leaf == usual(str(leaf.args[0]))
+    if applied.function.startswith("L@"):
+        return leaf == _DIRTY
+    address = constant(applied.arguments[0]) if applied.function == MEMORY else None
+    return leaf == (0 if address is None else _usual_word(chain, address))
+
+
+def _usual_word(chain: Chain, address: int) -> int:
+    whole = chain.proof.whole
+    places = whole.globals.addresses
+    kimage, layout = base(whole, "kimage"), whole.layout
+    words = {
+        places.get("kimage_voffset"): (whole.globals.low - _MEMSTART) % (1 << 64),
+        places.get("memstart_addr"): _MEMSTART,
+        places.get("__boot_cpu_mode"): _CAME_UP_AT_EL1,
+        kimage + layout.start: 0x6000_0000,
+        kimage + layout.dtb_mem: 0x6800_0000,
+    }
+    return words.get(address, 0)

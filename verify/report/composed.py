@@ -1,0 +1,52 @@
+"""A composed property as a tree of its parts: verdicts, what they rest on, and where the way may end else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from verify.report.model import PropertyRecord, Run
+from verify.report.status import WHOLE_WAY, status
+
+_INDENT = "    "
+
+
+def tree(run: Run, record: PropertyRecord) -> Iterator[str]:
+    """The lines of the tree under ``record``, its parts by function, and what all of it relies on."""
+    by_id = {other.id: other for other in run.properties}
+    parts = [by_id[name] for name in record.parts if name in by_id]
+    for function in dict.fromkeys(part.function for part in parts):
+        yield f"{function or WHOLE_WAY}"
+        for part in parts:
+            if part.function == function:
+                proved = len(part.obligations)
+                yield f"{_INDENT}{part.theorem}  {part.id:<24} {status(part)} ({proved} obligations)"
+                grounds = [f"{name} {status(by_id[name])}" for name in part.rests_on if name in by_id]
+                if grounds:
+                    yield f"{_INDENT}      rests on {', '.join(grounds)}"
+    yield "joined by"
+    for obligation in record.obligations:
+        yield f"{_INDENT}{obligation.verdict}  {obligation.sentence}"
+    aside = [other for other in run.properties if other.waived]
+    if aside:
+        yield "not part of it"
+        for other in aside:
+            yield f"{_INDENT}{other.id} {status(other)}"
+    assumed = [contract for contract in run.contracts if contract.how == "assumed"]
+    if assumed:
+        yield "relies on callees that are not proved"
+        for contract in assumed:
+            yield f"{_INDENT}{contract.name}: {contract.sentence}"
+    if run.ends:
+        yield "or it ends, or warns, at"
+        for (where, kind), count in _ends(run).items():
+            ways = f", by {count} ways" if count > 1 else ""
+            yield f"{_INDENT}{kind} at {where}{ways}"
+            for branch in next(end for end in run.ends if end.where == where).condition:
+                yield f"{_INDENT}    {branch}"
+
+
+def _ends(run: Run) -> dict[tuple[str, str], int]:
+    found: dict[tuple[str, str], int] = {}
+    for end in run.ends:
+        found[end.where, end.kind] = found.get((end.where, end.kind), 0) + 1
+    return found

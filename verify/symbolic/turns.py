@@ -1,0 +1,205 @@
+"""Loops of C code: a state at the loop's head after any number of turns, inferred and then proved.
+
+A register either grows by a constant each turn, or keeps its value, or nothing is known of
+it. Nothing inferred is trusted: that the definition survives a turn is an obligation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from verify.arm64.cache import Lines
+from verify.arm64.execute import Step
+from verify.arm64.state import GHOSTS, State
+from verify.errors import LimitError, UnsupportedError
+from verify.logic import And, Formula, Term, const, normal, offset_from, same, var
+from verify.obligation import Facts
+from verify.symbolic.explore import Decide
+from verify.symbolic.join import join
+from verify.symbolic.objects import Object, Objects
+from verify.symbolic.segments import Segment
+
+_ROUNDS = 8
+
+type Run = Callable[[State], list[Step]]
+"""Every path from the head: those back to it, and those that leave the loop."""
+
+type Candidates = Callable[[State, Term, State], Facts]
+"""What may hold at the head after a number of turns, and what the loop was entered with."""
+
+type Assumed = Callable[[Term], Facts]
+"""What is assumed at the head after a number of turns."""
+
+type Pointed = Callable[[Term], Facts]
+"""What is assumed of a pointer of unknown value that a turn reads through."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A loop's head after ``count`` turns.
+
+    :param growing: registers that grow, and by how much each turn.
+    :param invariants: what holds there, a function of the number of turns.
+    """
+
+    head: int
+    start: State
+    count: Term
+    growing: dict[str, int]
+    unknown: frozenset[str]
+    candidates: Candidates
+    kept: frozenset[str]
+    pointed: int
+    assumed: Assumed
+    pointers: Facts = ()
+
+    @property
+    def tag(self) -> str:
+        """What its variables are named after."""
+        return f"{self.head:#x}"
+
+    def state(self, count: Term) -> State:
+        """The state at the head after ``count`` turns."""
+        registers = dict(self.start.registers)
+        for name, step in self.growing.items():
+            registers[name] = normal(registers[name] + count * const(step))
+        memory = self.start.memory
+        for name in sorted(self.unknown):
+            registers[name] = var(f"{name}@{self.tag}", registers[name].length)
+            if name.startswith("x") and isinstance(memory, Objects):
+                memory = memory.adding(Object(_pointee(name), registers[name], 0, self.pointed))
+        ghosts = {name: var(f"{name}@{self.tag}", width) for name, width in GHOSTS.items()}
+        lines, fetch = Lines(f"L@{self.tag}"), Lines(f"F@{self.tag}")
+        facts = (*self.start.facts, *self.pointers, *self.assumed(count))
+        return State(registers, ghosts, memory, lines, facts, fetch=fetch)
+
+    def segment(self, paths: Sequence[Step]) -> Segment:
+        """What was explored from the head."""
+        start = self.state(self.count)
+        bound = ((self.start, f"{self.tag}/entry"), (start, self.tag))
+        return Segment(self.head, start, tuple(paths), bound, str(self.count.args[0]), self.kept)
+
+    def invariants(self, state: State, count: Term) -> Facts:
+        """The candidates that were kept."""
+        return tuple(fact for fact in self.candidates(state, count, self.start) if fact[0] in self.kept)
+
+    def agrees(self, after: State) -> Formula:
+        """A state back at the head is the definition's, one turn later."""
+        later = self.state(self.count + 1).registers
+        names = [name for name in later if name not in self.unknown]
+        return And(*(after.registers[name] == later[name] for name in names))
+
+
+def infer_turns(
+    head: int,
+    arrivals: Sequence[State],
+    run: Run,
+    candidates: Candidates,
+    decide: Decide,
+    pointed: int,
+    pointer: Pointed,
+    assumed: Assumed,
+) -> tuple[Turns, list[Step]]:
+    """The loop at ``head`` that ``arrivals`` enter, and the paths from its head under its invariants.
+
+    :param pointed: bytes that a pointer of unknown value is taken to point at.
+    :param pointer: what is assumed of such a pointer.
+    :param assumed: what is assumed at the head.
+    :raises UnsupportedError: if a turn changes memory, by a store or by a call.
+    """
+    start = join(arrivals, f"{head:#x}/entry")
+    count = var(f"turns@{head:#x}")
+    turns = Turns(head, start, count, {}, frozenset(), candidates, frozenset(), pointed, assumed)
+    for _ in range(_ROUNDS):
+        state = turns.state(count)
+        back = [step.state for step in run(state) if step.then == head]
+        if any(after.memory is not state.memory for after in back):
+            raise UnsupportedError("loop that stores", head)
+        found = _demote(turns, state, back)
+        if found == turns:
+            break
+        turns = found
+    else:
+        raise LimitError(f"the loop at {head:#x} did not settle in {_ROUNDS} rounds")
+    turns = replace(turns, pointers=_pointers(turns, run, pointer))
+    turns = _filter(turns, arrivals, run, decide)
+    state = turns.state(count)
+    return turns, run(state.assume(*turns.invariants(state, count)))
+
+
+def _pointers(turns: Turns, run: Run, pointer: Pointed) -> Facts:
+    """What is assumed of the unknown registers that some path from the head reads through."""
+    read: set[str] = set()
+    for step in run(turns.state(turns.count)):
+        for access in step.state.accesses:
+            memory = access.before.memory
+            if isinstance(memory, Objects):
+                read.add(memory.find(access.address)[0].name)
+    registers = turns.state(turns.count).registers
+    used = [name for name in sorted(turns.unknown) if _pointee(name) in read]
+    return tuple(fact for name in used for fact in pointer(registers[name]))
+
+
+def _pointee(register: str) -> str:
+    return f"what {register} points at"
+
+
+def _demote(turns: Turns, before: State, back: Sequence[State]) -> Turns:
+    """The definition with what a turn does not keep made growing, or unknown."""
+    growing, unknown = dict(turns.growing), set(turns.unknown)
+    for name, value in before.registers.items():
+        if name in unknown:
+            continue
+        later = normal(value + growing[name]) if name in growing else value
+        if all(same(normal(after.registers[name]), later) for after in back):
+            continue
+        steps = (
+            {offset_from(after.registers[name], value) for after in back} if value.length == 64 else {None}
+        )
+        step = steps.pop()
+        if name not in growing and not steps and step:
+            growing[name] = step
+        else:
+            growing.pop(name, None)
+            unknown.add(name)
+    return replace(turns, growing=growing, unknown=frozenset(unknown))
+
+
+def _filter(turns: Turns, arrivals: Sequence[State], run: Run, decide: Decide) -> Turns:
+    """Those candidates that hold on entry and survive a turn (Houdini)."""
+    zero = turns.state(const(0))
+    kept = {
+        label
+        for label, formula in turns.candidates(turns.state(turns.count), turns.count, turns.start)
+        if all(
+            decide(state.facts, dict(turns.candidates(entry_of(zero, state), const(0), turns.start))[label])
+            for state in arrivals
+        )
+    }
+    while True:
+        turns = replace(turns, kept=frozenset(kept))
+        state = turns.state(turns.count)
+        back = [
+            step.state
+            for step in run(state.assume(*turns.invariants(state, turns.count)))
+            if step.then == turns.head
+        ]
+        survivors = {
+            label
+            for label in kept
+            if all(
+                decide(
+                    after.facts, dict(turns.candidates(after, normal(turns.count + 1), turns.start))[label]
+                )
+                for after in back
+            )
+        }
+        if survivors == kept:
+            return turns
+        kept = survivors
+
+
+def entry_of(head: State, arrival: State) -> State:
+    """An arriving state in the place of the head's."""
+    return replace(head, lines=arrival.lines, fetch=arrival.fetch)

@@ -1,0 +1,218 @@
+"""From a kernel's C code to a verdict for each property of the whole way (T6 to T8)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from specs.assumptions import ASSUMPTIONS
+from specs.properties import PROPERTIES, RELOCATION, Property
+from verify.arm64.lift import Code
+from verify.kexec.form import Form
+from verify.kexec.layout import stated_layout
+from verify.kexec.locate import Function
+from verify.kexec.way import Part, Way, has_way
+from verify.kexec.words import condition
+from verify.obligation import Obligation
+from verify.prove.discharge import Discharger, Result, decide
+from verify.refute.whole.chain import Proof
+from verify.refute.whole.search import refute, witnesses
+from verify.target import Kernel
+from verify.theorems import (
+    SEARCH_SECONDS,
+    Ended,
+    Finding,
+    Known,
+    Listed,
+    Outcome,
+    Progress,
+    Relied,
+    judge,
+    owed,
+    prove,
+    rest,
+)
+from verify.verdict import Verdict
+from verify.waivers import Waiver, waiver_of
+
+# Which parts a property's obligations come from, by the first word of their names.
+_PARTS = {
+    "mk": ("machine_kexec",),
+    "pl": ("machine_kexec_post_load",),
+    "restart": ("cpu_soft_restart",),
+    "stub": ("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
+    "way": ("",),
+    "call": ("machine_kexec", "machine_kexec_post_load"),
+}
+
+
+def prove_kernel(
+    kernel: Kernel,
+    routine: Function,
+    claims: Sequence[Property],
+    progress: Progress,
+    discharger: Discharger,
+    known: Known | None = None,
+    waivers: Sequence[Waiver] = (),
+) -> Outcome:
+    """Verdicts on ``claims`` for ``kernel``: on its routine and, where it has them, on its C functions.
+
+    :param routine: the relocation routine.
+    :param claims: with every property that one of them rests on or is made of.
+    """
+    code = Code(routine.name, routine.address, routine.code)
+    own = [claim for claim in claims if claim in RELOCATION]
+    outcome = prove(code, own, kernel.page_size, stated_layout(kernel), progress, discharger, known=known)
+    rest_of = [claim for claim in claims if claim not in own]
+    if outcome.form is not None and rest_of and has_way(kernel):
+        _prove_way(kernel, routine, outcome, rest_of, progress, discharger)
+    form = outcome.form.name if outcome.form is not None else ""
+    for finding in outcome.findings:
+        finding.waiver = waiver_of(waivers, finding.claim.id, form)
+    return outcome
+
+
+def _prove_way(
+    kernel: Kernel,
+    routine: Function,
+    outcome: Outcome,
+    claims: Sequence[Property],
+    progress: Progress,
+    discharger: Discharger,
+) -> None:
+    """Add to ``outcome`` what comes of the C functions."""
+    form, seconds, grounds = outcome.form, outcome.seconds, outcome.findings
+    assert form is not None
+    way = Way(kernel, form, routine, decide)
+    progress("running the C code")
+    started = time.perf_counter()
+    way.build()
+    seconds["C code"] = time.perf_counter() - started
+    claims = [claim for claim in claims if claim.form in (None, form.name)]
+    started = time.perf_counter()
+    wanted = [
+        obligation
+        for part in way.parts.values()
+        for obligation in part.obligations
+        if any(owed(claim, obligation.name) for claim in claims)
+    ]
+    found = discharger.discharge(wanted)
+    seconds["C code, solving"] = time.perf_counter() - started
+    findings = [_finding(claim, way, form, found) for claim in claims]
+    seconds["C code, paths"] = _demand_runs(findings, way, progress)
+    seconds["C code, search"] = _refute(findings, way, progress)
+    everything = [*grounds, *findings]
+    rest(everything)
+    for finding in findings:
+        _compose(finding, everything)
+    outcome.findings = everything
+    outcome.others = [Listed(part.code, part.covered) for part in way.parts.values() if part.code is not None]
+    outcome.contracts = [
+        Relied(name, contract.sentence, "assumed" if contract.assumed else "proved from its bytes")
+        for name, (_, contract) in sorted(way.contracts.items())
+    ]
+    outcome.ends = [
+        Ended(part.function, bug.at, bug.kind, condition(way.whole, bug.facts))
+        for part in way.parts.values()
+        for bug in part.bugs
+    ]
+
+
+def _proof_of(obligation: Obligation, way: Way) -> Proof | None:
+    """What ran the path that an obligation is about; None for one of no path."""
+    for part in way.parts.values():
+        if part.proof is not None and any(obligation is owed_ for owed_ in part.obligations):
+            return part.proof
+    return None
+
+
+def _demand_runs(findings: Sequence[Finding], way: Way, progress: Progress) -> float:
+    """A proof about a path that no run of the real bytes was seen to take is VACUOUS; seconds spent."""
+    started = time.perf_counter()
+    seen: dict[tuple[int, ...], bool] = {}
+    progress("running the C code's paths")
+    for finding in findings:
+        for result in finding.results:
+            path = result.obligation.path
+            if finding.verdict is not Verdict.PROVED or result.idle or not path:
+                continue
+            if path not in seen:
+                proof = _proof_of(result.obligation, way)
+                seen[path] = proof is None or witnesses(proof, [path])[path] is not None
+            if not seen[path]:
+                finding.verdict = Verdict.VACUOUS
+                name, end = result.obligation.name, path[-1]
+                finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
+    return time.perf_counter() - started
+
+
+def _refute(findings: Sequence[Finding], way: Way, progress: Progress) -> float:
+    """Look for a run that shows what is not proved; seconds spent."""
+    started = time.perf_counter()
+    for finding in findings:
+        if finding.verdict is not Verdict.UNKNOWN:
+            continue
+        for result in finding.failing:
+            proof = _proof_of(result.obligation, way)
+            if proof is None or time.perf_counter() - started > SEARCH_SECONDS:
+                continue
+            progress(f"searching for a run that shows the fault of {finding.claim.id}")
+            shown = refute(proof, result, finding.claim.id)
+            if shown is not None:
+                finding.verdict = Verdict.REFUTED
+                finding.reason = shown.effect
+                finding.counterexample = shown
+                break
+    return time.perf_counter() - started
+
+
+def _finding(claim: Property, way: Way, form: Form, results: Sequence[Result]) -> Finding:
+    troubles = [part.trouble for part in _parts(claim, way) if part.trouble is not None]
+    finding = judge(claim, form, results, troubles[0] if troubles else None)
+    if finding.verdict is Verdict.PROVED:
+        vague = [name for name in finding.assumptions if name == "globals-found"]
+        if vague and all(how == "its symbol" for how in way.whole.globals.found_by.values()):
+            finding.assumptions.remove("globals-found")
+    return finding
+
+
+def _parts(claim: Property, way: Way) -> list[Part]:
+    """The parts whose trouble is the property's."""
+    names: set[str] = set()
+    for pattern in claim.obligations:
+        first = pattern.split("-", 1)[0]
+        if first == "contract":
+            names |= {name for name in way.parts if name.startswith("callee ")}
+        elif pattern.startswith("stub-copy"):
+            names.add("trans_pgd_stub_vectors")
+        elif first == "stub":
+            names |= {name for name in way.parts if name.startswith("__hyp_stub_vectors")}
+        else:
+            names |= set(_PARTS[first])
+    return [part for name, part in way.parts.items() if name in names]
+
+
+def _compose(finding: Finding, everything: Sequence[Finding]) -> None:
+    """A composed property is as bad as its worst part, and assumes what its parts assume."""
+    by_id = {other.claim.id: other for other in everything}
+    parts = [by_id[name] for name in finding.claim.parts if name in by_id]
+    if not parts:
+        return
+    worst = max(parts, key=lambda part: part.verdict.rank)
+    if worst.verdict.rank > finding.verdict.rank:
+        finding.verdict = worst.verdict if worst.verdict is not Verdict.REFUTED else Verdict.UNKNOWN
+        finding.reason = f"its part {worst.claim.id} is {worst.verdict}: {worst.reason}"
+    used = {name for part in (finding, *parts) for name in part.assumptions}
+    if finding.verdict is Verdict.PROVED:
+        used -= set(finding.claim.discharges)
+    finding.assumptions = [name for name in ASSUMPTIONS if name in used]
+    missing = [name for name in finding.claim.parts if name not in by_id and _expected(name, everything)]
+    if missing and finding.verdict is Verdict.PROVED:
+        finding.verdict = Verdict.UNKNOWN
+        finding.reason = f"its part {missing[0]} was not asked for"
+
+
+def _expected(name: str, everything: Sequence[Finding]) -> bool:
+    """The part is one of this form's: a part for another form is not missing."""
+    forms = {finding.claim.form for finding in everything if finding.claim.form is not None}
+    return PROPERTIES[name].form in (None, *forms)
