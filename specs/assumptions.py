@@ -64,7 +64,6 @@ _ALL = (
         "kimage-aligned",
         "struct kimage is aligned to 8 bytes and does not wrap around the top of memory.",
         "kernel/kexec_core.c: do_kimage_alloc_init uses kzalloc",
-        "kimage",
     ),
     Assumption(
         "phys-offset-aligned",
@@ -81,9 +80,8 @@ _ALL = (
     ),
     Assumption(
         "mmu-on",
-        "The routine is entered with SCTLR_EL1.M and .C set.",
-        "arch/arm64/kernel/machine_kexec.c: the kernel calls it with its own SCTLR_EL1",
-        "kimage",
+        "The kernel's functions, and a routine that takes a kimage, are entered with SCTLR_EL1.M and .C set.",
+        "arch/arm64/kernel/machine_kexec.c: the kernel calls the routine with its own SCTLR_EL1",
     ),
     Assumption(
         "mmu-off",
@@ -104,7 +102,7 @@ _ALL = (
     ),
     Assumption(
         "ctr-legal",
-        "CTR_EL0.DminLine is from 2 to 9: a line of 16 bytes to 2 KiB.",
+        "CTR_EL0.DminLine is from 2 to 9, a line of 16 bytes to 2 KiB, and for callees IminLine too.",
         "Arm ARM, CCSIDR_EL1.LineSize (at least 16 bytes) and CTR_EL0.CWG (at most 512 words)",
     ),
     Assumption(
