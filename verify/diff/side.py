@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from specs.contracts import Contract
 from specs.kimage import KimageLayout
-from specs.properties import PROPERTIES
+from specs.properties import RELOCATION
 from verify.arm64.lift import Code
 from verify.diff.places import Places
 from verify.diff.shared import SharedDischarger
 from verify.errors import LimitError, NoKexecError, UnsupportedError
 from verify.kexec import relocation
 from verify.kexec.callees import Callee
+from verify.kexec.copier import Copier
 from verify.kexec.form import Form, recognise
 from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function, find_routine
@@ -125,7 +126,7 @@ class Side:
     def discharge(self, discharger: SharedDischarger, tell: Progress) -> None:
         """Ask the solvers everything that is owed."""
         discharger.places = self.places
-        claims = list(PROPERTIES.values())
+        claims = list(RELOCATION)
         stated = stated_layout(self.kernel)
         self.outcome = prove(
             self.code,
@@ -169,8 +170,20 @@ class Side:
                 continue
             callee = Callee(self.whole, name, contract, decide)
             try:
+                if contract.copies is not None:
+                    found += self._copier(self.whole, name)
+                    continue
                 todo |= callee.prove()
                 found += callee.obligations
             except _TROUBLES as error:
                 self.troubles[name] = str(error)
+        return found
+
+    def _copier(self, whole: Whole, name: str) -> list[Obligation]:
+        """The copies of the routine that post_load makes by calling ``name``."""
+        found: list[Obligation] = []
+        for start, length in self.post_load.copied if self.post_load is not None else ():
+            copier = Copier(whole, name, start, length, decide)
+            copier.prove()
+            found += copier.obligations
         return found

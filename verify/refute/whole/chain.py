@@ -77,7 +77,7 @@ def _inner(number: int, segment: Segment, obligation: Obligation) -> Iterator[Pl
                     yield Place(number, before, kind, None, subject)
                 continue
             facts = [(label, fact.hash()) for label, fact in before.facts[: subject.known]]
-            if facts == wanted or not wanted:
+            if facts == wanted:
                 yield Place(number, before, kind, None, subject)
 
 

@@ -10,9 +10,10 @@ from verify.arm64.execute import Exit
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM, Access, Event, State
 from verify.errors import InternalError
 from verify.kexec.calls import CLOBBERED
-from verify.logic import Term, var
-from verify.refute.whole.chain import Chain, Link
-from verify.refute.whole.processor import PAGE, Answer, Happened, Inputs, Processor
+from verify.logic import Function, Term, const, var
+from verify.refute.whole.chain import MEMORY, Chain, Link
+from verify.refute.whole.effects import Answer, Happened, Inputs
+from verify.refute.whole.processor import PAGE, Processor
 from verify.refute.whole.values import Values
 from verify.symbolic.objects import Object, Objects
 
@@ -28,8 +29,18 @@ def inputs(chain: Chain, values: Values) -> Inputs:
     accessed = [(values(link.bind(a.address)), a.size) for link, a in chain.accesses]
     accessed += [(at, len(data) // 2) for answer in answers for at, data in answer.stores.items()]
     pages = {at & -PAGE for start, size in accessed for at in (start, start + size - 1)}
-    memory = {at: word for at, word in values.memory.items() if at & -PAGE in pages} | _known(chain, pages)
+    memory = _words(chain, values, pages) | _known(chain, pages)
     return Inputs(first.segment.at, registers, memory, tuple(sorted(pages)), answers, len(chain.trace))
+
+
+def _words(chain: Chain, values: Values, pages: set[int]) -> dict[int, int]:
+    """The words of memory at entry that the chain speaks of, where the run has memory."""
+    found = {}
+    for _, address in list(chain.reads.values()):
+        at = values(address)
+        if at & -PAGE in pages:
+            found[at] = values(Function(MEMORY)(const(at)))
+    return found
 
 
 def _known(chain: Chain, pages: Iterable[int]) -> dict[int, int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from verify.logic import Formula, Term, application, constant
+from specs.kimage import SEGMENT_BYTES
+from verify.logic import Formula, Term, application, constant, variables
 from verify.refute.whole.chain import MEMORY, Chain
-from verify.refute.whole.layout import word_name
-from verify.refute.whole.processor import Inputs
+from verify.refute.whole.effects import Inputs
+from verify.refute.whole.layout import base, word_name
 from verify.refute.whole.values import Values, usual
 
 _LINES = ("clean", "pending", "dirty", "lost")
+_FETCHED = ("fetchable", "pending", "stale", "lost")
 _GHOSTS = {
     "icache": ("invalidated", "invalidation issued, not complete", "may hold older instructions"),
     "translation": ("settled", "written", "in effect", "TLBI issued", "invalidated"),
@@ -22,10 +24,16 @@ def named(chain: Chain, values: Values, given: Inputs) -> dict[str, str]:
     """What the run is given, by the kernel's names: words that are read, and what is unusual of the rest."""
     whole = chain.proof.whole
     found: dict[str, str] = {}
+    layout, kimage = whole.layout, base(whole, "kimage")
+    count = given.memory.get(kimage + layout.nr_segments, 0)
+    unused = range(kimage + layout.segment + count * SEGMENT_BYTES, kimage + layout.arch)
     for address, word in sorted(given.memory.items()):
+        if address in unused and not word:
+            continue  # no segment: it is read on no path but asked about by the assumptions
         found[word_name(whole, address)] = f"{word:#x}"
+    spoken = {name.partition("@")[0] for name in values.variables if "#" not in name}
     for name, value in given.registers.items():
-        if value and (value != usual(name) or name.endswith("_el1")):
+        if value != usual(f"{name}@") or name in spoken:
             found[name] = f"{value:#x}"
     for number, answer in enumerate(given.answers, 1):
         for name in _ANSWERED:
@@ -88,7 +96,8 @@ def _side(chain: Chain, values: Values, term: Term, other: Term) -> str | None:
         name = ghosts[other.hash()]
         return f"{_GHOSTS[name][value]}"
     if term.length == 2:
-        return _LINES[value]
+        fetched = any(part.startswith("F@") for part in variables([term, other]))
+        return (_FETCHED if fetched else _LINES)[value]
     called = _name(chain, term)
     return f"{called} = {value:#x}" if called else f"{value:#x}"
 

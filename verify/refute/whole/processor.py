@@ -8,9 +8,7 @@ where control leaves the function.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-import msgspec
 import unicorn
 from unicorn import arm64_const
 
@@ -19,6 +17,7 @@ from verify.arm64.lift import SIZE, Code, Instruction
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from verify.errors import UnsupportedError
 from verify.refute.intercept import system_register, user_operation
+from verify.refute.whole.effects import Accessed, Happened, Inputs, Left
 
 PAGE = 4096
 _NOP = (0xD503201F).to_bytes(SIZE, "little")
@@ -29,66 +28,7 @@ _NZCV = arm64_const.UC_ARM64_REG_NZCV
 # MSR (immediate) of DAIFSet and DAIFClr: op1 = 3, op2 = 6 and 7, CRm the four bits (Arm ARM, C6.2.242).
 _DAIF_SET, _DAIF_CLEAR, _DAIF_MASK = 0xD503_40DF, 0xD503_40FF, 0xFFFF_F0FF
 _DAIF_SHIFT = 6
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a call or an HVC leaves behind.
-
-    :param name: of the callee; ``at``: address of the call.
-    :param registers: general and system registers and flags that it sets.
-    :param stores: bytes in hexadecimal that it writes, by address.
-    """
-
-    name: str
-    at: int
-    registers: dict[str, int]
-    stores: dict[int, str] = {}
-
-
-class Inputs(msgspec.Struct, frozen=True):
-    """All that a run depends on beside the function's bytes.
-
-    :param registers: all of them, SP, flags and system registers included.
-    :param memory: 64-bit words by address; the rest of ``pages`` is zero.
-    :param length: instructions to execute.
-    """
-
-    start: int
-    registers: dict[str, int]
-    memory: dict[int, int]
-    pages: tuple[int, ...]
-    answers: tuple[Answer, ...]
-    length: int
-
-
-class Accessed(NamedTuple):
-    """One load or store."""
-
-    kind: str
-    at: int
-    address: int
-    size: int
-    value: int
-
-
-class Happened(NamedTuple):
-    """A system instruction, a call or a WARN, with the registers just before it.
-
-    :param operand: what an MSR writes, else 0.
-    """
-
-    name: str
-    at: int
-    operand: int
-    registers: dict[str, int]
-
-
-class Left(NamedTuple):
-    """How control left: ``call``, ``br``, ``ret``, ``brk``, ``eret``; or ``stopped`` or a ``fault``."""
-
-    kind: str
-    at: int
-    target: int
+_SYSTEM_INSTRUCTION = 0b1101010100  # bits 31 to 22 (Arm ARM, C4.1.94)
 
 
 class Processor:
@@ -155,6 +95,8 @@ class Processor:
             action = self._branch
         elif "BRANCH" in kinds and "CBRANCH" not in kinds and _target(instruction) not in self.code:
             action = self._tail_call
+        if action is None and kinds and instruction.word >> 22 == _SYSTEM_INSTRUCTION:
+            action = self._refuse
         if action is not None:
             self._actions[address] = action
             self._uc.mem_write(address, _NOP)
@@ -303,8 +245,7 @@ class Processor:
             cleared = self.system["daif"] & ~bits
             value = cleared | bits if word & _DAIF_MASK == _DAIF_SET else cleared
         elif word >> 20 not in (0xD51, 0xD53):
-            self._unsupported = UnsupportedError(f"instruction {instruction.text}", at)
-            self._uc.emu_stop()
+            self._refuse(at)
             return
         elif not written:
             if number != _ZERO:
@@ -314,6 +255,10 @@ class Processor:
             value = self._operand(number)
         self._happen(f"msr {name}", at, value)
         self.system[name] = value
+
+    def _refuse(self, at: int) -> None:
+        self._unsupported = UnsupportedError(f"instruction {self.code.at(at).text}", at)
+        self._uc.emu_stop()
 
     # Unicorn's callbacks
 

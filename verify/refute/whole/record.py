@@ -11,7 +11,8 @@ from verify.arm64.lift import Code
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from verify.errors import InternalError
 from verify.refute.counterexample import instruction_text
-from verify.refute.whole.processor import Inputs, Left, Processor
+from verify.refute.whole.effects import Inputs, Left
+from verify.refute.whole.processor import Processor
 
 _SHOWN = 14  # instructions, in a terminal
 _REGISTERS = (*GENERAL, "sp", *FLAGS, *SYSTEM)

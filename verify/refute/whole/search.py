@@ -11,14 +11,16 @@ from verify.prove.discharge import Result
 from verify.refute.whole.chain import Chain, Place, Proof, chains, places
 from verify.refute.whole.confirm import confirm, inputs, stored
 from verify.refute.whole.describe import failing, named
-from verify.refute.whole.processor import Inputs, Processor
+from verify.refute.whole.effects import Inputs
+from verify.refute.whole.processor import Processor
 from verify.refute.whole.record import CallCounterexample, ending, executed, rerun
 from verify.refute.whole.values import Values, solve
 
 type Path = tuple[int, ...]
 
 CHAINS = 60  # tried for one place; what is reached at all is reached by one of the shortest
-_UNWORTHY = ("untaken",)
+_NOT_OF_A_RUN = ("untaken", "position-independent")
+"""Obligations that no single run at the link address can break."""
 
 
 def witnesses(proof: Proof, paths: Iterable[Path]) -> dict[Path, dict[str, str] | None]:
@@ -52,7 +54,7 @@ def refute(proof: Proof, result: Result, property_id: str) -> CallCounterexample
     :raises InternalError: if a run differs from the path that it is to take.
     """
     obligation = result.obligation
-    if obligation.name.endswith(_UNWORTHY):
+    if obligation.name.endswith(_NOT_OF_A_RUN):
         return None
     for place in places(proof, obligation):
         for chain in chains(proof, place, CHAINS):

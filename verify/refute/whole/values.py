@@ -10,6 +10,7 @@ from verify.arm64.state import FLAGS
 from verify.errors import InternalError
 from verify.kexec.calls import CONTROL_PAGE
 from verify.kexec.post_load import PostLoad
+from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import FALSE, Formula, Term, application, const, constant, ule, var, within
 from verify.obligation import Facts
 from verify.prove.simplest import simplest_model
@@ -28,6 +29,10 @@ _USUAL = {
     "x30": 0xFFFF_8000_0900_0000,
 }
 _MEMSTART = 0x4000_0000
+_UNUSED, _LEFT_BEHIND = 0x5EED_0000_0000, 0xDEAD_0000_0000
+"""Of general registers at entry, and after a call: the number of the register is added."""
+_CANARY = 0xCAFE_0000_0000
+_TASK_BYTES = 1 << 14
 _CAME_UP_AT_EL1 = 0xE11_0000_0E11
 _DIRTY = 2
 _LOST = 3
@@ -44,6 +49,7 @@ class Values:
 
     variables: dict[str, int]
     functions: dict[tuple[str, tuple[int, ...]], int]
+    whole: Whole = field(repr=False)
     _known: list[Substitution] = field(default_factory=list, repr=False)
 
     def __call__(self, term: Term | Formula) -> Any:
@@ -67,20 +73,28 @@ class Values:
     def _function(self, name: str, width: int, arguments: tuple[Term, ...]) -> Term:
         values = tuple(constant(argument) for argument in arguments)
         assert all(value is not None for value in values)
-        return const(self.functions.get((name, values), 0), width)  # type: ignore[arg-type]
-
-    @property
-    def memory(self) -> dict[int, int]:
-        """Words of memory at entry, by address."""
-        return {at[0]: value for (name, at), value in self.functions.items() if name == MEMORY}
+        known = self.functions.get((name, values))  # type: ignore[arg-type]
+        if known is None:
+            known = usual_word(self.whole, values[0] or 0) if name == MEMORY else 0
+        return const(known, width)
 
 
 def usual(name: str) -> int:
-    """What the variable called ``name`` is where nothing asks for another value."""
+    """What the variable called ``name`` is where nothing asks for another value.
+
+    Registers differ from each other, so that a run that mixes them up is not what its path says.
+    """
     register, _, tag = name.partition("@")
     if register == "icache":
         return _STALE  # any store makes it so, those of a callee to its frame too
-    return 0 if "#" in tag else _USUAL.get(register, 0)
+    answered = "#" in tag or tag.startswith("hvc")
+    if register in _USUAL and not answered:
+        return _USUAL[register]
+    if register[:1] != "x" or not register[1:].isdigit():
+        return 0
+    if answered:
+        return 0 if register == "x0" else _LEFT_BEHIND + int(register[1:])
+    return _UNUSED + int(register[1:])
 
 
 def leaves(formulas: Iterable[Term | Formula]) -> list[Term]:
@@ -124,7 +138,7 @@ def solve(chain: Chain, further: Facts = (), goal: Formula = FALSE) -> Values | 
     model = simplest_model((*facts, *probes), goal, [_wish(chain, leaf) for leaf in spoken])
     if model is None:
         return None
-    values = _values(spoken, model)
+    values = _values(chain, spoken, model)
     for label, fact in facts:
         if not values(fact):
             raise InternalError(f"a model does not satisfy: {label}")
@@ -138,7 +152,7 @@ def _probed(number: int, leaf: Term, arguments: tuple[Term, ...]) -> list[tuple[
     return found + [(f"argument {number}.{i}", term) for i, term in enumerate(arguments)]
 
 
-def _values(spoken: list[Term], model: dict[str, int]) -> Values:
+def _values(chain: Chain, spoken: list[Term], model: dict[str, int]) -> Values:
     variables: dict[str, int] = {}
     functions: dict[tuple[str, tuple[int, ...]], int] = {}
     for number, leaf in enumerate(spoken):
@@ -149,7 +163,7 @@ def _values(spoken: list[Term], model: dict[str, int]) -> Values:
         else:
             _, *arguments = (model.get(name, 0) for name, _ in _probed(number, leaf, applied.arguments))
             functions[applied.function, tuple(arguments)] = model.get(f"value {number}", 0)
-    return Values(variables, functions)
+    return Values(variables, functions, chain.proof.whole)
 
 
 def _legal(chain: Chain, spoken: list[Term], facts: Facts) -> Facts:
@@ -195,11 +209,11 @@ def _wish(chain: Chain, leaf: Term) -> Formula:
     if applied.function.startswith("L@"):
         return leaf == _DIRTY
     address = constant(applied.arguments[0]) if applied.function == MEMORY else None
-    return leaf == (0 if address is None else _usual_word(chain, address))
+    return leaf == (0 if address is None else usual_word(chain.proof.whole, address))
 
 
-def _usual_word(chain: Chain, address: int) -> int:
-    whole = chain.proof.whole
+def usual_word(whole: Whole, address: int) -> int:
+    """What the word of memory at ``address`` is where nothing asks for another value."""
     places = whole.globals.addresses
     kimage, layout = base(whole, "kimage"), whole.layout
     words = {
@@ -208,5 +222,12 @@ def _usual_word(chain: Chain, address: int) -> int:
         places.get("__boot_cpu_mode"): _CAME_UP_AT_EL1,
         kimage + layout.start: 0x6000_0000,
         kimage + layout.dtb_mem: 0x6800_0000,
+        kimage + layout.kern_reloc: 0x4800_0000,
+        kimage + layout.el2_vectors: 0x4810_0000,
+        kimage + layout.ttbr0: 0x4820_0000,
+        kimage + layout.t0sz: 16,
     }
+    beside = (address - base(whole, name) for name in ("the task", "the stack frame"))
+    if any(-FRAME_BYTES <= offset < _TASK_BYTES for offset in beside):
+        return _CANARY + address % _TASK_BYTES
     return words.get(address, 0)
