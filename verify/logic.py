@@ -135,15 +135,15 @@ def application(term: Term) -> Application | None:
     return _APPLICATIONS.get(term.args[0]) if term.op == "BVS" else None
 
 
-def replace(term: Any, old: Term, new: Term) -> Any:
-    """``term``, a bit-vector or formula, with ``new`` for the variable ``old``, also below functions."""
-    if old.args[0] not in variables([term]):
+def replace(term: Any, old: Term, new: Term, shallow: bool = False) -> Any:
+    """A bit-vector or formula with ``new`` for ``old``, below functions as well unless ``shallow``."""
+    if old.op == "BVS" and old.args[0] not in variables([term]):
         return term
     built: dict[int, Any] = {old.hash(): new}
     todo = [term]
     while todo:
         top = todo[-1]
-        applied = application(top)
+        applied = None if shallow else application(top)
         parts = applied.arguments if applied else [arg for arg in top.args if hasattr(arg, "op")]
         missing = [part for part in parts if part.hash() not in built]
         if missing and top.hash() not in built:

@@ -58,6 +58,14 @@ def test_claripy_still_needs_this():
     assert evaluated(wrong, {"wide": 0, "other": 0}) == 1
 
 
+def test_a_replaced_term_and_a_shallow_replacement():
+    line = WIDE & ~0x3F
+    assert same(replace(line + 8, line, const(64)), const(72))
+    function = Function("f")
+    kept = replace(function(WIDE) + WIDE, WIDE, const(1), shallow=True)
+    assert same(kept, function(WIDE) + 1)
+
+
 def test_order_is_kept_with_a_constant_between_two_values():
     below = ult(X & 0xF0, const(3, WIDTH))
     assert [evaluated(below, {"x": x}) for x in (0, 0x0F, 0x10, 0xFF)] == [1, 1, 0, 0]

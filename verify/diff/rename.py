@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from angr import claripy
-
-from verify.logic import Formula, Function, Term, application, normal, var
+from verify.logic import Formula, Function, Term, application, normal, replace, var
 from verify.obligation import Facts
 
 GIVEN = frozenset(
@@ -42,10 +40,10 @@ class Renamer:
             new = self._leaf(leaf)
             if new is not leaf:
                 mark = var(f"renamed {leaf.args[0]}", leaf.length)
-                term = claripy.replace(term, leaf, mark)
+                term = replace(term, leaf, mark, shallow=True)
                 marks.append((mark, new))
         for mark, new in marks:
-            term = claripy.replace(term, mark, new)
+            term = replace(term, mark, new, shallow=True)
         return term
 
     def facts(self, facts: Facts) -> Facts:

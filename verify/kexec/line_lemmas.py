@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from angr import claripy
-
 from verify.arm64 import cache
 from verify.logic import And, Formula, Implies, Term, const, normal, ule, var
+from verify.logic import replace as substitute
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import ANYWHERE, Decide
 from verify.symbolic.loops import Entered
@@ -87,9 +86,9 @@ class Lines:
     def in_distances(self, formula: Formula) -> Formula:
         """``formula`` with lines replaced by the pointer, and by a distance from its start."""
         line, first, last = self.line, self.first, self.last
-        formula = claripy.replace(formula, line(last), last)
-        formula = claripy.replace(formula, line(first), first)
-        return claripy.replace(formula, line(ANYWHERE), first + _DISTANCE)
+        for old, new in ((line(last), last), (line(first), first), (line(ANYWHERE), first + _DISTANCE)):
+            formula = substitute(formula, old, new)
+        return formula
 
 
 def prove_in_distances(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from specs.assumptions import ASSUMPTIONS
-from specs.properties import PROPERTIES
+from specs.properties import PROPERTIES, RELOCATION
 from verify.arm64.lift import Code
 from verify.kexec import list_induction, relocation
 from verify.kexec.form import Form, recognise
@@ -44,7 +44,7 @@ def test_no_obligation_is_lost(name):
 @pytest.mark.parametrize("name", FORMS)
 def test_every_property_of_the_form_has_an_obligation(name):
     _, form, obligations = built(name)
-    for claim in PROPERTIES.values():
+    for claim in RELOCATION:
         if claim.form in (None, form.name):
             assert any(owed(claim, o.name) for o in obligations), claim.id
 
@@ -53,7 +53,7 @@ def test_every_glob_of_a_property_matches_an_obligation():
     names = {o.name for form in FORMS for o in built(form)[2]}
     dead = {
         (claim.id, pattern)
-        for claim in PROPERTIES.values()
+        for claim in RELOCATION
         for pattern in claim.obligations
         # Loops that need no invariant of a kind owe none: flush, inval and scan depend on the compiler.
         if not fnmatch.filter(names, pattern) and not re.search("flush|inval|scan", pattern)
