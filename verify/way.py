@@ -66,10 +66,17 @@ def prove_kernel(
     rest_of = [claim for claim in claims if claim not in own]
     if outcome.form is not None and rest_of and has_way(kernel):
         _prove_way(kernel, routine, outcome, rest_of, progress, discharger)
-    form = outcome.form.name if outcome.form is not None else ""
+    form = waived_form(outcome.form)
     for finding in outcome.findings:
         finding.waiver = waiver_of(waivers, finding.claim.id, form)
     return outcome
+
+
+def waived_form(form: Form | None) -> str:
+    """What a waiver calls the form: its name, and whether the routine tests head itself."""
+    if form is None:
+        return ""
+    return f"{form.name}, tests head" if form.tests_head else form.name
 
 
 def _prove_way(

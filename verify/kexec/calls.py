@@ -195,9 +195,9 @@ def owed_access(
 def without_doubles(obligations: Iterable[Obligation]) -> list[Obligation]:
     """Each obligation without hypotheses once."""
     found: list[Obligation] = []
-    seen: set[tuple[str, str, int | None]] = set()
+    seen: set[tuple[str, str, int | None, int]] = set()
     for obligation in obligations:
-        key = (obligation.name, obligation.sentence, obligation.at)
+        key = (obligation.name, obligation.sentence, obligation.at, obligation.goal.hash())
         if obligation.hypotheses or key not in seen:
             seen.add(key)
             found.append(obligation)
