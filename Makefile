@@ -13,7 +13,7 @@ verify:
 test:
 	scripts/bootstrap.sh --dev
 	scripts/test-tools.sh
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist worksteal
 
 check:
 	scripts/bootstrap.sh --dev
