@@ -122,11 +122,11 @@ def test_a_wrong_version_is_refuted_by_a_run(fault, state, compiler, wrong_versi
     # What is stored is enough to repeat the run, and the right version's bytes do not show it.
     record = json.loads(json.dumps(shown.as_dict()))
     assert record["kind"] == "call" and record["steps"] and record["found"]
-    assert rerun(record, proof.whole) == shown
+    assert rerun(record, proof.whole.kernel.read) == shown
     assert any(shown.found in line for line in format_call(shown))
     kernel = open_target(str(BINARIES / "whole" / f"{state}-4k-{compiler}.elf"))
     with pytest.raises(InternalError):
-        rerun(record, Whole(kernel, KimageLayout(ARCH), kernel.page_size or 4096))
+        rerun(record, kernel.read)
 
 
 @pytest.mark.mutant

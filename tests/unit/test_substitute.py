@@ -19,17 +19,17 @@ def test_variables_are_replaced_at_once() -> None:
 
 
 def test_a_function_is_applied_anew_to_what_its_arguments_became() -> None:
-    f, x, y = Function("f"), var("x"), var("y")
+    f, x, y = Function("substituted"), var("x"), var("y")
     found = substitute(f(f(x) + 8) + 1, lambda name, width: y if name == "x" else None)
     assert same(found, f(f(y) + 8) + 1)
 
 
 def test_a_function_is_replaced_and_its_value_is_not_replaced_again() -> None:
-    f, x, y = Function("f"), var("x"), var("y")
+    f, x, y = Function("substituted"), var("x"), var("y")
     found = substitute(
         f(x) + x,
         lambda name, width: y if name == "x" else None,
-        lambda name, width, arguments: arguments[0] * 2 + x if name == "f" else None,
+        lambda name, width, arguments: arguments[0] * 2 + x if name == "substituted" else None,
     )
     assert same(found, y * 2 + x + y)
 

@@ -138,11 +138,11 @@ def test_a_goal_that_is_false_is_refuted_and_can_be_repeated(whole, restart):
         "at",
     } <= set(record)
     assert record["kind"] == "call" and [*record["steps"][0]] == ["address", "text", "changed"]
-    assert rerun(record, whole) == shown
+    assert rerun(record, whole.kernel.read) == shown
     assert "a-property" in format_call(shown)[0]
     record["given"]["registers"]["x2"] = 0x1234
     with pytest.raises(InternalError):
-        rerun(record, whole)
+        rerun(record, whole.kernel.read)
 
 
 def test_a_goal_that_holds_is_not_refuted(restart):
