@@ -87,6 +87,7 @@ class Outcome:
     """Everything that came of one kernel; times in seconds by stage.
 
     :param witnesses: values with which each assumption holds, by its id.
+    :param globals: name, address, and how it is known.
     :param paths: the paths that proofs are about, and a list that the real bytes ran along each on.
     """
 
@@ -99,6 +100,7 @@ class Outcome:
     others: list[Listed] = field(default_factory=list)
     contracts: list[Relied] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)
+    globals: list[tuple[str, int, str]] = field(default_factory=list)
 
     def where(self, address: int) -> str:
         """``address`` as the kernel prints it, in whichever function holds it."""

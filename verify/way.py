@@ -118,6 +118,8 @@ def _prove_way(
         Relied(name, contract.sentence, "assumed" if contract.assumed else "proved from its bytes")
         for name, (_, contract) in sorted(way.contracts.items())
     ]
+    known = way.whole.globals
+    outcome.globals = [(name, known[name], known.found_by[name]) for name in known.addresses]
     outcome.ends = [
         Ended(part.function, bug.at, bug.kind, condition(way.whole, bug.facts))
         for part in way.parts.values()

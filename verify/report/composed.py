@@ -36,6 +36,10 @@ def tree(run: Run, record: PropertyRecord) -> Iterator[str]:
         yield "relies on callees that are not proved"
         for contract in assumed:
             yield f"{_INDENT}{contract.name}: {contract.sentence}"
+    if run.globals:
+        yield "reads the globals"
+        for known in run.globals:
+            yield f"{_INDENT}{known.name} at {known.address:#x}, by {known.found_by}"
     if run.ends:
         yield "or it ends, or warns, at"
         for (where, kind), count in _ends(run).items():

@@ -135,6 +135,14 @@ class ContractRecord(msgspec.Struct, frozen=True):
     how: str
 
 
+class GlobalRecord(msgspec.Struct, frozen=True):
+    """A global that the functions under proof read: where it stands, and how that is known."""
+
+    name: str
+    address: int
+    found_by: str
+
+
 class EndRecord(msgspec.Struct, frozen=True):
     """A BUG or WARN in a function under proof, and under which condition control gets there."""
 
@@ -194,6 +202,7 @@ class Run(msgspec.Struct, frozen=True):
     stages: dict[str, float]
     contracts: list[ContractRecord] = []
     ends: list[EndRecord] = []
+    globals: list[GlobalRecord] = []
 
     @property
     def function(self) -> FunctionRecord:

@@ -99,6 +99,7 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
         versions=_versions(),
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         contracts=[model.ContractRecord(c.name, c.sentence, c.how) for c in outcome.contracts],
+        globals=[model.GlobalRecord(*known) for known in outcome.globals],
         ends=[
             model.EndRecord(end.function, end.at, outcome.where(end.at), end.kind, list(end.condition))
             for end in outcome.ends
