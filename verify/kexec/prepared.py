@@ -1,0 +1,140 @@
+"""What machine_kexec_post_load prepares for the routine: the control page, and the kimage's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from specs.address_map import AddressMap
+from specs.kimage import KEXEC_CONTROL_PAGE_SIZE
+from specs.machine_kexec_post_load import Prepared
+from verify.arm64 import cache
+from verify.arm64.lift import Code
+from verify.arm64.state import State
+from verify.kexec.calls import CONTROL_PAGE, objects
+from verify.kexec.locate import Function
+from verify.kexec.soft_restart import position_independence
+from verify.kexec.whole import Whole
+from verify.logic import FALSE, TRUE, And, Not, Term, aligned, const, constant, normal, ule, ult
+from verify.obligation import Facts, Obligation
+from verify.symbolic.explore import ANYWHERE
+
+_PREPARED = ("kern_reloc", "ttbr1", "zero_page", "phys_offset")
+
+
+@dataclass
+class Preparation:
+    """The part of the proof that is about an image that must be relocated.
+
+    :param entry: the state in which machine_kexec_post_load is entered, with the kimage at ``kimage``.
+    :param routine: the relocation routine, as the kernel has it.
+    :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
+    :param owe: adds an obligation: name, sentence, state, goal, and further hypotheses.
+    """
+
+    whole: Whole
+    map: AddressMap
+    entry: State
+    kimage: Term
+    routine: Function
+    mmu_on: bool
+    owe: Callable[..., None]
+    obligations: list[Obligation] = field(default_factory=list)
+
+    def owe_return(self, state: State, where: str, further: Facts) -> None:
+        """What holds where machine_kexec_post_load returns without error, under ``further`` facts."""
+        memory = objects(state)
+        page = next((item for item in memory.objects if item.name == CONTROL_PAGE), None)
+        if page is None or page.base is None:
+            self.owe("copied", f"before {where} the routine was copied", state, FALSE, *further)
+            return
+        linear = (
+            "control-page-linear",
+            And(self.map.in_linear_map(page.base), ule(page.base, const(-(1 << 20)))),
+        )
+        facts = (*further, linear)
+        address = normal(page.base)
+        of_page = aligned(address, self.whole.page_size)
+        self.owe("copied", f"at {where} the control page's address is that of a page", state, of_page, *facts)
+        fields = [
+            self.whole.field(state, self.kimage, getattr(self.whole.layout, name)) for name in _PREPARED
+        ]
+        prepared = Prepared(*fields)
+        sentence = f"at {where} kern_reloc is the physical address of the control page"
+        self.owe("kern-reloc", sentence, state, prepared.points_at(self.map, address), *facts)
+        size = const(max(memory.stored_in(CONTROL_PAGE), default=0) + 1)
+        word = (
+            "the word is one of the copied code",
+            And(ule(address, ANYWHERE), ult(ANYWHERE, address + size)),
+        )
+        # A fetch state is one of three: the fourth value of its two bits means nothing at entry.
+        clean = state.lines.read(ANYWHERE) == cache.CLEAN
+        sentence = f"at {where} the copied code is clean to the point of coherency"
+        self.owe("code-clean", sentence, state, clean, *facts, word)
+        fresh = state.fetch.read(ANYWHERE) == cache.FETCHABLE
+        sentence = f"at {where} no instruction-cache line holds an older value of the copied code"
+        settled = ("nothing-lost", self.entry.fetch.read(ANYWHERE) != cache.LOST)
+        self.owe("code-fetchable", sentence, state, fresh, *facts, word, settled)
+        if self.mmu_on:
+            self._owe_tables(state, where, prepared, facts)
+
+    def _owe_tables(self, state: State, where: str, prepared: Prepared, facts: Facts) -> None:
+        built = [e for e in state.events if e.name == "call trans_pgd_create_copy"]
+        zero = self.whole.globals.addresses.get("empty_zero_page", self._zero_page(prepared))
+        if len(built) != 1 or zero is None:
+            self.owe("tables", f"at {where} the routine's tables are ready", state, FALSE, *facts)
+            return
+        place = built[0].before.registers["x1"]
+        table = state.memory.load(place, 8)
+        mapped = ("tables-in-memory", self.map.in_linear_map(table))
+        goal = prepared.maps(self.map, table, zero, self.kimage)
+        sentence = f"at {where} ttbr1, zero_page and phys_offset are what the routine's own map needs"
+        self.owe("tables", sentence, state, goal, *facts, mapped)
+        page = next(item.base for item in objects(state).objects if item.name == CONTROL_PAGE)
+        idmap = [e for e in state.events if e.name == "call trans_pgd_idmap_page"]
+        x = idmap[0].before.registers if len(idmap) == 1 else None
+        layout = self.whole.layout
+        places = (
+            And(
+                x["x1"] == self.kimage + layout.ttbr0,
+                x["x2"] == self.kimage + layout.t0sz,
+                x["x3"] == page,
+            )
+            if x is not None
+            else FALSE
+        )
+        sentence = f"at {where} ttbr0 and t0sz are of a table that maps the control page to itself"
+        self.owe("tables", sentence, state, places, *facts)
+        stub = self.whole.stub_below(self.entry)
+        vectors = [e for e in state.events if e.name == "call trans_pgd_copy_el2_vectors"]
+        el2 = self.whole.field(state, self.kimage, layout.el2_vectors)
+        if vectors:
+            goal = And(stub, vectors[0].before.registers["x1"] == self.kimage + layout.el2_vectors)
+        else:
+            goal = And(Not(stub), el2 == 0)
+        sentence = f"at {where} el2_vectors is 0, or of a copy of the vectors where the hyp stub is below"
+        self.owe("tables", sentence, state, goal, *facts)
+
+    def _zero_page(self, prepared: Prepared) -> int | None:
+        """empty_zero_page where it has no symbol: the page of .bss whose physical address is given."""
+        found = constant(normal(prepared.zero_page + self.map.kimage_voffset))
+        zero = found is not None and not self.whole.kernel.mapped(found)
+        return found if zero else None
+
+    def owe_routine(self, copied: list[tuple[int, int, tuple[int, ...]]]) -> None:
+        """The bytes that are copied are the routine's, all of them, and run anywhere."""
+        routine = self.routine
+        data = self.whole.kernel.read(routine.address, len(routine.code))
+        for start, length, path in sorted({(s, n): (s, n, path) for s, n, path in copied}.values()):
+            inside = start <= routine.address and routine.end <= start + length
+            goal = TRUE if inside else FALSE
+            sentence = f"the {length} bytes copied from {start:#x} hold all of {routine.name}"
+            self.obligations.append(Obligation("pl-copied", sentence, (), goal, path[-1], path))
+            entered = TRUE if start == routine.address else FALSE
+            sentence = "the routine's entry is the first of the copied bytes"
+            self.obligations.append(Obligation("pl-copied", sentence, (), entered, path[-1], path))
+            fits = TRUE if length <= KEXEC_CONTROL_PAGE_SIZE else FALSE
+            sentence = f"the copy of {length} bytes fits KEXEC_CONTROL_PAGE_SIZE"
+            self.obligations.append(Obligation("pl-fits", sentence, (), fits, path[-1], path))
+        code = Code(routine.name, routine.address, data)
+        self.obligations += position_independence("pl", code)
