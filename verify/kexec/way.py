@@ -232,7 +232,7 @@ class Way:
             layout = self.whole.layout
             kimage, sctlr = var("kimage@way"), var("sctlr@way")
             facts += [
-                ("the kernel runs with its MMU on", (sctlr & on) == on),
+                ("mmu-on", (sctlr & on) == on),
                 ("machine_kexec keeps SCTLR_EL1 (mk-sctlr-kept)", system["sctlr_el1"] == sctlr),
                 ("the routine is called with the kimage (mk-handover-routine)", x["x0"] == kimage),
                 ("kimage-aligned", And(aligned(kimage, 8), ule(kimage, const(-layout.size)))),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import replace
 
 import pytest
 
+from specs.assumptions import ASSUMPTIONS
 from specs.properties import WAY
 from verify.arm64.lift import Code
 from verify.kexec.form import recognise
@@ -78,3 +80,41 @@ def test_joint_with_a_wrong_goal_is_not_proved():
 def test_routine_alone_has_no_way():
     assert not has_way(open_target("binaries/kimage-mmu-4k-gcc.elf"))
     assert has_way(open_target("binaries/whole/later-4k-gcc.elf"))
+
+
+# What a hypothesis may be that is no assumption. A new kind is put here by someone who has asked
+# himself who proves it: a branch, a proved contract or invariant or lemma, a part that another
+# proof gives, or the condition under which a goal is asked.
+HYPOTHESES = (
+    r"branch (not )?taken at 0x[0-9a-f]+",
+    r"contract of \w+",
+    r"the range is given in order",  # owed at every call: call-range
+    # invariants: -init and -kept
+    r"a segment is left|no more turns than segments|nothing is lost|earlier segments are clean",
+    r"what was (clean|fetchable) is (clean|fetchable)",
+    r"progress is a multiple of the stride|the guard held before this turn|x\d+ has not wrapped",
+    # lemmas, each owed before it is used
+    r"sums that do not wrap keep order|its fields are the same",
+    r"its line is not (above the loop's last|below the loop's first)",
+    r"the loop's (first )?line starts at its pointer|the word's line is whole lines from the first",
+    # cases and conditions of goals
+    r"head has (no )?IND_DONE|it returns 0|the segment is (not )?that of the last turn",
+    r"the word is (aligned|in the range|not of the callee's frame|one of a segment|one of the copied code)",
+    # what one part of the way gives another, proved there
+    r"cpu_soft_restart (asks the stub|enters|turns the MMU off \(restart-mmu-off\))|the stub answers",
+    r"daif is handed on \(restart-masked\)|the routine is called with the kimage \(mk-handover-routine\)",
+    r"machine_kexec(: interrupts are masked \(mk-masked\)| hands over| keeps SCTLR_EL1 \(mk-sctlr-kept\))",
+    r"post_load: phys_offset is that of the linear map \(pl-tables\)",
+)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_hypothesis_is_an_assumption_or_proved_elsewhere(state):
+    labels = {
+        label
+        for part in way(state).parts.values()
+        for obligation in part.obligations
+        for label, _ in obligation.hypotheses
+    }
+    known = re.compile("|".join(HYPOTHESES))
+    assert {label for label in labels if label not in ASSUMPTIONS and not known.fullmatch(label)} == set()
