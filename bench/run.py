@@ -50,6 +50,21 @@ def _solver_figures(path: Path) -> dict[str, float]:
     }
 
 
+def _by_function(path: Path) -> dict[str, float]:
+    """Solver seconds by function, each distinct text once, for the first property that asked it."""
+    run = json.loads(path.read_text())
+    seen: set[str] = set()
+    seconds: dict[str, float] = {}
+    for claim in run["properties"]:
+        name = claim["function"] or "callees, and how the parts join"
+        for obligation in claim["obligations"]:
+            if obligation["sha256"] not in seen:
+                seen.add(obligation["sha256"])
+                spent = sum(answer["seconds"] for answer in obligation["answers"])
+                seconds[name] = seconds.get(name, 0.0) + spent
+    return seconds
+
+
 def _kernel_elf(directory: Path) -> Path:
     """The newest 6.1 kernel that apt knows, written out as an ELF."""
     from verify.target import open_target, write_elf
@@ -83,7 +98,9 @@ def main() -> None:
         for label, command in commands.items():
             runs = [_measure(command) for _ in range(RUNS)]
             table[label] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        solver = _solver_figures(next(reports.glob(f"{elf.stem}*/run.json")))
+        record_path = next(reports.glob(f"{elf.stem}*/run.json"))
+        solver, functions = _solver_figures(record_path), _by_function(record_path)
+        stages = json.loads(record_path.read_text())["stages"]
     print(f"{'command':<40} {'wall':>8} {'cpu':>8} {'memory':>9}   (medians of {RUNS})")
     for label, row in table.items():
         print(f"{label:<40} {row['wall']:>6.2f} s {row['cpu']:>6.2f} s {row['memory']:>6.0f} MB")
@@ -91,10 +108,15 @@ def main() -> None:
         f"solvers on Debian 6.1: {solver['solver']:.2f} s for {solver['texts']:.0f} texts, "
         f"median {solver['median'] * 1000:.0f} ms, slowest {solver['slowest']:.2f} s"
     )
+    for name, seconds in sorted(functions.items(), key=lambda item: -item[1]):
+        print(f"  {name:<40} {seconds:>6.2f} s of solvers")
+    for name, seconds in stages.items():
+        print(f"  stage {name:<34} {seconds:>6.2f} s")
     results = ROOT / "bench" / "results"
     results.mkdir(exist_ok=True)
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     record = {"machine": machine, "commands": table, "solvers": solver, "kernel": elf.stem}
+    record |= {"functions": functions, "stages": stages}
     (results / "run.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -15,7 +15,7 @@ from verify.arm64.lift import SIZE, Code
 from verify.arm64.state import State, unknown_ghosts, unknown_registers
 from verify.errors import UnsupportedError
 from verify.kexec.globals import Globals, find_globals
-from verify.kexec.locate import find_function
+from verify.kexec.locate import Function, find_function
 from verify.logic import Formula, Term, const
 from verify.symbolic.objects import Object, Objects
 from verify.target import Kernel
@@ -49,13 +49,13 @@ class Whole:
         self.globals = find_globals(self.kernel)
 
     def code(self, name: str) -> Code:
-        """The function called ``name``, with its WARNs told from its BUGs.
+        """The function called ``name``, or its one clone, with its WARNs told from its BUGs.
 
-        :raises NoKexecError: if the kernel has none.
+        :raises UnsupportedError: if the kernel has neither, or several clones.
         """
         if name in self._code:
             return self._code[name]
-        function = find_function(self.kernel, name)
+        function = self._find(name)
         code = Code(name, function.address, function.code, calls=True)
         breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
         kinds = warnings(self.kernel, breaks) if breaks else {}
@@ -66,6 +66,19 @@ class Whole:
         resumed = frozenset(at for at, warns in kinds.items() if warns)
         self._code[name] = Code(name, code.address, code.data, code.calls, resumed, self._final())
         return self._code[name]
+
+    def _find(self, name: str) -> Function:
+        """The function by its symbol, or by that of its clone (.constprop, .isra, .llvm), no .cold part."""
+        if self.kernel.symbol(name) is not None:
+            return find_function(self.kernel, name)
+        clones = [s.name for s in self.kernel.symbols if s.name.startswith(f"{name}.")]
+        clones = [clone for clone in clones if ".cold" not in clone]
+        if len(clones) == 1:
+            return find_function(self.kernel, clones[0])
+        found = ", ".join(clones) if clones else "neither"
+        raise UnsupportedError(
+            f"kernel without {name}: looked for its symbol and for one clone, found {found}"
+        )
 
     def _final(self) -> frozenset[int]:
         symbols = [self.kernel.symbol(name) for name in RESTART]
