@@ -119,7 +119,8 @@ def _location(run: Run, where: str, source: str) -> dict[str, Any]:
 
 def _flow(shown: Report, finding: Finding) -> list[dict[str, Any]]:
     """The steps of the counterexample, with the registers that each changed."""
-    recorded = (finding.record.counterexample or {}).get("path")
+    shown_by = finding.record.counterexample or {}
+    recorded = shown_by.get("path", shown_by.get("steps"))
     path = [step for step in recorded if isinstance(step, dict)] if isinstance(recorded, list) else []
     wanted = [step["address"] for step in path if isinstance(step.get("address"), int)]
     sources = shown.lines(finding.run, wanted) if shown.lines and wanted else {}
