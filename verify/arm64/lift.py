@@ -126,6 +126,16 @@ class Code:
         """``address`` as the kernel prints it: ``symbol+offset/size``."""
         return f"{self.name}+{address - self.address:#x}/{len(self.data):#x}"
 
+    def text(self, instruction: Instruction) -> str:
+        """``instruction`` disassembled, the target of a branch or call as the kernel prints it."""
+        for operation in instruction.operations:
+            if operation.opcode.name in ("BRANCH", "CBRANCH", "CALL"):
+                if operation.inputs[0].space.name == "ram":
+                    target = int(operation.inputs[0].offset)
+                    shown = self.where(target) if target in self else f"{target:#x}"
+                    return f"{instruction.text.rsplit(' ', 1)[0]} {shown}"
+        return instruction.text
+
     def patched(self, address: int, word: int) -> Code:
         """The same function with one instruction replaced."""
         offset = address - self.address

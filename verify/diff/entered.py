@@ -10,7 +10,6 @@ from verify.arm64.lift import SIZE, Code
 from verify.diff.model import Entered, RunStep
 from verify.diff.side import Side
 from verify.errors import UnsupportedError
-from verify.refute.counterexample import instruction_text
 from verify.refute.effects import Access, Run
 from verify.refute.lists import Plan, Word, build
 from verify.refute.machine import Machine
@@ -40,7 +39,7 @@ def enter(side: Side) -> Entered | None:
     steps = tuple(
         RunStep(
             side.places.name(step.at),
-            instruction_text(code, step.at),
+            code.text(code.at(step.at)),
             {f"x{number}": f"{value:#x}" for number, value in step.changed},
         )
         for step in kept.path
@@ -78,7 +77,7 @@ def _whole(side: Side, scenario: Scenario, watch: frozenset[int]) -> tuple[RunSt
     return tuple(
         RunStep(
             side.places.name(step.at),
-            instruction_text(side.code, step.at),
+            side.code.text(side.code.at(step.at)),
             {f"x{number}": f"{value:#x}" for number, value in step.changed},
         )
         for step in kept.path

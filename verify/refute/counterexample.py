@@ -125,16 +125,6 @@ def _pages(scenario: Scenario) -> tuple[Page, ...]:
     )
 
 
-def instruction_text(code: Code, address: int) -> str:
-    """The instruction at ``address``, a branch with its target as the kernel prints it."""
-    instruction = code.at(address)
-    for operation in instruction.operations:
-        if operation.opcode.name in ("BRANCH", "CBRANCH") and operation.inputs[0].space.name == "ram":
-            shown = instruction.text.rsplit(" ", 1)[0]
-            return f"{shown} {code.where(operation.inputs[0].offset)}"
-    return instruction.text
-
-
 def describe(code: Code, scenario: Scenario, violation: Violation, run: Run, end: End) -> Counterexample:
     """The counterexample of a violation.
 
@@ -144,7 +134,7 @@ def describe(code: Code, scenario: Scenario, violation: Violation, run: Run, end
         PathStep(
             step.at,
             code.where(step.at),
-            instruction_text(code, step.at),
+            code.text(code.at(step.at)),
             {f"x{number}": value for number, value in step.changed},
         )
         for step in run.path

@@ -28,7 +28,7 @@ def list_instructions(code: Code, covered: Collection[int]) -> list[InstructionR
         then = [target for target in successors(instruction) if code.address <= target < code.end]
         event = _event(instruction)
         shown.append(
-            InstructionRecord(address, word, _text(code, instruction), then, event, address in covered)
+            InstructionRecord(address, word, code.text(instruction), then, event, address in covered)
         )
     return shown
 
@@ -39,14 +39,6 @@ def loop_heads(code: Code) -> list[int]:
         return [loop.head for loop in loops(code)]
     except UnsupportedError:
         return []
-
-
-def _text(code: Code, instruction: Instruction) -> str:
-    """The instruction, a branch with its target as the kernel prints it."""
-    for operation in instruction.operations:
-        if operation.opcode.name in ("BRANCH", "CBRANCH") and operation.inputs[0].space.name == "ram":
-            return f"{instruction.text.rsplit(' ', 1)[0]} {code.where(operation.inputs[0].offset)}"
-    return instruction.text
 
 
 def _event(instruction: Instruction) -> str:

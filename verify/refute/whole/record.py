@@ -10,7 +10,6 @@ import msgspec
 from verify.arm64.lift import Code
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from verify.errors import InternalError
-from verify.refute.counterexample import instruction_text
 from verify.refute.whole.effects import Inputs, Left
 from verify.refute.whole.processor import Processor
 
@@ -70,7 +69,7 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
 def executed(code: Code, run: Processor) -> tuple[Executed, ...]:
     """The instructions of a finished run."""
     return tuple(
-        Executed(at, instruction_text(code, at), {name: f"{value:#x}" for name, value in changed.items()})
+        Executed(at, code.text(code.at(at)), {name: f"{value:#x}" for name, value in changed.items()})
         for at, changed in zip(run.trace, run.changed, strict=True)
     )
 
