@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from specs.properties import PROPERTIES
+from specs.properties import RELOCATION
 from verify import theorems
 from verify.arm64 import execute as execution
 from verify.arm64 import system
@@ -32,6 +32,7 @@ from verify.verdict import Verdict
 
 pytestmark = pytest.mark.toolfault
 
+PROPERTIES = {claim.id: claim for claim in RELOCATION}
 BINARIES = Path(__file__).resolve().parents[2] / "binaries"
 NOP, MOV_X0_X2 = 0xD503201F, 0xAA0203E0
 
