@@ -69,7 +69,7 @@ def test_replay_that_does_not_show_the_effect_is_an_internal_fault(refuted: Path
 
 def test_replay_of_other_bytes_is_refused(refuted: Path, tmp_path: Path):
     def change(run: dict) -> None:
-        run["function"]["instructions"][0]["word"] ^= 1 << 5
+        run["functions"][0]["instructions"][0]["word"] ^= 1 << 5
 
     done = verify("replay", tampered(refuted, tmp_path, change))
     assert done.returncode == 2
