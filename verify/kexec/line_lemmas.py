@@ -18,7 +18,6 @@ from verify.symbolic.explore import ANYWHERE, Decide
 from verify.symbolic.loops import Entered
 
 SUMS = "sums that do not wrap keep order"
-_DISTANCE = var("distance of the word's line")
 
 
 def sums(first: Term, distance: Term, progress: Term) -> Formula:
@@ -60,6 +59,11 @@ class Lines:
         return normal(self.first + self.loop.progress)
 
     @property
+    def distance(self) -> Term:
+        """How far the word's line is from this loop's first; from another loop's it is as far as it is."""
+        return var(f"distance of the word's line@{self.loop.tag}")
+
+    @property
     def places(self) -> Facts:
         """The pointer is at the start of a line, at first and now."""
         return (
@@ -86,7 +90,7 @@ class Lines:
     def in_distances(self, formula: Formula) -> Formula:
         """``formula`` with lines replaced by the pointer, and by a distance from its start."""
         line, first, last = self.line, self.first, self.last
-        for old, new in ((line(last), last), (line(first), first), (line(ANYWHERE), first + _DISTANCE)):
+        for old, new in ((line(last), last), (line(first), first), (line(ANYWHERE), first + self.distance)):
             formula = substitute(formula, old, new)
         return formula
 
@@ -106,7 +110,7 @@ def prove_in_distances(
         for label, formula in lemmas:
             yield replace(owed, sentence=f"{owed.sentence}: {label}", goal=formula)
         stated = tuple((label, item.in_distances(formula)) for label, formula in lemmas)
-        instance = sums(item.first, _DISTANCE, item.loop.progress)
+        instance = sums(item.first, item.distance, item.loop.progress)
         facts = (*facts, *stated, (SUMS, instance))
         goal = item.in_distances(goal)
     yield replace(owed, hypotheses=facts, goal=goal)
