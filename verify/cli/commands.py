@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -173,9 +174,10 @@ def _verify(
 
             path = save(run, outcome, place, {PAGE: fresh_page(run, place)})
             remember(run, place)
-    terminal.run(run)
+    elsewhere = "" if directory == Path("reports") else f" --reports {shlex.quote(str(directory))}"
+    terminal.run(run, elsewhere)
     for finding in outcome.findings:
-        if finding.counterexample is not None:
+        if finding.counterexample is not None and finding.waiver is None:
             from verify.report.replay import in_lines
 
             terminal.line()
@@ -191,8 +193,7 @@ def _verify(
     if run.verdict is Verdict.REFUTED:
         terminal.line(f"  next: verify replay {path}")
     elif run.verdict is not Verdict.PROVED:
-        worst = max(run.properties, key=lambda record: record.verdict.rank)
-        elsewhere = "" if directory == Path("reports") else f" --reports {directory}"
+        worst = max(run.properties, key=lambda record: (not record.waived, record.verdict.rank))
         terminal.line(f"  next: verify show {worst.id}{elsewhere}")
     terminal.line()
     return run
