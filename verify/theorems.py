@@ -22,6 +22,7 @@ from verify.refute.scenario import Scenario
 from verify.refute.search import rerun, search
 from verify.refute.whole.record import CallCounterexample
 from verify.refute.witness import Path, walk
+from verify.symbolic.turns import Turns
 from verify.verdict import Verdict, join
 from verify.waivers import Waiver
 
@@ -57,10 +58,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Listed:
-    """A function beside the routine: its code, and the addresses that some path ran."""
+    """A function beside the routine: its code, the addresses that some path ran, its loops turn by turn."""
 
     code: Code
     covered: frozenset[int]
+    turns: Sequence[Turns] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Outcome:
     :param witnesses: values with which each assumption holds, by its id.
     :param globals: name, address, and how it is known.
     :param paths: the paths that proofs are about, and a list that the real bytes ran along each on.
+    :param runs: paths of C functions, and what the real bytes were given when they ran along each.
     """
 
     code: Code
@@ -97,6 +100,7 @@ class Outcome:
     seconds: dict[str, float]
     witnesses: dict[str, dict[str, str]] = field(default_factory=dict)
     paths: dict[Path, Scenario | None] = field(default_factory=dict)
+    runs: dict[Path, dict[str, str]] = field(default_factory=dict)
     others: list[Listed] = field(default_factory=list)
     contracts: list[Relied] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)

@@ -106,14 +106,16 @@ def _prove_way(
     found = discharger.discharge(wanted)
     seconds["C code, solving"] = time.perf_counter() - started
     findings = [_finding(claim, way, form, found) for claim in claims]
-    seconds["C code, paths"] = _demand_runs(findings, way, progress)
+    seconds["C code, paths"] = _demand_runs(findings, way, progress, outcome)
     seconds["C code, search"] = _refute(findings, way, progress)
     everything = [*grounds, *findings]
     rest(everything)
     for finding in findings:
         _compose(finding, everything)
     outcome.findings = everything
-    outcome.others = [Listed(part.code, part.covered) for part in way.parts.values() if part.code is not None]
+    outcome.others = [
+        Listed(part.code, part.covered, part.turns) for part in way.parts.values() if part.code is not None
+    ]
     outcome.contracts = [
         Relied(name, contract.sentence, "assumed" if contract.assumed else "proved from its bytes")
         for name, (_, contract) in sorted(way.contracts.items())
@@ -135,8 +137,11 @@ def _proof_of(obligation: Obligation, way: Way) -> Proof | None:
     return None
 
 
-def _demand_runs(findings: Sequence[Finding], way: Way, progress: Progress) -> float:
-    """A proof about a path that no run of the real bytes was seen to take is VACUOUS; seconds spent."""
+def _demand_runs(findings: Sequence[Finding], way: Way, progress: Progress, outcome: Outcome) -> float:
+    """A proof about a path that no run of the real bytes was seen to take is VACUOUS; seconds spent.
+
+    What the runs were given is kept in ``outcome``.
+    """
     started = time.perf_counter()
     seen: dict[tuple[int, ...], bool] = {}
     progress("running the C code's paths")
@@ -147,7 +152,10 @@ def _demand_runs(findings: Sequence[Finding], way: Way, progress: Progress) -> f
                 continue
             if path not in seen:
                 proof = _proof_of(result.obligation, way)
-                seen[path] = proof is None or witnesses(proof, [path])[path] is not None
+                given = witnesses(proof, [path])[path] if proof is not None else None
+                seen[path] = proof is None or given is not None
+                if given is not None:
+                    outcome.runs[path] = given
             if not seen[path]:
                 finding.verdict = Verdict.VACUOUS
                 name, end = result.obligation.name, path[-1]

@@ -19,9 +19,10 @@ def memory_map(pages: Sequence[Mapping[str, Any]], page_size: int, bad: int | No
 
     :param pages: as recorded; ``bad``: the address, as the routine sees it, of the bad effect.
     """
+    physically = any("physical" in page for page in pages)
     drawn = [
         text(0, 14, "seen at", class_="head"),
-        text(160, 14, "physical", class_="head"),
+        *([text(160, 14, "physical", class_="head")] if physically else []),
         text(300, 14, "used as", class_="head"),
     ]
     y, end = 24.0, None
@@ -36,7 +37,7 @@ def memory_map(pages: Sequence[Mapping[str, Any]], page_size: int, bad: int | No
         hit = bad is not None and seen <= bad < end
         words = [
             text(10, y + 17, f"{seen:#x}"),
-            text(160, y + 17, f"{physical:#x}"),
+            *([text(160, y + 17, f"{physical:#x}")] if physically else []),
             text(
                 300, y + 17, ", ".join(roles) + (f"; bad effect at +{bad - seen:#x}" if hit and bad else "")
             ),

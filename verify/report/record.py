@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from verify.kexec.locate import Function
 from verify.prove.discharge import Result
 from verify.refute.scenario import Scenario
 from verify.report import model
-from verify.report.invariants import loop_invariants
+from verify.report.invariants import loop_invariants, other_invariants
 from verify.report.listing import list_instructions, loop_heads
 from verify.report.place import locked
 from verify.target import Kernel
@@ -31,6 +32,7 @@ from verify.theorems import Finding, Listed, Outcome
 from verify.verdict import Verdict
 
 TEXTS = "obligations"
+_AT = re.compile(r"\bat (0x[0-9a-f]{8,16})\b")
 
 
 def _versions() -> dict[str, str]:
@@ -69,7 +71,7 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
         theorem=claim.theorem,
         statement=claim.statement,
         verdict=finding.verdict,
-        reason=finding.reason,
+        reason=_AT.sub(lambda at: f"at {outcome.where(int(at[1], 16))}", finding.reason),
         rests_on=list(claim.rests_on),
         assumptions=finding.assumptions,
         seconds=round(sum(result.seconds for result in finding.results), 3),
@@ -92,10 +94,16 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
         target=model.TargetRecord(
             kernel.name, kernel.source, kernel.format, kernel.sha256, kernel.build_id, kernel.version
         ),
-        functions=[_function(function, outcome), *(_other(listed) for listed in outcome.others)],
+        functions=[_function(function, outcome), *_others(kernel, outcome)],
         properties=[_property(finding, outcome) for finding in outcome.findings],
         assumptions=_assumptions(outcome),
-        paths=[_path(path, scenario) for path, scenario in sorted(outcome.paths.items())],
+        paths=[
+            *(_path(path, scenario) for path, scenario in sorted(outcome.paths.items())),
+            *(
+                model.PathRecord(list(path), "a call", _given(run))
+                for path, run in sorted(outcome.runs.items())
+            ),
+        ],
         versions=_versions(),
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         contracts=[model.ContractRecord(c.name, c.sentence, c.how) for c in outcome.contracts],
@@ -129,8 +137,15 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
     )
 
 
-def _other(listed: Listed) -> model.FunctionRecord:
-    """A function beside the routine."""
+def _others(kernel: Kernel, outcome: Outcome) -> list[model.FunctionRecord]:
+    """The functions beside the routine."""
+    results = [result for finding in outcome.findings for result in finding.results]
+    # A callee's proof keeps no list of what it ran, but each of its obligations has its path.
+    ran = _covered(results)
+    return [_other(listed, kernel, results, ran) for listed in outcome.others]
+
+
+def _other(listed: Listed, kernel: Kernel, results: list[Result], ran: set[int]) -> model.FunctionRecord:
     code = listed.code
     return model.FunctionRecord(
         name=code.name,
@@ -143,9 +158,15 @@ def _other(listed: Listed) -> model.FunctionRecord:
         roles={},
         layout={},
         layout_from="",
-        instructions=list_instructions(code, listed.covered),
+        instructions=list_instructions(code, listed.covered | ran, kernel.called),
         loops=loop_heads(code),
+        invariants=other_invariants(code, listed.turns, results),
     )
+
+
+def _given(inputs: Mapping[str, str]) -> list[str]:
+    """What a function's run was given, word by word."""
+    return [f"{name} = {value}" for name, value in inputs.items()]
 
 
 def _path(path: tuple[int, ...], scenario: Scenario | None) -> model.PathRecord:
