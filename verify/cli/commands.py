@@ -140,6 +140,7 @@ def _verify(
         # From here on an interrupt finds enough to write a report of.
         with interrupt.held():
             from verify.arm64.lift import Code
+            from verify.kexec.way import has_way
             from verify.prove.discharge import Discharger
             from verify.report.partial import Partial
             from verify.report.record import record, save
@@ -148,7 +149,7 @@ def _verify(
 
             code = Code(function.name, function.address, function.code)
             discharger = shared.setdefault(seed, Discharger(seed=seed))
-            partial = Partial(code, select(patterns), discharger)
+            partial = Partial(code, select(patterns), discharger, has_way(kernel))
         try:
             outcome = prove_kernel(
                 kernel,
