@@ -49,6 +49,10 @@ class Terminal:
         line = " ".join(message.split()) + (f"; next: {command}" if command else "")
         self.err.print(f"verify: error: {plain(line)}", style="red", markup=False)
 
+    def help(self, text: str) -> None:
+        """The help of a command that was typed without what it needs, where errors go."""
+        self.err.print(text, markup=False)
+
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line of plain text; what a terminal would obey is shown as an escape."""
         self.out.print(plain(text), style=style, markup=False)

@@ -1,5 +1,6 @@
 """What bytes there are to verify: kernels from files and from Debian packages."""
 
+import shlex
 import stat
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from verify.target.symbols import Symbol, SymbolTable
 from verify.target.write_elf import write_elf
 
 __all__ = ["Kernel", "Segment", "Symbol", "SymbolTable", "load_kernel", "open_target", "write_elf"]
+
+_BUILT = ("vmlinux", "arch/arm64/boot/Image")  # where a kernel's build leaves it
 
 
 def open_target(source: str) -> Kernel:
@@ -52,7 +55,9 @@ def _read(path: Path, source: str) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise TargetError(f"{source}: expected a file, found a directory")
+            kernel = next((path / name for name in _BUILT if (path / name).is_file()), None)
+            command = f"verify run {shlex.quote(str(kernel))}" if kernel else ""
+            raise TargetError(f"{source}: expected a file, found a directory", command)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             raise TargetError(f"{source}: expected a file, found a device or a pipe")
         if status.st_size > 4 * MAX_SIZE:
