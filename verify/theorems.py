@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from specs.assumptions import ASSUMPTIONS
@@ -27,6 +27,7 @@ from verify.verdict import Verdict, join
 from verify.waivers import Waiver
 
 SEARCH_SECONDS = 30.0
+_TRIED = 6  # obligations whose hypotheses are asked for values of an assumption
 
 type Progress = Callable[[str], None]
 """Told what is being done, in a few words."""
@@ -167,7 +168,7 @@ def prove(
         _refute(code, form, findings, open_claims, search_seconds)
         seconds["search"] = time.perf_counter() - started
     started = time.perf_counter()
-    witnesses = _witnesses(results)
+    witnesses = held(results)
     seconds["witnesses"] = time.perf_counter() - started
     return Outcome(code, form, findings, seconds, witnesses, paths)
 
@@ -200,15 +201,18 @@ def _demand_runs(findings: Sequence[Finding], paths: dict[Path, Scenario | None]
                 finding.reason = f"{name} is about a path ending at {end:#x} that no list was seen to take"
 
 
-def _witnesses(results: Sequence[Result]) -> dict[str, dict[str, str]]:
-    """For each assumption that is a hypothesis somewhere, values with which it holds."""
+def held(results: Sequence[Result], known: Collection[str] = ()) -> dict[str, dict[str, str]]:
+    """For each assumption that is a hypothesis somewhere, values with which it holds.
+
+    :param known: assumptions of which such values are known.
+    """
     by_label: dict[str, list[Facts]] = {}
     for result in results:
         hypotheses = result.obligation.hypotheses
-        for label in {label for label, _ in hypotheses} & set(ASSUMPTIONS):
+        for label in ({label for label, _ in hypotheses} & set(ASSUMPTIONS)) - set(known):
             if not result.idle:
                 by_label.setdefault(label, []).append(hypotheses)
-    found = {label: witness(label, sorted(by_label[label], key=len)) for label in sorted(by_label)}
+    found = {label: witness(label, sorted(by_label[label], key=len)[:_TRIED]) for label in sorted(by_label)}
     return {label: values for label, values in found.items() if values is not None}
 
 

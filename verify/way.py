@@ -27,6 +27,7 @@ from verify.theorems import (
     Outcome,
     Progress,
     Relied,
+    held,
     judge,
     owed,
     prove,
@@ -105,6 +106,9 @@ def _prove_way(
     ]
     found = discharger.discharge(wanted)
     seconds["C code, solving"] = time.perf_counter() - started
+    started = time.perf_counter()
+    outcome.witnesses |= held(found, outcome.witnesses)
+    seconds["C code, witnesses"] = time.perf_counter() - started
     findings = [_finding(claim, way, form, found) for claim in claims]
     seconds["C code, paths"] = _demand_runs(findings, way, progress, outcome)
     seconds["C code, search"] = _refute(findings, way, progress)
