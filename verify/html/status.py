@@ -83,7 +83,7 @@ def headline(run: Run) -> Headline:
     shown = [f"{counted[v]} {v}" for v in Verdict if counted[v]]
     shown += [f"{waived} REFUTED (waived)"] if waived else []
     overall = group_status(run.properties)
-    if not run.complete and overall.tone == "good":
+    if not run.complete and not refuted:
         overall = Status("INCOMPLETE", "warn", "unknown", "The run was cut short.")
     elif overall.icon == "waived":
         overall = Status(f"{proved} PROVED, {waived} WAIVED", "warn", "waived", _WAIVED)
@@ -98,6 +98,8 @@ def headline(run: Run) -> Headline:
     elif unsure:
         parts.append(f"{_of(unsure, total)} {'is' if unsure == 1 else 'are'} not proved, and not refuted.")
         parts.append("Nothing may be relied on there.")
+    elif proved and not run.complete:
+        parts.append(f"{_of(proved, total)} {'was' if proved == 1 else 'were'} proved.")
     elif proved:
         every = "All" if proved == total else f"{proved} of"
         noun = "property holds" if total == 1 else "properties hold"
@@ -107,7 +109,7 @@ def headline(run: Run) -> Headline:
             f"{_of(waived, total)} {'is' if waived == 1 else 'are'} broken, as a declared deviation."
         )
     if not run.complete:
-        parts.append("The run was cut short: what it did not reach is not shown as anything.")
+        parts.append("The run was cut short: what it had not decided is UNKNOWN.")
     return Headline(overall, ", ".join(shown), " ".join(parts))
 
 

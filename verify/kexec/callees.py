@@ -11,7 +11,7 @@ from verify.arm64.cache import CTR_EL0
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
 from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
-from verify.kexec.calls import CLOBBERED, TOUCHED, Calls, objects, range_is_sane
+from verify.kexec.calls import CLOBBERED, TOUCHED, Calls, clobbered, objects, range_is_sane
 from verify.kexec.line_lemmas import Lines, lemma_on_sums, prove_in_distances
 from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import (
@@ -111,10 +111,13 @@ class Callee:
         back = target == entry.registers["x30"] if returns else FALSE
         owe("returns", f"{self.name} returns to its caller at {code.where(at)}", back)
         calls = Calls(self.whole, code)
-        kept = [n for n in (*GENERAL, "sp") if n not in CLOBBERED]
+        free = clobbered(self.whole, self.name, self.contract)
+        kept = [n for n in (*GENERAL, "sp") if n not in free]
         kept += [n for n in SYSTEM if n not in self.contract.changes]
         same = And(*(state.registers[n] == entry.registers[n] for n in kept))
-        owe("keeps", f"{self.name} keeps SP, x19 to x29 and the system registers", same)
+        also = [n for n in kept if n in CLOBBERED]
+        words = f"SP, x19 to x29{''.join(f', {n}' for n in also)} and the system registers"
+        owe("keeps", f"{self.name} keeps {words}", same)
         changed = {*self.contract.changes, *TOUCHED}
         ghosts = And(*(state.ghosts[n] == entry.ghosts[n] for n in GHOSTS if n not in changed))
         owe("keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts)

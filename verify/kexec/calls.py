@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from specs.contracts import Contract, Registers, contract
 from verify.arm64.cache import Changed, Cleaned, stored
 from verify.arm64.execute import Exit, Step
-from verify.arm64.lift import SIZE, Code
-from verify.arm64.state import FLAGS, GHOSTS, SCRATCH, Access, Event, State, width
+from verify.arm64.lift import SIZE, Code, Instruction
+from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SCRATCH, Access, Event, State, width
 from verify.arm64.system import touch
 from verify.errors import UnsupportedError
 from verify.kexec.whole import Whole
@@ -22,6 +22,7 @@ ARGUMENTS = tuple(f"x{i}" for i in range(8))
 CLOBBERED = (*(f"x{i}" for i in range(19)), "x30", *FLAGS, *SCRATCH)
 """What every callee may change (AAPCS64, 6.1.1; x18 is the platform's, and counted with them)."""
 CONTROL_PAGE = "the control page"
+_CALLS = {"CALL", "CALLIND", "BRANCHIND"}
 RANGE_MARGIN = 4096  # bytes, more than a cache line
 TOUCHED = ("icache", "unfinished")
 """Ghost components that the stores to a callee's own frame change."""
@@ -94,7 +95,8 @@ class Calls:
         after = self._event(before, f"call {name}", at, tag)
         if not found.returns:
             return None
-        after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in CLOBBERED})
+        free = clobbered(self.whole, name, found)
+        after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in free})
         changed = {*found.changes, *TOUCHED}
         registers = {n: var(f"{n}@{tag}", width(n)) for n in found.changes if n not in GHOSTS}
         after = after.with_registers(**registers)
@@ -158,6 +160,38 @@ class Calls:
             address_map_word = self.whole.word(state, "kimage_voffset")
             found["PA(reserved_pg_dir)"] = const(self.whole.globals["reserved_pg_dir"]) - address_map_word
         return found
+
+
+def clobbered(whole: Whole, name: str, found: Contract) -> list[str]:
+    """The registers that the callee called ``name`` may change.
+
+    A compiler relies on more than AAPCS64 where it has compiled the callee as well (gcc -fipa-ra):
+    what a callee that calls nothing does not write, it keeps. That is read off its bytes here, and
+    owed of them where its contract is proved; where that is assumed, or is a copy, nothing is read.
+    """
+    if found.assumed or found.copies is not None:
+        return list(CLOBBERED)
+    written: set[str] = set()
+    try:
+        code = whole.code(name)
+        for instruction in map(code.at, code.addresses):
+            if not _stays(instruction, code):
+                return list(CLOBBERED)
+            outputs = [o.output for o in instruction.operations if o.output is not None]
+            written |= {v.getRegisterName() for v in outputs if v.space.name == "register"}
+    except UnsupportedError:
+        return list(CLOBBERED)
+    candidates = [r for r in GENERAL if r in CLOBBERED and r != "x30"]  # the call itself writes x30
+    kept = {r for r in candidates if not {r, f"w{r[1:]}"} & written}
+    return [register for register in CLOBBERED if register not in kept]
+
+
+def _stays(instruction: Instruction, code: Code) -> bool:
+    """It calls nothing, EL2 included, and branches to nowhere but within ``code``."""
+    if _CALLS.intersection(instruction.opcodes) or instruction.text.startswith("hvc"):
+        return False
+    goes = [o.inputs[0] for o in instruction.operations if o.opcode.name in ("BRANCH", "CBRANCH")]
+    return all(v.space.name != "ram" or v.offset in code for v in goes)
 
 
 def range_is_sane(start: Term, end: Term) -> Formula:

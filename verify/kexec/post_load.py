@@ -64,6 +64,7 @@ class PostLoad:
     :param through_routine: an image in place goes through the routine, so it is copied then too.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
     :param segments: what was explored, cutpoint by cutpoint.
+    :param turns: its loops, each as its head after any number of turns.
     :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
     """
 
@@ -77,6 +78,7 @@ class PostLoad:
     bugs: list[Bug] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     segments: list[Part] = field(default_factory=list)
+    turns: list[Turns] = field(default_factory=list)
     ran: list[State] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -160,6 +162,7 @@ class PostLoad:
                 self._assumed,
             )
             self._counts = (*self._counts, turns.count)
+            self.turns.append(turns)
             self.segments.append(turns.segment(paths))
             self._owe_turns(turns, arrivals, [step for step in paths if step.then == head])
             ends += [step for step in paths if step.then != head]

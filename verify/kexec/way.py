@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from specs import boot_protocol
@@ -28,6 +28,7 @@ from verify.logic import And, Formula, Term, aligned, const, ule, var
 from verify.logic import Function as Uninterpreted
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide
+from verify.symbolic.turns import Turns
 from verify.target import Kernel
 
 _MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
@@ -42,6 +43,7 @@ def has_way(kernel: Kernel) -> bool:
 class Part:
     """One function's part of the way: what is owed of it, or why nothing could be.
 
+    :param turns: its loops that are described turn by turn.
     :param proof: what ran it, for those who look for a concrete run.
     """
 
@@ -51,6 +53,7 @@ class Part:
     code: Code | None = None
     covered: frozenset[int] = frozenset()
     bugs: list[Bug] = field(default_factory=list)
+    turns: Sequence[Turns] = ()
     proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
 
 
@@ -113,7 +116,7 @@ class Way:
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
         self.contracts |= proof.used
-        self.copied = proof.copied
+        self.copied, part.turns = proof.copied, proof.turns
 
     def _restart(self, part: Part) -> None:
         proof = SoftRestart(self.whole, self.decide)

@@ -170,8 +170,7 @@ class Whole:
 
     def where(self, address: int) -> str:
         """``address`` as the kernel prints it."""
-        symbol = self.kernel.symbol_before(address)
-        return f"{address:#x}" if symbol is None else f"{symbol.name}+{address - symbol.address:#x}"
+        return self.kernel.where(address)
 
 
 def _word(code: Code, address: int) -> int:

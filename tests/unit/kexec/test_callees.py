@@ -175,3 +175,8 @@ def test_a_store_to_the_image_or_the_task_is_no_callees():
 
 def test_a_breakpoint_is_no_return():
     assert unproved(replaced(0xD4200020), "memcpy", PLAIN) >= {"returns"}
+
+
+def test_register_that_a_callee_is_read_to_keep_is_owed(monkeypatch):
+    monkeypatch.setattr("verify.kexec.callees.clobbered", lambda *_: ["x1", "x2"])  # it writes x0 as well
+    assert "keeps" in unproved(later(), "is_hyp_nvhe", kind="-keeps")

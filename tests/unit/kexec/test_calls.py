@@ -12,9 +12,9 @@ from specs.contracts import CONTRACTS, Contract, contract
 from specs.kimage import KimageLayout
 from verify.arm64.cache import CLEAN, DIRTY, LOST
 from verify.arm64.execute import Exit, Step
-from verify.arm64.state import State
+from verify.arm64.state import FLAGS, State
 from verify.errors import UnsupportedError
-from verify.kexec.calls import CLOBBERED, Calls, objects
+from verify.kexec.calls import CLOBBERED, Calls, clobbered, objects
 from verify.kexec.whole import Whole
 from verify.logic import Not, const, constant, same, var
 from verify.memory import Unknown
@@ -58,7 +58,7 @@ def test_a_callee_without_a_contract_is_refused_by_name():
 
 
 def test_a_callee_without_a_name_is_refused_by_its_place():
-    with pytest.raises(UnsupportedError, match=r"call of machine_kexec\+0x4, which has no contract"):
+    with pytest.raises(UnsupportedError, match=r"call of machine_kexec\+0x4/0x1c8, which has no contract"):
         called(address("machine_kexec") + 4)
 
 
@@ -210,3 +210,24 @@ def test_a_brk_of_no_table_is_refused():
 def test_constant_of_the_call_is_an_argument_of_its_event():
     (step,) = called(address("cpus_are_stuck_in_kernel"), state=entry().with_registers(x0=const(7))) or []
     assert constant(step.state.events[-1].operands[0]) == 7
+
+
+def test_what_a_callee_does_not_write_is_kept_where_that_is_owed_of_it():
+    def kept(name: str, found: Contract | None = None) -> set[str]:
+        found = found or contract(name)
+        assert found is not None
+        return set(CLOBBERED) - set(clobbered(whole(), name, found))
+
+    leaf = contract("is_hyp_nvhe")
+    assert leaf is not None and {"x5", "x18"} <= kept("is_hyp_nvhe")
+    assert not {"x0", "x30", *FLAGS} & kept("is_hyp_nvhe")
+    assert kept("is_hyp_nvhe", replace(leaf, assumed=True)) == set()
+    assert kept("__hyp_set_vectors") == set()  # EL2 may change x0 to x17
+    assert kept("machine_kexec", leaf) == set()  # it calls others
+    assert kept("memcpy") == set()
+
+    before = entry()
+    (step,) = called(address("is_hyp_nvhe"), state=before) or []
+    for name in ("x5", "x18"):
+        assert same(step.state.registers[name], before.registers[name])
+    assert not same(step.state.registers["x0"], before.registers["x0"])

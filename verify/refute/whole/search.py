@@ -74,6 +74,7 @@ def _record(
     proof, place = chain.proof, chain.place
     code = proof.code
     at = place.subject.at if place.subject is not None else run.trace[-1]
+    where = code.where(at)
     found = failing(chain, values, obligation.goal)
     memory = stored(chain, values, place.state)
     mapped = {address: run.read(address, 1) for address in memory}
@@ -84,10 +85,10 @@ def _record(
         inputs=named(chain, values, given),
         expected=obligation.sentence,
         found=found,
-        effect=f"{code.where(at)}: expected that {obligation.sentence}; found {found}",
+        effect=f"{where}: expected that {obligation.sentence.removeprefix(f'at {where} ')}; found {found}",
         at=at,
-        where=code.where(at),
-        steps=executed(code, run),
+        where=where,
+        steps=executed(code, run, proof.whole.kernel.called),
         code=(code.address, len(code.data)),
         resumed=tuple(sorted(code.warnings)),
         given=given,
