@@ -57,6 +57,7 @@ class Callee:
     contract: Contract
     decide: Decide
     obligations: list[Obligation] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
 
     def prove(self) -> dict[str, tuple[int, Contract]]:
         """Owe that the bytes keep the contract; the contracts of what they call themselves.
@@ -74,6 +75,7 @@ class Callee:
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
         for step in explorer.run(entry, code.address):
             self._owe_end(code, entry, step, explorer)
+        self.covered = explorer.covered
         for owed in explorer.obligations:
             if owed.name.endswith("-kept") and "cache lines" in owed.sentence:
                 self.obligations += prove_in_distances(owed, self._lines(explorer), self.decide, lambda _: ())

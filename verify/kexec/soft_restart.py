@@ -128,6 +128,7 @@ class HypStub:
     asked: int = HVC_SOFT_RESTART
     obligations: list[Obligation] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.code = self._code()
@@ -157,6 +158,7 @@ class HypStub:
         explorer = Explorer(code, frozenset(), unroll=True)
         vector = code.address + LOWER_EL_SYNC
         ends = explorer.run(entry, vector)
+        self.covered = explorer.covered
         self.segments = [Segment(vector, entry, tuple(ends))]
         for step in ends:
             if self.asked == HVC_SET_VECTORS:

@@ -1,0 +1,169 @@
+"""Tries a mutant of a function around the routine: its parts are proved again, the rest is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from specs.properties import RELOCATION
+from verify.arm64.lift import Code
+from verify.errors import TargetError, UnsupportedError
+from verify.kexec.layout import stated_layout
+from verify.kexec.locate import Function, find_routine
+from verify.kexec.way import Part, Way
+from verify.kexec.words import condition
+from verify.mutate.base import Base
+from verify.obligation import Obligation
+from verify.prove.discharge import Result, decide
+from verify.refute.whole.search import refute, witnesses
+from verify.target import Kernel
+from verify.theorems import judge, owed, prove
+from verify.verdict import Verdict, join
+
+SEARCH_SECONDS = 20.0
+SEARCH_OBLIGATIONS = 8
+"""Failing obligations that a run is looked for of; those that fail after them fail for the same reason."""
+
+
+@dataclass
+class Tried:
+    """What came of one mutant.
+
+    :param effect: what a run shows; empty if none was found.
+    :param reason: why it is not proved; of a proved one, what differs all the same.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    effect: str = ""
+    failing: list[Result] = field(default_factory=list)
+
+
+def try_proof(base: Base, code: Code, search: bool = True) -> Tried:
+    """Prove of the kernel with ``code`` every property that it has unchanged; a run where that fails.
+
+    :param code: a function's, changed.
+    :param search: look for a run, and stop at the first failing obligation that one is found for.
+    """
+    kernel = base.kernel.patched(code.address, code.data)
+    try:
+        routine = find_routine(kernel)
+    except TargetError as error:
+        return Tried(Verdict.UNSUPPORTED, str(error).removeprefix(f"{kernel.source}: "))
+    way = _way(base, kernel, routine, code)
+    way.build()
+    changed = [part for name, part in way.parts.items() if part is not base.parts.get(name)]
+    tried = _discharge(base, changed, search)
+    if tried.effect:
+        return tried
+    trouble = next((part.trouble for part in changed if part.trouble is not None), None)
+    if isinstance(trouble, UnsupportedError):
+        return Tried(Verdict.UNSUPPORTED, str(trouble))
+    if trouble is not None:
+        return Tried(Verdict.UNKNOWN, str(trouble))
+    if tried.verdict is not Verdict.PROVED:
+        return tried
+    return _judge(base, way, routine, changed)
+
+
+def _way(base: Base, kernel: Kernel, routine: Function, code: Code) -> Way:
+    """The mutant's way, with the parts of the unchanged one that read nothing of what differs."""
+    assert base.way is not None
+    way = Way(kernel, base.form, routine, decide)
+    before, after = base.way.whole, way.whole
+    same = before.globals == after.globals and before.page_offset == after.page_offset
+    if same and routine == base.routine:
+        way.kept = {name: part for name, part in base.parts.items() if not _reads(base, part, code)}
+    return way
+
+
+def _reads(base: Base, part: Part, code: Code) -> bool:
+    """The part is about bytes of the function in ``code``, which is changed."""
+    own = base.code_of(part)
+    return own is not None and own.address < code.end and code.address < own.end
+
+
+def _discharge(base: Base, changed: Iterable[Part], search: bool) -> Tried:
+    """Ask what is owed of ``changed`` parts, up to where a run shows a fault."""
+    failing: list[Result] = []
+    started = time.perf_counter()
+    for part, obligation in _ordered(base, changed):
+        (result,) = base.discharger.discharge([obligation])
+        if result.verdict is Verdict.PROVED:
+            continue
+        failing.append(result)
+        spent = time.perf_counter() - started > SEARCH_SECONDS
+        if not search or spent or len(failing) > SEARCH_OBLIGATIONS:
+            break
+        claim = next(claim.id for claim in base.claims if owed(claim, obligation.name))
+        shown = refute(part.proof, result, claim) if part.proof is not None else None
+        if shown is not None:
+            return Tried(Verdict.UNKNOWN, effect=f"{claim}: {shown.effect}", failing=failing)
+    if failing:
+        worst = failing[0].obligation
+        return Tried(Verdict.UNKNOWN, f"{worst.name} does not follow: {worst.sentence}", failing=failing)
+    return Tried(Verdict.PROVED)
+
+
+def _ordered(base: Base, parts: Iterable[Part]) -> Iterator[tuple[Part, Obligation]]:
+    """What is owed for a property of the kernel: what is plainly false, then short paths before long ones."""
+    found = [
+        (part, obligation)
+        for part in parts
+        for obligation in part.obligations
+        if any(owed(claim, obligation.name) for claim in base.claims)
+    ]
+    yield from sorted(found, key=lambda pair: (not pair[1].goal.is_false(), len(pair[1].hypotheses)))
+
+
+def _judge(base: Base, way: Way, routine: Function, changed: list[Part]) -> Tried:
+    """The verdict where no obligation fails by itself: is none idle everywhere, does each path run?"""
+    results: list[Result] = []
+    for name, part in way.parts.items():
+        if part is not base.parts.get(name):
+            asked = [o for o in part.obligations if any(owed(claim, o.name) for claim in base.claims)]
+            results += base.discharger.discharge(asked)
+        else:
+            results += base.results[name]
+    findings = [judge(claim, base.form, results, None) for claim in base.claims]
+    if routine != base.routine:
+        code = Code(routine.name, routine.address, routine.code)
+        layout = stated_layout(way.kernel)
+        outcome = prove(
+            code, RELOCATION, way.kernel.page_size, layout, discharger=base.discharger, search_seconds=0
+        )
+        findings += outcome.findings
+    verdict = join(finding.verdict for finding in findings)
+    if verdict is not Verdict.PROVED:
+        return Tried(verdict, next(f.reason for f in findings if f.verdict is verdict))
+    unseen = _unseen(changed, [result for result in results if not result.idle])
+    if unseen is not None:
+        return Tried(Verdict.VACUOUS, f"{unseen.name} is about a path that no run was seen to take")
+    return Tried(Verdict.PROVED, _told(base, way))
+
+
+def _unseen(changed: Iterable[Part], live: Iterable[Result]) -> Obligation | None:
+    """An obligation about a path that no run of the changed bytes was seen to take."""
+    asked = {id(result.obligation) for result in live}
+    for part in changed:
+        if part.proof is None:
+            continue
+        mine = [o for o in part.obligations if o.path and id(o) in asked]
+        found = witnesses(part.proof, sorted({o.path for o in mine}))
+        for obligation in mine:
+            if found[obligation.path] is None:
+                return obligation
+    return None
+
+
+def _told(base: Base, way: Way) -> str:
+    """Whether the BUGs and WARNs that a run lists differ: no property says where there may be one."""
+    assert base.way is not None
+    for name, part in way.parts.items():
+        if part is not base.parts.get(name):
+            before = base.parts[name].bugs if name in base.parts else []
+            were = [(bug.kind, bug.at, condition(base.way.whole, bug.facts)) for bug in before]
+            if were != [(bug.kind, bug.at, condition(way.whole, bug.facts)) for bug in part.bugs]:
+                return "the BUGs and WARNs that a run lists are others"
+    return ""
