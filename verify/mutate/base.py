@@ -13,9 +13,15 @@ from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function, find_routine
 from verify.kexec.way import Part, Way, has_way
 from verify.prove.discharge import Discharger, Result, decide
+from verify.refute.whole.effects import Inputs
+from verify.refute.whole.judge import usable
+from verify.refute.whole.search import leaving
 from verify.target import Kernel, open_target
 from verify.theorems import judge, owed
 from verify.verdict import Verdict
+
+RUNS = 8
+"""Of each path out of a function so many ways from its entry are run."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,19 @@ class Base:
             for claim in self._claims()
             if judge(claim, self.form, results, None).verdict is Verdict.PROVED
         ]
+
+    def counts(self, name: str) -> bool:
+        """An obligation of that name is one of a property that is proved of the kernel."""
+        return any(owed(claim, name) for claim in self.claims)
+
+    @functools.cached_property
+    def runs(self) -> dict[str, list[Inputs]]:
+        """Inputs of runs of each part that break nothing unchanged, by the part's name."""
+        return {
+            name: usable(part.proof, leaving(part.proof, RUNS), self.counts)
+            for name, part in self.parts.items()
+            if part.proof is not None
+        }
 
     def _claims(self) -> list[Property]:
         names = {o.name for part in self.parts.values() for o in part.obligations}

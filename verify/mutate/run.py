@@ -126,9 +126,9 @@ def _attempt_routine(job: Job) -> _Tried:
 
 def _attempt_other(job: Job, target: str) -> _Tried:
     from verify.mutate.base import base_of
-    from verify.mutate.whole import try_proof
+    from verify.mutate.whole import try_mutant
 
-    tried = try_proof(base_of(target), job.mutant.code)
+    tried = try_mutant(base_of(target), job.mutant.code, job.ask_prover)
     return _Tried(tried.effect, tried.verdict, tried.reason, tried.reason)
 
 

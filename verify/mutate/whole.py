@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from specs.properties import RELOCATION
 from verify.arm64.lift import Code
@@ -12,16 +12,19 @@ from verify.errors import TargetError, UnsupportedError
 from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function, find_routine
 from verify.kexec.way import Part, Way
+from verify.kexec.whole import Whole
 from verify.kexec.words import condition
 from verify.mutate.base import Base
 from verify.obligation import Obligation
 from verify.prove.discharge import Result, decide
+from verify.refute.whole.judge import broken, renewed
+from verify.refute.whole.keeps import breach
 from verify.refute.whole.search import refute, witnesses
 from verify.target import Kernel
 from verify.theorems import judge, owed, prove
 from verify.verdict import Verdict, join
 
-SEARCH_SECONDS = 20.0
+SEARCH_SECONDS = 60.0
 SEARCH_OBLIGATIONS = 8
 """Failing obligations that a run is looked for of; those that fail after them fail for the same reason."""
 
@@ -30,23 +33,54 @@ SEARCH_OBLIGATIONS = 8
 class Tried:
     """What came of one mutant.
 
+    :param verdict: None if no proof was asked for.
     :param effect: what a run shows; empty if none was found.
     :param reason: why it is not proved; of a proved one, what differs all the same.
     """
 
-    verdict: Verdict
+    verdict: Verdict | None
     reason: str = ""
     effect: str = ""
     failing: list[Result] = field(default_factory=list)
 
 
-def try_proof(base: Base, code: Code, search: bool = True) -> Tried:
-    """Prove of the kernel with ``code`` every property that it has unchanged; a run where that fails.
+def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
+    """Look for a run of ``code`` that breaks what the kernel has unchanged; where there is none, prove that.
 
     :param code: a function's, changed.
-    :param search: look for a run, and stop at the first failing obligation that one is found for.
+    :param ask_prover: ask for a proof even if a run shows a fault; its effect is told beside the verdict.
     """
     kernel = base.kernel.patched(code.address, code.data)
+    effect = _run(base, kernel, code)
+    if effect and not ask_prover:
+        return Tried(None, effect=effect)
+    tried = _prove(base, kernel, code, search=not effect)
+    return replace(tried, effect=effect or tried.effect)
+
+
+def _run(base: Base, kernel: Kernel, code: Code) -> str:
+    """What a run of the changed function breaks, from the inputs of runs that break nothing unchanged."""
+    assert base.way is not None
+    whole = Whole(kernel, base.way.whole.layout, base.way.whole.page_size)
+    for name, part in base.parts.items():
+        if not _reads(base, part, code):
+            continue
+        try:
+            if part.proof is not None:
+                changed = renewed(part.proof, whole)
+                found = (broken(changed, inputs, base.counts) for inputs in base.runs[name])
+                told = next((effect for effect in found if effect is not None), None)
+            else:
+                _, contract = base.way.contracts[part.function]
+                told = breach(whole, part.function, contract, whole.code(part.function), part.copied)
+        except UnsupportedError:
+            continue
+        if told is not None:
+            return told
+    return ""
+
+
+def _prove(base: Base, kernel: Kernel, code: Code, search: bool) -> Tried:
     try:
         routine = find_routine(kernel)
     except TargetError as error:
@@ -112,7 +146,7 @@ def _ordered(base: Base, parts: Iterable[Part]) -> Iterator[tuple[Part, Obligati
         (part, obligation)
         for part in parts
         for obligation in part.obligations
-        if any(owed(claim, obligation.name) for claim in base.claims)
+        if base.counts(obligation.name)
     ]
     yield from sorted(found, key=lambda pair: (not pair[1].goal.is_false(), len(pair[1].hypotheses)))
 
@@ -122,7 +156,7 @@ def _judge(base: Base, way: Way, routine: Function, changed: list[Part]) -> Trie
     results: list[Result] = []
     for name, part in way.parts.items():
         if part is not base.parts.get(name):
-            asked = [o for o in part.obligations if any(owed(claim, o.name) for claim in base.claims)]
+            asked = [o for o in part.obligations if base.counts(o.name)]
             results += base.discharger.discharge(asked)
         else:
             results += base.results[name]
