@@ -54,8 +54,8 @@ def mutate(
 
     The functions are the routine and, in a kernel, those whose bytes the proof of the whole way
     is about. Each mutant is refuted by a concrete run, proved equivalent, unsupported (the verifier has no
-    meaning for it and says so), or a survivor. Then each assumption and invariant is dropped,
-    and errors are seeded into the verifier itself. Exit status 3 if anything survives.
+    meaning for it and says so), or a survivor. Then each assumption and invariant is dropped
+    and weakened, and errors are seeded into the verifier itself. Exit status 3 if anything survives.
 
     What came of each mutant is written to mutation.jsonl at once: a run that was interrupted
     goes on from there when it is started again.
@@ -64,7 +64,7 @@ def mutate(
     from verify.mutate import model
     from verify.mutate.base import base_of
     from verify.mutate.decision import seed_each
-    from verify.mutate.hypotheses import drop_each
+    from verify.mutate.hypotheses import change_each
     from verify.mutate.journal import Journal
     from verify.mutate.run import attempts, jobs_of
     from verify.theorems import prove
@@ -86,10 +86,12 @@ def mutate(
             tried[job] = record
             terminal.doing(f"{len(tried)} of {len(work)}")
         records = [tried[job] for job in work]
-        terminal.doing("dropping hypotheses")
+        terminal.doing("dropping and weakening hypotheses")
         code, form = base.code, base.form
         outcome = prove(code, RELOCATION, kernel.page_size, stated_layout(kernel), search_seconds=0)
-        dropped = list(drop_each([result for finding in outcome.findings for result in finding.results]))
+        proofs = [result for finding in outcome.findings for result in finding.results]
+        proofs += [result for found in base.results.values() for result in found]
+        dropped = list(change_each(proofs))
         terminal.doing("seeding errors into the verifier")
         faults = list(seed_each(code, form))
     result = model.MutationRun(
@@ -158,10 +160,10 @@ def _print(terminal: Terminal, result: MutationRun) -> None:
 
 
 def _print_hypotheses(terminal: Terminal, records: list[HypothesisRecord]) -> None:
-    terminal.line("hypotheses dropped:")
+    terminal.line("hypotheses dropped and weakened:")
     for record in records:
         if record.failing:
             what = f"{len(record.failing)} kinds of obligation fail: {', '.join(record.failing)}"
         else:
             what = f"nothing fails ({record.used} proofs used it, none needs it)"
-        terminal.line(f"  {record.label}: {what}")
+        terminal.line(f"  {record.label}, {record.how}: {what}")

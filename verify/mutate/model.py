@@ -28,11 +28,16 @@ class MutantRecord(msgspec.Struct, frozen=True):
 
 
 class HypothesisRecord(msgspec.Struct, frozen=True):
-    """A hypothesis dropped: how many proofs used it, and the obligations that do not follow without it."""
+    """A hypothesis dropped or weakened: how many proofs used it, and the obligations that then do not follow.
+
+    :param how: ``dropped``, or in which way it is weaker.
+    :param used: proofs that used it and in which it could be changed so.
+    """
 
     label: str
     used: int
     failing: list[str]
+    how: str = "dropped"
 
 
 class FaultRecord(msgspec.Struct, frozen=True):

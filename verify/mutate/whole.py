@@ -51,17 +51,21 @@ def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
     :param ask_prover: ask for a proof even if a run shows a fault; its effect is told beside the verdict.
     """
     kernel = base.kernel.patched(code.address, code.data)
-    effect = _run(base, kernel, code)
+    try:
+        routine, refused = find_routine(kernel), ""
+    except TargetError as error:
+        routine, refused = base.routine, str(error).removeprefix(f"{kernel.source}: ")
+    way = _way(base, kernel, routine, code)
+    effect = _run(base, way.whole, code)
     if effect and not ask_prover:
         return Tried(None, effect=effect)
-    tried = _prove(base, kernel, code, search=not effect)
+    tried = Tried(Verdict.UNSUPPORTED, refused) if refused else _prove(base, way, search=not effect)
     return replace(tried, effect=effect or tried.effect)
 
 
-def _run(base: Base, kernel: Kernel, code: Code) -> str:
+def _run(base: Base, whole: Whole, code: Code) -> str:
     """What a run of the changed function breaks, from the inputs of runs that break nothing unchanged."""
     assert base.way is not None
-    whole = Whole(kernel, base.way.whole.layout, base.way.whole.page_size)
     for name, part in base.parts.items():
         if not _reads(base, part, code):
             continue
@@ -80,12 +84,8 @@ def _run(base: Base, kernel: Kernel, code: Code) -> str:
     return ""
 
 
-def _prove(base: Base, kernel: Kernel, code: Code, search: bool) -> Tried:
-    try:
-        routine = find_routine(kernel)
-    except TargetError as error:
-        return Tried(Verdict.UNSUPPORTED, str(error).removeprefix(f"{kernel.source}: "))
-    way = _way(base, kernel, routine, code)
+def _prove(base: Base, way: Way, search: bool) -> Tried:
+    """The verdict on every property that the kernel has unchanged, and a run where one is not proved."""
     way.build()
     changed = [part for name, part in way.parts.items() if part is not base.parts.get(name)]
     tried = _discharge(base, changed, search)
@@ -98,13 +98,15 @@ def _prove(base: Base, kernel: Kernel, code: Code, search: bool) -> Tried:
         return Tried(Verdict.UNKNOWN, str(trouble))
     if tried.verdict is not Verdict.PROVED:
         return tried
-    return _judge(base, way, routine, changed)
+    return _judge(base, way, changed)
 
 
 def _way(base: Base, kernel: Kernel, routine: Function, code: Code) -> Way:
     """The mutant's way, with the parts of the unchanged one that read nothing of what differs."""
     assert base.way is not None
     way = Way(kernel, base.form, routine, decide)
+    # The table of BUGs and WARNs is no part of what is changed; looking for it takes seconds.
+    way.whole.breaks |= base.way.whole.breaks
     before, after = base.way.whole, way.whole
     same = before.globals == after.globals and before.page_offset == after.page_offset
     if same and routine == base.routine:
@@ -151,7 +153,7 @@ def _ordered(base: Base, parts: Iterable[Part]) -> Iterator[tuple[Part, Obligati
     yield from sorted(found, key=lambda pair: (not pair[1].goal.is_false(), len(pair[1].hypotheses)))
 
 
-def _judge(base: Base, way: Way, routine: Function, changed: list[Part]) -> Tried:
+def _judge(base: Base, way: Way, changed: list[Part]) -> Tried:
     """The verdict where no obligation fails by itself: is none idle everywhere, does each path run?"""
     results: list[Result] = []
     for name, part in way.parts.items():
@@ -161,6 +163,7 @@ def _judge(base: Base, way: Way, routine: Function, changed: list[Part]) -> Trie
         else:
             results += base.results[name]
     findings = [judge(claim, base.form, results, None) for claim in base.claims]
+    routine = way.routine
     if routine != base.routine:
         code = Code(routine.name, routine.address, routine.code)
         layout = stated_layout(way.kernel)
