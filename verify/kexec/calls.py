@@ -23,6 +23,7 @@ CLOBBERED = (*(f"x{i}" for i in range(19)), "x30", *FLAGS, *SCRATCH)
 """What every callee may change (AAPCS64, 6.1.1; x18 is the platform's, and counted with them)."""
 CONTROL_PAGE = "the control page"
 _CALLS = {"CALL", "CALLIND", "BRANCHIND"}
+POINTED_BYTES = 1 << 16  # what a callee may take an object that it is given to have at least
 RANGE_MARGIN = 4096  # bytes, more than a cache line
 TOUCHED = ("icache", "unfinished")
 """Ghost components that the stores to a callee's own frame change."""
@@ -36,6 +37,7 @@ class Calls:
     :param warned: the WARNs that paths go on after, each with a state that got there.
     :param leaving: addresses whose call ends the function.
     :param named: what is assumed of addresses that a state has read from the list.
+    :param own: for an object's name, when the function may store to it; None for always.
     :param copied: what was copied to the control page: start in the image, length in bytes, and the path.
     """
 
@@ -47,6 +49,7 @@ class Calls:
     copied: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)
     leaving: frozenset[int] = frozenset()
     named: Callable[[State], Facts] | None = None
+    own: Callable[[str], Formula | None] | None = None
     _count: int = 0
 
     def leave(self, step: Step) -> list[Step] | None:
@@ -119,6 +122,7 @@ class Calls:
             after = replace(after, fetch=fetch)
         if found.copies is not None:
             after = self._copy(found.copies(x), name, after, at)
+        self._owe_pointers(found, name, before, at)
         for number, register in enumerate(found.fills):
             value = var(f"word{number}@{tag}")
             pointer = before.registers[register]
@@ -141,17 +145,40 @@ class Calls:
         lines = stored(after.lines, dest, const(length), after.cacheable)
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
 
-    def _require(self, name: str, start: Term, end: Term, before: State, at: int) -> None:
-        self.obligations.append(
-            Obligation(
-                "call-range",
-                f"at {self.code.where(at)} {name} is given a range that ends above its start",
-                (*before.facts, *(self.named(before) if self.named else ())),
-                range_is_sane(start, end),
-                at,
-                before.trace,
+    def _owe_pointers(self, found: Contract, name: str, before: State, at: int) -> None:
+        """Owe that the callee is given objects to read, and words to set that this function may store to."""
+        memory, where = objects(before), self.code.where(at)
+
+        def owe(register: str, size: int, what: str, *further: Formula) -> None:
+            pointer = before.registers[register]
+            item, offset = memory.find(pointer)
+            self.obligations.append(
+                Obligation(
+                    "call-pointer",
+                    f"at {where} {name} is given in {register} {what} {item.name}",
+                    before.facts,
+                    And(item.holds(offset, size), *further),
+                    at,
+                    before.trace,
+                )
             )
-        )
+
+        for register, what in found.points.items():
+            owe(register, POINTED_BYTES, f"an {what}, in")
+        for register in found.fills:
+            item, _ = memory.find(before.registers[register])
+            allowed = self.own(item.name) if self.own is not None else None
+            owe(register, WORD_BYTES, "a word to set, in", *(() if allowed is None else (allowed,)))
+
+    def _require(self, name: str, start: Term, end: Term, before: State, at: int) -> None:
+        shown = f"at {self.code.where(at)} {name} is given a range that"
+        facts = (*before.facts, *(self.named(before) if self.named else ()))
+        mapped = self.whole.address_map(before).shows(start, end)
+        for sentence, goal in (
+            (f"{shown} ends above its start", range_is_sane(start, end)),
+            (f"{shown} the linear map shows", mapped),
+        ):
+            self.obligations.append(Obligation("call-range", sentence, facts, goal, at, before.trace))
 
     def values(self, state: State) -> Registers:
         """What a contract speaks of in ``state``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from specs import boot_protocol
@@ -45,6 +45,8 @@ class Part:
 
     :param turns: its loops that are described turn by turn.
     :param proof: what ran it, for those who look for a concrete run.
+    :param used: the contracts that it relies on, by the callee's name.
+    :param copied: copies of the image that it makes, or that it is the proof of: start, length in bytes.
     """
 
     function: str
@@ -55,6 +57,8 @@ class Part:
     bugs: list[Bug] = field(default_factory=list)
     turns: Sequence[Turns] = ()
     proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
+    used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
+    copied: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -62,6 +66,8 @@ class Way:
     """The parts of the way in one kernel.
 
     :param form: of its relocation routine.
+    :param kept: parts of another kernel's way that are taken as they are, by name; the caller
+        knows that nothing differs of what they read.
     """
 
     kernel: Kernel
@@ -71,6 +77,7 @@ class Way:
     parts: dict[str, Part] = field(default_factory=dict)
     contracts: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     copied: list[tuple[int, int]] = field(default_factory=list)
+    kept: Mapping[str, Part] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         layout = self.form.layout or KimageLayout(_ARCH)
@@ -92,12 +99,15 @@ class Way:
         self._attempt("", self._join)
 
     def _attempt(self, name: str, build: Build) -> None:
-        part = Part(name)
+        part = self.kept.get(name, Part(name))
         self.parts[name] = part
-        try:
-            build(part)
-        except (UnsupportedError, LimitError) as error:
-            part.trouble = error
+        if name not in self.kept:
+            try:
+                build(part)
+            except (UnsupportedError, LimitError) as error:
+                part.trouble = error
+        self.contracts |= part.used
+        self.copied += part.copied
 
     def _machine_kexec(self, part: Part) -> None:
         proof = MachineKexec(self.whole, self.decide, self.through_routine, self.by_restart)
@@ -106,7 +116,7 @@ class Way:
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
-        self.contracts |= proof.used
+        part.used = proof.used
 
     def _post_load(self, part: Part) -> None:
         proof = PostLoad(self.whole, self.decide, self.routine, self.through_routine, self.form.kimage)
@@ -115,8 +125,7 @@ class Way:
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
-        self.contracts |= proof.used
-        self.copied, part.turns = proof.copied, proof.turns
+        part.used, part.copied, part.turns = proof.used, proof.copied, proof.turns
 
     def _restart(self, part: Part) -> None:
         proof = SoftRestart(self.whole, self.decide)
@@ -129,7 +138,7 @@ class Way:
         proof = HypStub(self.whole, symbol, copied, asked)
         part.proof = proof
         proof.prove()
-        part.obligations = proof.obligations
+        part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
 
     def _callees(self) -> None:
         """Prove each contract that a caller used, and those that its callee uses in turn."""
@@ -139,29 +148,34 @@ class Way:
             part_name = f"callee {name}"
             if part_name in self.parts or contract.assumed:
                 continue
-            part = Part(name)
+            part = self.kept.get(part_name)
+            if part is None or (contract.copies is not None and part.copied != self._copies()):
+                part = Part(name)
+                try:
+                    self._callee(part, contract)
+                except (UnsupportedError, LimitError) as error:
+                    part.trouble = error
             self.parts[part_name] = part
-            try:
-                if contract.copies is not None:
-                    part.obligations = self._copies(name)
-                    continue
-                proof = Callee(self.whole, name, contract, self.decide)
-                part.code = self.whole.code(name)
-                used = proof.prove()
-                part.obligations = proof.obligations
-                self.contracts |= used
-                todo |= used
-            except (UnsupportedError, LimitError) as error:
-                part.trouble = error
+            self.contracts |= part.used
+            todo |= part.used
 
-    def _copies(self, name: str) -> list[Obligation]:
-        """The copies of the routine that post_load makes by calling ``name``."""
-        found = []
-        for start, length in sorted(set(self.copied)):
-            proof = Copier(self.whole, name, start, length, self.decide)
-            proof.prove()
-            found += proof.obligations
-        return found
+    def _callee(self, part: Part, contract: Contract) -> None:
+        if contract.copies is not None:
+            part.copied = self._copies()
+            for start, length in part.copied:
+                copier = Copier(self.whole, part.function, start, length, self.decide)
+                copier.prove()
+                part.obligations += copier.obligations
+                part.covered |= copier.covered
+            return
+        proof = Callee(self.whole, part.function, contract, self.decide)
+        part.code = self.whole.code(part.function)
+        used = proof.prove()
+        part.obligations, part.covered, part.used = proof.obligations, frozenset(proof.covered), used
+
+    def _copies(self) -> list[tuple[int, int]]:
+        """The copies of the routine that post_load makes: start, and length in bytes."""
+        return sorted(set(self.copied))
 
     # How the parts join
 

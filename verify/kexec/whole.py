@@ -37,12 +37,14 @@ class Whole:
 
     :param layout: of struct kimage.
     :param page_size: bytes.
+    :param breaks: of the brk instructions looked at, whether each is a WARN; None if it is in no table.
     """
 
     kernel: Kernel
     layout: KimageLayout
     page_size: int
     globals: Globals = field(init=False)
+    breaks: dict[int, bool | None] = field(default_factory=dict, repr=False)
     _code: dict[str, Code] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +60,10 @@ class Whole:
         function = self._find(name)
         code = Code(name, function.address, function.code, calls=True)
         breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
-        kinds = warnings(self.kernel, breaks) if breaks else {}
+        missing = [at for at in breaks if at not in self.breaks]
+        if missing:
+            self.breaks |= dict.fromkeys(missing) | warnings(self.kernel, missing)
+        kinds = {at: warns for at in breaks if (warns := self.breaks[at]) is not None}
         for at in breaks:
             # A WARN goes on: one that is taken for a BUG would lose the paths behind it.
             if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:

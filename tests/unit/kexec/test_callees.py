@@ -123,6 +123,9 @@ LINE_FAULTS = {
     "takes steps that are too long": ("dcache_clean_inval_poc", {12: 0xD2800107}, "data-lines"),  # mov x7, #8
     "forgets the DSB of icache": ("icache_inval_pou", {44: NOP}, "instruction-lines"),
     "takes the data cache's line": ("icache_inval_pou", {8: 0xD3504C42}, "instruction-lines"),
+    # Every line of the range is cleaned by these, and every line below it, which nothing may map.
+    "starts below the range": ("dcache_clean_inval_poc", {20: 0x8B0203E6}, "maintained"),  # add x6, xzr, x2
+    "starts anywhere": ("icache_inval_pou", {24: 0x8A060007}, "maintained"),  # and x7, x0, x6
 }
 
 

@@ -16,7 +16,7 @@ from verify.arm64.state import FLAGS, State
 from verify.errors import UnsupportedError
 from verify.kexec.calls import CLOBBERED, Calls, clobbered, objects
 from verify.kexec.whole import Whole
-from verify.logic import Not, const, constant, same, var
+from verify.logic import FALSE, TRUE, Not, const, constant, same, var
 from verify.memory import Unknown
 from verify.prove.discharge import decide
 from verify.symbolic.objects import Object
@@ -126,8 +126,8 @@ def test_a_range_that_was_cleaned_is_clean_unless_it_was_lost():
     assert decide((*inside, ("was", was == DIRTY)), now == CLEAN)
     assert decide((*inside, ("was", was == LOST)), now == LOST)
     assert decide(inside, after.lines.read(word + 8) == before.lines.read(word + 8))
-    assert [obligation.name for obligation in owner.obligations] == ["call-range"]
-    assert not decide((), owner.obligations[0].goal)
+    assert [obligation.name for obligation in owner.obligations] == ["call-range", "call-range"]
+    assert not any(decide((), obligation.goal) for obligation in owner.obligations)
 
 
 def test_a_range_is_fetchable_only_where_its_data_is_clean():
@@ -231,3 +231,26 @@ def test_what_a_callee_does_not_write_is_kept_where_that_is_owed_of_it():
     for name in ("x5", "x18"):
         assert same(step.state.registers[name], before.registers[name])
     assert not same(step.state.registers["x0"], before.registers["x0"])
+
+
+def test_a_pointer_that_a_callee_reads_at_must_be_to_an_object_with_room():
+    owner = calls()
+    found = replace(PLAIN, points={"x1": "mm_struct"})
+    low = whole().globals.low
+    for pointer, right in ((low, True), (whole().globals.high - 8, False)):
+        owner.apply(found, "callee", entry().with_registers(x1=const(pointer)), AT)
+        owed = owner.obligations.pop()
+        assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
+    with pytest.raises(UnsupportedError, match="no known object"):
+        owner.apply(found, "callee", entry().with_registers(x1=const(low - 8)), AT)
+
+
+def test_a_word_that_a_callee_sets_must_be_one_that_the_caller_may_store_to():
+    owner, state = calls(), entry()
+    found = replace(PLAIN, fills=("x1",))
+    for offset, own, right in ((-8, TRUE, True), (-8, FALSE, False), (0, TRUE, False)):
+        owner.own = lambda name, own=own: own if name == "the stack frame" else FALSE
+        pointer = state.registers["sp"] + const(offset)
+        owner.apply(found, "callee", state.with_registers(x1=pointer), AT)
+        owed = owner.obligations.pop()
+        assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from verify.arm64.execute import Exit
 from verify.errors import InternalError
 from verify.logic import FALSE
 from verify.obligation import Obligation
@@ -46,6 +47,25 @@ def _ends(proof: Proof, path: Path) -> list[Place]:
     asked = Obligation("path", "", (), FALSE, path[-1], path)
     found = list(places(proof, asked))
     return [place for place in found if place.kind == "end"] or found
+
+
+def leaving(proof: Proof, most: int) -> list[Inputs]:
+    """Inputs of runs to the ends of paths, along at most ``most`` ways to each.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    found: list[Inputs] = []
+    for number, segment in enumerate(proof.segments):
+        for step in segment.ends:
+            if not isinstance(step.then, Exit):
+                continue
+            for chain in chains(proof, Place(number, step.state, "end", step.then), most):
+                values = solve(chain)
+                if values is not None:
+                    given = inputs(chain, values)
+                    confirm(chain, values, given)
+                    found.append(given)
+    return found
 
 
 def refute(proof: Proof, result: Result, property_id: str) -> CallCounterexample | None:
