@@ -21,6 +21,7 @@ from verify.cli.mutate import mutate
 from verify.cli.options import reports_option
 from verify.cli.replay import replay
 from verify.cli.report import report
+from verify.cli.sweep import sweep
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError, VerifyError
 from verify.kexec.selection import select
@@ -69,7 +70,7 @@ def run(targets: tuple[str, ...], patterns: tuple[str, ...], directory: Path, se
     interrupt.install()
     for target in targets or _shipped():
         try:
-            runs.append(_verify(target, patterns, directory, terminal, seed, shared, names))
+            runs.append(verify_target(target, patterns, directory, terminal, seed, shared, names))
         except VerifyError as error:
             terminal.error(str(error), advice.after(error))
             troubles.append(error.exit_code)
@@ -109,7 +110,7 @@ def _fresh_name(name: str, names: set[str]) -> str:
     return fresh
 
 
-def _verify(
+def verify_target(
     target: str,
     patterns: tuple[str, ...],
     directory: Path,
@@ -241,3 +242,4 @@ cli.add_command(mutate)
 cli.add_command(replay)
 cli.add_command(report)
 cli.add_command(show)
+cli.add_command(sweep)

@@ -7,21 +7,16 @@ target, this mutant of them, this tool. Others stay in the file and are passed o
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
-import specs
-import verify
 from verify.errors import UsageError
 from verify.mutate.model import MutantRecord
 from verify.mutate.run import Job, Outcome
-
-_ENGINES = ("angr", "pypcode", "z3-solver", "bitwuzla", "unicorn", "networkx")
+from verify.tool import tool_digest
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -35,22 +30,6 @@ class Line(msgspec.Struct, frozen=True):
     target: str
     mutant: str
     record: MutantRecord
-
-
-@functools.cache
-def tool_digest() -> str:
-    """A digest of the tool's version, its own sources and the versions of its engines."""
-    digest = hashlib.sha256(verify.__version__.encode())
-    for package in (verify, specs):
-        for folder in map(Path, package.__path__):
-            for source in sorted(folder.rglob("*.py")):
-                digest.update(f"{source.relative_to(folder)}\0".encode() + source.read_bytes())
-    for engine in _ENGINES:
-        try:
-            digest.update(f"{engine} {version(engine)}\0".encode())
-        except PackageNotFoundError:
-            digest.update(f"{engine} missing\0".encode())
-    return digest.hexdigest()
 
 
 def question(job: Job) -> str:
