@@ -103,7 +103,7 @@ class Way:
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
-        self.contracts |= proof.used
+        self._use(proof.used)
 
     def _post_load(self, part: Part) -> None:
         proof = PostLoad(self.whole, self.decide, self.routine, self.through_routine, self.form.kimage)
@@ -112,7 +112,7 @@ class Way:
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
-        self.contracts |= proof.used
+        self._use(proof.used)
         self.copied = proof.copied
 
     def _restart(self, part: Part) -> None:
@@ -132,7 +132,7 @@ class Way:
         """Prove each contract that a caller used, and those that its callee uses in turn."""
         todo = dict(self.contracts)
         while todo:
-            name, (_, contract) = todo.popitem()
+            name, (address, contract) = todo.popitem()
             part_name = f"callee {name}"
             if part_name in self.parts or contract.assumed:
                 continue
@@ -140,22 +140,33 @@ class Way:
             self.parts[part_name] = part
             try:
                 if contract.copies is not None:
-                    part.obligations = self._copies(name)
+                    part.obligations = self._copies(name, address)
                     continue
-                proof = Callee(self.whole, name, contract, self.decide)
-                part.code = self.whole.code(name)
+                proof = Callee(self.whole, name, contract, self.decide, address)
+                part.code = self.whole.code(name, address)
                 used = proof.prove()
                 part.obligations = proof.obligations
-                self.contracts |= used
+                self._use(used)
                 todo |= used
             except (UnsupportedError, LimitError) as error:
                 part.trouble = error
 
-    def _copies(self, name: str) -> list[Obligation]:
+    def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
+        """Take note of contracts that were relied on, by the callee's name.
+
+        :raises UnsupportedError: if another function of one of these names was called before: the proof of
+            one's contract says nothing of the other.
+        """
+        for name, (address, _) in used.items():
+            if name in self.contracts and self.contracts[name][0] != address:
+                raise UnsupportedError(f"calls of two functions that are named {name}", address)
+        self.contracts |= used
+
+    def _copies(self, name: str, address: int) -> list[Obligation]:
         """The copies of the routine that post_load makes by calling ``name``."""
         found = []
         for start, length in sorted(set(self.copied)):
-            proof = Copier(self.whole, name, start, length, self.decide)
+            proof = Copier(self.whole, name, start, length, self.decide, address)
             proof.prove()
             found += proof.obligations
         return found

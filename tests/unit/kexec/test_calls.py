@@ -210,3 +210,19 @@ def test_a_brk_of_no_table_is_refused():
 def test_constant_of_the_call_is_an_argument_of_its_event():
     (step,) = called(address("cpus_are_stuck_in_kernel"), state=entry().with_registers(x0=const(7))) or []
     assert constant(step.state.events[-1].operands[0]) == 7
+
+
+def test_two_functions_of_one_name_are_refused():
+    owner, target = calls(), address("memcpy")
+    name, _ = owner.callee(target, AT)
+    owner.used[name] = (target + 4, PLAIN)
+    with pytest.raises(UnsupportedError, match=f"calls of two functions that are named {name}"):
+        owner.leave(Step(entry(), Exit("call", const(target))))
+
+
+def test_a_page_that_kexec_takes_is_assumed_to_leave_the_callers_objects_alone():
+    found = contract("kexec_page_alloc")
+    assert found is not None and found.assumed
+    before = entry()
+    after = calls().apply(found, "kexec_page_alloc", before, AT)
+    assert after is not None and after.memory is before.memory
