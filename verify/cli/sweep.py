@@ -78,7 +78,7 @@ def _sweep(terminal: Terminal, named: dict[Package, str], jobs: int, directory: 
     from verify.report.place import require_writable
     from verify.sweep.model import exit_status
     from verify.sweep.run import sweep as swept
-    from verify.tool import tool_digest
+    from verify.digest import tool_digest
 
     require_writable(directory)
     interrupt.install()

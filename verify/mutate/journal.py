@@ -16,7 +16,7 @@ import msgspec
 from verify.errors import UsageError
 from verify.mutate.model import MutantRecord
 from verify.mutate.run import Job, Outcome
-from verify.tool import tool_digest
+from verify.digest import tool_digest
 
 
 class Line(msgspec.Struct, frozen=True):
