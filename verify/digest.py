@@ -1,31 +1,39 @@
-"""Which tool it is that answers: what was found by another is not believed."""
+"""What decides a verdict beside the bytes that are verified: this tool's own files and its engines."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import specs
 import verify
 
-_ENGINES = ("angr", "pypcode", "z3-solver", "bitwuzla", "unicorn", "networkx")
+ENGINES = ("angr", "pypcode", "z3-solver", "bitwuzla", "unicorn", "networkx")
+_COMPILED = "__pycache__"
 
-_SOURCES = (".py", ".toml")  # a waiver changes what a verdict is worth
+
+def engine_versions() -> dict[str, str]:
+    """The versions of the packages that proofs are made with; ``missing`` where one is not installed."""
+    found = {"python": platform.python_version()}
+    for package in ENGINES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
 
 
 @functools.cache
 def tool_digest() -> str:
-    """A digest of the tool's version, its own sources and the versions of its engines."""
+    """SHA-256, in hexadecimal, of the tool's version, every file of its own, and its engines' versions."""
     digest = hashlib.sha256(verify.__version__.encode())
     for package in (verify, specs):
         for folder in map(Path, package.__path__):
-            for source in sorted(path for path in folder.rglob("*") if path.suffix in _SOURCES):
-                digest.update(f"{source.relative_to(folder)}\0".encode() + source.read_bytes())
-    for engine in _ENGINES:
-        try:
-            digest.update(f"{engine} {version(engine)}\0".encode())
-        except PackageNotFoundError:
-            digest.update(f"{engine} missing\0".encode())
+            for source in sorted(folder.rglob("*")):
+                if source.is_file() and _COMPILED not in source.parts:
+                    digest.update(f"{source.relative_to(folder)}\0".encode() + source.read_bytes())
+    digest.update(repr(sorted(engine_versions().items())).encode())
     return digest.hexdigest()

@@ -73,12 +73,12 @@ def _list(terminal: Terminal, packages: Sequence[Package], named: dict[Package, 
 
 
 def _sweep(terminal: Terminal, named: dict[Package, str], jobs: int, directory: Path, as_json: bool) -> int:
+    from verify.digest import tool_digest
     from verify.html.index import write_index
     from verify.html.sweep import write_sweep
     from verify.report.place import require_writable
     from verify.sweep.model import exit_status
     from verify.sweep.run import sweep as swept
-    from verify.digest import tool_digest
 
     require_writable(directory)
     interrupt.install()

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
+from verify.digest import tool_digest
 from verify.errors import UsageError
 from verify.mutate.model import MutantRecord
 from verify.mutate.run import Job, Outcome
-from verify.digest import tool_digest
 
 
 class Line(msgspec.Struct, frozen=True):
