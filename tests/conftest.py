@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,22 @@ class CorpusBinary:
 
     def __str__(self) -> str:
         return self.path.stem
+
+
+_CACHES = tempfile.TemporaryDirectory(prefix="kexec-verify-tests-")
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test proves is news to every other, and to the user's own runs."""
+    monkeypatch.setenv("KEXEC_VERIFY_CACHE", f"{_CACHES.name}/{next(_numbers)}")
+
+
+def pytest_configure() -> None:
+    """The same for what runs outside of any test, such as a module's fixture."""
+    os.environ["KEXEC_VERIFY_CACHE"] = f"{_CACHES.name}/shared"
+    os.environ["KEXEC_VERIFY_CACHE_KEY"] = "tests"
 
 
 def read_corpus() -> list[CorpusBinary]:

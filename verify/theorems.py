@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from specs.assumptions import ASSUMPTIONS
@@ -14,8 +14,8 @@ from verify.arm64.lift import Code
 from verify.errors import InternalError, LimitError, UnsupportedError
 from verify.kexec import list_induction, relocation
 from verify.kexec.form import Form, recognise
-from verify.obligation import Facts, Obligation
-from verify.prove.discharge import Discharger, Result, decide, vacuous
+from verify.obligation import Facts
+from verify.prove.discharge import Discharger, Result, vacuous
 from verify.prove.witness import witness
 from verify.refute.counterexample import Counterexample
 from verify.refute.scenario import Scenario
@@ -131,41 +131,102 @@ def prove(
     :param discharger: one to share with other targets: equal questions are asked once.
     :param search_seconds: how long to look for a run that refutes what is not proved; 0 for not at all.
     """
-    tell = progress or (lambda _: None)
-    discharger = discharger or Discharger()
-    discharger.progress = lambda obligation: tell(obligation.name)
-    seconds: dict[str, float] = {}
-    started = time.perf_counter()
-    form: Form | None = None
-    trouble: UnsupportedError | LimitError | None = None
-    results: list[Result] = []
-    try:
-        tell("recognising the routine's form")
-        form = recognise(code, page_size, layout)
-        claims = [claim for claim in claims if claim.form in (None, form.name)]
-        tell("running every path")
-        seconds["form"] = time.perf_counter() - started
-        results = _discharge(code, form, claims, seconds, discharger)
-    except (UnsupportedError, LimitError) as error:
-        trouble = error
-    findings = [judge(claim, form, results, trouble) for claim in claims]
-    started = time.perf_counter()
-    paths = _run_paths(code, form, results)
-    _demand_runs(findings, paths)
-    rest(findings)
-    seconds["paths"] = time.perf_counter() - started
-    if known is not None:
-        known(Outcome(code, form, findings, seconds, {}, paths))
-    open_claims = {finding.claim.id for finding in findings if finding.verdict is not Verdict.PROVED}
-    if open_claims and form is not None and search_seconds > 0:
-        tell("searching for a list that shows the fault")
+    proof = RoutineProof(code, claims, page_size, layout, progress, discharger)
+    return proof.finish(search_seconds, known)
+
+
+class RoutineProof:
+    """The proof of a routine, from the start of which all is asked that can be asked at once.
+
+    The parameters are those of :func:`prove`.
+
+    :ivar form: None if it is none that the proof covers.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        claims: Sequence[Property],
+        page_size: int | None = None,
+        layout: KimageLayout | None = None,
+        progress: Progress | None = None,
+        discharger: Discharger | None = None,
+    ):
+        self.code = code
+        self.claims = list(claims)
+        self.seconds: dict[str, float] = {}
+        self.form: Form | None = None
+        self._tell = progress or (lambda _: None)
+        self._discharger = discharger or Discharger()
+        self._discharger.progress = lambda obligation: self._tell(obligation.name)
+        self._trouble: UnsupportedError | LimitError | None = None
+        self._asked: list[Callable[[], Result]] = []
         started = time.perf_counter()
-        _refute(code, form, findings, open_claims, search_seconds)
-        seconds["search"] = time.perf_counter() - started
-    started = time.perf_counter()
-    witnesses = _witnesses(results)
-    seconds["witnesses"] = time.perf_counter() - started
-    return Outcome(code, form, findings, seconds, witnesses, paths)
+        try:
+            self._tell("recognising the routine's form")
+            self.form = recognise(code, page_size, layout)
+            self.claims = [claim for claim in claims if claim.form in (None, self.form.name)]
+            self._tell("running every path")
+            self.seconds["form"] = time.perf_counter() - started
+            self._asked = self._ask(self.form, one_flag=False)
+        except (UnsupportedError, LimitError) as error:
+            self._trouble = error
+
+    def _ask(self, form: Form, one_flag: bool) -> list[Callable[[], Result]]:
+        """Run every path and have all questions asked."""
+        started = time.perf_counter()
+        obligations = relocation.build(self.code, form, self._discharger.decide, one_flag)
+        obligations += list_induction.build(form.page_size)
+        wanted = [o for o in obligations if any(owed(claim, o.name) for claim in self.claims)]
+        asked = self._discharger.begin(wanted)
+        stage = "execution, one flag a word" if one_flag else "execution"
+        self.seconds[stage] = time.perf_counter() - started
+        return asked
+
+    def _results(self) -> list[Result]:
+        """What came of the questions; once more for words of one flag where that is all that fails."""
+        if self.form is None or self._trouble is not None:
+            return []
+        started = time.perf_counter()
+        results = [result() for result in self._asked]
+        self.seconds["solving"] = time.perf_counter() - started
+        if all(result.verdict is Verdict.PROVED for result in results):
+            return results
+        try:
+            asked = self._ask(self.form, one_flag=True)
+        except (UnsupportedError, LimitError) as error:
+            self._trouble = error
+            return []
+        started = time.perf_counter()
+        one_flag = [result() for result in asked]
+        self.seconds["solving, one flag a word"] = time.perf_counter() - started
+        return _better(self.claims, results, one_flag)
+
+    def finish(self, search_seconds: float = SEARCH_SECONDS, known: Known | None = None) -> Outcome:
+        """The verdicts, once all is answered.
+
+        :param known: told what is known before counterexamples are searched for.
+        """
+        code, form, seconds = self.code, self.form, self.seconds
+        results = self._results()
+        findings = [judge(claim, form, results, self._trouble) for claim in self.claims]
+        started = time.perf_counter()
+        paths = _run_paths(code, form, results)
+        _demand_runs(findings, paths)
+        rest(findings)
+        seconds["paths"] = time.perf_counter() - started
+        if known is not None:
+            known(Outcome(code, form, findings, seconds, {}, paths))
+        open_claims = {finding.claim.id for finding in findings if finding.verdict is not Verdict.PROVED}
+        if open_claims and form is not None and search_seconds > 0:
+            self._tell("searching for a list that shows the fault")
+            started = time.perf_counter()
+            _refute(code, form, findings, open_claims, search_seconds)
+            seconds["search"] = time.perf_counter() - started
+        started = time.perf_counter()
+        witnesses = _witnesses(results)
+        seconds["witnesses"] = time.perf_counter() - started
+        return Outcome(code, form, findings, seconds, witnesses, paths)
 
 
 def _run_paths(code: Code, form: Form | None, results: Sequence[Result]) -> dict[Path, Scenario | None]:
@@ -206,31 +267,6 @@ def _witnesses(results: Sequence[Result]) -> dict[str, dict[str, str]]:
                 by_label.setdefault(label, []).append(hypotheses)
     found = {label: witness(label, sorted(by_label[label], key=len)) for label in sorted(by_label)}
     return {label: values for label, values in found.items() if values is not None}
-
-
-def _discharge(
-    code: Code, form: Form, claims: Sequence[Property], seconds: dict[str, float], discharger: Discharger
-) -> list[Result]:
-    """Discharges what ``claims`` owe; once more for words of one flag where that is all that fails."""
-
-    def wanted(obligations: Iterable[Obligation]) -> list[Obligation]:
-        return [o for o in obligations if any(owed(claim, o.name) for claim in claims)]
-
-    def attempt(one_flag: bool) -> list[Result]:
-        started = time.perf_counter()
-        obligations = relocation.build(code, form, decide, one_flag)
-        obligations += list_induction.build(form.page_size)
-        stage = "execution" if not one_flag else "execution, one flag a word"
-        seconds[stage] = time.perf_counter() - started
-        started = time.perf_counter()
-        found = discharger.discharge(wanted(obligations))
-        seconds[stage.replace("execution", "solving")] = time.perf_counter() - started
-        return found
-
-    results = attempt(one_flag=False)
-    if all(result.verdict is Verdict.PROVED for result in results):
-        return results
-    return _better(claims, results, attempt(one_flag=True))
 
 
 def _better(claims: Sequence[Property], any_flags: list[Result], one_flag: list[Result]) -> list[Result]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from specs.assumptions import ASSUMPTIONS
 from specs.properties import PROPERTIES, RELOCATION, Property
@@ -14,9 +14,9 @@ from verify.kexec.locate import Function
 from verify.kexec.way import Part, Way, has_way
 from verify.kexec.words import condition
 from verify.obligation import Obligation
-from verify.prove.discharge import Discharger, Result, decide
+from verify.prove.discharge import Discharger, Result
 from verify.refute.whole.chain import Proof
-from verify.refute.whole.search import refute, witnesses
+from verify.refute.whole.search import Path, refute, witnesses
 from verify.target import Kernel
 from verify.theorems import (
     SEARCH_SECONDS,
@@ -27,9 +27,9 @@ from verify.theorems import (
     Outcome,
     Progress,
     Relied,
+    RoutineProof,
     judge,
     owed,
-    prove,
     rest,
 )
 from verify.verdict import Verdict
@@ -62,10 +62,15 @@ def prove_kernel(
     """
     code = Code(routine.name, routine.address, routine.code)
     own = [claim for claim in claims if claim in RELOCATION]
-    outcome = prove(code, own, kernel.page_size, stated_layout(kernel), progress, discharger, known=known)
+    proof = RoutineProof(code, own, kernel.page_size, stated_layout(kernel), progress, discharger)
     rest_of = [claim for claim in claims if claim not in own]
-    if outcome.form is not None and rest_of and has_way(kernel):
-        _prove_way(kernel, routine, outcome, rest_of, progress, discharger)
+    way: WayProof | None = None
+    if proof.form is not None and rest_of and has_way(kernel):
+        # Where others solve, they have the routine's questions while its C code is run here.
+        way = WayProof(kernel, routine, proof.form, rest_of, progress, discharger)
+    outcome = proof.finish(known=known)
+    if way is not None:
+        way.finish(outcome)
     form = waived_form(outcome.form)
     for finding in outcome.findings:
         finding.waiver = waiver_of(waivers, finding.claim.id, form)
@@ -79,52 +84,94 @@ def waived_form(form: Form | None) -> str:
     return f"{form.name}, tests head" if form.tests_head else form.name
 
 
-def _prove_way(
-    kernel: Kernel,
-    routine: Function,
-    outcome: Outcome,
-    claims: Sequence[Property],
-    progress: Progress,
-    discharger: Discharger,
-) -> None:
-    """Add to ``outcome`` what comes of the C functions."""
-    form, seconds, grounds = outcome.form, outcome.seconds, outcome.findings
-    assert form is not None
-    way = Way(kernel, form, routine, decide)
-    progress("running the C code")
-    started = time.perf_counter()
-    way.build()
-    seconds["C code"] = time.perf_counter() - started
-    claims = [claim for claim in claims if claim.form in (None, form.name)]
-    started = time.perf_counter()
-    wanted = [
-        obligation
-        for part in way.parts.values()
-        for obligation in part.obligations
-        if any(owed(claim, obligation.name) for claim in claims)
-    ]
-    found = discharger.discharge(wanted)
-    seconds["C code, solving"] = time.perf_counter() - started
-    findings = [_finding(claim, way, form, found) for claim in claims]
-    seconds["C code, paths"] = _demand_runs(findings, way, progress)
-    seconds["C code, search"] = _refute(findings, way, progress)
-    everything = [*grounds, *findings]
-    rest(everything)
-    for finding in findings:
-        _compose(finding, everything)
-    outcome.findings = everything
-    outcome.others = [Listed(part.code, part.covered) for part in way.parts.values() if part.code is not None]
-    outcome.contracts = [
-        Relied(name, contract.sentence, "assumed" if contract.assumed else "proved from its bytes")
-        for name, (_, contract) in sorted(way.contracts.items())
-    ]
-    known = way.whole.globals
-    outcome.globals = [(name, known[name], known.found_by[name]) for name in known.addresses]
-    outcome.ends = [
-        Ended(part.function, bug.at, bug.kind, condition(way.whole, bug.facts))
-        for part in way.parts.values()
-        for bug in part.bugs
-    ]
+class WayProof:
+    """The proof of the C functions, from the start of which every question is asked."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        routine: Function,
+        form: Form,
+        claims: Sequence[Property],
+        progress: Progress,
+        discharger: Discharger,
+    ):
+        self.form, self.progress = form, progress
+        self.claims = [claim for claim in claims if claim.form in (None, form.name)]
+        self.way = Way(kernel, form, routine, discharger.decide)
+        progress("running the C code")
+        started = time.perf_counter()
+        self.way.build()
+        wanted = [
+            obligation
+            for part in self.way.parts.values()
+            for obligation in part.obligations
+            if any(owed(claim, obligation.name) for claim in self.claims)
+        ]
+        self._asked = discharger.begin(wanted)
+        self._execution = time.perf_counter() - started
+        self._witnessed: dict[Path, bool] = {}
+        self._running = 0.0  # seconds spent on runs along paths
+
+    def finish(self, outcome: Outcome) -> None:
+        """Add to ``outcome`` what comes of the C functions, once all is answered."""
+        way, form, seconds = self.way, self.form, outcome.seconds
+        seconds["C code"] = self._execution
+        started = time.perf_counter()
+        results = [self._result(asked) for asked in self._asked]
+        findings = [_finding(claim, way, form, results) for claim in self.claims]
+        self._demand_runs(findings)
+        seconds["C code, paths"] = self._running
+        seconds["C code, solving"] = time.perf_counter() - started - self._running
+        seconds["C code, search"] = _refute(findings, way, self.progress)
+        everything = [*outcome.findings, *findings]
+        rest(everything)
+        for finding in findings:
+            _compose(finding, everything)
+        outcome.findings = everything
+        outcome.others = [
+            Listed(part.code, part.covered) for part in way.parts.values() if part.code is not None
+        ]
+        outcome.contracts = [
+            Relied(name, contract.sentence, "assumed" if contract.assumed else "proved from its bytes")
+            for name, (_, contract) in sorted(way.contracts.items())
+        ]
+        known = way.whole.globals
+        outcome.globals = [(name, known[name], known.found_by[name]) for name in known.addresses]
+        outcome.ends = [
+            Ended(part.function, bug.at, bug.kind, condition(way.whole, bug.facts))
+            for part in way.parts.values()
+            for bug in part.bugs
+        ]
+
+    def _result(self, asked: Callable[[], Result]) -> Result:
+        """A question's result; its path is run while others solve what comes after it."""
+        result = asked()
+        if result.verdict is Verdict.PROVED and not result.idle:
+            self._has_run(result.obligation)
+        return result
+
+    def _has_run(self, obligation: Obligation) -> bool:
+        """A run of the real bytes was seen to take the obligation's path; of no path nothing is asked."""
+        path = obligation.path
+        if path and path not in self._witnessed:
+            started = time.perf_counter()
+            proof = _proof_of(obligation, self.way)
+            self._witnessed[path] = proof is None or witnesses(proof, [path])[path] is not None
+            self._running += time.perf_counter() - started
+        return not path or self._witnessed[path]
+
+    def _demand_runs(self, findings: Sequence[Finding]) -> None:
+        """A proof about a path that no run of the real bytes was seen to take is VACUOUS."""
+        self.progress("running the C code's paths")
+        for finding in findings:
+            for result in finding.results:
+                if finding.verdict is not Verdict.PROVED or result.idle:
+                    continue
+                if not self._has_run(result.obligation):
+                    finding.verdict = Verdict.VACUOUS
+                    name, end = result.obligation.name, result.obligation.path[-1]
+                    finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
 
 
 def _proof_of(obligation: Obligation, way: Way) -> Proof | None:
@@ -133,26 +180,6 @@ def _proof_of(obligation: Obligation, way: Way) -> Proof | None:
         if part.proof is not None and any(obligation is owed_ for owed_ in part.obligations):
             return part.proof
     return None
-
-
-def _demand_runs(findings: Sequence[Finding], way: Way, progress: Progress) -> float:
-    """A proof about a path that no run of the real bytes was seen to take is VACUOUS; seconds spent."""
-    started = time.perf_counter()
-    seen: dict[tuple[int, ...], bool] = {}
-    progress("running the C code's paths")
-    for finding in findings:
-        for result in finding.results:
-            path = result.obligation.path
-            if finding.verdict is not Verdict.PROVED or result.idle or not path:
-                continue
-            if path not in seen:
-                proof = _proof_of(result.obligation, way)
-                seen[path] = proof is None or witnesses(proof, [path])[path] is not None
-            if not seen[path]:
-                finding.verdict = Verdict.VACUOUS
-                name, end = result.obligation.name, path[-1]
-                finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
-    return time.perf_counter() - started
 
 
 def _refute(findings: Sequence[Finding], way: Way, progress: Progress) -> float:

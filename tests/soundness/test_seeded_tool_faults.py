@@ -23,7 +23,7 @@ from verify.kexec.routine import Routine
 from verify.logic import FALSE, TRUE, If, Not, const, difference, ult, var
 from verify.memory import Copied, Written
 from verify.obligation import Obligation
-from verify.prove import discharge, smtlib
+from verify.prove import smtlib, solvers
 from verify.prove.discharge import Discharger
 from verify.prove.solvers import Answer, Reply
 from verify.symbolic import explore
@@ -75,13 +75,13 @@ def test_unknown_taken_for_unsat(monkeypatch):
 
     assert verdict() is Verdict.UNKNOWN
     for name in ("ask_z3", "ask_bitwuzla"):
-        sound = getattr(discharge, name)
+        sound = getattr(solvers, name)
 
         def ask(*asked: object, sound: Callable[..., Reply] = sound) -> Reply:
             reply = sound(*asked)
             return replace(reply, answer=Answer.UNSAT) if reply.answer is Answer.UNKNOWN else reply
 
-        monkeypatch.setattr(discharge, name, ask)
+        monkeypatch.setattr(solvers, name, ask)
     assert verdict() is Verdict.PROVED
 
 
@@ -89,7 +89,7 @@ def test_unknown_taken_for_unsat(monkeypatch):
 def test_solver_that_always_says_unsat_does_not_prove_alone(monkeypatch, solver, error):
     x = var("x")
     wrong = Obligation("wrong", "x is 0", (), x == 0)
-    monkeypatch.setattr(discharge, solver, lambda *asked: Reply(solver, Answer.UNSAT, 0.0))
+    monkeypatch.setattr(solvers, solver, lambda *asked: Reply(solver, Answer.UNSAT, 0.0))
     if error is not None:
         with pytest.raises(error, match="contradict each other on wrong"):
             Discharger().discharge([wrong])

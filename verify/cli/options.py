@@ -32,3 +32,17 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=lambda context, parameter, value: value == "json",
         help="For people or for scripts.",
     )(command)
+
+
+def jobs_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``-j N``, passed on as ``jobs``: how many processes work side by side."""
+    return click.option("-j", "--jobs", default=0, type=click.IntRange(min=0), metavar="N", help=help_text)
+
+
+def scheduler_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--scheduler ADDRESS``, passed on as ``scheduler``: whose workers ask the solvers."""
+    return click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Have the workers of a Dask scheduler ask the solvers, such as tcp://127.0.0.1:8786.",
+    )(command)

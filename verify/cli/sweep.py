@@ -17,14 +17,13 @@ from verify.errors import TargetError
 from verify.report.status import counts, level, style
 
 if TYPE_CHECKING:
-    from verify.prove.discharge import Discharger
+    from verify.cli.session import Session
     from verify.sweep.model import Row
     from verify.sweep.run import Job
     from verify.target.debian import Package
 
 # What a process keeps from one kernel to the next: equal questions are asked once.
-_shared: dict[int, Discharger] = {}
-_answered: set[str] = set()
+_sessions: dict[Path, Session] = {}
 
 
 @click.command()
@@ -116,30 +115,31 @@ def prove(job: Job) -> Row:
     """
     from rich.console import Console
 
-    from verify.cli.commands import verify_target
-    from verify.sweep.rows import Cost, questions, row_of
+    from verify.cli.run import verify_target
+    from verify.cli.session import Session
+    from verify.report.save import RUN
+    from verify.sweep.rows import Cost, row_of
     from verify.sweep.workers import peak
     from verify.target.debian import is_held
     from verify.target.kernel import safe_name
 
-    terminal = Terminal(quiet=True)
-    terminal.out = Console(quiet=True)  # the command that started this process says what came of it
+    if job.reports not in _sessions:
+        terminal = Terminal(quiet=True)
+        terminal.out = Console(quiet=True)  # the command that started this process says what came of it
+        _sessions[job.reports] = Session(terminal, job.reports, jobs=1)
     began = time.process_time()
-    run = verify_target(job.target, (), job.reports, terminal, 0, _shared, set())
+    run = verify_target(job.target, _sessions[job.reports])
     if not is_held(job.package):
         raise TargetError(f"{job.target}: expected version {job.package.version}, found another in the lists")
-    asked = questions(run)
-    cost = Cost(time.process_time() - began, peak(), len(asked & _answered))
-    _answered.update(asked)
-    path = job.reports / safe_name(run.target.name) / "run.json"
-    return row_of(job.package, job.tool, run, path, cost)
+    path = job.reports / safe_name(run.target.name) / RUN
+    return row_of(job.package, job.tool, run, path, Cost(time.process_time() - began, peak()))
 
 
 def _line(row: Row) -> str:
     if row.error:
         return f"{row.package} {row.version}: ERROR: {row.error}"
     found = ", ".join(f"{count} {name}" for name, count in counts(row.properties).items())
-    shared = f"{row.known} of {row.questions} questions known"
+    shared = f"{row.known} of {row.questions} questions an earlier kernel has too"
     return f"{row.package} {row.version}: {found}; {row.cpu:.1f} s CPU, {shared}"
 
 
@@ -168,9 +168,10 @@ def _summary(terminal: Terminal, rows: Sequence[Row], seconds: float) -> None:
     listed = counts(cell for row in rows for cell in row.properties)
     parts = ", ".join(f"{count} {name}" for name, count in listed.items()) or "nothing verified"
     failed = f", {len(rows) - len(runs)} not verified" if len(runs) < len(rows) else ""
+    shared_questions = f"{sum(row.known for row in rows)} of {sum(row.questions for row in rows)} questions"
     terminal.line(
         f"{len(rows)} kernels{failed}, {sum(len(row.properties) for row in rows)} properties: {parts}; "
-        f"{sum(row.known for row in rows)} of {sum(row.questions for row in rows)} questions known before; "
+        f"{shared_questions} an earlier kernel has too; "
         f"{sum(row.cpu for row in rows):.0f} s CPU, {seconds:.0f} s"
     )
 

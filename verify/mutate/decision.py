@@ -22,7 +22,7 @@ from verify.memory import Copied, Written
 from verify.mutate.binary import NOP
 from verify.mutate.model import FaultRecord
 from verify.obligation import Obligation
-from verify.prove import discharge
+from verify.prove import solvers
 from verify.prove.discharge import Discharger
 from verify.prove.solvers import Answer, Reply
 from verify.theorems import prove
@@ -48,7 +48,7 @@ def _proved_without_invalidation(code: Code, form: Form) -> bool:
 
 
 def _proved_without_answers(code: Code, form: Form) -> bool:
-    with mock.patch.object(discharge, "ask_z3", lambda *asked: Reply("z3", Answer.UNKNOWN, 0.0)):
+    with mock.patch.object(solvers, "ask_z3", lambda *asked: Reply("z3", Answer.UNKNOWN, 0.0)):
         return _proved(code, form)
 
 
@@ -65,7 +65,7 @@ def _one_way(instruction: object, state: object) -> Iterator[object]:
 
 
 def _lenient(self: Discharger, obligation: Obligation, text: str) -> tuple[Verdict, tuple[Reply, ...]]:
-    replies = tuple(getattr(discharge, name)(text) for name in ("ask_bitwuzla", "ask_z3"))
+    replies = tuple(getattr(solvers, name)(text) for name in ("ask_bitwuzla", "ask_z3"))
     refuted = any(reply.answer is Answer.SAT for reply in replies)
     return (Verdict.UNKNOWN if refuted else Verdict.PROVED), replies
 

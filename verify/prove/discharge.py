@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from specs.assumptions import ASSUMPTIONS
 from verify.errors import InternalError
 from verify.logic import FALSE, Formula
 from verify.obligation import Facts, Obligation
+from verify.prove.asking import Asker, Later
 from verify.prove.smtlib import script
-from verify.prove.solvers import TIME_LIMIT, Answer, Reply, ask_bitwuzla, ask_z3
+from verify.prove.solvers import SOLVERS, TIME_LIMIT, Answer, Replies, Reply
 from verify.verdict import Verdict
 
 _FILTER_LIMIT = 10.0  # seconds of the clock, 20 times what any takes on an idle machine; then it is dropped
@@ -56,63 +59,112 @@ class Result:
         return sum(reply.seconds for reply in self.replies)
 
 
-def decide(hypotheses: Facts, goal: Formula) -> bool:
+def decide(hypotheses: Facts, goal: Formula, asker: Asker | None = None) -> bool:
     """Whether the hypotheses imply the goal, to filter candidates; False where undecided."""
     if goal.is_true():
         return True
-    return ask_bitwuzla(script(hypotheses, goal), _FILTER_LIMIT).answer is Answer.UNSAT
+    (reply,) = (asker or Asker()).filter_by(script(hypotheses, goal), _FILTER_LIMIT)()
+    return reply.answer is Answer.UNSAT
 
 
 class Discharger:
-    """Discharges obligations, asking each distinct question once."""
+    """Discharges obligations, asking each distinct question once.
+
+    :param asker: who asks the solvers; by default in this process.
+    :param contradictions: folder for the texts that solvers contradict each other on.
+    :ivar listener: told each result as it is known.
+    """
 
     def __init__(
         self,
         limit: float = TIME_LIMIT,
         progress: Callable[[Obligation], None] | None = None,
         seed: int = 0,
+        asker: Asker | None = None,
+        contradictions: Path | None = None,
     ):
         self.limit = limit
         self.seed = seed
         self.progress = progress
-        self.results: list[Result] = []  # of the latest discharge, as far as it has come
-        self._answers: dict[str, tuple[Verdict, tuple[Reply, ...]]] = {}
-        self._idle: dict[str, bool] = {}
+        self.asker = asker or Asker()
+        self.contradictions = contradictions
+        self.listener: Callable[[Result], None] = lambda result: None
+        self._settling: dict[str, Later] = {}
+        self._idling: dict[str, Later] = {}
+
+    def decide(self, hypotheses: Facts, goal: Formula) -> bool:
+        """Whether the hypotheses imply the goal, to filter candidates; False where undecided."""
+        return decide(hypotheses, goal, self.asker)
 
     def discharge(self, obligations: Iterable[Obligation]) -> list[Result]:
         """One result an obligation, in order."""
-        results = self.results = []
-        for obligation in obligations:
-            if self.progress:
-                self.progress(obligation)
-            text = script(obligation.hypotheses, obligation.goal)
-            if text not in self._answers:
-                self._answers[text] = self._ask(obligation, text)
-            verdict, replies = self._answers[text]
-            hypotheses = obligation.hypotheses
-            idle = self._is_idle(hypotheses)
-            assumed = idle and self._is_idle(tuple(h for h in hypotheses if h[0] in ASSUMPTIONS))
-            results.append(Result(obligation, verdict, text, replies, idle, assumed))
-        return results
+        return [result() for result in self.begin(obligations)]
 
-    def _ask(self, obligation: Obligation, text: str) -> tuple[Verdict, tuple[Reply, ...]]:
-        second = ask_bitwuzla(text, self.limit, self.seed)
-        if second.answer is Answer.SAT:
-            # Nothing to prove; the search for a run that shows it is a separate matter.
-            return Verdict.UNKNOWN, (second,)
-        first = ask_z3(text, self.limit, self.seed)
-        if first.answer is Answer.SAT and second.answer is Answer.UNSAT:
-            raise InternalError(f"z3 and bitwuzla contradict each other on {obligation.name}")
-        proved = first.answer is Answer.UNSAT and second.answer is Answer.UNSAT
-        return (Verdict.PROVED if proved else Verdict.UNKNOWN), (first, second)
+    def begin(self, obligations: Iterable[Obligation]) -> list[Callable[[], Result]]:
+        """Have every question asked; each obligation's result, for when it is wanted."""
+        return [self._begin(obligation) for obligation in obligations]
+
+    def _begin(self, obligation: Obligation) -> Callable[[], Result]:
+        text = script(obligation.hypotheses, obligation.goal)
+        self._settle(text)
+        if obligation.hypotheses:
+            self._idle(obligation.hypotheses)
+        return partial(self._end, obligation, text)
+
+    def _end(self, obligation: Obligation, text: str) -> Result:
+        if self.progress:
+            self.progress(obligation)
+        verdict, replies = self._ask(obligation, text)
+        hypotheses = obligation.hypotheses
+        idle = self._is_idle(hypotheses)
+        assumed = idle and self._is_idle(tuple(h for h in hypotheses if h[0] in ASSUMPTIONS))
+        result = Result(obligation, verdict, text, replies, idle, assumed)
+        self.listener(result)
+        return result
+
+    def _key(self, text: str) -> str:
+        """Texts of equal keys are the same question."""
+        return text
+
+    def _settle(self, text: str) -> Later:
+        key = self._key(text)
+        if key not in self._settling:
+            self._settling[key] = self.asker.settle(text, self.limit, self.seed)
+        return self._settling[key]
+
+    def _idle(self, hypotheses: Facts) -> Later:
+        text = script(hypotheses, FALSE)
+        key = self._key(text)
+        if key not in self._idling:
+            self._idling[key] = self.asker.filter_by(text, self.limit)
+        return self._idling[key]
+
+    def _ask(self, obligation: Obligation, text: str) -> tuple[Verdict, Replies]:
+        replies = self._settle(text)()
+        answers = {reply.answer for reply in replies}
+        if answers == {Answer.SAT, Answer.UNSAT}:
+            raise InternalError(
+                f"z3 and bitwuzla contradict each other on {obligation.name}{self._kept(text, replies)}"
+            )
+        # What a solver finds satisfiable is not proved; a run that shows it is a separate matter.
+        proved = answers == {Answer.UNSAT} and len(replies) == len(SOLVERS)
+        return (Verdict.PROVED if proved else Verdict.UNKNOWN), replies
+
+    def _kept(self, text: str, replies: Replies) -> str:
+        """Where the text is kept for each solver, to be asked again by hand; empty if nowhere."""
+        if self.contradictions is None:
+            return ""
+        self.contradictions.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:24]
+        for reply in replies:
+            path = self.contradictions / f"{name}.{reply.solver}.smt2"
+            path.write_text(f"; {reply.solver}: {reply.answer}\n{text}")
+        return f": {self.contradictions}/{name}.*.smt2"
 
     def _is_idle(self, hypotheses: Facts) -> bool:
         if not hypotheses:
             return False
-        text = script(hypotheses, FALSE)
-        if text not in self._idle:
-            self._idle[text] = ask_bitwuzla(text, self.limit).answer is not Answer.SAT
-        return self._idle[text]
+        return self._idle(hypotheses)()[0].answer is not Answer.SAT
 
 
 def vacuous(results: Sequence[Result]) -> list[str]:

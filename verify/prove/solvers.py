@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from verify.errors import InternalError
 
+SOLVERS = ("z3", "bitwuzla")
 TIME_LIMIT = 20.0  # seconds for one question; an obligation that needs more is badly encoded
 
 
@@ -31,6 +32,10 @@ class Reply:
     answer: Answer
     seconds: float
     core: tuple[int, ...] | None = None
+
+
+type Replies = tuple[Reply, ...]
+"""Answers to one script, z3's first."""
 
 
 def z3_version() -> str:
@@ -110,3 +115,17 @@ def ask_bitwuzla(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Reply:
     result = parser.bitwuzla().check_sat()
     answers = {bitwuzla.Result.SAT: Answer.SAT, bitwuzla.Result.UNSAT: Answer.UNSAT}
     return Reply("bitwuzla", answers.get(result, Answer.UNKNOWN), time.perf_counter() - started)
+
+
+def settle(text: str, limit: float = TIME_LIMIT, seed: int = 0, known: Reply | None = None) -> Replies:
+    """Both solvers' answers to ``text``; bitwuzla's alone if that is sat, for then nothing is proved.
+
+    :param known: bitwuzla's answer, if it was asked before.
+    """
+    second = known or ask_bitwuzla(text, limit, seed)
+    return (second,) if second.answer is Answer.SAT else (ask_z3(text, limit, seed), second)
+
+
+def filter_by(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Replies:
+    """bitwuzla's answer to ``text``: enough where a wrong one can prove nothing."""
+    return (ask_bitwuzla(text, limit, seed),)

@@ -186,7 +186,11 @@ class TargetRecord(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One target's run; times in seconds, dates in UTC (ISO 8601)."""
+    """One target's run; times in seconds, dates in UTC (ISO 8601).
+
+    ``questions`` counts those that went to solvers (``asked``), and those that an earlier run had
+    answered (``reused``).
+    """
 
     schema: int
     tool: str
@@ -203,6 +207,7 @@ class Run(msgspec.Struct, frozen=True):
     contracts: list[ContractRecord] = []
     ends: list[EndRecord] = []
     globals: list[GlobalRecord] = []
+    questions: dict[str, int] = {}
 
     @property
     def function(self) -> FunctionRecord:

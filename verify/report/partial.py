@@ -9,7 +9,7 @@ import msgspec
 
 from specs.properties import Property
 from verify.arm64.lift import Code
-from verify.prove.discharge import Discharger
+from verify.prove.discharge import Discharger, Result
 from verify.report.model import Run
 from verify.theorems import Finding, Outcome, owed
 from verify.verdict import Verdict
@@ -20,15 +20,15 @@ REASON = "interrupted"
 class Partial:
     """Keeps what a run finds, for the case that it is interrupted.
 
-    :param discharger: the run's own; it has the obligations that are discharged.
+    :param discharger: the run's own; it tells of the obligations that are discharged.
     """
 
     def __init__(self, code: Code, claims: Sequence[Property], discharger: Discharger):
         self._code = code
         self._claims = claims
-        self._discharger = discharger
+        self._results: list[Result] = []
         self._known: Outcome | None = None
-        discharger.results = []  # those of a target before this one are none of this run's
+        discharger.listener = self._results.append
 
     def known(self, outcome: Outcome) -> None:
         """Take note of verdicts that only a search for counterexamples may still change."""
@@ -53,9 +53,8 @@ class Partial:
 
     def _unfinished(self) -> Outcome:
         # No verdict stands before all paths were run, though many of its obligations may be proved.
-        results = self._discharger.results
-        findings = [
-            Finding(claim, Verdict.UNKNOWN, REASON, [r for r in results if owed(claim, r.obligation.name)])
-            for claim in self._claims
-        ]
+        findings = []
+        for claim in self._claims:
+            mine = [result for result in self._results if owed(claim, result.obligation.name)]
+            findings.append(Finding(claim, Verdict.UNKNOWN, REASON, mine))
         return Outcome(self._code, None, findings, {})

@@ -16,9 +16,20 @@ def read_run(path: Path) -> Run:
     :raises UsageError: if it is not a run.json of this schema.
     """
     try:
-        run = msgspec.json.decode(path.read_bytes(), type=Run)
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: expected a run.json, found: {error.strerror}") from error
+    return decode_run(data, str(path))
+
+
+def decode_run(data: bytes, path: str) -> Run:
+    """The run in the contents of a run.json.
+
+    :param path: where they come from, for messages.
+    :raises UsageError: if they are none of this schema.
+    """
+    try:
+        run = msgspec.json.decode(data, type=Run)
     except msgspec.DecodeError as error:
         raise UsageError(f"{path}: expected a run.json of schema {SCHEMA}, found: {error}") from error
     if run.schema != SCHEMA:

@@ -1,23 +1,17 @@
-"""Turns an outcome into run.json and writes it beside the obligations' SMT-LIB texts."""
+"""Turns an outcome into run.json, and into the files of a report."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
-import shutil
-import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import MappingProxyType
 
 import msgspec
 
 import verify
 from specs.assumptions import ASSUMPTIONS
-from verify.errors import UsageError
+from verify.digest import engine_versions
 from verify.kexec.form import Form
 from verify.kexec.locate import Function
 from verify.prove.discharge import Result
@@ -25,22 +19,12 @@ from verify.refute.scenario import Scenario
 from verify.report import model
 from verify.report.invariants import loop_invariants
 from verify.report.listing import list_instructions, loop_heads
-from verify.report.place import locked
+from verify.report.save import RUN
 from verify.target import Kernel
 from verify.theorems import Finding, Listed, Outcome
 from verify.verdict import Verdict
 
 TEXTS = "obligations"
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("angr", "pypcode", "z3-solver", "bitwuzla", "unicorn", "networkx"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "missing"
-    return found
 
 
 def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
@@ -56,7 +40,7 @@ def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
         used=sorted(set(result.used)),
         idle=result.idle,
         answers=[model.SolverAnswer(r.solver, r.answer, round(r.seconds, 4)) for r in result.replies],
-        text=f"{TEXTS}/{result.digest[:24]}.smt2",
+        text=_text_file(result),
         sha256=result.digest,
     )
 
@@ -81,8 +65,17 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
     )
 
 
-def record(kernel: Kernel, function: Function, outcome: Outcome, started: datetime) -> model.Run:
-    """The run's record."""
+def record(
+    kernel: Kernel,
+    function: Function,
+    outcome: Outcome,
+    started: datetime,
+    questions: dict[str, int] | None = None,
+) -> model.Run:
+    """The run's record.
+
+    :param questions: how many were asked, and how many an earlier run had answered.
+    """
     return model.Run(
         schema=model.SCHEMA,
         tool=f"kexec-verify {verify.__version__}",
@@ -96,7 +89,8 @@ def record(kernel: Kernel, function: Function, outcome: Outcome, started: dateti
         properties=[_property(finding, outcome) for finding in outcome.findings],
         assumptions=_assumptions(outcome),
         paths=[_path(path, scenario) for path, scenario in sorted(outcome.paths.items())],
-        versions=_versions(),
+        versions=engine_versions(),
+        questions=questions or {},
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         contracts=[model.ContractRecord(c.name, c.sentence, c.how) for c in outcome.contracts],
         globals=[model.GlobalRecord(*known) for known in outcome.globals],
@@ -197,43 +191,17 @@ def _covered(results: list[Result]) -> set[int]:
     return covered
 
 
-def save(
-    run: model.Run, outcome: Outcome, directory: Path, pages: Mapping[str, str] = MappingProxyType({})
-) -> Path:
-    """Write run.json and the texts to ``directory``, all or nothing; the path of run.json.
-
-    :param pages: more files by name.
-    :raises UsageError: if the directory cannot be written.
-    """
-    texts = {result.digest[:24]: result.text for f in outcome.findings for result in f.results}
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        try:
-            fresh.chmod(0o755)
-            (fresh / TEXTS).mkdir()
-            for digest, text in texts.items():
-                (fresh / TEXTS / f"{digest}.smt2").write_text(text)
-            encoded = msgspec.json.format(msgspec.json.encode(run), indent=1)
-            (fresh / "run.json").write_bytes(encoded + b"\n")
-            for name, page in pages.items():
-                (fresh / name).write_bytes(page.encode(errors="replace"))
-            with locked(directory.parent):
-                _swap(fresh, directory)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise UsageError(f"expected a directory to write to, found {directory}: {error.strerror}") from error
-    return directory / "run.json"
+def report_files(
+    run: model.Run, outcome: Outcome, pages: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, bytes]:
+    """The files of a run's report: run.json, the obligations' texts, and ``pages`` by name."""
+    encoded = msgspec.json.format(msgspec.json.encode(run), indent=1)
+    files = {RUN: encoded + b"\n"}
+    for finding in outcome.findings:
+        for result in finding.results:
+            files[_text_file(result)] = result.text.encode()
+    return files | {name: page.encode(errors="replace") for name, page in pages.items()}
 
 
-def _swap(fresh: Path, directory: Path) -> None:
-    """Put ``fresh`` in the place of ``directory``."""
-    old: Path | None = None
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
-        os.replace(directory, old / "run")
-    os.replace(fresh, directory)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+def _text_file(result: Result) -> str:
+    return f"{TEXTS}/{result.digest[:24]}.smt2"

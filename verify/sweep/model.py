@@ -48,7 +48,8 @@ class Row(msgspec.Struct, frozen=True):
     :param error: why there is no run, or an empty string; ``exit_status`` is what that is worth.
     :param run: SHA-256 of the run.json that the row was made from.
     :param seconds: of the clock; ``cpu`` of the processor, ``memory`` in MiB at the peak.
-    :param questions: distinct obligations' texts; ``known`` of them were answered for an earlier kernel.
+    :param questions: distinct obligations' texts; ``known`` of them an earlier kernel of the sweep has too.
+    :param asked: questions that went to solvers, those that look for invariants included.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Row(msgspec.Struct, frozen=True):
     memory: int = 0
     questions: int = 0
     known: int = 0
+    asked: int = 0
     properties: list[Cell] = []
     functions: list[Function] = []
     stale_waivers: list[str] = []

@@ -15,11 +15,10 @@ from verify.target.debian import Package
 
 @dataclass(frozen=True)
 class Cost:
-    """What a kernel took: CPU time in seconds, MiB of memory at the peak, questions known before."""
+    """What a kernel took: CPU time in seconds, MiB of memory at the peak."""
 
     cpu: float
     memory: int
-    known: int
 
 
 def questions(run: Run) -> set[str]:
@@ -48,7 +47,7 @@ def row_of(package: Package, tool: str, run: Run, path: Path, cost: Cost) -> Row
         cpu=round(cost.cpu, 2),
         memory=cost.memory,
         questions=len(questions(run)),
-        known=cost.known,
+        asked=run.questions.get("asked", 0),
         properties=[
             Cell(
                 record.id,

@@ -7,11 +7,15 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from verify.errors import TargetError
+from verify.report.read import read_run
+from verify.report.save import RUN
 from verify.sweep import journal
 from verify.sweep.choose import in_order
 from verify.sweep.model import Row
-from verify.sweep.rows import error_row
+from verify.sweep.rows import error_row, questions
 from verify.sweep.workers import Failed, outcomes
 from verify.target.apt import cache_root
 from verify.target.compressed import MAX_SIZE
@@ -67,19 +71,28 @@ def sweep(
             drop(job.package)
 
     todo = []
+    asked: set[str] = set()
     for job in jobs:
         known = journal.finished(reports, job.package, tool)
         if known is None:
             todo.append(job)
         else:
+            asked |= _questions(reports, known)
             yield known
     for job, answer in outcomes(todo, work, processes, prepare=prepare, admit=admit, release=release):
         if isinstance(answer, Failed):
             row = error_row(job.package, tool, answer.reason, answer.exit_status)
         else:
-            row = answer
+            own = _questions(reports, answer)
+            row = msgspec.structs.replace(answer, known=len(own & asked))
+            asked |= own
         journal.add(reports, row)
         yield row
+
+
+def _questions(reports: Path, row: Row) -> set[str]:
+    """Digests of the texts of a kernel's obligations."""
+    return questions(read_run(reports / row.name / RUN))
 
 
 def _require_room(job: Job, processes: int) -> None:

@@ -13,7 +13,16 @@ from verify.target.kernel import Kernel, Segment, safe_name
 from verify.target.symbols import Symbol, SymbolTable
 from verify.target.write_elf import write_elf
 
-__all__ = ["Kernel", "Segment", "Symbol", "SymbolTable", "load_kernel", "open_target", "write_elf"]
+__all__ = [
+    "Kernel",
+    "Segment",
+    "Symbol",
+    "SymbolTable",
+    "load_kernel",
+    "open_target",
+    "read_target",
+    "write_elf",
+]
 
 
 def open_target(source: str) -> Kernel:
@@ -23,11 +32,20 @@ def open_target(source: str) -> Kernel:
         ``debian:PACKAGE``.
     :raises TargetError: it cannot be had, or is no little-endian arm64 kernel.
     """
+    data, name = read_target(source)
+    return load_kernel(data, source, name)
+
+
+def read_target(source: str) -> tuple[bytes, str]:
+    """Return the contents of the file that *source* names, as they are, and the target's short name.
+
+    :raises TargetError: it cannot be had.
+    """
     if source.startswith(PREFIX):
         package = source.removeprefix(PREFIX)
-        return load_kernel(_read(fetch(package), source), source, package)
+        return _read(fetch(package), source), package
     path = Path(source)
-    return load_kernel(_read(path, source), source, path.name)
+    return _read(path, source), path.name
 
 
 def load_kernel(data: bytes, source: str, name: str) -> Kernel:

@@ -22,7 +22,6 @@ from ..gate.examples import run
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
 GOOD = BINARIES / "kimage-mmu-4k-gcc.elf"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(BINARIES.parent)}
 # The command, which does something to itself at its fortieth question: "in the middle", each time the same.
 SCRIPT = """
 import os, signal, sys
@@ -41,12 +40,16 @@ main()
 """
 
 
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(BINARIES.parent)}
+
+
 def start(directory: Path, do: str = "pass", reports: str = "reports") -> subprocess.Popen[str]:
     command = [sys.executable, "-c", SCRIPT.format(do=do), "run", str(GOOD), "--reports", reports]
     return subprocess.Popen(
         command,
         cwd=directory,
-        env=ENVIRONMENT,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -72,7 +75,7 @@ def test_signal_in_the_middle_leaves_an_incomplete_run(tmp_path, name):
     )
     assert err.endswith(f"; next: verify run {GOOD} --reports reports\n")
     gate = [sys.executable, "-m", "verify", "gate", "reports"]
-    done = subprocess.run(gate, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(gate, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert f"incomplete: {GOOD.name}: the run was interrupted" in done.stdout
 

@@ -10,7 +10,7 @@ import pytest
 from verify.errors import InternalError
 from verify.logic import FALSE, TRUE, ult, var
 from verify.obligation import Obligation
-from verify.prove import discharge
+from verify.prove import solvers
 from verify.prove.discharge import Discharger, decide, vacuous
 from verify.prove.smtlib import script
 from verify.prove.solvers import Answer, Reply
@@ -40,8 +40,8 @@ def solvers_say(monkeypatch):
 
             return reply
 
-        monkeypatch.setattr(discharge, "ask_z3", ask("z3", first))
-        monkeypatch.setattr(discharge, "ask_bitwuzla", ask("bitwuzla", second))
+        monkeypatch.setattr(solvers, "ask_z3", ask("z3", first))
+        monkeypatch.setattr(solvers, "ask_bitwuzla", ask("bitwuzla", second))
         return asked
 
     return say

@@ -7,13 +7,18 @@ from types import SimpleNamespace
 import pytest
 
 from verify.errors import UsageError
-from verify.report import record
-from verify.report.record import save
+from verify.report import save as module
+from verify.report.record import report_files
+from verify.report.save import is_saved
 
 
 def outcome(**texts: str) -> SimpleNamespace:
     results = [SimpleNamespace(digest=name * 24, text=text) for name, text in texts.items()]
     return SimpleNamespace(findings=[SimpleNamespace(results=results)])
+
+
+def save(run, outcome, directory, pages=None):
+    return module.save(report_files(run, outcome, pages or {}), directory)
 
 
 def files(directory) -> dict[str, str]:
@@ -49,7 +54,7 @@ def test_interrupted_report_leaves_the_earlier_one(tmp_path, monkeypatch, error)
     def fail(fresh, directory):
         raise error
 
-    monkeypatch.setattr(record, "_swap", fail)
+    monkeypatch.setattr(module, "_swap", fail)
     with pytest.raises(UsageError if isinstance(error, OSError) else KeyboardInterrupt):
         save({"schema": 2}, outcome(b="new"), tmp_path / "vmlinux")
     assert files(tmp_path) == before
@@ -60,3 +65,13 @@ def test_directory_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"expected a directory to write to, found .*: Not a directory"):
         save({"schema": 1}, outcome(a="x"), tmp_path / "file" / "reports" / "vmlinux")
+
+
+def test_report_that_stands_already_is_known_and_a_changed_one_is_not(tmp_path):
+    made = report_files({"schema": 1}, outcome(a="text"), {"index.html": "page"})
+    assert not is_saved(made, tmp_path / "vmlinux")
+    module.save(made, tmp_path / "vmlinux")
+    (tmp_path / "vmlinux" / "check.json").write_text("found out since")
+    assert is_saved(made, tmp_path / "vmlinux")
+    (tmp_path / "vmlinux" / "index.html").write_text("another")
+    assert not is_saved(made, tmp_path / "vmlinux")

@@ -30,5 +30,5 @@ def finished(reports: Path, package: Package, run: Run | None = None, **changed:
     path = reports / package.package / "run.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.encode(made))
-    row = row_of(package, TOOL, made, path, Cost(12.5, 400, 0))
+    row = row_of(package, TOOL, made, path, Cost(12.5, 400))
     return msgspec.structs.replace(row, **changed)

@@ -1,0 +1,22 @@
+"""Where this user's cache is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from verify.cache.store import Cache, user_key
+from verify.target.apt import cache_root
+
+VARIABLE = "KEXEC_VERIFY_CACHE"
+
+
+def directory() -> Path:
+    """The folder of the cache's file: the one that ``KEXEC_VERIFY_CACHE`` names, or the user's."""
+    given = os.environ.get(VARIABLE)
+    return Path(given) if given else cache_root() / "proofs"
+
+
+def open_cache() -> Cache:
+    """This user's cache; one that can be neither read nor written is empty."""
+    return Cache(directory(), user_key())

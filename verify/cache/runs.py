@@ -1,0 +1,50 @@
+"""Finished runs, each under the hash of all that decides what comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from verify.cache.store import Cache
+from verify.digest import tool_digest
+from verify.report.model import Run
+from verify.verdict import Verdict
+
+KIND = "run"
+_DECIDED = frozenset({Verdict.PROVED, Verdict.REFUTED, Verdict.UNSUPPORTED})
+"""Verdicts that do not hang on the machine and its load."""
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A finished run: the files of its report by name, and what was shown of it on the terminal."""
+
+    files: dict[str, bytes]
+    lines: list[str]
+
+
+def question(data: bytes, source: str, name: str, asked: Sequence[str], seed: int) -> bytes:
+    """A digest of the target's file, what is asked of it, and the tool.
+
+    :param source: the target as the user typed it; ``name``: its report's; both are in the report.
+    :param asked: ids of properties.
+    """
+    parts = (hashlib.sha256(data).hexdigest(), source, name, *asked, str(seed), tool_digest())
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).digest()
+
+
+def find_run(cache: Cache, key: bytes) -> Finished | None:
+    """The run that ``key`` names, if it was ever finished."""
+    data = cache.find(KIND, key)
+    try:
+        return None if data is None else msgspec.msgpack.decode(zlib.decompress(data), type=Finished)
+    except (zlib.error, msgspec.DecodeError):
+        return None
+
+
+def keep_run(cache: Cache, key: bytes, run: Run, finished: Finished) -> None:
+    """Keep a run, if all of it was decided."""
+    if run.complete and all(record.verdict in _DECIDED for record in run.properties):
+        cache.keep(KIND, key, zlib.compress(msgspec.msgpack.encode(finished), 1))

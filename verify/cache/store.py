@@ -1,0 +1,219 @@
+"""Sealed values by key, in one SQLite file that runs side by side may share.
+
+A value counts only with its seal, a keyed hash (HMAC-SHA256, RFC 2104) of where it stands
+and what it is. The key is the user's own and lies elsewhere, so a cache that was damaged,
+or came from somebody else, is as good as empty. Nothing here can fail a run: what cannot be
+read is asked again, what cannot be written is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = "cache.sqlite"
+KEY_VARIABLE = "KEXEC_VERIFY_CACHE_KEY"
+MOST_BYTES = 1 << 30
+_KEY_BYTES = 32
+_WAIT = 5.0  # seconds for another run's write
+_PENDING = 200
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS sealed (
+    kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, seal BLOB NOT NULL, written INTEGER NOT NULL,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID
+"""
+
+
+def config_root() -> Path:
+    """The directory for what is the user's own (XDG base directories)."""
+    configured = os.environ.get("XDG_CONFIG_HOME", "")
+    # The XDG specification has relative paths ignored.
+    root = Path(configured) if configured.startswith("/") else Path.home() / ".config"
+    return root / "kexec-verify"
+
+
+def user_key() -> bytes | None:
+    """The key of this user's seals, made at first use; None if it can neither be read nor made.
+
+    ``KEXEC_VERIFY_CACHE_KEY`` names one that several machines share, such as those of a CI.
+    """
+    given = os.environ.get(KEY_VARIABLE)
+    if given:
+        return hashlib.sha256(given.encode()).digest()
+    path = config_root() / "cache.key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            # Of two runs at once one makes it. It has its content before it has its name.
+            fresh = path.with_name(f".{path.name}.{os.getpid()}")
+            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.write(handle, secrets.token_bytes(_KEY_BYTES))
+                os.link(fresh, path)
+            finally:
+                os.close(handle)
+                fresh.unlink()
+        key = path.read_bytes()
+    except OSError:
+        return None
+    return key if len(key) == _KEY_BYTES else None
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many values of one kind there are, their bytes, and how many of them have no true seal."""
+
+    kind: str
+    values: int
+    size: int
+    unsealed: int
+
+
+class Cache:
+    """The cache at ``directory``; of which no method raises because of what is there.
+
+    :param key: of the seals; without one nothing is found and nothing is kept.
+    """
+
+    def __init__(self, directory: Path, key: bytes | None = None):
+        self.path = directory / FILE
+        self._key = key
+        self._pending: dict[tuple[str, bytes], bytes] = {}
+        self._connection: sqlite3.Connection | None = self._open() if key is not None else None
+
+    def find(self, kind: str, key: bytes) -> bytes | None:
+        """The value of ``key``, if there is one with a true seal."""
+        if (kind, key) in self._pending:
+            return self._pending[kind, key]
+        if self._connection is None:
+            return None
+        try:
+            row = self._connection.execute(
+                "SELECT value, seal FROM sealed WHERE kind = ? AND key = ?", (kind, key)
+            ).fetchone()
+        except sqlite3.Error:
+            return None
+        return row[0] if row is not None and self._is_true(kind, key, row[0], row[1]) else None
+
+    def keep(self, kind: str, key: bytes, value: bytes) -> None:
+        """Keep ``value``; written with others a little later, and by :meth:`close`."""
+        if self._connection is not None:
+            self._pending[kind, key] = value
+            if len(self._pending) >= _PENDING:
+                self._write()
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        self._write()
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def values(self) -> Iterator[tuple[str, bytes, bytes, bool]]:
+        """Every value: kind, key, value (empty without a true seal), and whether its seal is true."""
+        if self._connection is None:
+            return
+        try:
+            for kind, key, value, seal in self._connection.execute(
+                "SELECT kind, key, value, seal FROM sealed ORDER BY kind, key"
+            ):
+                sealed = self._is_true(kind, key, value, seal)
+                yield kind, key, value if sealed else b"", sealed
+        except sqlite3.Error:
+            return
+
+    def counts(self) -> list[Count]:
+        """What there is of each kind."""
+        found: dict[str, Count] = {}
+        for kind, _, value, sealed in self.values():
+            old = found.get(kind, Count(kind, 0, 0, 0))
+            found[kind] = Count(kind, old.values + 1, old.size + len(value), old.unsealed + (not sealed))
+        return list(found.values())
+
+    def drop(self, kind: str, key: bytes) -> None:
+        """Forget one value."""
+        self._pending.pop((kind, key), None)
+        if self._connection is not None:
+            with suppress(sqlite3.Error), self._connection:
+                self._connection.execute("DELETE FROM sealed WHERE kind = ? AND key = ?", (kind, key))
+
+    def clear(self) -> int:
+        """Forget everything, what has no true seal too; how many values that were."""
+        self._pending = {}
+        if self._connection is None:
+            return 0
+        try:
+            with self._connection:
+                dropped = self._connection.execute("DELETE FROM sealed").rowcount
+            self._connection.execute("VACUUM")
+        except sqlite3.Error:
+            return 0
+        return int(dropped)
+
+    def _open(self) -> sqlite3.Connection | None:
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(2):
+            try:
+                connection = sqlite3.connect(self.path, timeout=_WAIT)
+                # Readers and a writer do not wait for each other, and a crash leaves whole transactions.
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                with connection:
+                    connection.execute(_SCHEMA)
+                return connection
+            except sqlite3.OperationalError:
+                return None
+            except sqlite3.DatabaseError:
+                # It is no database, or a damaged one: nothing in it is worth keeping.
+                if attempt:
+                    return None
+                for name in (self.path, *self.path.parent.glob(f"{FILE}-*")):
+                    with suppress(OSError):
+                        name.unlink()
+        return None
+
+    def _write(self) -> None:
+        pending, self._pending = self._pending, {}
+        if self._connection is None or not pending:
+            return
+        now = int(time.time())
+        rows = [
+            (kind, key, value, self._seal(kind, key, value), now) for (kind, key), value in pending.items()
+        ]
+        with suppress(sqlite3.Error), self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO sealed VALUES (?, ?, ?, ?, ?)", rows)
+            self._trim()
+
+    def _trim(self) -> None:
+        """Keep the file below its limit: the older half goes."""
+        assert self._connection is not None
+        pages = self._connection.execute("PRAGMA page_count").fetchone()[0]
+        free = self._connection.execute("PRAGMA freelist_count").fetchone()[0]
+        size = self._connection.execute("PRAGMA page_size").fetchone()[0]
+        if (pages - free) * size > MOST_BYTES:
+            self._connection.execute(
+                "DELETE FROM sealed WHERE written <= (SELECT written FROM sealed ORDER BY written "
+                "LIMIT 1 OFFSET (SELECT COUNT(*) / 2 FROM sealed))"
+            )
+
+    def _seal(self, kind: str, key: bytes, value: bytes) -> bytes:
+        assert self._key is not None
+        place = f"{kind}\0{len(key)}\0".encode() + key
+        return hmac.new(self._key, place + value, hashlib.sha256).digest()
+
+    def _is_true(self, kind: str, key: object, value: object, seal: object) -> bool:
+        """The seal is that of these bytes at this place; a hostile file may have anything there."""
+        if not (isinstance(key, bytes) and isinstance(value, bytes) and isinstance(seal, bytes)):
+            return False
+        return hmac.compare_digest(seal, self._seal(kind, key, value))

@@ -1,0 +1,87 @@
+"""``verify cache``: what earlier runs found, counted, checked and dropped."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from verify.cli.options import format_option
+from verify.cli.terminal import Terminal
+
+_MEGABYTE = 1 << 20
+
+
+@click.group()
+def cache() -> None:
+    """What earlier runs found: solvers' answers by the hash of their question, and whole runs.
+
+    Nothing in it is believed without a seal made with a key of your own
+    (~/.config/kexec-verify/cache.key, or KEXEC_VERIFY_CACHE_KEY), and an answer only for the
+    very same text, solver and version.
+    """
+
+
+@cache.command()
+@format_option
+def stats(as_json: bool) -> None:
+    """How much is kept."""
+    from verify.cache.place import open_cache
+
+    terminal, kept = Terminal(), open_cache()
+    counts = kept.counts()
+    kept.close()
+    if as_json:
+        terminal.json(
+            {
+                "path": str(kept.path),
+                "kinds": {
+                    c.kind: {"values": c.values, "bytes": c.size, "unsealed": c.unsealed} for c in counts
+                },
+            }
+        )
+        return
+    terminal.line(str(kept.path))
+    for count in counts:
+        broken = f", {count.unsealed} without a true seal" if count.unsealed else ""
+        terminal.line(f"  {count.kind:<8} {count.values:>8} in {count.size / _MEGABYTE:.1f} MB{broken}")
+    if not counts:
+        terminal.line("  empty")
+
+
+@cache.command()
+def clear() -> None:
+    """Forget everything."""
+    from verify.cache.place import open_cache
+
+    kept = open_cache()
+    dropped = kept.clear()
+    kept.close()
+    Terminal().line(f"{kept.path}: {dropped} values dropped")
+
+
+@cache.command("verify")
+@click.option("--solve", is_flag=True, help="Also ask the solvers every question again.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def verify_(solve: bool, quiet: bool) -> int:
+    """Check every seal and, with --solve, every answer; drop what does not hold.
+
+    Exit status: 0 all of it holds, 1 something did not, 70 a kept answer is contradicted.
+    """
+    from verify.cache.check import check_cache
+    from verify.cache.place import open_cache
+
+    terminal, kept = Terminal(quiet), open_cache()
+    started = time.monotonic()
+    with terminal.progress(str(kept.path)):
+        found = check_cache(kept, solve, terminal.doing)
+    kept.close()
+    terminal.line(
+        f"{kept.path}: {found.values} values in {time.monotonic() - started:.1f} s, "
+        f"{found.solved} asked again, {found.dropped} dropped"
+    )
+    for digest in found.contradicted:
+        terminal.error(f"expected the kept answer to {digest} again, found another", "verify run --recheck")
+    if found.contradicted:
+        return 70
+    return 1 if found.dropped else 0

@@ -1,0 +1,216 @@
+"""``verify run``: verifies targets and writes their reports."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from verify.cli import advice, interrupt
+from verify.cli.options import jobs_option, reports_option, scheduler_option
+from verify.cli.session import Session
+from verify.cli.terminal import Terminal
+from verify.errors import UsageError, VerifyError
+from verify.kexec.selection import select
+from verify.report.model import Run
+from verify.report.place import require_writable
+from verify.report.read import earlier_seconds
+from verify.report.save import RUN, is_saved, save
+from verify.verdict import Verdict, join
+
+if TYPE_CHECKING:
+    from verify.theorems import Outcome
+
+BINARIES = Path("binaries")
+
+
+@click.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "--property", "patterns", multiple=True, metavar="GLOB", help="Only these properties; repeatable."
+)
+@reports_option("Directory that run.json and its page are written under.")
+@jobs_option("Processes for the solvers; 0 is one for each core, 1 is this process.")
+@scheduler_option
+@click.option("--recheck", is_flag=True, help="Believe no earlier run: prove everything again.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor keep what runs find.")
+@click.option(
+    "--seed", default=0, show_default=True, help="The solvers' random seed; no verdict depends on it."
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run(
+    targets: tuple[str, ...],
+    patterns: tuple[str, ...],
+    directory: Path,
+    jobs: int,
+    scheduler: str | None,
+    recheck: bool,
+    no_cache: bool,
+    seed: int,
+    quiet: bool,
+) -> int:
+    """Verify each TARGET: a vmlinux, an Image or vmlinuz, or debian:PACKAGE.
+
+    Without a TARGET: every ELF file in binaries/.
+
+    What was proved once is not proved again: a target that did not change is shown as it was,
+    and of one that did only the questions that are new are asked. See `verify cache`.
+
+    Exit status: 0 all proved, 1 something refuted, 2 usage or bad input, 3 undecided,
+    70 internal fault. Ctrl-C and SIGTERM leave a run.json of what is known, marked incomplete.
+    """
+    select(patterns)  # a wrong glob is said before anything is loaded
+    terminal = Terminal(quiet)
+    started = time.monotonic()
+    runs, troubles = [], []
+    interrupt.install()
+    with Session(terminal, directory, patterns, seed, jobs, scheduler, recheck, no_cache) as session:
+        for target in targets or _shipped():
+            try:
+                runs.append(verify_target(target, session))
+            except VerifyError as error:
+                terminal.error(str(error), advice.after(error))
+                troubles.append(error.exit_code)
+    if runs:
+        from verify.html.index import write_index
+
+        write_index(directory)
+        terminal.summary(runs, time.monotonic() - started)
+    for run in runs:
+        for stale in run.stale_waivers:
+            terminal.error(
+                f"{run.target.name}: expected {stale} refuted, as specs/waivers.toml says, found it PROVED",
+                "take the waiver out of specs/waivers.toml",
+            )
+            troubles.append(1)
+    verdict = join(run.verdict for run in runs)
+    statuses = [*troubles, *([verdict.exit_status] if runs else [])]
+    # An internal fault outranks all, a refutation outranks bad input, bad input an undecided claim.
+    return next((status for status in (70, 1, 2, 3) if status in statuses), 0)
+
+
+def _shipped() -> list[str]:
+    found = sorted(str(path) for path in BINARIES.glob("**/*.elf"))
+    if not found:
+        raise UsageError("expected a TARGET, or ELF files in ./binaries, found neither")
+    return found
+
+
+def verify_target(target: str, session: Session) -> Run:
+    """One target's run: proved, or shown as an earlier run of the same bytes found it.
+
+    :raises VerifyError: if the target cannot be had, or the report cannot be written.
+    """
+    from verify.target import read_target
+
+    terminal = session.terminal
+    with terminal.progress(target):
+        terminal.doing("opening")
+        data, name = read_target(target)
+        place = session.place(name)
+        found = session.finished(data, target, place)
+        if found is not None:
+            from verify.report.read import decode_run
+
+            run, lines = decode_run(found.files[RUN], str(place / RUN)), found.lines
+            terminal.doing("writing the report")
+            with interrupt.held():
+                if not is_saved(found.files, place):
+                    require_writable(session.directory)
+                    save(found.files, place)
+        else:
+            run, lines = _prove(data, target, name, place, session)
+    terminal.run(run)
+    terminal.lines(lines)
+    if found is not None:
+        terminal.line(f"  as proved on {run.started}: nothing has changed since; --recheck proves it again")
+    _tell_where(run, place, session)
+    return run
+
+
+def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -> tuple[Run, list[str]]:
+    """A run, its report written; and what is to be shown of its counterexample."""
+    began = datetime.now(UTC)
+    terminal = session.terminal
+    from verify.kexec.locate import find_routine
+    from verify.target import load_kernel
+
+    kernel = load_kernel(data, target, name)
+    function = find_routine(kernel)
+    require_writable(session.directory)
+    terminal.expect(earlier_seconds(place))
+    terminal.doing("loading the engine")
+    # From here on an interrupt finds enough to write a report of.
+    with interrupt.held():
+        from verify.arm64.lift import Code
+        from verify.report.partial import Partial
+        from verify.report.record import record, report_files
+        from verify.waivers import read_waivers
+        from verify.way import prove_kernel
+
+        code = Code(function.name, function.address, function.code)
+        discharger = session.discharger()
+        partial = Partial(code, session.claims, discharger)
+    try:
+        outcome = prove_kernel(
+            kernel,
+            function,
+            session.claims,
+            terminal.doing,
+            discharger,
+            partial.known,
+            read_waivers(),
+        )
+        run = record(kernel, function, outcome, began, session.questions())
+    except interrupt.Interrupted as stop:
+        with interrupt.held():
+            outcome = partial.outcome()
+            run = partial.incomplete(record(kernel, function, outcome, began))
+            stop.written = save(report_files(run, outcome), place)
+        raise
+    terminal.doing("writing the report")
+    with interrupt.held():
+        from verify.html.index import PAGE
+        from verify.html.write import fresh_page, remember
+
+        files = report_files(run, outcome, {PAGE: fresh_page(run, place)})
+        save(files, place)
+        remember(run, place)
+        lines = _counterexample(outcome, target if kernel.format == "elf" else None)
+        session.keep(data, target, place, run, files, lines)
+    return run, lines
+
+
+def _counterexample(outcome: Outcome, elf: str | None) -> list[str]:
+    """The first counterexample of a run, for a terminal.
+
+    :param elf: the file that may know source lines.
+    """
+    from verify.report.replay import in_lines
+    from verify.target.source import source_line
+
+    shown = next((f.counterexample for f in outcome.findings if f.counterexample is not None), None)
+    if shown is None:
+        return []
+    line = source_line(Path(elf), shown.at) if elf is not None else None
+    source = [f"  source   {line}"] if line is not None else []
+    return ["", *in_lines(shown), *source, "  replayed: confirmed", ""]
+
+
+def _tell_where(run: Run, place: Path, session: Session) -> None:
+    """Where the report is, and what to type next where not all is proved."""
+    from verify.html.index import PAGE
+
+    terminal, path = session.terminal, place / RUN
+    terminal.line(f"  {path}")
+    terminal.line(f"  {path.with_name(PAGE)}")
+    if run.verdict is Verdict.REFUTED:
+        terminal.line(f"  next: verify replay {path}")
+    elif run.verdict is not Verdict.PROVED:
+        worst = max(run.properties, key=lambda record: record.verdict.rank)
+        elsewhere = "" if session.directory == Path("reports") else f" --reports {session.directory}"
+        terminal.line(f"  next: verify show {worst.id}{elsewhere}")
+    terminal.line()

@@ -1,0 +1,123 @@
+"""What the targets of one command share: options, solvers, and what earlier runs found."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from specs.properties import Property
+from verify.cli.terminal import Terminal
+from verify.kexec.selection import select
+from verify.report.model import Run
+
+if TYPE_CHECKING:
+    from verify.cache.runs import Finished
+    from verify.prove.asking import Asker
+    from verify.prove.discharge import Discharger
+
+CONTRADICTIONS = "contradictions"
+
+
+class Session:
+    """One command's work on any number of targets; a context manager that ends its processes.
+
+    :param directory: that reports are written under.
+    :param patterns: globs of property ids; none are all.
+    :param jobs: processes for solvers; 0 is one for each core, 1 is this one.
+    :param scheduler: address of a Dask scheduler to ask instead.
+    :param recheck: nothing that an earlier run found is believed.
+    :param no_cache: nothing is read or kept.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        directory: Path,
+        patterns: tuple[str, ...] = (),
+        seed: int = 0,
+        jobs: int = 0,
+        scheduler: str | None = None,
+        recheck: bool = False,
+        no_cache: bool = False,
+    ):
+        from verify.cache.place import open_cache
+
+        self.terminal = terminal
+        self.directory = directory
+        self.claims: list[Property] = select(patterns)
+        self._seed, self._jobs, self._scheduler, self._recheck = seed, jobs, scheduler, recheck
+        self._cache = None if no_cache else open_cache()
+        self._names: set[str] = set()
+        self._asker: Asker | None = None
+        self._discharger: Discharger | None = None
+        self._counted = (0, 0)
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ends.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def place(self, name: str) -> Path:
+        """The directory of a target's report; of a second target of that name one with a number."""
+        from verify.target.kernel import safe_name
+
+        safe = fresh = safe_name(name)
+        count = 1
+        while fresh in self._names:
+            count += 1
+            fresh = f"{safe}-{count}"
+        self._names.add(fresh)
+        return self.directory / fresh
+
+    def discharger(self) -> Discharger:
+        """The one that discharges the obligations of all targets; processes start with it."""
+        if self._discharger is None:
+            from verify.cache.answers import Answers
+            from verify.prove.asking import Asker
+            from verify.prove.discharge import Discharger
+            from verify.prove.executors import solving
+
+            executor = self._ends.enter_context(solving(self._jobs, self._scheduler))
+            answers = Answers(self._cache, self._recheck) if self._cache is not None else None
+            self._asker = Asker(executor, answers)
+            self._discharger = Discharger(
+                seed=self._seed, asker=self._asker, contradictions=self.directory / CONTRADICTIONS
+            )
+        return self._discharger
+
+    def questions(self) -> dict[str, int]:
+        """How many questions went to solvers since this was last asked, and how many were known."""
+        assert self._asker is not None
+        asked, reused = self._counted
+        self._counted = (self._asker.asked, self._asker.reused)
+        return {"asked": self._asker.asked - asked, "reused": self._asker.reused - reused}
+
+    def finished(self, data: bytes, target: str, place: Path) -> Finished | None:
+        """The earlier run of these bytes that was asked the same, if it may be believed."""
+        from verify.cache.runs import find_run
+
+        if self._cache is None or self._recheck:
+            return None
+        return find_run(self._cache, self._question(data, target, place))
+
+    def keep(
+        self, data: bytes, target: str, place: Path, run: Run, files: dict[str, bytes], lines: list[str]
+    ) -> None:
+        """Keep a run for the next that is asked the same."""
+        from verify.cache.runs import Finished, keep_run
+
+        if self._cache is not None:
+            keep_run(self._cache, self._question(data, target, place), run, Finished(files, lines))
+
+    def _question(self, data: bytes, target: str, place: Path) -> bytes:
+        from verify.cache.runs import question
+
+        return question(data, target, place.name, [claim.id for claim in self.claims], self._seed)
