@@ -1,7 +1,8 @@
 """Asking: questions to solvers, each distinct one once, here or in other processes.
 
 A question is SMT-LIB text and nothing else, so it can be asked wherever the solvers are
-installed, and its answer can be kept for later runs.
+installed, and its answer can be kept for later runs. It is asked without the addresses that
+its symbols name, so that a function is proved once wherever it stands.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
+from verify.prove.placeless import placeless
 from verify.prove.solvers import TIME_LIMIT, Answer, Replies, Reply, filter_by, settle
 
 type Later = Callable[[], Replies]
@@ -45,6 +47,7 @@ class Asker:
 
     def settle(self, text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Later:
         """Ask both solvers, as :func:`verify.prove.solvers.settle` does."""
+        text = placeless(text)
         key = (text, limit, seed)
         if key not in self._settled:
             second = self._known.get((text, seed)) or self._stored("bitwuzla", text, seed)
@@ -59,6 +62,7 @@ class Asker:
 
     def filter_by(self, text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Later:
         """Ask bitwuzla alone, as :func:`verify.prove.solvers.filter_by` does."""
+        text = placeless(text)
         key = (text, limit, seed)
         if key not in self._filtered:
             known = self._known.get((text, seed)) or self._stored("bitwuzla", text, seed)
