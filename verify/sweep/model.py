@@ -48,7 +48,7 @@ class Row(msgspec.Struct, frozen=True):
     :param error: why there is no run, or an empty string; ``exit_status`` is what that is worth.
     :param run: SHA-256 of the run.json that the row was made from.
     :param seconds: of the clock; ``cpu`` of the processor, ``memory`` in MiB at the peak.
-    :param questions: distinct obligations' texts; ``known`` of them an earlier kernel of the sweep has too.
+    :param questions: distinct ones that its obligations ask; ``known`` of them an earlier kernel asks too.
     :param asked: questions that went to solvers, those that look for invariants included.
     """
 

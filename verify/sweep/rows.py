@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from verify.prove.placeless import placeless
 from verify.report.model import Run
 from verify.sweep.identity import identity
 from verify.sweep.model import Cell, Row
@@ -21,9 +22,19 @@ class Cost:
     memory: int
 
 
-def questions(run: Run) -> set[str]:
-    """Digests of the obligations' texts, each once."""
-    return {obligation.sha256 for record in run.properties for obligation in record.obligations}
+def questions(run: Run, place: Path) -> set[str]:
+    """Digests of the questions that the obligations ask, each once: those of their texts but for addresses.
+
+    :param place: of the run's report; a text that is not there is a question of its own.
+    """
+    texts = {o.text: o.sha256 for record in run.properties for o in record.obligations}
+    found = set()
+    for name, own in texts.items():
+        try:
+            found.add(hashlib.sha256(placeless((place / name).read_text()).encode()).hexdigest())
+        except OSError:
+            found.add(own)
+    return found
 
 
 def row_of(package: Package, tool: str, run: Run, path: Path, cost: Cost) -> Row:
@@ -46,7 +57,7 @@ def row_of(package: Package, tool: str, run: Run, path: Path, cost: Cost) -> Row
         seconds=run.seconds,
         cpu=round(cost.cpu, 2),
         memory=cost.memory,
-        questions=len(questions(run)),
+        questions=len(questions(run, path.parent)),
         asked=run.questions.get("asked", 0),
         properties=[
             Cell(

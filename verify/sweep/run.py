@@ -91,8 +91,9 @@ def sweep(
 
 
 def _questions(reports: Path, row: Row) -> set[str]:
-    """Digests of the texts of a kernel's obligations."""
-    return questions(read_run(reports / row.name / RUN))
+    """Digests of the questions that a kernel's obligations ask."""
+    place = reports / row.name
+    return questions(read_run(place / RUN), place)
 
 
 def _require_room(job: Job, processes: int) -> None:

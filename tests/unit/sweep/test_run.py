@@ -14,6 +14,7 @@ from verify.errors import TargetError, UnsupportedError
 from verify.sweep import journal, workers
 from verify.sweep import run as module
 from verify.sweep.model import Row, exit_status
+from verify.sweep.rows import questions
 from verify.sweep.run import Job, kernel_bytes, sweep
 from verify.target.debian import Package
 from verify.verdict import Verdict
@@ -224,3 +225,23 @@ def test_the_exit_status_is_that_of_a_run_of_all(tmp_path):
     assert exit_status([proved, incomplete]) == 3
     assert exit_status([unknown, refuted]) == 1
     assert exit_status([proved, stale]) == 1
+
+
+def test_questions_are_counted_that_an_earlier_kernel_asks_too(tmp_path, cache):
+    first, second = swept(tmp_path)[:2]
+    assert (first.questions, first.known) == (1, 0)
+    assert (second.questions, second.known) == (1, 1)
+
+
+def test_questions_that_differ_in_the_addresses_of_names_are_the_same(tmp_path):
+    def asked(folder: str, text: str) -> set[str]:
+        place = tmp_path / folder
+        (place / "obligations").mkdir(parents=True)
+        (place / "obligations" / "0.smt2").write_text(text)
+        owed = example.obligation("a", text="obligations/0.smt2")
+        return questions(example.run(example.claim("a", obligations=[owed])), place)
+
+    here = asked("here", "(declare-fun |x@0x1000| () (_ BitVec 64)) (assert (= |x@0x1000| (_ bv1 64)))")
+    there = asked("there", "(declare-fun |x@0x2000| () (_ BitVec 64)) (assert (= |x@0x2000| (_ bv1 64)))")
+    other = asked("other", "(declare-fun |x@0x2000| () (_ BitVec 64)) (assert (= |x@0x2000| (_ bv2 64)))")
+    assert here == there != other
