@@ -14,8 +14,13 @@ from dataclasses import dataclass, field
 
 from specs.address_map import is_table, same_table
 from specs.hyp_stub import HVC_SET_VECTORS
-from verify.arm64.state import TRANSLATION_WRITTEN
-from verify.logic import And, Formula, Term
+from verify.arm64.state import (
+    TRANSLATION_INVALIDATED,
+    TRANSLATION_INVALIDATING,
+    TRANSLATION_SYNCED,
+    TRANSLATION_WRITTEN,
+)
+from verify.logic import And, Formula, If, Or, Term
 
 type Registers = dict[str, Term]
 """General and system registers, and ghost components, by name."""
@@ -56,6 +61,14 @@ class Contract:
 
 
 _MAINTENANCE = ("unsynced", "translation")
+
+
+def _flushed(translation: Term) -> Term:
+    """What a change of tables has come to after TLBI, DSB and ISB: done if it was in effect before."""
+    done = Or(translation == TRANSLATION_SYNCED, translation == TRANSLATION_INVALIDATING)
+    seen = If(translation == TRANSLATION_WRITTEN, TRANSLATION_SYNCED, translation)
+    return If(done, TRANSLATION_INVALIDATED, seen)
+
 
 CONTRACTS = (
     Contract(
@@ -98,6 +111,15 @@ CONTRACTS = (
         ),
     ),
     Contract(
+        ("local_flush_tlb_all",),
+        "The TLB holds nothing from before a change of tables that was in effect, and an ISB has followed.",
+        "arch/arm64/include/asm/tlbflush.h",
+        changes=_MAINTENANCE,
+        ensures=lambda x, after: And(
+            after["translation"] == _flushed(x["translation"]), after["unsynced"] == 0
+        ),
+    ),
+    Contract(
         ("dcache_clean_inval_poc",),
         "The bytes from x0 up to x1 are clean to the point of coherency and in no data cache.",
         "arch/arm64/mm/cache.S",
@@ -134,6 +156,13 @@ CONTRACTS = (
         ("_printk", "printk", "__warn_printk", "__dynamic_pr_debug", "_kexec_image_info"),
         "Prints, and writes none of the caller's objects.",
         "kernel/printk/printk.c, kernel/panic.c, lib/dynamic_debug.c, arch/arm64/kernel/machine_kexec.c",
+        assumed=True,
+        changes=_MAINTENANCE,
+    ),
+    Contract(
+        ("kexec_page_alloc",),
+        "Takes a page of its own from the kimage's control pages and clears it, or returns 0.",
+        "arch/arm64/kernel/machine_kexec.c",
         assumed=True,
         changes=_MAINTENANCE,
     ),

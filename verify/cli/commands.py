@@ -18,6 +18,7 @@ from verify.cli.mutate import mutate
 from verify.cli.replay import replay
 from verify.cli.report import report
 from verify.cli.run import run
+from verify.cli.sweep import sweep
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError
 
@@ -73,3 +74,4 @@ cli.add_command(replay)
 cli.add_command(report)
 cli.add_command(run)
 cli.add_command(show)
+cli.add_command(sweep)

@@ -11,6 +11,7 @@ from verify.html.page import render
 from verify.html.status import Headline, headline
 from verify.report.model import Run
 from verify.report.read import read_run
+from verify.sweep.model import PAGE as SWEEP
 
 PAGE = "index.html"
 
@@ -43,7 +44,8 @@ def write_index(reports: Path) -> Path:
 
     :raises UsageError: if the directory cannot be written.
     """
-    page = render("index.html.j2", {"rows": rows(reports)})
+    sweep = SWEEP if (reports / SWEEP).is_file() else ""
+    page = render("index.html.j2", {"rows": rows(reports), "sweep": sweep})
     try:
         reports.mkdir(parents=True, exist_ok=True)
         replace(reports / PAGE, page.encode(errors="replace"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from verify.report.model import PropertyRecord, Run
+from verify.report.model import Run
+from verify.report.status import Decided
 from verify.verdict import Verdict, join
 
 _TONE = {
@@ -49,12 +50,12 @@ def status(verdict: Verdict, waived: bool = False) -> Status:
     return Status(str(verdict), _TONE[verdict], str(verdict).lower(), _MEANING[verdict])
 
 
-def property_status(record: PropertyRecord) -> Status:
+def property_status(record: Decided) -> Status:
     """How a property's verdict is shown."""
     return status(record.verdict, record.waived)
 
 
-def group_status(records: Iterable[PropertyRecord]) -> Status:
+def group_status(records: Iterable[Decided]) -> Status:
     """How several properties' worst verdict is shown; one that is only waived is not green."""
     listed = list(records)
     verdict = join(record.verdict for record in listed if not record.waived)
@@ -62,6 +63,18 @@ def group_status(records: Iterable[PropertyRecord]) -> Status:
         if verdict is Verdict.PROVED or all(record.waived for record in listed):
             return status(Verdict.REFUTED, waived=True)
     return status(verdict)
+
+
+def run_status(records: Sequence[Decided], complete: bool) -> Status:
+    """How a whole run's verdict is shown."""
+    overall = group_status(records)
+    if not complete and not any(r.verdict is Verdict.REFUTED and not r.waived for r in records):
+        return Status("INCOMPLETE", "warn", "unknown", "The run was cut short.")
+    if overall.icon == "waived":
+        proved = sum(record.verdict is Verdict.PROVED for record in records)
+        waived = sum(record.waived for record in records)
+        return Status(f"{proved} PROVED, {waived} WAIVED", "warn", "waived", _WAIVED)
+    return overall
 
 
 @dataclass(frozen=True)
@@ -82,11 +95,7 @@ def headline(run: Run) -> Headline:
     unsure = total - waived - proved - refuted
     shown = [f"{counted[v]} {v}" for v in Verdict if counted[v]]
     shown += [f"{waived} REFUTED (waived)"] if waived else []
-    overall = group_status(run.properties)
-    if not run.complete and not refuted:
-        overall = Status("INCOMPLETE", "warn", "unknown", "The run was cut short.")
-    elif overall.icon == "waived":
-        overall = Status(f"{proved} PROVED, {waived} WAIVED", "warn", "waived", _WAIVED)
+    overall = run_status(run.properties, run.complete)
     parts = []
     if not total:
         parts.append("The run looked at no property, so it says nothing.")

@@ -59,12 +59,14 @@ class Callee:
     """One callee's proof.
 
     :param used: the contracts of what it calls itself, to be proved in turn.
+    :param address: where it stands, if that is known: several functions may have its name.
     """
 
     whole: Whole
     name: str
     contract: Contract
     decide: Decide
+    address: int | None = None
     obligations: list[Obligation] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
 
@@ -73,7 +75,7 @@ class Callee:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        code = self.whole.code(self.name)
+        code = self.whole.code(self.name, self.address)
         pointed = tuple(
             Object(what, self.whole.bare_entry(self.name).registers[register], 0, POINTED_BYTES)
             for register, what in self.contract.points.items()

@@ -68,7 +68,8 @@ class Calls:
         if kind not in ("call", "br") or target is None or target in self.leaving:
             return None
         name, found = self.callee(target, at)
-        self.used[name] = (target, found)
+        if self.used.setdefault(name, (target, found))[0] != target:
+            raise UnsupportedError(f"calls of two functions that are named {name}", at)
         after = self.apply(found, name, state, at)
         if after is None:
             return []

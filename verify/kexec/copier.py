@@ -19,6 +19,8 @@ class Copier:
     """The proof that ``name`` copies ``length`` bytes of the image from ``start`` to a page.
 
     Its loops have constant bounds here and are run turn by turn.
+
+    :param address: where it stands, if that is known.
     """
 
     whole: Whole
@@ -26,6 +28,7 @@ class Copier:
     start: int
     length: int
     decide: Decide
+    address: int | None = None
     obligations: list[Obligation] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
 
@@ -34,7 +37,7 @@ class Copier:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        code = self.whole.code(self.name)
+        code = self.whole.code(self.name, self.address)
         entry = self._entry()
         calls = Calls(self.whole, code)
         explorer = Explorer(

@@ -46,12 +46,15 @@ class Function:
         return self.address + len(self.code)
 
 
-def find_function(kernel: Kernel, name: str) -> Function:
+def find_function(kernel: Kernel, name: str, address: int | None = None) -> Function:
     """Return the function *name*, by its symbol, up to its size or the next symbol.
 
+    :param address: where it stands, if that is known: static functions of several files may share a name.
     :raises NoKexecError: the kernel has no such symbol, or no code there.
     """
     symbol = kernel.symbol(name)
+    if address is not None and symbol is not None and symbol.address != address:
+        symbol = kernel.symbol_before(address) if name in kernel.symbols_at(address) else None
     if symbol is None:
         raise NoKexecError(f"{kernel.source}: expected a symbol {name}, found none")
     code = _code(kernel, symbol.address, symbol.size or _MAX_FUNCTION)

@@ -101,13 +101,24 @@ class Way:
     def _attempt(self, name: str, build: Build) -> None:
         part = self.kept.get(name, Part(name))
         self.parts[name] = part
-        if name not in self.kept:
-            try:
+        try:
+            if name not in self.kept:
                 build(part)
-            except (UnsupportedError, LimitError) as error:
-                part.trouble = error
-        self.contracts |= part.used
-        self.copied += part.copied
+            self._use(part.used)
+            self.copied += part.copied
+        except (UnsupportedError, LimitError) as error:
+            part.trouble = error
+
+    def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
+        """Take note of contracts that are relied on, by the callee's name.
+
+        :raises UnsupportedError: if another function of a callee's name was called before: the proof of
+            one's contract says nothing of the other.
+        """
+        for name, (address, _) in used.items():
+            if name in self.contracts and self.contracts[name][0] != address:
+                raise UnsupportedError(f"calls of two functions that are named {name}", address)
+        self.contracts |= used
 
     def _machine_kexec(self, part: Part) -> None:
         proof = MachineKexec(self.whole, self.decide, self.through_routine, self.by_restart)
@@ -144,7 +155,7 @@ class Way:
         """Prove each contract that a caller used, and those that its callee uses in turn."""
         todo = dict(self.contracts)
         while todo:
-            name, (_, contract) = todo.popitem()
+            name, (address, contract) = todo.popitem()
             part_name = f"callee {name}"
             if part_name in self.parts or contract.assumed:
                 continue
@@ -152,24 +163,27 @@ class Way:
             if part is None or (contract.copies is not None and part.copied != self._copies()):
                 part = Part(name)
                 try:
-                    self._callee(part, contract)
+                    self._callee(part, contract, address)
                 except (UnsupportedError, LimitError) as error:
                     part.trouble = error
             self.parts[part_name] = part
-            self.contracts |= part.used
+            try:
+                self._use(part.used)
+            except UnsupportedError as error:
+                part.trouble = error
             todo |= part.used
 
-    def _callee(self, part: Part, contract: Contract) -> None:
+    def _callee(self, part: Part, contract: Contract, address: int) -> None:
         if contract.copies is not None:
             part.copied = self._copies()
             for start, length in part.copied:
-                copier = Copier(self.whole, part.function, start, length, self.decide)
+                copier = Copier(self.whole, part.function, start, length, self.decide, address)
                 copier.prove()
                 part.obligations += copier.obligations
                 part.covered |= copier.covered
             return
-        proof = Callee(self.whole, part.function, contract, self.decide)
-        part.code = self.whole.code(part.function)
+        proof = Callee(self.whole, part.function, contract, self.decide, address)
+        part.code = self.whole.code(part.function, address)
         used = proof.prove()
         part.obligations, part.covered, part.used = proof.obligations, frozenset(proof.covered), used
 

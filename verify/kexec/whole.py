@@ -45,19 +45,21 @@ class Whole:
     page_size: int
     globals: Globals = field(init=False)
     breaks: dict[int, bool | None] = field(default_factory=dict, repr=False)
-    _code: dict[str, Code] = field(default_factory=dict, repr=False)
+    _code: dict[tuple[str, int | None], Code] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.globals = find_globals(self.kernel)
 
-    def code(self, name: str) -> Code:
+    def code(self, name: str, address: int | None = None) -> Code:
         """The function called ``name``, or its one clone, with its WARNs told from its BUGs.
 
+        :param address: where it stands, if that is known: several functions may have one name.
         :raises UnsupportedError: if the kernel has neither, or several clones.
         """
-        if name in self._code:
-            return self._code[name]
-        function = self._find(name)
+        key = name, address
+        if key in self._code:
+            return self._code[key]
+        function = self._find(name) if address is None else find_function(self.kernel, name, address)
         code = Code(name, function.address, function.code, calls=True)
         breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
         missing = [at for at in breaks if at not in self.breaks]
@@ -69,8 +71,8 @@ class Whole:
             if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:
                 raise UnsupportedError("brk that is not known as a BUG or a WARN", at)
         resumed = frozenset(at for at, warns in kinds.items() if warns)
-        self._code[name] = Code(name, code.address, code.data, code.calls, resumed, self._final())
-        return self._code[name]
+        self._code[key] = Code(name, code.address, code.data, code.calls, resumed, self._final())
+        return self._code[key]
 
     def _find(self, name: str) -> Function:
         """The function by its symbol, or by that of its clone (.constprop, .isra, .llvm), no .cold part."""

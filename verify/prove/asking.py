@@ -1,7 +1,8 @@
 """Asking: questions to solvers, each distinct one once, here or in other processes.
 
 A question is SMT-LIB text and nothing else, so it can be asked wherever the solvers are
-installed, and its answer can be kept for later runs.
+installed, and its answer can be kept for later runs. It is asked without the addresses that
+its symbols name, so that a function is proved once wherever it stands.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from concurrent.futures import Executor, Future
 from typing import Protocol
 
 from verify.prove import solvers
+from verify.prove.placeless import placeless
 from verify.prove.solvers import TIME_LIMIT, Answer, Replies
 
 type Later = Callable[[], Replies]
@@ -51,6 +53,7 @@ class Asker:
         return self._ask("filter_by", text, limit, seed)
 
     def _ask(self, kind: str, text: str, limit: float, seed: int) -> Later:
+        text = placeless(text)
         key = (kind, text, limit, seed)
         if key not in self._known:
             stored = self._store.find(kind, text, seed) if self._store is not None else None

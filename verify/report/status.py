@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable
+from typing import Protocol
 
 from verify.report.model import PropertyRecord, Run
 from verify.verdict import Verdict
@@ -12,6 +13,18 @@ from verify.verdict import Verdict
 WAIVED = "REFUTED (waived)"
 WHOLE_WAY = "whole way"
 """What stands for a function where a property is about none of several."""
+
+
+class Decided(Protocol):
+    """A property of a run, or of a row in a table of many."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known of it."""
+
+    @property
+    def waived(self) -> bool:
+        """It is refuted, and that is a declared deviation."""
 
 
 class Level(enum.StrEnum):
@@ -40,7 +53,7 @@ _LEVELS = {
 _STYLES = {Level.NONE: "green", Level.NOTE: "dark_orange", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 
 
-def status(record: PropertyRecord) -> str:
+def status(record: Decided) -> str:
     """The verdict in words; a waived refutation is told apart from both a proof and a refutation."""
     return WAIVED if record.waived else str(record.verdict)
 
@@ -50,17 +63,17 @@ def short_waiver(record: PropertyRecord) -> str:
     return re.split(r"[:;.](?:\s|$)", record.waiver.reason)[0] if record.waiver is not None else ""
 
 
-def level(record: PropertyRecord) -> Level:
+def level(record: Decided) -> Level:
     """How bad the property's status is."""
     return Level.NOTE if record.waived else _LEVELS.get(record.verdict, Level.WARNING)
 
 
-def style(record: PropertyRecord) -> str:
+def style(record: Decided) -> str:
     """The terminal's style for the status; amber for a waived refutation."""
     return _STYLES[level(record)]
 
 
-def counts(records: Iterable[PropertyRecord]) -> dict[str, int]:
+def counts(records: Iterable[Decided]) -> dict[str, int]:
     """How many properties have each status, the good first."""
     order = [*(str(v) for v in Verdict if v is not Verdict.ERROR), WAIVED, str(Verdict.ERROR)]
     found = [status(record) for record in records]

@@ -18,18 +18,27 @@ from verify.target.apt import Apt, cache_root
 from verify.target.compressed import MAX_SIZE
 
 PREFIX = "debian:"
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")  # Debian policy manual, 5.6.1
+# A name (Debian policy manual, 5.6.1), and a version (5.6.12) where another than apt's choice is meant.
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?")
 _IMAGE = re.compile(r"linux-image-(?P<abi>\d[^-]*(?:-\d+)?)-(?P<flavour>[a-z].*|[0-9]+k)")
 _NO_IMAGE = ("-dbg", "-unsigned", "-template")
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class _Record:
+class Package:
+    """A kernel's package, as apt's lists promise it; ``size`` of the archive in bytes."""
+
     package: str
     version: str
     sha256: str
     size: int
+
+    @property
+    def flavour(self) -> str:
+        """What follows the ABI in its name, such as ``cloud-arm64``."""
+        match = _IMAGE.fullmatch(self.package)
+        return match["flavour"] if match else ""
 
 
 def available() -> list[str]:
@@ -40,7 +49,32 @@ def available() -> list[str]:
     apt = Apt(cache_root() / "debian")
     with apt.locked():
         apt.refresh()
-        names = apt.run("apt-cache", ["pkgnames", "linux-image-"]).split()
+        return _image_names(apt)
+
+
+def images() -> list[Package]:
+    """Return each version of each arm64 package of the host's suites that holds a kernel image.
+
+    Packages that only depend on an image (``linux-image-arm64``) are none. Sorted by version,
+    then name.
+
+    :raises TargetError: apt is missing, or has no lists and cannot fetch any.
+    """
+    apt = Apt(cache_root() / "debian")
+    with apt.locked():
+        apt.refresh()
+        names = _image_names(apt)
+        text = apt.run("apt-cache", ["show", *names]) if names else ""
+    found = set()
+    for stanza in text.split("\n\n"):
+        fields = _fields(stanza)
+        if fields.get("package") in names and "linux-image-" not in fields.get("depends", ""):
+            found.add(_promised(fields))
+    return sorted(found, key=lambda p: (_version_key(p.version), p.package))
+
+
+def _image_names(apt: Apt) -> list[str]:
+    names = apt.run("apt-cache", ["pkgnames", "linux-image-"]).split()
     return sorted(
         (name for name in names if _IMAGE.fullmatch(name) and not name.endswith(_NO_IMAGE)),
         key=_version_key,
@@ -63,6 +97,7 @@ def newest(series: str, flavour: str = "arm64") -> str | None:
 def fetch(package: str) -> Path:
     """Return the path of the kernel image that *package* holds, from the cache where possible.
 
+    :param package: its name, with ``=VERSION`` behind it for another version than apt would choose.
     :raises TargetError: apt or dpkg-deb is missing, the package is unknown or not for arm64, or
         what was fetched is not what apt's signed lists promise.
     """
@@ -72,8 +107,7 @@ def fetch(package: str) -> Path:
         apt = Apt(cache_root() / "debian")
         with apt.locked():
             record = _record(apt, package)
-            version = record.version.replace(":", "_")
-            place = apt.root / "kernels" / f"{package}_{version}_{record.sha256[:16]}"
+            place = _place(apt, record)
             if not _intact(place):
                 _unpack_into(apt, record, place)
             return place / "vmlinuz"
@@ -84,7 +118,24 @@ def fetch(package: str) -> Path:
         raise TargetError(f"{PREFIX}{package}: expected room in the cache, found: {reason}") from error
 
 
-def _record(apt: Apt, package: str) -> _Record:
+def is_held(package: Package) -> bool:
+    """Return whether the kernel image of *package* is unpacked in the cache."""
+    return (_place(Apt(cache_root() / "debian"), package) / "vmlinuz").exists()
+
+
+def drop(package: Package) -> None:
+    """Take the kernel image of *package* out of the cache; one that is not there is no error."""
+    apt = Apt(cache_root() / "debian")
+    with apt.locked():
+        shutil.rmtree(_place(apt, package), ignore_errors=True)
+
+
+def _place(apt: Apt, record: Package) -> Path:
+    version = record.version.replace(":", "_")
+    return apt.root / "kernels" / f"{record.package}_{version}_{record.sha256[:16]}"
+
+
+def _record(apt: Apt, package: str) -> Package:
     """Return what the lists know of *package*, fetching them anew before giving up."""
     fetched = apt.refresh()
     fields = _show(apt, package)
@@ -93,9 +144,17 @@ def _record(apt: Apt, package: str) -> _Record:
         fields = _show(apt, package)
     if not fields:
         raise TargetError("expected a package of the host's suites, found none of that name")
+    return _promised(fields)
+
+
+def _promised(fields: dict[str, str]) -> Package:
+    """Return the package that a stanza of the lists describes.
+
+    :raises TargetError: it is not for arm64, or a field is missing or malformed.
+    """
     try:
         architecture = fields["architecture"]
-        record = _Record(package, fields["version"], fields["sha256"].lower(), int(fields["size"]))
+        record = Package(fields["package"], fields["version"], fields["sha256"].lower(), int(fields["size"]))
     except (KeyError, ValueError) as error:
         raise TargetError("expected a version, size and SHA-256 in the lists, found none") from error
     if architecture != "arm64":
@@ -112,12 +171,18 @@ def _show(apt: Apt, package: str) -> dict[str, str]:
         if "No packages found" in str(error):
             return {}
         raise
+    fields = _fields(text.split("\n\n", 1)[0])
+    return fields if fields.get("package") == package.partition("=")[0] else {}
+
+
+def _fields(stanza: str) -> dict[str, str]:
+    """Return the fields of one stanza of the lists by name, in small letters (deb822(5))."""
     fields: dict[str, str] = {}
-    for line in text.split("\n\n", 1)[0].splitlines():
+    for line in stanza.splitlines():
         key, separator, value = line.partition(":")
         if separator and not key.startswith(" "):
             fields[key.lower()] = value.strip()
-    return fields if fields.get("package") == package else {}
+    return fields
 
 
 def _intact(place: Path) -> bool:
@@ -134,7 +199,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _unpack_into(apt: Apt, record: _Record, place: Path) -> None:
+def _unpack_into(apt: Apt, record: Package, place: Path) -> None:
     """Fetch the package and leave its kernel in *place*, complete or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in apt.root.glob("fetch-*"):  # by a run that was killed: the lock is ours

@@ -7,9 +7,12 @@ import time
 import pytest
 
 from verify.html.index import write_index
+from verify.html.sweep import write_sweep
 from verify.html.write import write_page
 from verify.report.model import Run
+from verify.sweep import journal
 
+from ..sweep.examples import finished, package
 from . import example
 
 pytestmark = pytest.mark.browser
@@ -23,6 +26,10 @@ def reports(tmp_path_factory):
         write_page(example.write(make(), directory))
     write_page(example.write_as("hostile", example.hostile(), directory))
     write_page(example.write_as("large", large(), directory))
+    for number in range(44, 48):
+        row = finished(directory, package(f"6.1.0-{number}-cloud-arm64"), example.ALL["4 PROVED, 1 WAIVED"]())
+        journal.add(directory, row)
+    write_sweep(directory)
     write_index(directory)
     return directory
 
@@ -214,3 +221,24 @@ def test_focus_is_seen(visit):
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_sweep_says_its_verdicts_in_word_and_icon_on_any_screen(visit, scheme):
+    page = visit("sweep.html", viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".banner .word").inner_text() == "4 PROVED but for what is waived"
+    cells = page.locator("#matrix td.cell")
+    assert cells.count() == 4 * 5
+    for cell in cells.all()[:5]:
+        assert cell.locator("svg").bounding_box()["width"] > 5
+        assert cell.inner_text().split() in (["PROVED"], ["REFUTED", "(waived)"])
+
+
+def test_a_cell_of_a_sweep_leads_to_the_property(visit, reports):
+    write_page(reports / "linux-image-6.1.0-44-cloud-arm64" / "run.json")
+    page = visit("sweep.html")
+    page.locator("#matrix td.cell a").first.click()
+    page.wait_for_url("**/linux-image-6.1.0-44-cloud-arm64/index.html#*")
+    place = page.url.partition("#")[2]
+    assert page.locator(f'[id="{place}"]').is_visible()

@@ -9,7 +9,7 @@ import pytest
 
 from specs.contracts import CONTRACTS, Contract, contract
 from specs.kimage import KimageLayout
-from verify.errors import UnsupportedError
+from verify.errors import TargetError, UnsupportedError
 from verify.kexec.callees import Callee
 from verify.kexec.whole import Whole
 from verify.prove.discharge import Discharger, decide
@@ -183,3 +183,31 @@ def test_a_breakpoint_is_no_return():
 def test_register_that_a_callee_is_read_to_keep_is_owed(monkeypatch):
     monkeypatch.setattr("verify.kexec.callees.clobbered", lambda *_: ["x1", "x2"])  # it writes x0 as well
     assert "keeps" in unproved(later(), "is_hyp_nvhe", kind="-keeps")
+
+
+DSB_NSHST, DSB_NSH, DSB_NSHLD, TLBI = 0xD503369F, 0xD503379F, 0xD503359F, 0xD508871F
+FLUSHES = {
+    "as the kernel does": ((DSB_NSHST, TLBI, DSB_NSH, ISB), set()),
+    "invalidates nothing": ((DSB_NSHST, NOP, DSB_NSH, ISB), {"ensures"}),
+    "does not wait": ((DSB_NSHST, TLBI, NOP, ISB), {"ensures"}),
+    "waits for loads": ((DSB_NSHST, TLBI, DSB_NSHLD, ISB), {"ensures"}),
+    "waits before": ((DSB_NSH, TLBI, NOP, ISB), {"ensures"}),
+    "has no ISB": ((DSB_NSHST, TLBI, DSB_NSH, NOP), {"ensures"}),
+    "has its ISB first": ((ISB, TLBI, DSB_NSH, NOP), {"ensures"}),
+    "changes TTBR0": ((0xD5182000, TLBI, DSB_NSH, ISB), {"keeps", "ensures"}),
+}
+
+
+@pytest.mark.parametrize("flush", FLUSHES)
+def test_a_flush_of_the_tlb_is_complete_and_synchronized(flush):
+    words, expected = FLUSHES[flush]
+    assert unproved(replaced(*words, RET), "memcpy", contract("local_flush_tlb_all")) == expected
+
+
+def test_the_proof_is_of_the_function_that_is_called():
+    kernel = later()
+    name, other = "__hyp_set_vectors", kernel.symbol("cpu_do_switch_mm")
+    found = contract(name)
+    assert found is not None and other is not None
+    with pytest.raises(TargetError, match="expected a symbol __hyp_set_vectors, found none"):
+        Callee(Whole(kernel, LAYOUT, PAGE), name, found, decide, other.address).prove()

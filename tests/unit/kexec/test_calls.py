@@ -254,3 +254,19 @@ def test_a_word_that_a_callee_sets_must_be_one_that_the_caller_may_store_to():
         owner.apply(found, "callee", state.with_registers(x1=pointer), AT)
         owed = owner.obligations.pop()
         assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
+
+
+def test_two_functions_of_one_name_are_refused():
+    owner, target = calls(), address("memcpy")
+    name, _ = owner.callee(target, AT)
+    owner.used[name] = (target + 4, PLAIN)
+    with pytest.raises(UnsupportedError, match=f"calls of two functions that are named {name}"):
+        owner.leave(Step(entry(), Exit("call", const(target))))
+
+
+def test_a_page_that_kexec_takes_is_assumed_to_leave_the_callers_objects_alone():
+    found = contract("kexec_page_alloc")
+    assert found is not None and found.assumed
+    before = entry()
+    after = calls().apply(found, "kexec_page_alloc", before, AT)
+    assert after is not None and after.memory is before.memory

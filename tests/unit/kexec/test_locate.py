@@ -150,3 +150,19 @@ def test_function_ends_where_the_next_begins_without_padding():
 def test_missing_function_is_named():
     with pytest.raises(NoKexecError, match="small: expected a symbol cpu_soft_restart, found none"):
         find_function(kernel([RET]), "cpu_soft_restart")
+
+
+def test_of_functions_with_one_name_the_one_at_the_address_is_taken():
+    names = ["f", "g", "f", "end"]
+    addresses = [BASE, BASE + 8, BASE + 16, BASE + 24]
+    data = struct.pack("<6I", NOP, RET, NOP, RET, BR_X28, RET)
+    twice = Kernel(
+        "small", "small", "elf", "0" * 64, None, None, None, (Segment(BASE, data),),
+        SymbolTable(ListedNames(names), array("Q", addresses)),
+    )  # fmt: skip
+    for address, code in ((BASE, data[:8]), (BASE + 16, data[16:])):
+        found = find_function(twice, "f", address)
+        assert (found.name, found.address, found.code) == ("f", address, code)
+    assert find_function(twice, "f").address == BASE
+    with pytest.raises(NoKexecError, match="expected a symbol f, found none"):
+        find_function(twice, "f", BASE + 8)

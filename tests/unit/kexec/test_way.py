@@ -11,6 +11,7 @@ import pytest
 from specs.assumptions import ASSUMPTIONS
 from specs.properties import WAY
 from verify.arm64.lift import Code
+from verify.errors import UnsupportedError
 from verify.kexec.form import recognise
 from verify.kexec.locate import find_routine
 from verify.kexec.way import Way, has_way
@@ -118,3 +119,11 @@ def test_every_hypothesis_is_an_assumption_or_proved_elsewhere(state):
     }
     known = re.compile("|".join(HYPOTHESES))
     assert {label for label in labels if label not in ASSUMPTIONS and not known.fullmatch(label)} == set()
+
+
+def test_a_contract_that_is_proved_of_one_function_is_relied_on_for_no_other_of_its_name():
+    found = replace(way("later"), contracts=dict(way("later").contracts))
+    name, (address, promised) = next(iter(found.contracts.items()))
+    found._use({name: (address, promised)})
+    with pytest.raises(UnsupportedError, match=f"calls of two functions that are named {name}"):
+        found._use({name: (address + 4, promised)})

@@ -53,6 +53,20 @@ def test_question_is_asked_when_its_answer_is_wanted_and_once(count):
     assert len(count) == 2
 
 
+def of_code_at(address: int) -> str:
+    before, after = var(f"x0@{address:#x}"), var(f"x0@{address + 4:#x}")
+    return script(((f"branch taken at {address:#x}", before == after),), before + 1 == after + 1)
+
+
+def test_code_that_stands_elsewhere_asks_the_same(count):
+    asker = Asker()
+    first, moved = of_code_at(0xFFFF_8000_0800_0000), of_code_at(0xFFFF_8000_0900_1234)
+    assert first != moved
+    assert answers(asker.settle(first)()) == answers(asker.settle(moved)()) == PROVED
+    assert len(count) == 2
+    assert asker.settle(first)()[0].core == Asker().settle(moved)()[0].core
+
+
 def test_filter_and_proof_are_different_questions(count):
     asker = Asker()
     assert answers(asker.filter_by(HOLDS, 2.0)()) == PROVED[1:]

@@ -192,3 +192,71 @@ def test_state_of_the_host_is_never_written(host, make):
     private = [line for line in config.read_text().splitlines() if line.startswith("Dir::")]
     assert private and all(str(config.parent) in line for line in private)
     assert os.access(config, os.R_OK)
+
+
+STANZAS = [
+    ("linux-image-6.1.0-9-arm64", "6.1.27-1", "kmod, linux-base (>= 4.3~)"),
+    ("linux-image-6.1.0-56-arm64", "6.1.192-2", "kmod"),
+    ("linux-image-6.1.0-56-arm64", "6.1.190-1", "kmod"),
+    ("linux-image-6.12-arm64", "6.12.117-1~deb12u1", "linux-image-6.12.117+deb12-arm64 (= 6.12.117-1)"),
+    ("linux-image-6.12.117+deb12-arm64-16k", "6.12.117-1~deb12u1", "kmod"),
+]
+
+
+def list_images(root: Path, **changes: str) -> None:
+    """Have apt know the packages of STANZAS, and others that hold no image."""
+    names = [*dict.fromkeys(name for name, _, _ in STANZAS), "linux-image-6.1.0-56-arm64-dbg"]
+    (root / "names").write_text("\n".join([*names, "linux-image-6.1.0-56-arm64-unsigned"]))
+    stanzas = []
+    for name, version, depends in STANZAS:
+        fields = {"Package": name, "Version": version, "Architecture": "arm64", "Depends": depends}
+        fields |= {"Description": "a kernel\n More: of it", "Size": "100", "SHA256": "AB" * 32}
+        stanzas.append("".join(f"{key}: {value}\n" for key, value in (fields | changes).items()))
+    (root / "record").write_text("\n".join(stanzas))
+
+
+def test_images_are_every_version_of_what_holds_one_in_order(host):
+    list_images(host)
+    found = debian.images()
+    assert [(p.package.removeprefix("linux-image-"), p.version) for p in found] == [
+        ("6.1.0-9-arm64", "6.1.27-1"),
+        ("6.1.0-56-arm64", "6.1.190-1"),
+        ("6.1.0-56-arm64", "6.1.192-2"),
+        ("6.12.117+deb12-arm64-16k", "6.12.117-1~deb12u1"),
+    ]
+    assert {(p.size, p.sha256) for p in found} == {(100, "ab" * 32)}
+    assert [p.flavour for p in found] == ["arm64", "arm64", "arm64", "arm64-16k"]
+    assert calls(host, "show") == 1, "one look-up for all"
+
+
+def test_no_image_is_an_empty_list(host):
+    (host / "names").write_text("linux-image-arm64\n")
+    assert debian.images() == []
+    assert calls(host, "show") == 0
+
+
+@pytest.mark.parametrize("changes", [{"Architecture": "amd64"}, {"SHA256": "no"}, {"Version": "../x"}])
+def test_images_that_the_lists_describe_wrongly_are_refused(host, changes):
+    list_images(host, **changes)
+    with pytest.raises(TargetError):
+        debian.images()
+
+
+def test_a_version_is_asked_for_by_name(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    kernel = open_target(f"debian:{PACKAGE}=6.1.192-2")
+    assert kernel.name == f"{PACKAGE}_6.1.192-2"
+    assert f"show --no-all-versions {PACKAGE}=6.1.192-2" in (host / "log").read_text()
+
+
+def test_an_image_is_held_until_it_is_dropped(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    (host / "names").write_text(PACKAGE)
+    (package,) = debian.images()
+    assert not debian.is_held(package)
+    path = debian.fetch(PACKAGE)
+    assert debian.is_held(package)
+    for _ in range(2):
+        debian.drop(package)
+        assert not debian.is_held(package)
+        assert not path.parent.exists()

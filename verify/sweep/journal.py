@@ -1,0 +1,51 @@
+"""sweep.json as the journal of a sweep: a kernel that it has is not proved again.
+
+A row is believed only for the very same question: this package, this tool, and a finished run whose
+run.json is still the file that the row was made from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from verify.report.place import locked, write_whole
+from verify.sweep.model import FILE, SCHEMA, Row, Sweep
+from verify.sweep.rows import digest
+from verify.target.debian import Package
+
+
+def read(reports: Path) -> Sweep:
+    """What ``reports`` has; no rows where there is no sweep.json of this schema."""
+    try:
+        found = msgspec.json.decode((reports / FILE).read_bytes(), type=Sweep)
+    except (OSError, msgspec.DecodeError):
+        return Sweep(SCHEMA, [])
+    return found if found.schema == SCHEMA else Sweep(SCHEMA, [])
+
+
+def finished(reports: Path, package: Package, tool: str) -> Row | None:
+    """The row of a finished run of ``package`` by ``tool``, or None."""
+    for row in read(reports).rows:
+        if (row.package, row.version, row.archive) != (package.package, package.version, package.sha256):
+            continue
+        if row.error or not row.complete or row.tool != tool:
+            continue
+        if row.run and row.run == digest(reports / row.name / "run.json"):
+            return row
+    return None
+
+
+def add(reports: Path, row: Row) -> Sweep:
+    """Put ``row`` in the place of an earlier one of the same package; all that there is then.
+
+    :raises UsageError: if sweep.json cannot be written.
+    """
+    key = row.package, row.version
+    reports.mkdir(parents=True, exist_ok=True)
+    with locked(reports):
+        rows = [known for known in read(reports).rows if (known.package, known.version) != key]
+        sweep = Sweep(SCHEMA, [*rows, row])
+        write_whole(reports / FILE, msgspec.json.format(msgspec.json.encode(sweep), indent=1) + b"\n")
+    return sweep

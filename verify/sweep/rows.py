@@ -1,0 +1,105 @@
+"""A kernel's row, from its run or from the reason that there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from verify.prove.placeless import placeless
+from verify.report.model import Run
+from verify.sweep.identity import identity
+from verify.sweep.model import Cell, Row
+from verify.target.debian import Package
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a kernel took: CPU time in seconds, MiB of memory at the peak."""
+
+    cpu: float
+    memory: int
+
+
+def questions(run: Run, place: Path) -> set[str]:
+    """Digests of the questions that the obligations ask, each once: those of their texts but for addresses.
+
+    :param place: of the run's report; a text that is not there is a question of its own.
+    """
+    texts = {o.text: o.sha256 for record in run.properties for o in record.obligations}
+    found = set()
+    for name, own in texts.items():
+        try:
+            found.add(hashlib.sha256(placeless((place / name).read_text()).encode()).hexdigest())
+        except OSError:
+            found.add(own)
+    return found
+
+
+def row_of(package: Package, tool: str, run: Run, path: Path, cost: Cost) -> Row:
+    """The row of a run.
+
+    :param path: of its run.json.
+    """
+    return Row(
+        name=path.parent.name,
+        package=package.package,
+        version=package.version,
+        flavour=package.flavour,
+        archive=package.sha256,
+        tool=tool,
+        finished=_now(),
+        run=digest(path),
+        complete=run.complete,
+        kernel=run.target.version or "",
+        sha256=run.target.sha256,
+        seconds=run.seconds,
+        cpu=round(cost.cpu, 2),
+        memory=cost.memory,
+        questions=len(questions(run, path.parent)),
+        asked=run.questions.get("asked", 0),
+        properties=[
+            Cell(
+                record.id,
+                record.theorem,
+                record.statement,
+                record.function,
+                record.verdict,
+                record.waived,
+                record.reason,
+                len(record.obligations),
+                record.seconds,
+            )
+            for record in run.properties
+        ],
+        functions=[identity(function) for function in run.functions],
+        stale_waivers=run.stale_waivers,
+    )
+
+
+def error_row(package: Package, tool: str, reason: str, exit_status: int) -> Row:
+    """The row of a kernel that could not be verified."""
+    return Row(
+        name="",
+        package=package.package,
+        version=package.version,
+        flavour=package.flavour,
+        archive=package.sha256,
+        tool=tool,
+        finished=_now(),
+        error=reason,
+        exit_status=exit_status,
+    )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; empty if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
