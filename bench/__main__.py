@@ -7,7 +7,9 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import compare, machine, plot, stock, table
 from bench.harness import ROOT
@@ -20,13 +22,13 @@ def _tell(text: str) -> None:
     print(f"bench: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def measure_all() -> dict[str, object]:
-    """Everything that is measured, as one record."""
+def measure_all(record: dict[str, Any]) -> Iterator[None]:
+    """Everything that is measured goes into ``record``, bit by bit; it can be kept after each."""
     cbmc = compare.find_cbmc()
     if cbmc is None:
         _tell("cbmc is not installed: its series are left out")
     started = time.monotonic()
-    record: dict[str, object] = {"schema": 1, "machine": machine.describe(cbmc), "limit": compare.LIMIT}
+    record |= {"schema": 1, "machine": machine.describe(cbmc), "limit": compare.LIMIT, "series": []}
     with tempfile.TemporaryDirectory() as name:
         commands = Commands(Path(name), _tell)
         kernel = commands.kernel()
@@ -36,12 +38,13 @@ def measure_all() -> dict[str, object]:
         record["start"] = commands.start()
         record["stock"] = stock.attempts(_tell)
         record["dropped"] = stock.dropped_maintenance(Path(name), _tell)
-    record["series"] = [
-        {"id": one.id, "label": one.label, "proves": one.proves, "points": compare.points(one, _tell)}
-        for one in compare.series(cbmc)
-    ]
-    record["seconds"] = round(time.monotonic() - started)
-    return record
+    for one in compare.series(cbmc):
+        points: list[compare.Record] = []
+        record["series"].append({"id": one.id, "label": one.label, "proves": one.proves, "points": points})
+        for point in compare.points(one, _tell):
+            points.append(point)
+            record["seconds"] = round(time.monotonic() - started)
+            yield
 
 
 def main() -> None:
@@ -53,9 +56,10 @@ def main() -> None:
         table.put(json.loads(results.read_text()), ROOT)
         plot.draw(json.loads(results.read_text()), ROOT / "docs" / "bench.svg")
         return
-    record = measure_all()
     RESULTS.mkdir(exist_ok=True)
-    results.write_text(json.dumps(record, indent=1) + "\n")
+    measured: dict[str, Any] = {}
+    for _ in measure_all(measured):
+        results.write_text(json.dumps(measured, indent=1) + "\n")
     # What is shown is drawn from the file alone.
     record = json.loads(results.read_text())
     plot.draw(record, RESULTS / "bench.svg")

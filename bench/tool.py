@@ -15,7 +15,7 @@ from verify.target import open_target, write_elf
 from verify.target.debian import fetch, newest
 
 SERIES = "6.1"
-_LIMIT, _SHORT = 300.0, 40.0  # seconds of CPU time
+_LIMIT, _SHORT = 300.0, 20.0  # seconds of CPU time
 
 
 class Commands:

@@ -72,24 +72,31 @@ def test_another_exit_status_can_be_that_of_a_success():
     assert judge(1, "", "no memory for it", "REFUTED", False, wanted=1)[0] is Status.ERROR
 
 
-def one(code: str) -> Series:
-    return Series("one", "one", "", lambda pages: [PYTHON, "-c", f"pages = {pages}\n{code}"], "all well")
+def one(code: str, first: float = 1) -> Series:
+    def command(pages):
+        return [PYTHON, "-c", f"pages = {pages}\n{code}"]
+
+    return Series("one", "one", "", command, "all well", first)
+
+
+def run(series: Series, limit: float = 60):
+    return list(points(series, lambda _: None, limit))
 
 
 def test_a_series_ends_at_the_first_length_that_fails():
-    found = points(one("print('all well' if pages < 4 else 'does not hold')"), lambda _: None)
+    found = run(one("print('all well' if pages < 4 else 'does not hold')"))
     assert [(p["pages"], p["status"]) for p in found] == [(1, "done"), (2, "done"), (3, "done"), (4, "error")]
     assert [len(p["runs"]) for p in found] == [3, 3, 3, 1]
 
 
 def test_a_series_ends_at_a_timeout():
-    found = points(one("while pages > 1: pass\nprint('all well')"), lambda _: None, limit=1, first=1)
+    found = run(one("while pages > 1: pass\nprint('all well')"), limit=1)
     assert [(p["pages"], p["status"]) for p in found] == [(1, "done"), (2, "timeout")]
 
 
 def test_the_first_length_may_take_longer_than_the_limit_and_ends_the_series_then():
     code = "import time\nwhile time.process_time() < 1.5: pass\nprint('all well')"
-    found = points(one(code), lambda _: None, limit=1, first=5)
+    found = run(one(code, first=5), limit=1)
     assert [(p["pages"], p["status"]) for p in found] == [(1, "done")]
 
 
