@@ -17,7 +17,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "bench"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9.5, 5.4), layout="constrained")
     for one, (colour, mark) in zip(record["series"], _STYLES, strict=False):
         done = [(p["pages"], p["cpu"]) for p in one["points"] if p["status"] == "done"]
         pages = [n for n, _ in done]
@@ -34,16 +34,19 @@ def draw(record: dict[str, Any], path: Path) -> None:
                     point["status"],
                     (point["pages"], point["limit"]),
                     textcoords="offset points",
-                    xytext=(7, 4),
+                    xytext=(0, 8),
                     color=colour,
+                    ha="center",
                 )
     for point, line in zip(record["any_length"], ("-", "--"), strict=False):
         if point["status"] == "done":
-            label = f"this tool, every list of any length, T1–T5 ({point['target']})"
+            label = f"this tool, any length, T1–T5: {point['target']}"
             axes.axhline(point["cpu"]["median"], color="black", linestyle=line, linewidth=2, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.margins(y=0.1)
     axes.set_xlabel("pages that the list copies")
     axes.set_ylabel("CPU time, seconds")
     axes.set_title("× not proved within the limit. What each proves differs: see docs/bench.md", fontsize=10)
