@@ -36,6 +36,7 @@ def measure_all(record: dict[str, Any]) -> Iterator[None]:
         targets = [compare.BINARY, *([kernel["ELF"]] if kernel else [])]
         record["any_length"] = [commands.run(target, "--property", "reloc-*") for target in targets]
         record["whole"] = [commands.run(path) for path in kernel.values()]
+        record["again"] = [commands.again(path) for path in kernel.values()]
         record["start"] = commands.start()
         record["stock"] = stock.attempts(_tell)
         record["dropped"] = stock.dropped_maintenance(Path(name), _tell)

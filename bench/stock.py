@@ -64,6 +64,6 @@ def _refuted(binary: str, at: int, directory: Path) -> Measured:
     extracted = measure([VERIFY, "extract", binary, str(mutant), "--patch", patch], "", memory=None)
     if extracted.status is not Status.DONE:
         return extracted
-    command = [VERIFY, "run", "-q", str(mutant), "--property", "reloc-clean-to-poc"]
+    command = [VERIFY, "run", "-q", "--no-cache", str(mutant), "--property", "reloc-clean-to-poc"]
     reports = ["--reports", str(directory / "reports")]
     return measure([*command, *reports], "1 REFUTED", 180, memory=None, code=1)

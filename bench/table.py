@@ -52,8 +52,12 @@ def summary(record: dict[str, Any]) -> list[Row]:
 def whole_rows(record: dict[str, Any]) -> list[Row]:
     """Whole commands: times, memory, solvers, and CPU time for each instruction proved."""
     found = []
-    for point in [*record["whole"], *record["any_length"]]:
+    for point in [*record["whole"], *record["again"], *record["any_length"]]:
         figures = point.get("record")
+        if figures is None and point["status"] == "done":
+            wall, memory = f"{point['wall']['median']:.1f} s", f"{point['memory']['max']:.0f} MB"
+            found.append((point["target"], _seconds(point["cpu"]), wall, memory, "", "", ""))
+            continue
         if figures is None or point["status"] != "done":
             found.append((point["target"], point["status"], point["error"], "", "", "", ""))
             continue

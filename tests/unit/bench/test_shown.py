@@ -31,6 +31,7 @@ RECORD = {
         point(target="kernel.elf", record=FIGURES),
         point("error", "exit status 3: |x|", target="vmlinuz"),
     ],
+    "again": [point(target="kernel.elf, again"), point("timeout", "time", target="vmlinuz, again")],
     "start": point(),
     "stock": [
         {"engine": "vex", "binary": "binaries/a.elf", **point("error", "no decode")},
@@ -73,9 +74,11 @@ def test_the_summary_keeps_the_longest_list_and_the_end(record):
 
 
 def test_whole_commands_have_a_time_for_each_instruction(record):
-    done, failed, _ = table.whole_rows(record)
+    done, failed, again, late, _ = table.whole_rows(record)
     assert done[-1] == "30 ms × 50"
     assert failed[:3] == ("vmlinuz", "error", "exit status 3: |x|")
+    assert again[:2] == ("kernel.elf, again", "1.5 s (1.2–2.0)") and again[-1] == ""
+    assert late[:3] == ("vmlinuz, again", "timeout", "time")
 
 
 def test_errors_are_shown_in_the_tool_s_own_words(record):
