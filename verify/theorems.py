@@ -312,7 +312,7 @@ def judge(
 
 
 def _assumptions(claim: Property, form: Form | None, results: Sequence[Result]) -> list[str]:
-    """Those that a proof of the property used, by z3's unsat cores, and those that its meaning needs."""
+    """Those that a proof of the property used, by unsat cores, and those that its meaning needs."""
     used = {label for result in results for label in result.used} | set(claim.assumptions)
     return [
         name

@@ -1,43 +1,34 @@
-"""Solvers' answers, each under the hash of the solver, its version, its seed and the text."""
+"""Solvers' answers, each under the hash of the text, how it was asked, and the solvers' versions."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
 from verify.cache.store import Cache
-from verify.prove.solvers import Answer, Reply, bitwuzla_version, z3_version
+from verify.prove.solvers import Answer, Replies, Reply, bitwuzla_version, z3_version
 
 KIND = "answer"
-_VERSIONS = {"z3": z3_version, "bitwuzla": bitwuzla_version}
+_KINDS = ("settle", "filter_by")
 
 
-class _Value(msgspec.Struct, frozen=True):
-    """An answer as it is kept; with its text, so that anyone can ask again."""
+class Kept(msgspec.Struct, frozen=True):
+    """Answers as they are kept: with their question, so that anyone can ask again.
 
-    solver: str
-    version: str
+    :param kind: the function of :mod:`verify.prove.solvers` that was asked.
+    """
+
+    kind: str
     seed: int
     text: str
-    answer: Answer
-    seconds: float
-    core: tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An answer that is kept, and the question it is of."""
-
-    text: str
-    seed: int
-    reply: Reply
+    replies: tuple[Reply, ...]
 
 
 class Answers:
-    """Answers of earlier runs; what a cache has of another question, solver or version is none.
+    """Answers of earlier runs; what a cache has of another question or another version is none.
 
     :param recheck: find nothing, and keep what is found out again.
     """
@@ -45,44 +36,44 @@ class Answers:
     def __init__(self, cache: Cache, recheck: bool = False):
         self._cache = cache
         self._recheck = recheck
-        self._versions: dict[str, str] = {}
 
-    def find(self, solver: str, text: str, seed: int) -> Reply | None:
-        """The answer that ``solver``, in the version installed here, gave to ``text``."""
+    def find(self, kind: str, text: str, seed: int) -> Replies | None:
+        """The answers that the solvers installed here once gave to ``text``."""
         if self._recheck:
             return None
-        data = self._cache.find(KIND, self._key(solver, text, seed))
+        data = self._cache.find(KIND, self._key(kind, text, seed))
         kept = decode_answer(data) if data is not None else None
         # The seal says who wrote it, the text whether it is the answer to this question.
-        if kept is None or (kept.reply.solver, kept.text, kept.seed) != (solver, text, seed):
+        if kept is None or (kept.kind, kept.text, kept.seed) != (kind, text, seed):
             return None
-        return kept.reply
+        return kept.replies
 
-    def keep(self, text: str, seed: int, reply: Reply) -> None:
-        """Keep an answer, if it is one: that a solver gave up is none."""
-        if reply.answer is Answer.UNKNOWN:
-            return
-        version = self._version(reply.solver)
-        value = _Value(reply.solver, version, seed, text, reply.answer, reply.seconds, reply.core)
-        data = zlib.compress(msgspec.json.encode(value), 1)
-        self._cache.keep(KIND, self._key(reply.solver, text, seed), data)
+    def keep(self, kind: str, text: str, seed: int, replies: Replies) -> None:
+        """Keep answers, if they are: that a solver gave up is none."""
+        kept = Kept(kind, seed, text, replies)
+        if _is_answered(kept):
+            self._cache.keep(KIND, self._key(kind, text, seed), zlib.compress(msgspec.json.encode(kept), 1))
 
-    def _version(self, solver: str) -> str:
-        if solver not in self._versions:
-            self._versions[solver] = _VERSIONS[solver]()
-        return self._versions[solver]
+    @cached_property
+    def _versions(self) -> str:
+        return f"{z3_version()}\0{bitwuzla_version()}"
 
-    def _key(self, solver: str, text: str, seed: int) -> bytes:
-        question = f"{self._version(solver)}\0{seed}\0{text}"
-        return hashlib.sha256(question.encode()).digest()
+    def _key(self, kind: str, text: str, seed: int) -> bytes:
+        return hashlib.sha256(f"{self._versions}\0{kind}\0{seed}\0{text}".encode()).digest()
 
 
 def decode_answer(data: bytes) -> Kept | None:
-    """A kept value as the answer that it is; None for one that is none."""
+    """A kept value as the answers that it is; None for one that is none."""
     try:
-        value = msgspec.json.decode(zlib.decompress(data), type=_Value)
+        kept = msgspec.json.decode(zlib.decompress(data), type=Kept)
     except (zlib.error, msgspec.DecodeError):
         return None
-    if value.answer is Answer.UNKNOWN:
-        return None
-    return Kept(value.text, value.seed, Reply(value.solver, value.answer, value.seconds, value.core))
+    return kept if _is_answered(kept) else None
+
+
+def _is_answered(kept: Kept) -> bool:
+    return (
+        kept.kind in _KINDS
+        and bool(kept.replies)
+        and all(reply.answer is not Answer.UNKNOWN for reply in kept.replies)
+    )

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from verify.cache.answers import KIND, decode_answer
 from verify.cache.store import Cache
-from verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
+from verify.prove.solvers import Answer, filter_by, settle
 
-_ASK = {"z3": ask_z3, "bitwuzla": ask_bitwuzla}
+_ASK = {"settle": settle, "filter_by": filter_by}
 
 
 @dataclass
@@ -38,9 +38,11 @@ def check_cache(cache: Cache, solve: bool, progress: Callable[[str], None] = lam
             holds = kept is not None
             if kept is not None and solve:
                 found.solved += 1
-                answer = _ASK[kept.reply.solver](kept.text, seed=kept.seed).answer
-                if Answer.UNKNOWN is not answer != kept.reply.answer:
+                again = {r.solver: r.answer for r in _ASK[kept.kind](kept.text, seed=kept.seed)}
+                if {reply.solver: reply.answer for reply in kept.replies} != again:
+                    # That a solver gave up now contradicts nothing, but then it is no answer to keep.
                     holds = False
+                if {*again.values()} - {Answer.UNKNOWN} - {reply.answer for reply in kept.replies}:
                     found.contradicted.append(hashlib.sha256(kept.text.encode()).hexdigest())
         if not holds:
             cache.drop(kind, key)

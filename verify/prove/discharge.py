@@ -43,7 +43,7 @@ class Result:
 
     @property
     def used(self) -> tuple[str, ...]:
-        """Labels of the hypotheses that the proof used (z3's unsat core)."""
+        """Labels of the hypotheses that the proof used (bitwuzla's unsat core)."""
         hypotheses = self.obligation.hypotheses
         cores = [reply.core for reply in self.replies if reply.core is not None]
         return tuple(hypotheses[i][0] for core in cores for i in core if i < len(hypotheses))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verify.logic import Formula, Or, var
+from verify.logic import Formula, var
 from verify.obligation import Facts
 from verify.prove.smtlib import script
 from verify.prove.solvers import Answer
@@ -21,8 +21,9 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
     import z3
 
     granted = [f"wish {number}" for number in range(len(wishes))]
-    asked = tuple(("wish", Or(var(name, 1) == 0, wish)) for name, wish in zip(granted, wishes, strict=True))
-    text = script((*facts, *asked), goal)
+    # Whether a wish has come true is a variable of its own, so that each model tells.
+    told = tuple(("wish", (var(n, 1) == 1) == wish) for n, wish in zip(granted, wishes, strict=True))
+    text = script((*facts, *told), goal)
     context = z3.Context()
     solver = z3.SimpleSolver(ctx=context)
     solver.set("timeout", int(LIMIT * 1000))
@@ -31,11 +32,15 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
         return None
     model = solver.model()
     solver.set("timeout", int(_WISH_LIMIT * 1000))
-    todo = [[z3.BitVec(name, 1, context) == 1 for name in granted]]
+    todo = [[z3.BitVec(name, 1, context) for name in granted]]
     while todo:
         group = todo.pop()
+        true = [wish == 1 for wish in group]
+        if all(model[wish] is not None and model[wish].as_long() for wish in group):
+            solver.add(*true)
+            continue
         solver.push()
-        solver.add(*group)
+        solver.add(*true)
         if str(solver.check()) == Answer.SAT:
             model = solver.model()
             continue
@@ -44,5 +49,5 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
             # Most wishes can come true together: halves are asked for before single ones.
             half = len(group) // 2
             todo += [group[half:], group[:half]]
-    values = {str(declared): model[declared] for declared in model.decls() if declared.arity() == 0}
+    values = {declared.name(): model[declared] for declared in model.decls() if declared.arity() == 0}
     return {name: value.as_long() for name, value in values.items() if z3.is_bv_value(value)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -15,7 +16,9 @@ from verify.prove.solvers import Answer, Reply
 
 KEY = b"k" * 32
 TEXT = "(set-logic QF_BV)\n(assert (! false :named |goal|))\n(check-sat)\n"
-UNSAT = Reply("z3", Answer.UNSAT, 0.25, (0,))
+Z3, BITWUZLA = Reply("z3", Answer.UNSAT, 0.25), Reply("bitwuzla", Answer.UNSAT, 0.25, (0,))
+BOTH = (Z3, BITWUZLA)
+GAVE_UP = Reply("bitwuzla", Answer.UNKNOWN, 20.0)
 
 
 @pytest.fixture
@@ -23,48 +26,61 @@ def cache(tmp_path):
     return Cache(tmp_path, KEY)
 
 
-def test_answer_is_found_with_its_core_and_time(cache):
-    Answers(cache).keep(TEXT, 0, UNSAT)
-    assert Answers(cache).find("z3", TEXT, 0) == UNSAT
+def keep(cache, *replies, kind="settle", seed=0):
+    Answers(cache).keep(kind, TEXT, seed, replies or BOTH)
 
 
-@pytest.mark.parametrize("question", [("bitwuzla", TEXT, 0), ("z3", TEXT + " ", 0), ("z3", TEXT, 1)])
+def test_answers_are_found_with_core_and_times(cache):
+    keep(cache)
+    assert Answers(cache).find("settle", TEXT, 0) == BOTH
+
+
+@pytest.mark.parametrize("question", [("filter_by", TEXT, 0), ("settle", TEXT + " ", 0), ("settle", TEXT, 1)])
 def test_answer_to_another_question_is_none(cache, question):
-    Answers(cache).keep(TEXT, 0, UNSAT)
+    keep(cache)
     assert Answers(cache).find(*question) is None
 
 
-def test_answer_of_another_version_is_none(cache, monkeypatch):
-    Answers(cache).keep(TEXT, 0, UNSAT)
-    monkeypatch.setitem(module._VERSIONS, "z3", lambda: "z3 0.0")
-    assert Answers(cache).find("z3", TEXT, 0) is None
+@pytest.mark.parametrize("solver", ["z3_version", "bitwuzla_version"])
+def test_answer_of_another_version_is_none(cache, monkeypatch, solver):
+    keep(cache)
+    monkeypatch.setattr(module, solver, lambda: "another")
+    assert Answers(cache).find("settle", TEXT, 0) is None
 
 
-def test_that_a_solver_gave_up_is_not_kept(cache):
-    Answers(cache).keep(TEXT, 0, Reply("z3", Answer.UNKNOWN, 20.0))
-    assert Answers(cache).find("z3", TEXT, 0) is None
+@pytest.mark.parametrize("replies", [(Reply("z3", Answer.UNKNOWN, 20.0), BITWUZLA), (GAVE_UP,)])
+def test_that_a_solver_gave_up_is_not_kept(cache, replies):
+    keep(cache, *replies)
+    assert Answers(cache).find("settle", TEXT, 0) is None
 
 
 def test_recheck_finds_nothing_and_keeps_what_is_found_again(cache):
-    Answers(cache).keep(TEXT, 0, UNSAT)
+    keep(cache)
     again = Answers(cache, recheck=True)
-    assert again.find("z3", TEXT, 0) is None
-    again.keep(TEXT, 0, Reply("z3", Answer.UNSAT, 0.5, (0,)))
-    found = Answers(cache).find("z3", TEXT, 0)
-    assert found is not None and found.seconds == 0.5
+    assert again.find("settle", TEXT, 0) is None
+    again.keep("settle", TEXT, 0, (Z3, replace(BITWUZLA, seconds=0.5)))
+    found = Answers(cache).find("settle", TEXT, 0)
+    assert found is not None and found[1].seconds == 0.5
 
 
 @pytest.mark.parametrize(
-    "change", [{"text": "another"}, {"solver": "bitwuzla"}, {"seed": 3}, {"answer": "unknown"}, {"core": "x"}]
+    "change",
+    [
+        {"text": "another"},
+        {"kind": "filter_by"},
+        {"kind": "none"},
+        {"seed": 3},
+        {"replies": []},
+        {"replies": "x"},
+    ],
 )
 def test_sealed_value_that_is_no_answer_to_the_question_is_none(cache, change):
     """A seal says who wrote a value; that it answers the question is looked at all the same."""
-    answers = Answers(cache)
-    answers.keep(TEXT, 0, UNSAT)
+    keep(cache)
     (key,) = (key for kind, key in cache._pending)
     value = msgspec.json.decode(zlib.decompress(cache._pending[KIND, key]))
     cache.keep(KIND, key, zlib.compress(msgspec.json.encode(value | change)))
-    assert answers.find("z3", TEXT, 0) is None
+    assert Answers(cache).find("settle", TEXT, 0) is None
 
 
 def test_garbage_is_no_answer():
@@ -73,18 +89,18 @@ def test_garbage_is_no_answer():
 
 
 def test_check_asks_again_and_drops_a_wrong_answer(cache):
-    Answers(cache).keep(TEXT, 0, UNSAT)
-    Answers(cache).keep(TEXT, 0, Reply("bitwuzla", Answer.SAT, 0.1))
+    keep(cache)
+    keep(cache, replace(BITWUZLA, answer=Answer.SAT, core=None), kind="filter_by")
     cache._write()
     assert check_cache(cache, solve=False).dropped == 0
     found = check_cache(cache, solve=True)
     assert (found.solved, found.dropped, len(found.contradicted)) == (2, 1, 1)
-    assert Answers(cache).find("bitwuzla", TEXT, 0) is None
-    assert Answers(cache).find("z3", TEXT, 0) == UNSAT
+    assert Answers(cache).find("filter_by", TEXT, 0) is None
+    assert Answers(cache).find("settle", TEXT, 0) == BOTH
 
 
 def test_check_drops_what_has_no_true_seal(tmp_path, cache):
-    Answers(cache).keep(TEXT, 0, UNSAT)
+    keep(cache)
     cache.close()
     other = Cache(tmp_path, b"o" * 32)
     found = check_cache(other, solve=False)

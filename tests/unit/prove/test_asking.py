@@ -64,14 +64,14 @@ def test_code_that_stands_elsewhere_asks_the_same(count):
     assert first != moved
     assert answers(asker.settle(first)()) == answers(asker.settle(moved)()) == PROVED
     assert len(count) == 2
-    assert asker.settle(first)()[0].core == Asker().settle(moved)()[0].core
+    assert asker.settle(first)() == asker.settle(moved)()
 
 
-def test_filter_is_not_asked_again_to_settle(count):
+def test_filter_and_proof_are_different_questions(count):
     asker = Asker()
     assert answers(asker.filter_by(HOLDS, 2.0)()) == PROVED[1:]
     assert answers(asker.settle(HOLDS)()) == PROVED
-    assert [name for name, _ in count] == ["ask_bitwuzla", "ask_z3"]
+    assert [name for name, _ in count] == ["ask_bitwuzla", "ask_bitwuzla", "ask_z3"]
 
 
 def test_another_seed_is_another_question(count):
@@ -103,16 +103,8 @@ def test_store_answers_what_an_earlier_run_asked(count, tmp_path):
     Asker(store=Answers(cache)).settle(HOLDS)()
     later = Asker(store=Answers(cache))
     assert answers(later.settle(HOLDS)()) == PROVED
-    assert answers(later.filter_by(HOLDS)()) == PROVED[1:]
-    assert (later.asked, later.reused) == (0, 2)
+    assert (later.asked, later.reused) == (0, 1)
     assert len(count) == 2
-
-
-def test_half_of_an_answer_in_the_store_is_completed(count, tmp_path):
-    cache = Cache(tmp_path, b"k" * 32)
-    Asker(store=Answers(cache)).filter_by(HOLDS)()
-    assert answers(Asker(store=Answers(cache)).settle(HOLDS)()) == PROVED
-    assert [name for name, _ in count] == ["ask_bitwuzla", "ask_z3"]
 
 
 def test_any_executor_will_do(count):
