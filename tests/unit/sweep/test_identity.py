@@ -51,6 +51,7 @@ def cbz(register: int, words: int) -> int:
 
 
 SAME = [
+    ("where no branch leads", (RET, adrp(1, 5), add(1, 1, 16), RET), (RET, adrp(1, 9), add(1, 1, 48), RET)),
     ("adrp", (adrp(1, 5), RET), (adrp(1, 9), RET)),
     ("adrp and add", (adrp(1, 5), add(1, 1, 16), RET), (adrp(1, 9), add(1, 1, 48), RET)),
     ("adrp and ldr", (adrp(1, 5), ldr(0, 1, 16), RET), (adrp(1, 9), ldr(0, 1, 48), RET)),
