@@ -29,7 +29,8 @@ binaries:
 
 bench:
 	scripts/bootstrap.sh
-	.venv/bin/python bench/run.py
+	scripts/bench-tools.sh
+	.venv/bin/python -m bench
 
 # Pins that still fit are kept: `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock:
@@ -37,6 +38,7 @@ lock:
 	$(LOCK) --group build -o requirements-build.lock
 	$(LOCK) pyproject.toml -c requirements-build.lock -o requirements.lock
 	$(LOCK) pyproject.toml --group dev -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -3,12 +3,15 @@
 # Elsewhere it names them and goes on: the tests that need them say so.
 set -eu
 
+"$(dirname "$0")/bench-tools.sh" --plot
+
 missing=''
 want() {
 	command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 want aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 want aarch64-linux-gnu-ld binutils-aarch64-linux-gnu
+want gcc gcc
 want apt-get apt
 want dpkg-deb dpkg
 want cadical cadical

@@ -11,9 +11,16 @@
 
 
 class VerifyError(Exception):
-    """Base of every error that is reported as one line ``verify: error: …``."""
+    """Base of every error that is reported as one line ``verify: error: …``.
+
+    :param command: what to type next, if there is something better than the command's help.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "", command: str = ""):
+        super().__init__(message)
+        self.command = command
 
 
 class UsageError(VerifyError):

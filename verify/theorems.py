@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from specs.assumptions import ASSUMPTIONS
@@ -22,10 +22,12 @@ from verify.refute.scenario import Scenario
 from verify.refute.search import rerun, search
 from verify.refute.whole.record import CallCounterexample
 from verify.refute.witness import Path, walk
+from verify.symbolic.turns import Turns
 from verify.verdict import Verdict, join
 from verify.waivers import Waiver
 
 SEARCH_SECONDS = 30.0
+_TRIED = 6  # obligations whose hypotheses are asked for values of an assumption
 
 type Progress = Callable[[str], None]
 """Told what is being done, in a few words."""
@@ -57,10 +59,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Listed:
-    """A function beside the routine: its code, and the addresses that some path ran."""
+    """A function beside the routine: its code, the addresses that some path ran, its loops turn by turn."""
 
     code: Code
     covered: frozenset[int]
+    turns: Sequence[Turns] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Outcome:
     :param witnesses: values with which each assumption holds, by its id.
     :param globals: name, address, and how it is known.
     :param paths: the paths that proofs are about, and a list that the real bytes ran along each on.
+    :param runs: paths of C functions, and what the real bytes were given when they ran along each.
     """
 
     code: Code
@@ -97,6 +101,7 @@ class Outcome:
     seconds: dict[str, float]
     witnesses: dict[str, dict[str, str]] = field(default_factory=dict)
     paths: dict[Path, Scenario | None] = field(default_factory=dict)
+    runs: dict[Path, dict[str, str]] = field(default_factory=dict)
     others: list[Listed] = field(default_factory=list)
     contracts: list[Relied] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)
@@ -224,7 +229,7 @@ class RoutineProof:
             _refute(code, form, findings, open_claims, search_seconds)
             seconds["search"] = time.perf_counter() - started
         started = time.perf_counter()
-        witnesses = _witnesses(results)
+        witnesses = held(results)
         seconds["witnesses"] = time.perf_counter() - started
         return Outcome(code, form, findings, seconds, witnesses, paths)
 
@@ -257,15 +262,18 @@ def _demand_runs(findings: Sequence[Finding], paths: dict[Path, Scenario | None]
                 finding.reason = f"{name} is about a path ending at {end:#x} that no list was seen to take"
 
 
-def _witnesses(results: Sequence[Result]) -> dict[str, dict[str, str]]:
-    """For each assumption that is a hypothesis somewhere, values with which it holds."""
+def held(results: Sequence[Result], known: Collection[str] = ()) -> dict[str, dict[str, str]]:
+    """For each assumption that is a hypothesis somewhere, values with which it holds.
+
+    :param known: assumptions of which such values are known.
+    """
     by_label: dict[str, list[Facts]] = {}
     for result in results:
         hypotheses = result.obligation.hypotheses
-        for label in {label for label, _ in hypotheses} & set(ASSUMPTIONS):
+        for label in ({label for label, _ in hypotheses} & set(ASSUMPTIONS)) - set(known):
             if not result.idle:
                 by_label.setdefault(label, []).append(hypotheses)
-    found = {label: witness(label, sorted(by_label[label], key=len)) for label in sorted(by_label)}
+    found = {label: witness(label, sorted(by_label[label], key=len)[:_TRIED]) for label in sorted(by_label)}
     return {label: values for label, values in found.items() if values is not None}
 
 

@@ -28,6 +28,7 @@ from verify.theorems import (
     Progress,
     Relied,
     RoutineProof,
+    held,
     judge,
     owed,
     rest,
@@ -110,7 +111,7 @@ class WayProof:
         ]
         self._asked = discharger.begin(wanted)
         self._execution = time.perf_counter() - started
-        self._witnessed: dict[Path, bool] = {}
+        self._given: dict[Path, dict[str, str] | None] = {}
         self._running = 0.0  # seconds spent on runs along paths
 
     def finish(self, outcome: Outcome) -> None:
@@ -119,10 +120,12 @@ class WayProof:
         seconds["C code"] = self._execution
         started = time.perf_counter()
         results = [self._result(asked) for asked in self._asked]
+        outcome.witnesses |= held(results, outcome.witnesses)
         findings = [_finding(claim, way, form, results) for claim in self.claims]
         self._demand_runs(findings)
         seconds["C code, paths"] = self._running
         seconds["C code, solving"] = time.perf_counter() - started - self._running
+        outcome.runs = {path: given for path, given in self._given.items() if given}
         seconds["C code, search"] = _refute(findings, way, self.progress)
         everything = [*outcome.findings, *findings]
         rest(everything)
@@ -130,7 +133,9 @@ class WayProof:
             _compose(finding, everything)
         outcome.findings = everything
         outcome.others = [
-            Listed(part.code, part.covered) for part in way.parts.values() if part.code is not None
+            Listed(part.code, part.covered, part.turns)
+            for part in way.parts.values()
+            if part.code is not None
         ]
         outcome.contracts = [
             Relied(name, contract.sentence, "assumed" if contract.assumed else "proved from its bytes")
@@ -154,12 +159,13 @@ class WayProof:
     def _has_run(self, obligation: Obligation) -> bool:
         """A run of the real bytes was seen to take the obligation's path; of no path nothing is asked."""
         path = obligation.path
-        if path and path not in self._witnessed:
+        if path and path not in self._given:
             started = time.perf_counter()
             proof = _proof_of(obligation, self.way)
-            self._witnessed[path] = proof is None or witnesses(proof, [path])[path] is not None
+            # A path of none, such as a callee's, is not run: of it nothing is given.
+            self._given[path] = witnesses(proof, [path])[path] if proof is not None else {}
             self._running += time.perf_counter() - started
-        return not path or self._witnessed[path]
+        return not path or self._given[path] is not None
 
     def _demand_runs(self, findings: Sequence[Finding]) -> None:
         """A proof about a path that no run of the real bytes was seen to take is VACUOUS."""

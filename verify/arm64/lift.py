@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,14 +126,19 @@ class Code:
         """``address`` as the kernel prints it: ``symbol+offset/size``."""
         return f"{self.name}+{address - self.address:#x}/{len(self.data):#x}"
 
-    def text(self, instruction: Instruction) -> str:
-        """``instruction`` disassembled, the target of a branch or call as the kernel prints it."""
+    def text(self, instruction: Instruction, outside: Callable[[int], str] = hex) -> str:
+        """``instruction`` disassembled, the target of a branch or call as the kernel prints it.
+
+        :param outside: what an address in no instruction of the function is called.
+        """
+        before, _, last = instruction.text.rpartition(" ")
         for operation in instruction.operations:
             if operation.opcode.name in ("BRANCH", "CBRANCH", "CALL"):
                 if operation.inputs[0].space.name == "ram":
                     target = int(operation.inputs[0].offset)
-                    shown = self.where(target) if target in self else f"{target:#x}"
-                    return f"{instruction.text.rsplit(' ', 1)[0]} {shown}"
+                    return f"{before} {self.where(target) if target in self else outside(target)}"
+        if before.startswith(("adr ", "adrp ")):
+            return f"{before} {int(last, 0) % (1 << 64):#x}"  # SLEIGH prints it as a signed number
         return instruction.text
 
     def patched(self, address: int, word: int) -> Code:

@@ -22,6 +22,9 @@ def main() -> None:
         status = cli(standalone_mode=False)
     except click.exceptions.Exit as leaving:
         status = leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        Terminal().help(error.format_message())
+        status = 2
     except click.ClickException as error:
         Terminal().error(error.format_message(), advice.help_of())
         status = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
-from verify.errors import InternalError, TargetError
+from verify.errors import InternalError, TargetError, VerifyError
 
 
 def again() -> str:
@@ -14,7 +14,11 @@ def again() -> str:
 
 
 def after(error: Exception) -> str:
-    """What to type after ``error``: the command with details for a fault of the tool, else its help."""
+    """What to type after ``error``: what it says itself, for a fault of the tool the command with details,
+    else the command's help.
+    """
+    if isinstance(error, VerifyError) and error.command:
+        return error.command
     if isinstance(error, TargetError) and any(word.startswith("debian:") for word in sys.argv):
         return "verify doctor"
     if isinstance(error, InternalError):

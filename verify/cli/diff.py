@@ -59,6 +59,7 @@ def _target(name: str) -> str:
     if "/" not in name and "." not in name:
         known = sorted(p.name.removesuffix(_SHIPPED) for d in _CORPUS for p in d.glob(f"*{_SHIPPED}"))
         raise UsageError(
-            f"expected a target or a form of the corpus, found {name!r}; forms: {', '.join(known)}"
+            f"expected a target or a form of the corpus, found {name!r}"
+            + (f"; forms: {', '.join(known)}" if known else "")
         )
     return name

@@ -15,6 +15,7 @@ from specs.properties import PROPERTIES, Property
 from verify.cli.options import format_option, reports_option
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError
+from verify.kexec.selection import matching
 from verify.report.composed import tree
 from verify.report.status import status
 from verify.verdict import Verdict
@@ -32,10 +33,8 @@ def _matching(patterns: Sequence[str]) -> list[Property]:
 
     :raises UsageError: if a glob matches none.
     """
-    for pattern in patterns:
-        if not fnmatch.filter(PROPERTIES, pattern):
-            raise UsageError(f"expected a property, found {pattern!r}; `verify list` names them")
-    return [p for p in PROPERTIES.values() if any(fnmatch.fnmatchcase(p.id, glob) for glob in patterns)]
+    wanted = {name for pattern in patterns for name in matching(pattern)}
+    return [claim for claim in PROPERTIES.values() if claim.id in wanted]
 
 
 @click.command("list")
@@ -148,7 +147,9 @@ def assumptions(targets: tuple[str, ...], directory: Path, as_json: bool) -> Non
     found = read_runs(directory)
     runs = [r for r in found if not targets or any(fnmatch.fnmatchcase(r.target.name, t) for t in targets)]
     if targets and not runs:
-        raise UsageError(f"expected a run of {', '.join(targets)} under {directory}, found none")
+        raise UsageError(
+            f"expected a run of {', '.join(targets)} under {directory}, found none", "verify run TARGET"
+        )
     terminal = Terminal()
     if as_json:
         terminal.json(list(entries(runs)))

@@ -1,7 +1,8 @@
-"""``verify mutate``: seeds faults into a routine and shows what becomes of the verdict."""
+"""``verify mutate``: seeds faults into a kernel's functions and shows what becomes of the verdict."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import time
 from collections import Counter
@@ -14,9 +15,11 @@ import msgspec
 from specs.properties import RELOCATION
 from verify.cli.options import reports_option
 from verify.cli.terminal import Terminal
+from verify.errors import UsageError
 
 if TYPE_CHECKING:
-    from verify.mutate.model import HypothesisRecord, MutantRecord
+    from verify.mutate.base import Base
+    from verify.mutate.model import HypothesisRecord, MutationRun
 
 JOURNAL = "mutation.jsonl"
 OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
@@ -24,7 +27,14 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
 
 @click.command()
 @click.argument("target")
-@click.option("--most", default=500, show_default=True, help="How many mutants to try.")
+@click.option("--most", default=500, show_default=True, help="How many mutants to try, over all functions.")
+@click.option(
+    "--function",
+    "patterns",
+    multiple=True,
+    metavar="GLOB",
+    help="Only these functions; repeatable.",
+)
 @click.option(
     "--seed", default=1, show_default=True, help="Which mutants: the same seed takes the same ones."
 )
@@ -37,37 +47,34 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
     help="Ask for a proof of every n-th refuted mutant too; it must fail. 0 for none.",
 )
 @reports_option("Directory that mutation.json is written under.")
-def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: Path) -> int:
-    """Change the routine of TARGET one instruction at a time and try each mutant.
+def mutate(
+    target: str, most: int, patterns: tuple[str, ...], seed: int, jobs: int, share: int, directory: Path
+) -> int:
+    """Change the functions of TARGET one instruction at a time and try each mutant.
 
-    Each is refuted by a concrete run, proved equivalent, unsupported (the verifier has no
-    meaning for it and says so), or a survivor. Then each assumption and invariant is dropped,
-    and errors are seeded into the verifier itself. Exit status 3 if anything survives.
+    The functions are the routine and, in a kernel, those whose bytes the proof of the whole way
+    is about. Each mutant is refuted by a concrete run, proved equivalent, unsupported (the verifier has no
+    meaning for it and says so), or a survivor. Then each assumption and invariant is dropped
+    and weakened, and errors are seeded into the verifier itself. Exit status 3 if anything survives.
 
     What came of each mutant is written to mutation.jsonl at once: a run that was interrupted
     goes on from there when it is started again.
     """
-    from verify.arm64.lift import Code
-    from verify.kexec.form import recognise
     from verify.kexec.layout import stated_layout
-    from verify.kexec.locate import find_routine
-    from verify.mutate import binary, model
+    from verify.mutate import model
+    from verify.mutate.base import base_of
     from verify.mutate.decision import seed_each
-    from verify.mutate.hypotheses import drop_each
+    from verify.mutate.hypotheses import change_each
     from verify.mutate.journal import Journal
-    from verify.mutate.run import Job, attempts
-    from verify.target import open_target
+    from verify.mutate.run import attempts, jobs_of
     from verify.theorems import prove
 
     terminal = Terminal()
     started = time.monotonic()
-    kernel = open_target(target)
-    function = find_routine(kernel)
-    code = Code(function.name, function.address, function.code)
-    form = recognise(code, kernel.page_size, stated_layout(kernel))
-    chosen = binary.sample(code, most, seed)
-    possible = sum(1 for _ in binary.mutants(code))
-    work = [Job(m, form, share > 0 and i % share == 0) for i, m in enumerate(chosen)]
+    base = base_of(target)
+    kernel = base.kernel
+    possible = _possible(base, patterns)
+    work = jobs_of(base, target, possible, most, seed, share)
     path = directory / kernel.name / "mutation.json"
     journal = Journal(path.with_name(JOURNAL), kernel.sha256)
     tried = {job: record for job in work if (record := journal.known(job)) is not None}
@@ -79,9 +86,12 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
             tried[job] = record
             terminal.doing(f"{len(tried)} of {len(work)}")
         records = [tried[job] for job in work]
-        terminal.doing("dropping hypotheses")
-        outcome = prove(code, RELOCATION, kernel.page_size, form.layout, search_seconds=0)
-        dropped = list(drop_each([result for finding in outcome.findings for result in finding.results]))
+        terminal.doing("dropping and weakening hypotheses")
+        code, form = base.code, base.form
+        outcome = prove(code, RELOCATION, kernel.page_size, stated_layout(kernel), search_seconds=0)
+        proofs = [result for finding in outcome.findings for result in finding.results]
+        proofs += [result for found in base.results.values() for result in found]
+        dropped = list(change_each(proofs))
         terminal.doing("seeding errors into the verifier")
         faults = list(seed_each(code, form))
     result = model.MutationRun(
@@ -89,20 +99,21 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
         kernel.name,
         kernel.sha256,
         seed,
-        possible,
+        sum(possible.values()),
         round(time.monotonic() - started + known, 1),
         records,
         dropped,
         faults,
+        possible,
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    _print(terminal, result.mutants)
+    _print(terminal, result)
     _print_hypotheses(terminal, dropped)
     terminal.line("errors seeded into the verifier:")
     for fault in faults:
         terminal.line(f"  {fault.fault}: {'noticed: ' + fault.noticed if fault.noticed else 'NOT NOTICED'}")
     terminal.line(
-        f"{kernel.name}: {len(records)} of {possible} mutants in {result.seconds:.0f} s: "
+        f"{kernel.name}: {len(records)} of {result.possible} mutants in {result.seconds:.0f} s: "
         + ", ".join(f"{result.count(outcome)} {outcome}" for outcome in OUTCOMES)
     )
     terminal.line(f"  {path}")
@@ -110,21 +121,49 @@ def mutate(target: str, most: int, seed: int, jobs: int, share: int, directory: 
     return 3 if result.count("survivor") or unnoticed else 0
 
 
-def _print(terminal: Terminal, records: list[MutantRecord]) -> None:
-    counts = Counter((record.kind, record.outcome) for record in records)
+def _possible(base: Base, patterns: tuple[str, ...]) -> dict[str, int]:
+    """How many mutants there are of each function whose name one of the globs matches.
+
+    :raises UsageError: if a glob matches no function.
+    """
+    from verify.mutate import binary
+
+    subjects = {subject.code.name: subject for subject in base.subjects()}
+    wanted = set() if patterns else set(subjects)
+    for pattern in patterns:
+        matched = fnmatch.filter(subjects, pattern)
+        if not matched:
+            known = ", ".join(subjects)
+            raise UsageError(f"expected a function, found {pattern!r}, which matches none of: {known}")
+        wanted.update(matched)
+    return {
+        name: sum(1 for _ in binary.mutants(subject.code, subject.addresses))
+        for name, subject in subjects.items()
+        if name in wanted
+    }
+
+
+def _print(terminal: Terminal, result: MutationRun) -> None:
+    records = result.mutants
     terminal.line(f"{'kind':<12}" + "".join(f"{outcome:>13}" for outcome in OUTCOMES))
+    counts = Counter((record.kind, record.outcome) for record in records)
     for kind in sorted({record.kind for record in records}):
         terminal.line(f"{kind:<12}" + "".join(f"{counts[kind, outcome]:>13}" for outcome in OUTCOMES))
+    terminal.line(f"{'function':<32}" + "".join(f"{outcome:>13}" for outcome in OUTCOMES) + f"{'of':>8}")
+    counts = Counter((record.function, record.outcome) for record in records)
+    for function, possible in result.functions.items():
+        figures = "".join(f"{counts[function, outcome]:>13}" for outcome in OUTCOMES)
+        terminal.line(f"{function:<32}{figures}{possible:>8}")
     for record in records:
         if record.outcome in ("survivor", "equivalent"):
             terminal.line(f"  {record.outcome}: {record.where}: {record.edit}")
 
 
 def _print_hypotheses(terminal: Terminal, records: list[HypothesisRecord]) -> None:
-    terminal.line("hypotheses dropped:")
+    terminal.line("hypotheses dropped and weakened:")
     for record in records:
         if record.failing:
             what = f"{len(record.failing)} kinds of obligation fail: {', '.join(record.failing)}"
         else:
             what = f"nothing fails ({record.used} proofs used it, none needs it)"
-        terminal.line(f"  {record.label}: {what}")
+        terminal.line(f"  {record.label}, {record.how}: {what}")

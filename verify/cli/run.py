@@ -123,7 +123,7 @@ def verify_target(target: str, session: Session) -> Run:
                     save(found.files, place)
         else:
             run, lines = _prove(data, target, name, place, session)
-    terminal.run(run)
+    terminal.run(run, session.elsewhere)
     terminal.lines(lines)
     if found is not None:
         terminal.line(f"  as proved on {run.started}: nothing has changed since; --recheck proves it again")
@@ -146,6 +146,7 @@ def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -
     # From here on an interrupt finds enough to write a report of.
     with interrupt.held():
         from verify.arm64.lift import Code
+        from verify.kexec.way import has_way
         from verify.report.partial import Partial
         from verify.report.record import record, report_files
         from verify.waivers import read_waivers
@@ -153,7 +154,7 @@ def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -
 
         code = Code(function.name, function.address, function.code)
         discharger = session.discharger()
-        partial = Partial(code, session.claims, discharger)
+        partial = Partial(code, session.claims, discharger, has_way(kernel))
     try:
         outcome = prove_kernel(
             kernel,
@@ -192,7 +193,8 @@ def _counterexample(outcome: Outcome, elf: str | None) -> list[str]:
     from verify.report.replay import in_lines
     from verify.target.source import source_line
 
-    shown = next((f.counterexample for f in outcome.findings if f.counterexample is not None), None)
+    unwaived = (finding.counterexample for finding in outcome.findings if finding.waiver is None)
+    shown = next((counterexample for counterexample in unwaived if counterexample is not None), None)
     if shown is None:
         return []
     line = source_line(Path(elf), shown.at) if elf is not None else None
@@ -210,7 +212,6 @@ def _tell_where(run: Run, place: Path, session: Session) -> None:
     if run.verdict is Verdict.REFUTED:
         terminal.line(f"  next: verify replay {path}")
     elif run.verdict is not Verdict.PROVED:
-        worst = max(run.properties, key=lambda record: record.verdict.rank)
-        elsewhere = "" if session.directory == Path("reports") else f" --reports {session.directory}"
-        terminal.line(f"  next: verify show {worst.id}{elsewhere}")
+        worst = max(run.properties, key=lambda record: (not record.waived, record.verdict.rank))
+        terminal.line(f"  next: verify show {worst.id}{session.elsewhere}")
     terminal.line()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +65,11 @@ class Session:
         self._ends.close()
         if self._cache is not None:
             self._cache.close()
+
+    @property
+    def elsewhere(self) -> str:
+        """What a command about these reports must be told; nothing where they are in their usual place."""
+        return "" if self.directory == Path("reports") else f" --reports {shlex.quote(str(self.directory))}"
 
     def place(self, name: str) -> Path:
         """The directory of a target's report; of a second target of that name one with a number."""

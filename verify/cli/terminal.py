@@ -16,7 +16,7 @@ from rich.text import Text
 from verify.cli import interrupt
 from verify.report.model import PropertyRecord, Run
 from verify.report.plain import plain
-from verify.report.status import counts, level, status, style
+from verify.report.status import counts, level, short_waiver, status, style
 from verify.verdict import Verdict
 
 
@@ -48,6 +48,10 @@ class Terminal:
         """One line that says what was expected and what was found, and the command to type next."""
         line = " ".join(message.split()) + (f"; next: {command}" if command else "")
         self.err.print(f"verify: error: {plain(line)}", style="red", markup=False)
+
+    def help(self, text: str) -> None:
+        """The help of a command that was typed without what it needs, where errors go."""
+        self.err.print(text, markup=False)
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line of plain text; what a terminal would obey is shown as an escape."""
@@ -100,8 +104,11 @@ class Terminal:
         if self._doing is not None:
             self._doing.estimate = seconds
 
-    def run(self, run: Run) -> None:
-        """A target's header, table of properties, and reasons."""
+    def run(self, run: Run, options: str = "") -> None:
+        """A target's header, table of properties, and reasons.
+
+        :param options: with which ``verify show`` finds the run.
+        """
         target, function = run.target, run.function
         version = f", Linux {target.version}" if target.version else ""
         self.line(f"{target.name}{version}", style="bold")
@@ -113,9 +120,14 @@ class Terminal:
         else:
             for record in run.properties:
                 self.line(_row(record))
+        # One instruction without a model is the reason of many.
+        reasons: dict[str, list[PropertyRecord]] = {}
         for record in run.properties:
             if record.verdict is not Verdict.PROVED:
-                self.line(f"  {record.id}: {_reason(record)}", style=style(record))
+                reasons.setdefault(_reason(record, options), []).append(record)
+        for reason, records in reasons.items():
+            more = f" and {len(records) - 1} more" if len(records) > 1 else ""
+            self.line(f"  {records[0].id}{more}: {reason}", style=style(records[0]))
 
     def _table(self, properties: list[PropertyRecord]) -> None:
         table = Table(box=None, padding=(0, 2, 0, 0))
@@ -151,9 +163,10 @@ class Terminal:
         )
 
 
-def _reason(record: PropertyRecord) -> str:
-    if record.waived and record.waiver is not None:
-        return f"{record.reason} (waived: {record.waiver.reason}; {record.waiver.reference})"
+def _reason(record: PropertyRecord, options: str) -> str:
+    if record.waived:
+        told = f"waived in specs/waivers.toml: {short_waiver(record)}"
+        return f"{told}; in full: verify show {record.id}{options}"
     return record.reason
 
 
@@ -168,6 +181,6 @@ def _solvers(record: PropertyRecord) -> str:
 
 def _row(record: PropertyRecord) -> str:
     return (
-        f"  {record.id:<24} {status(record):<11} {_counts(record):>9} obligations "
+        f"  {record.id:<24} {status(record):<16} {_counts(record):>9} obligations "
         f"{record.seconds:>7.2f} s  {_solvers(record)}"
     )

@@ -40,7 +40,7 @@ def _paths(pattern: str) -> list[Path]:
     names = [literal] if literal.exists() else [Path(name) for name in sorted(glob.glob(pattern))]
     found = [path for name in names for path in _runs_in(name)]
     if not found:
-        raise UsageError(f"expected a run.json, found none at {pattern}")
+        raise UsageError(f"expected a run.json, found none at {pattern}", "verify run TARGET")
     return found
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from verify.report.model import FunctionRecord, InstructionRecord, Run
 from verify.verdict import Verdict
 
 SIZE = 4  # bytes of an instruction
+_PLACE = re.compile(r" at (?P<symbol>\S+)\+(?P<offset>0x[0-9a-f]+)/0x[0-9a-f]+$")
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Block:
     :param then: first addresses of the blocks that follow.
     :param state: ``proved``, ``open`` (on a path of something that is not proved), ``refuted`` (a
         counterexample's bad effect), ``unmodelled`` (some instruction has no meaning in the model),
-        ``uncovered`` (some instruction is on no path of a proof).
+        ``unreached`` (no path from the entry leads to some instruction), ``uncovered`` (some
+        instruction is on no path of a proof).
     """
 
     instructions: tuple[InstructionRecord, ...]
@@ -43,6 +46,16 @@ def holds(function: FunctionRecord, address: int | None) -> bool:
     return address is not None and function.address <= address < function.address + max(function.size, SIZE)
 
 
+def where(run: Run, address: object) -> str:
+    """``address`` as symbol+offset/size, if a recorded function holds it."""
+    if not isinstance(address, int):
+        return ""
+    for function in run.functions:
+        if holds(function, address):
+            return f"{function.name}+{address - function.address:#x}/{function.size:#x}"
+    return f"{address:#x}"
+
+
 def unmodelled(instruction: InstructionRecord) -> bool:
     """The instruction is recorded as one without a meaning; its event says why."""
     return instruction.text.startswith(".inst ")
@@ -56,10 +69,15 @@ def cutpoints(function: FunctionRecord, run: Run) -> set[int]:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Addresses in a run by what went wrong: a bad effect shown there, or something not proved there."""
+    """Addresses in a run by what went wrong.
+
+    :param refuted: a bad effect is shown there; ``open``: something is not proved there.
+    :param stuck: why a proof went no further than there.
+    """
 
     refuted: frozenset[int]
     open: frozenset[int]
+    stuck: dict[int, str] = field(default_factory=dict)
 
 
 def trouble(run: Run) -> Trouble:
@@ -72,12 +90,38 @@ def trouble(run: Run) -> Trouble:
         for owed in record.obligations:
             if owed.verdict is not Verdict.PROVED:
                 unproved.update([owed.at] if owed.at is not None else owed.path)
-    return Trouble(frozenset(refuted), frozenset(unproved))
+    return Trouble(frozenset(refuted), frozenset(unproved), _stuck(run))
+
+
+def _stuck(run: Run) -> dict[int, str]:
+    """The places that reasons of UNSUPPORTED properties end with, and the reasons."""
+    known = {function.name: function.address for function in run.functions}
+    found: dict[int, str] = {}
+    for record in run.properties:
+        match = _PLACE.search(record.reason) if record.verdict is Verdict.UNSUPPORTED else None
+        if match and match["symbol"] in known:
+            found.setdefault(known[match["symbol"]] + int(match["offset"], 16), record.reason)
+    return found
+
+
+def explored(function: FunctionRecord, run: Run) -> bool:
+    """Every path from the function's entry was run, and every branch left out is proved never taken."""
+    about = [(r, o) for r in run.properties for o in r.obligations if holds(function, o.at)]
+    own = [r for r in run.properties if r.function == function.name] + [record for record, _ in about]
+    untaken = [owed for _, owed in about if owed.name.endswith("-untaken")]
+    return (
+        run.complete
+        and bool(about)
+        and any(instruction.covered for instruction in function.instructions)
+        and all(record.verdict in (Verdict.PROVED, Verdict.REFUTED) for record in own)
+        and all(owed.verdict is Verdict.PROVED for owed in untaken)
+    )
 
 
 def blocks(function: FunctionRecord, run: Run) -> list[Block]:
     """The basic blocks of ``function`` by address."""
     cuts, bad = cutpoints(function, run), trouble(run)
+    beyond = "unreached" if explored(function, run) else "uncovered"
     found: list[Block] = []
     current: list[InstructionRecord] = []
     leaders = _leaders(function.instructions, cuts)
@@ -93,7 +137,7 @@ def blocks(function: FunctionRecord, run: Run) -> list[Block]:
                     then,
                     start in cuts,
                     start in function.loops,
-                    _state(current, bad, function),
+                    _state(current, bad, beyond),
                 )
             )
             current = []
@@ -109,12 +153,14 @@ def _leaders(instructions: Iterable[InstructionRecord], cuts: set[int]) -> set[i
     return found
 
 
-def _state(instructions: list[InstructionRecord], bad: Trouble, function: FunctionRecord) -> str:
+def _state(instructions: list[InstructionRecord], bad: Trouble, beyond: str) -> str:
     addresses = {instruction.address for instruction in instructions}
     if addresses & bad.refuted:
         return "refuted"
-    if any(unmodelled(instruction) for instruction in instructions):
+    if any(unmodelled(instruction) for instruction in instructions) or addresses & bad.stuck.keys():
         return "unmodelled"
-    if not all(instruction.covered for instruction in instructions):
-        return "uncovered"
+    if not any(instruction.covered for instruction in instructions):
+        return beyond
+    if beyond == "uncovered" and not all(instruction.covered for instruction in instructions):
+        return beyond
     return "open" if addresses & bad.open else "proved"

@@ -9,6 +9,8 @@ _WORDS = {
     "DC_CIVAC": "cleans and invalidates one data-cache line to the point of coherency",
     "DC_CVAC": "cleans one data-cache line to the point of coherency",
     "DC_IVAC": "invalidates one data-cache line: what it held is lost",
+    "DC_CVAU": "cleans one data-cache line to the point of unification",
+    "IC_IVAU": "invalidates one instruction-cache line",
     "IC_IALLU": "invalidates the instruction cache",
     "TLBI_VMALLE1": "invalidates the TLB of this CPU",
     "CallHyperVisor": "call to EL2: x0 to x17 are unknown after it",
@@ -24,4 +26,7 @@ _WORDS = {
 
 def words(event: str) -> str:
     """``event`` of an instruction record in words; itself where there are none."""
+    if event not in _WORDS and event.startswith(("mrs ", "msr ")):
+        verb, register = event.split(" ", 1)
+        return f"{'reads' if verb == 'mrs' else 'writes'} {register.upper()}"
     return _WORDS.get(event, event)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from verify.html import anchors, events
-from verify.html.blocks import Block, blocks, cutpoints, holds, trouble, unmodelled
+from verify.html.blocks import Block, blocks, cutpoints, explored, holds, trouble, unmodelled
 from verify.html.graph import STATES, graph
 from verify.report.model import EndRecord, FunctionRecord, InstructionRecord, PathRecord, Run
 
@@ -30,7 +30,7 @@ class Segment:
 class Line:
     """One line of the listing.
 
-    :param text: up to the branch target, if ``target`` is one: an address in the function.
+    :param text: up to ``goes``, which is the target of a branch or call that the page shows, at ``to``.
     :param tone: ``bad`` where a counterexample has its effect, ``warn`` where something is not proved.
     :param obligations: how many of each name are about this instruction.
     :param starts: the block that begins here, if one does.
@@ -40,7 +40,8 @@ class Line:
     anchor: str
     offset: int
     text: str
-    target: int | None
+    goes: str
+    to: str
     event: str
     tone: str
     segments: list[int]
@@ -66,6 +67,7 @@ class FunctionView:
     anchor: str
     graph: Markup
     states: dict[str, str]
+    explored: bool
     lines: list[Line]
     loops: list[Loop]
     segments: list[Segment]
@@ -82,6 +84,7 @@ def function_view(function: FunctionRecord, run: Run) -> FunctionView:
         anchor=function_anchor(function.name),
         graph=graph(function, drawn),
         states={state: words for state, words in STATES.items() if state in used},
+        explored=explored(function, run),
         lines=_lines(function, run, drawn, segments),
         loops=_loops(function),
         segments=segments,
@@ -103,7 +106,8 @@ def _segments(function: FunctionRecord, run: Run) -> list[Segment]:
             ahead = [target for target in following.get(path.path[-1], []) if target in cuts]
             leaves = not following.get(path.path[-1])
             end = "out of the function" if leaves else " or ".join(_place(function, t) for t in ahead)
-            found.append(Segment(number, path, _place(function, path.path[0]), end or "?"))
+            end = end or _place(function, path.path[-1])
+            found.append(Segment(number, path, _place(function, path.path[0]), end))
     return found
 
 
@@ -128,11 +132,13 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
     for segment in segments:
         for address in dict.fromkeys(segment.record.path):
             on.setdefault(address, []).append(segment.number)
+    callable_ = {other.name for other in run.functions}
     found = []
     for instruction in function.instructions:
         address = instruction.address
-        shown, target = _branch(function, instruction)
-        doubtful = address in bad.open or unmodelled(instruction)
+        shown, goes, to = _branch(function, instruction, callable_)
+        stuck = unmodelled(instruction) or address in bad.stuck
+        doubtful = address in bad.open or stuck
         tone = "bad" if address in bad.refuted else "warn" if doubtful else ""
         found.append(
             Line(
@@ -140,8 +146,11 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
                 anchors.at(address),
                 address - function.address,
                 shown,
-                target,
-                ("no model: " if unmodelled(instruction) else "") + events.words(instruction.event),
+                goes,
+                to,
+                f"no model: {bad.stuck.get(address, instruction.event)}"
+                if stuck
+                else events.words(instruction.event),
                 tone,
                 on.get(address, []),
                 about.get(address, Counter()),
@@ -152,14 +161,19 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
     return found
 
 
-def _branch(function: FunctionRecord, instruction: InstructionRecord) -> tuple[str, int | None]:
-    """The text before a branch target in the function, and that target."""
+def _branch(
+    function: FunctionRecord, instruction: InstructionRecord, callable_: set[str]
+) -> tuple[str, str, str]:
+    """The text before a target that the page shows, that target's name, and its place in the page."""
     match = _TARGET.fullmatch(instruction.text)
     if match and match["symbol"] == function.name:
         target = function.address + int(match["offset"], 16)
         if target in instruction.then:
-            return match["before"], target
-    return instruction.text, None
+            return match["before"], f"+{target - function.address:#x}", anchors.at(target)
+    before, space, last = instruction.text.rpartition(" ")
+    if before in ("b", "bl") and last in callable_:
+        return before + space, last, function_anchor(last)
+    return instruction.text, "", ""
 
 
 def _loops(function: FunctionRecord) -> list[Loop]:

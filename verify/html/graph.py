@@ -22,7 +22,8 @@ STATES = {
     "proved": "proved",
     "open": "on a path that is not proved",
     "refuted": "bad effect of a counterexample",
-    "unmodelled": "an instruction without a model",
+    "unmodelled": "has no model",
+    "unreached": "no path from the entry leads here",
     "uncovered": "on no path of a proof",
 }
 

@@ -48,7 +48,8 @@ def entry(run: Run) -> Entry:
 
 def entry_status(shown: Entry) -> Status:
     """How an earlier run's verdict is shown; with a waived property it is not green."""
-    waived = shown.waived > 0 and shown.verdict in (Verdict.PROVED, Verdict.UNKNOWN)
+    # With all of them waived there is no verdict left, which is recorded as UNKNOWN.
+    waived = shown.waived > 0 and (shown.verdict is Verdict.PROVED or shown.waived == shown.properties)
     return status(Verdict.REFUTED, waived=True) if waived else status(shown.verdict)
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from verify.html.svg import drawing, tag, text
 
 _ROW = 26.0
+_WIDTH, _NARROW = 620.0, 400.0  # with and without a column of physical addresses
 _GAP = 20.0
 _KINDS = {"destination": "dest", "source": "source", "list": "indirection"}
 
@@ -19,16 +20,18 @@ def memory_map(pages: Sequence[Mapping[str, Any]], page_size: int, bad: int | No
 
     :param pages: as recorded; ``bad``: the address, as the routine sees it, of the bad effect.
     """
+    physically = any("physical" in page for page in pages)
+    width, role_at = (_WIDTH, 300.0) if physically else (_NARROW, 160.0)
     drawn = [
         text(0, 14, "seen at", class_="head"),
-        text(160, 14, "physical", class_="head"),
-        text(300, 14, "used as", class_="head"),
+        *([text(160, 14, "physical", class_="head")] if physically else []),
+        text(role_at, 14, "used as", class_="head"),
     ]
     y, end = 24.0, None
     for page in sorted(pages, key=lambda p: int(p.get("seen", 0))):
         seen, physical = int(page.get("seen", 0)), int(page.get("physical", 0))
         if end is not None and seen > end:
-            drawn.append(text(300, y + 13, f"… {_size(seen - end)} …", class_="muted"))
+            drawn.append(text(role_at, y + 13, f"… {_size(seen - end)} …", class_="muted"))
             y += _GAP
         end = seen + page_size
         roles = [str(role) for role in page.get("roles", ())]
@@ -36,20 +39,22 @@ def memory_map(pages: Sequence[Mapping[str, Any]], page_size: int, bad: int | No
         hit = bad is not None and seen <= bad < end
         words = [
             text(10, y + 17, f"{seen:#x}"),
-            text(160, y + 17, f"{physical:#x}"),
+            *([text(160, y + 17, f"{physical:#x}")] if physically else []),
             text(
-                300, y + 17, ", ".join(roles) + (f"; bad effect at +{bad - seen:#x}" if hit and bad else "")
+                role_at,
+                y + 17,
+                ", ".join(roles) + (f"; bad effect at +{bad - seen:#x}" if hit and bad else ""),
             ),
         ]
-        box = tag("rect", x=1, y=y, width=620, height=_ROW - 2, rx=3)
+        box = tag("rect", x=1, y=y, width=width, height=_ROW - 2, rx=3)
         drawn.append(tag("g", box, *words, class_=f"cell page {kind}{' bad' if hit else ''}"))
         y += _ROW
-    return drawing(624, y + 4, f"memory map: {len(pages)} pages", *drawn, class_="map")
+    return drawing(width + 4, y + 4, f"memory map: {len(pages)} pages", *drawn, class_="map")
 
 
 def _size(count: int) -> str:
     """Bytes, in the unit that fits."""
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+    for unit, size in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= size:
-            return f"{count / size:.0f} {unit}" if count % size == 0 else f"{count / size:.1f} {unit}"
+            return f"{count / size:.{0 if count % size == 0 or count >= 10 * size else 1}f} {unit}"
     return f"{count} bytes"

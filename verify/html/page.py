@@ -5,18 +5,23 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
 
 from verify.html import anchors, charts, functions, history, refutation, tree
 from verify.html.beside import Beside
+from verify.html.blocks import where
 from verify.html.functions import FunctionView
 from verify.html.status import headline, property_status
 from verify.html.visible import visible
 from verify.report.model import PropertyRecord, Run
+from verify.report.status import short_waiver
 from verify.verdict import Verdict
+
+_AT = re.compile(r"\bat (0x[0-9a-f]+)\b")
 
 
 @functools.cache
@@ -37,6 +42,7 @@ def _environment() -> jinja2.Environment:
     made.globals["assumption_anchor"] = _assumption_anchor
     made.globals["refutation_anchor"] = refutation.refutation_anchor
     made.globals["status"] = property_status
+    made.globals["short_waiver"] = short_waiver
     made.globals["entry_status"] = history.entry_status
     return made
 
@@ -65,13 +71,14 @@ def run_page(run: Run, near: Beside, path: str) -> str:
         "headline": headline(run),
         "roots": roots,
         "theorems": theorems,
-        "proved": [r for r in run.properties if r.verdict is Verdict.PROVED],
+        "proved": _composed_first(r for r in run.properties if r.verdict is Verdict.PROVED),
         "open": [r for r in _worst_first(run) if r.verdict is not Verdict.PROVED],
         "reasons": _reasons(run),
         "functions": shown,
         "refutations": refutation.refutations(run),
         "waived": [record for record in run.properties if record.waiver is not None],
         "places": _places(run, shown),
+        "placed": lambda label: _AT.sub(lambda at: f"at {where(run, int(at[1], 16))}", label),
         "obligations": sum(len(record.obligations) for record in run.properties),
         "stages": charts.bars(run.stages, "time per stage"),
         "property_times": charts.bars({r.id: r.seconds for r in run.properties}, "solver time per property"),
@@ -100,11 +107,20 @@ def _worst_first(run: Run) -> list[PropertyRecord]:
     return sorted(run.properties, key=lambda record: (record.waived, -record.verdict.rank))
 
 
+def _composed_first(records: Iterable[PropertyRecord]) -> list[PropertyRecord]:
+    """The properties, first those that say the most: what others are parts of."""
+    return sorted(records, key=lambda record: -len(record.parts))
+
+
 def _reasons(run: Run) -> list[tuple[str, list[PropertyRecord]]]:
-    """Properties that are not proved, by the reason: one instruction without a model has many."""
+    """Properties that are not proved, by the reason: one instruction without a model has many.
+
+    A composed property's reason repeats that of its worst part, and is left out.
+    """
     found: dict[str, list[PropertyRecord]] = {}
     for record in _worst_first(run):
-        if record.verdict is not Verdict.PROVED:
+        told = [reason for reason in found if reason and record.reason.endswith(f": {reason}")]
+        if record.verdict is not Verdict.PROVED and not (record.parts and told):
             found.setdefault(record.reason, []).append(record)
     return list(found.items())
 

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from verify.html import anchors
-from verify.html.blocks import holds
+from verify.html.blocks import where
 from verify.html.list_drawing import list_drawing
 from verify.html.memory_map import memory_map
 from verify.html.status import Status, property_status
 from verify.html.tree import property_anchor
 from verify.report.model import PropertyRecord, Run
 
+_LOST = re.compile(r"x[1-9]|x1[0-8]|x30")
+_PAGE = 4096  # bytes that a function's run has memory in at a time
+_FRAME, _TASK, _IMAGE = 1 << 13, 1 << 16, 1 << 28  # bytes
 _HEX = re.compile(r"0x[0-9a-f]{5,16}")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One executed instruction: where, its text, registers that it changed (name and value)."""
+    """One executed instruction: where, its text, registers that it changed (name and value).
+
+    :param lost: registers that a callee may change and that were given values of no meaning.
+    """
 
     anchor: str
     where: str
     text: str
     changed: list[tuple[str, str]]
+    lost: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Refutation:
     :param setting: facts in words; ``given``: named inputs; ``registers``: at the bad effect.
     :param first: number of the first shown step among all that ran.
     :param other: fields of a kind that the page does not know, as text.
+    :param same: the view of another property that the same run breaks, shown before.
     """
 
     record: PropertyRecord
@@ -59,12 +67,20 @@ class Refutation:
     first: int = 1
     registers: dict[str, str] = field(default_factory=dict)
     other: dict[str, str] = field(default_factory=dict)
+    same: Refutation | None = None
 
 
 def refutations(run: Run) -> list[Refutation]:
     """Every counterexample of ``run``, those that no waiver covers first."""
-    found = [_view(record, record.counterexample, run) for record in run.properties if record.counterexample]
-    return sorted(found, key=lambda view: view.record.waived)
+    shown = sorted((r for r in run.properties if r.counterexample), key=lambda record: record.waived)
+    found: list[Refutation] = []
+    for record in shown:
+        assert record.counterexample is not None
+        view = _view(record, record.counterexample, run)
+        run_of = {**record.counterexample, "property": ""}
+        same = next((v for v in found if {**(v.record.counterexample or {}), "property": ""} == run_of), None)
+        found.append(replace(view, same=same))
+    return found
 
 
 def refutation_anchor(name: str) -> str:
@@ -82,7 +98,7 @@ def _view(record: PropertyRecord, shown: Mapping[str, Any], run: Run) -> Refutat
         "effect": str(shown.get("effect", record.reason)),
         "expected": str(shown.get("expected", "")),
         "found": str(shown.get("found", "")),
-        "where": str(shown.get("where") or _where(run, address)),
+        "where": str(shown.get("where") or where(run, address)),
         "where_anchor": _anchor(run, address),
     }
     match shown.get("kind", "list"):
@@ -137,32 +153,49 @@ def _call(shown: Mapping[str, Any], run: Run) -> dict[str, Any]:
         "obligation": str(shown.get("obligation", "")),
         "function": str(shown.get("function", "")),
         "given": {str(name): _hex(value) for name, value in shown.get("inputs", {}).items()},
+        "map": _touched(shown),
         "steps": [_step(step, run) for step in shown.get("steps", ())],
     }
 
 
 def _step(step: Mapping[str, Any], run: Run) -> Step:
-    address = step.get("address")
+    address, text = step.get("address"), str(step.get("text", ""))
+    changed = [(str(name), _hex(value)) for name, value in step.get("changed", {}).items()]
+    calls = text.startswith(("bl ", "blr ", "hvc "))
+    lost = [pair for pair in changed if calls and _LOST.fullmatch(pair[0])]
     return Step(
         _anchor(run, address),
-        str(step.get("where") or _where(run, address)),
-        str(step.get("text", "")),
-        [(str(name), _hex(value)) for name, value in step.get("changed", {}).items()],
+        str(step.get("where") or where(run, address)),
+        text,
+        [pair for pair in changed if pair not in lost] if len(lost) > 1 else changed,
+        lost if len(lost) > 1 else [],
     )
+
+
+def _touched(shown: Mapping[str, Any]) -> Markup | None:
+    """The pages that a function's run has memory in, named after the registers that point there."""
+    given = shown.get("given", {})
+    registers, pages = given.get("registers", {}), given.get("pages", ())
+    if not pages:
+        return None
+    code = int(given.get("start", 0))
+    kimage = any(str(name).startswith("kimage->") for name in shown.get("inputs", {}))
+
+    def role(page: int) -> str:
+        if kimage and 0 <= page - (registers.get("x0", 0) & -_PAGE) < _PAGE:
+            return "struct kimage"
+        if 0 < registers.get("sp", 0) - page <= _FRAME:
+            return "stack frame"
+        if 0 <= page - (registers.get("sp_el0", 0) & -_PAGE) < _TASK:
+            return "current task"
+        return "kernel image" if abs(page - code) < _IMAGE else "memory"
+
+    known = [{"seen": page, "roles": [role(page)]} for page in pages]
+    return memory_map(known, _PAGE, _bad_address(str(shown.get("effect", "")), list(pages), _PAGE))
 
 
 def _hex(value: object) -> str:
     return f"{value:#x}" if isinstance(value, int) else str(value)
-
-
-def _where(run: Run, address: object) -> str:
-    """``address`` as symbol+offset/size, if a recorded function holds it."""
-    if not isinstance(address, int):
-        return ""
-    for function in run.functions:
-        if holds(function, address):
-            return f"{function.name}+{address - function.address:#x}/{function.size:#x}"
-    return f"{address:#x}"
 
 
 def _anchor(run: Run, address: object) -> str:

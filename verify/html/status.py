@@ -68,7 +68,7 @@ def group_status(records: Iterable[Decided]) -> Status:
 def run_status(records: Sequence[Decided], complete: bool) -> Status:
     """How a whole run's verdict is shown."""
     overall = group_status(records)
-    if not complete and (overall.tone == "good" or overall.icon == "waived"):
+    if not complete and not any(r.verdict is Verdict.REFUTED and not r.waived for r in records):
         return Status("INCOMPLETE", "warn", "unknown", "The run was cut short.")
     if overall.icon == "waived":
         proved = sum(record.verdict is Verdict.PROVED for record in records)
@@ -107,6 +107,8 @@ def headline(run: Run) -> Headline:
     elif unsure:
         parts.append(f"{_of(unsure, total)} {'is' if unsure == 1 else 'are'} not proved, and not refuted.")
         parts.append("Nothing may be relied on there.")
+    elif proved and not run.complete:
+        parts.append(f"{_of(proved, total)} {'was' if proved == 1 else 'were'} proved.")
     elif proved:
         every = "All" if proved == total else f"{proved} of"
         noun = "property holds" if total == 1 else "properties hold"
@@ -116,7 +118,7 @@ def headline(run: Run) -> Headline:
             f"{_of(waived, total)} {'is' if waived == 1 else 'are'} broken, as a declared deviation."
         )
     if not run.complete:
-        parts.append("The run was cut short: what it did not reach is not shown as anything.")
+        parts.append("The run was cut short: what it had not decided is UNKNOWN.")
     return Headline(overall, ", ".join(shown), " ".join(parts))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from verify.check.model import CertificateRecord
 from verify.html import anchors
@@ -34,6 +35,7 @@ class Row:
     :param link: its SMT-LIB file, if that is a name that a run writes.
     :param at: the place of its instruction in the page.
     :param path: number of the recorded path that it is about, or None.
+    :param broken: it is what the property's counterexample breaks.
     """
 
     record: ObligationRecord
@@ -43,6 +45,7 @@ class Row:
     path: int | None
     times: int
     certificate: CertificateRecord | None
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def kinds(
             name,
             anchors.anchor("o", f"{record.id}.{name}"),
             status(join(owed.verdict for owed in listed)),
-            _rows(listed, paths, certificates),
+            _rows(listed, paths, certificates, record.counterexample or {}),
         )
         for name, listed in by_name.items()
     ]
@@ -162,6 +165,7 @@ def _rows(
     listed: Sequence[ObligationRecord],
     paths: dict[tuple[int, ...], int],
     certificates: dict[str, CertificateRecord],
+    broken: Mapping[str, Any],
 ) -> list[Row]:
     """The obligations, worst first; paths that part after the question share it."""
     equal: dict[tuple[object, ...], list[ObligationRecord]] = {}
@@ -177,6 +181,8 @@ def _rows(
             path=paths.get(tuple(owed.path)),
             times=len(same),
             certificate=certificates.get(owed.text),
+            broken=owed.verdict is not Verdict.PROVED
+            and (owed.sentence, owed.at) == (broken.get("obligation"), broken.get("at")),
         )
         for same in equal.values()
         for owed in same[:1]

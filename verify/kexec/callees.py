@@ -11,7 +11,15 @@ from verify.arm64.cache import CTR_EL0
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
 from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
-from verify.kexec.calls import CLOBBERED, TOUCHED, Calls, objects, range_is_sane
+from verify.kexec.calls import (
+    CLOBBERED,
+    POINTED_BYTES,
+    TOUCHED,
+    Calls,
+    clobbered,
+    objects,
+    range_is_sane,
+)
 from verify.kexec.line_lemmas import Lines, lemma_on_sums, prove_in_distances
 from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import (
@@ -34,7 +42,8 @@ from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import ANYWHERE, Decide, Explorer
 from verify.symbolic.objects import Object
 
-_POINTED_BYTES = 1 << 16
+PAGE = 4096  # bytes; what is mapped is made of pages that are no smaller
+_BY_ADDRESS = frozenset({"DC_CIVAC", "DC_CVAC", "DC_CVAU", "DC_IVAC", "IC_IVAU"})
 
 type Owe = Callable[..., None]
 
@@ -59,6 +68,7 @@ class Callee:
     decide: Decide
     address: int | None = None
     obligations: list[Obligation] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
 
     def prove(self) -> dict[str, tuple[int, Contract]]:
         """Owe that the bytes keep the contract; the contracts of what they call themselves.
@@ -67,7 +77,7 @@ class Callee:
         """
         code = self.whole.code(self.name, self.address)
         pointed = tuple(
-            Object(what, self.whole.bare_entry(self.name).registers[register], 0, _POINTED_BYTES)
+            Object(what, self.whole.bare_entry(self.name).registers[register], 0, POINTED_BYTES)
             for register, what in self.contract.points.items()
         )
         entry = self.whole.bare_entry(self.name, *pointed)
@@ -76,6 +86,7 @@ class Callee:
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
         for step in explorer.run(entry, code.address):
             self._owe_end(code, entry, step, explorer)
+        self.covered = explorer.covered
         for owed in explorer.obligations:
             if owed.name.endswith("-kept") and "cache lines" in owed.sentence:
                 self.obligations += prove_in_distances(owed, self._lines(explorer), self.decide, lambda _: ())
@@ -84,6 +95,7 @@ class Callee:
         self.obligations += calls.obligations
         for turn in explorer.turns:
             self._owe_memory(code, turn)
+            self._owe_maintenance(code, entry, turn)
         return calls.used
 
     @staticmethod
@@ -98,7 +110,12 @@ class Callee:
 
     def _requires(self, entry: State) -> Facts:
         ranges = [ask for ask in (self.contract.cleans, self.contract.fetches) if ask is not None]
-        return tuple(("the range is given in order", range_is_sane(*ask(entry.registers))) for ask in ranges)
+        found: Facts = ()
+        for start, end in (ask(entry.registers) for ask in ranges):
+            shown = self.whole.address_map(entry).shows(start, end)
+            found = (*found, ("the range is given in order", range_is_sane(start, end)))
+            found = (*found, ("the linear map shows the range", shown))
+        return found
 
     def _owe_end(self, code: Code, entry: State, step: Step, explorer: Explorer) -> None:
         state, path = step.state, step.state.trace
@@ -113,14 +130,18 @@ class Callee:
         back = target == entry.registers["x30"] if returns else FALSE
         owe("returns", f"{self.name} returns to its caller at {code.where(at)}", back)
         calls = Calls(self.whole, code)
-        kept = [n for n in (*GENERAL, "sp") if n not in CLOBBERED]
+        free = clobbered(self.whole, self.name, self.contract)
+        kept = [n for n in (*GENERAL, "sp") if n not in free]
         kept += [n for n in SYSTEM if n not in self.contract.changes]
         same = And(*(state.registers[n] == entry.registers[n] for n in kept))
-        owe("keeps", f"{self.name} keeps SP, x19 to x29 and the system registers", same)
+        also = [n for n in kept if n in CLOBBERED]
+        words = f"SP, x19 to x29{''.join(f', {n}' for n in also)} and the system registers"
+        owe("keeps", f"{self.name} keeps {words}", same)
         changed = {*self.contract.changes, *TOUCHED}
         ghosts = And(*(state.ghosts[n] == entry.ghosts[n] for n in GHOSTS if n not in changed))
         owe("keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts)
         self._owe_memory(code, state)
+        self._owe_maintenance(code, entry, state)
         if self.contract.ensures is not None:
             holds = self.contract.ensures(calls.values(entry), calls.values(state))
             owe("ensures", f"{self.name}: {self.contract.sentence}", holds)
@@ -176,6 +197,25 @@ class Callee:
             facts = access.before.facts[: access.known]
             name = f"contract-{self.name}-access"
             self.obligations.append(Obligation(name, sentence, facts, allowed, access.at, state.trace))
+
+    def _owe_maintenance(self, code: Code, entry: State, state: State) -> None:
+        """Maintenance by address faults where nothing is mapped: it stays in the pages of the range."""
+        asks = (self.contract.cleans, self.contract.fetches)
+        ranges = [ask(entry.registers) for ask in asks if ask is not None]
+        for event in state.events:
+            if event.name not in _BY_ADDRESS:
+                continue
+            address = event.operands[0]
+            goals = [
+                Or(And(ule(start, address), ult(address, end)), within(address, start & -PAGE, PAGE))
+                for start, end in ranges
+            ]
+            sentence = f"the cache maintenance at {code.where(event.at)} stays in the pages of the range"
+            facts = event.before.facts[: event.known]
+            name = f"contract-{self.name}-maintained"
+            self.obligations.append(
+                Obligation(name, sentence, facts, Or(*goals) if goals else FALSE, event.at, state.trace)
+            )
 
     def _owe_calls(self, entry: State, state: State, owe: Owe) -> None:
         asked = [event for event in state.events if event.name == "CallHyperVisor"]

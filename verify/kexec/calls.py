@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from specs.contracts import Contract, Registers, contract
 from verify.arm64.cache import Changed, Cleaned, stored
 from verify.arm64.execute import Exit, Step
-from verify.arm64.lift import SIZE, Code
-from verify.arm64.state import FLAGS, GHOSTS, SCRATCH, Access, Event, State, width
+from verify.arm64.lift import SIZE, Code, Instruction
+from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SCRATCH, Access, Event, State, width
 from verify.arm64.system import touch
 from verify.errors import UnsupportedError
 from verify.kexec.whole import Whole
@@ -22,6 +22,8 @@ ARGUMENTS = tuple(f"x{i}" for i in range(8))
 CLOBBERED = (*(f"x{i}" for i in range(19)), "x30", *FLAGS, *SCRATCH)
 """What every callee may change (AAPCS64, 6.1.1; x18 is the platform's, and counted with them)."""
 CONTROL_PAGE = "the control page"
+_CALLS = {"CALL", "CALLIND", "BRANCHIND"}
+POINTED_BYTES = 1 << 16  # what a callee may take an object that it is given to have at least
 RANGE_MARGIN = 4096  # bytes, more than a cache line
 TOUCHED = ("icache", "unfinished")
 """Ghost components that the stores to a callee's own frame change."""
@@ -35,6 +37,7 @@ class Calls:
     :param warned: the WARNs that paths go on after, each with a state that got there.
     :param leaving: addresses whose call ends the function.
     :param named: what is assumed of addresses that a state has read from the list.
+    :param own: for an object's name, when the function may store to it; None for always.
     :param copied: what was copied to the control page: start in the image, length in bytes, and the path.
     """
 
@@ -46,6 +49,7 @@ class Calls:
     copied: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)
     leaving: frozenset[int] = frozenset()
     named: Callable[[State], Facts] | None = None
+    own: Callable[[str], Formula | None] | None = None
     _count: int = 0
 
     def leave(self, step: Step) -> list[Step] | None:
@@ -95,7 +99,8 @@ class Calls:
         after = self._event(before, f"call {name}", at, tag)
         if not found.returns:
             return None
-        after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in CLOBBERED})
+        free = clobbered(self.whole, name, found)
+        after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in free})
         changed = {*found.changes, *TOUCHED}
         registers = {n: var(f"{n}@{tag}", width(n)) for n in found.changes if n not in GHOSTS}
         after = after.with_registers(**registers)
@@ -118,6 +123,7 @@ class Calls:
             after = replace(after, fetch=fetch)
         if found.copies is not None:
             after = self._copy(found.copies(x), name, after, at)
+        self._owe_pointers(found, name, before, at)
         for number, register in enumerate(found.fills):
             value = var(f"word{number}@{tag}")
             pointer = before.registers[register]
@@ -140,17 +146,40 @@ class Calls:
         lines = stored(after.lines, dest, const(length), after.cacheable)
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
 
-    def _require(self, name: str, start: Term, end: Term, before: State, at: int) -> None:
-        self.obligations.append(
-            Obligation(
-                "call-range",
-                f"at {self.code.where(at)} {name} is given a range that ends above its start",
-                (*before.facts, *(self.named(before) if self.named else ())),
-                range_is_sane(start, end),
-                at,
-                before.trace,
+    def _owe_pointers(self, found: Contract, name: str, before: State, at: int) -> None:
+        """Owe that the callee is given objects to read, and words to set that this function may store to."""
+        memory, where = objects(before), self.code.where(at)
+
+        def owe(register: str, size: int, what: str, *further: Formula) -> None:
+            pointer = before.registers[register]
+            item, offset = memory.find(pointer)
+            self.obligations.append(
+                Obligation(
+                    "call-pointer",
+                    f"at {where} {name} is given in {register} {what} {item.name}",
+                    before.facts,
+                    And(item.holds(offset, size), *further),
+                    at,
+                    before.trace,
+                )
             )
-        )
+
+        for register, what in found.points.items():
+            owe(register, POINTED_BYTES, f"an {what}, in")
+        for register in found.fills:
+            item, _ = memory.find(before.registers[register])
+            allowed = self.own(item.name) if self.own is not None else None
+            owe(register, WORD_BYTES, "a word to set, in", *(() if allowed is None else (allowed,)))
+
+    def _require(self, name: str, start: Term, end: Term, before: State, at: int) -> None:
+        shown = f"at {self.code.where(at)} {name} is given a range that"
+        facts = (*before.facts, *(self.named(before) if self.named else ()))
+        mapped = self.whole.address_map(before).shows(start, end)
+        for sentence, goal in (
+            (f"{shown} ends above its start", range_is_sane(start, end)),
+            (f"{shown} the linear map shows", mapped),
+        ):
+            self.obligations.append(Obligation("call-range", sentence, facts, goal, at, before.trace))
 
     def values(self, state: State) -> Registers:
         """What a contract speaks of in ``state``."""
@@ -159,6 +188,38 @@ class Calls:
             address_map_word = self.whole.word(state, "kimage_voffset")
             found["PA(reserved_pg_dir)"] = const(self.whole.globals["reserved_pg_dir"]) - address_map_word
         return found
+
+
+def clobbered(whole: Whole, name: str, found: Contract) -> list[str]:
+    """The registers that the callee called ``name`` may change.
+
+    A compiler relies on more than AAPCS64 where it has compiled the callee as well (gcc -fipa-ra):
+    what a callee that calls nothing does not write, it keeps. That is read off its bytes here, and
+    owed of them where its contract is proved; where that is assumed, or is a copy, nothing is read.
+    """
+    if found.assumed or found.copies is not None:
+        return list(CLOBBERED)
+    written: set[str] = set()
+    try:
+        code = whole.code(name)
+        for instruction in map(code.at, code.addresses):
+            if not _stays(instruction, code):
+                return list(CLOBBERED)
+            outputs = [o.output for o in instruction.operations if o.output is not None]
+            written |= {v.getRegisterName() for v in outputs if v.space.name == "register"}
+    except UnsupportedError:
+        return list(CLOBBERED)
+    candidates = [r for r in GENERAL if r in CLOBBERED and r != "x30"]  # the call itself writes x30
+    kept = {r for r in candidates if not {r, f"w{r[1:]}"} & written}
+    return [register for register in CLOBBERED if register not in kept]
+
+
+def _stays(instruction: Instruction, code: Code) -> bool:
+    """It calls nothing, EL2 included, and branches to nowhere but within ``code``."""
+    if _CALLS.intersection(instruction.opcodes) or instruction.text.startswith("hvc"):
+        return False
+    goes = [o.inputs[0] for o in instruction.operations if o.opcode.name in ("BRANCH", "CBRANCH")]
+    return all(v.space.name != "ram" or v.offset in code for v in goes)
 
 
 def range_is_sane(start: Term, end: Term) -> Formula:

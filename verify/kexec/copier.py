@@ -30,6 +30,7 @@ class Copier:
     decide: Decide
     address: int | None = None
     obligations: list[Obligation] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
 
     def prove(self) -> None:
         """Run every path and owe what must hold of each.
@@ -52,6 +53,7 @@ class Copier:
             self._owe_end(entry, step, code.where(step.state.trace[-1]))
             for access in step.state.accesses:
                 self.obligations += owed_access(f"contract-{self.name}", code.where, access, _may_store)
+        self.covered = explorer.covered
         self.obligations = without_doubles([*self.obligations, *explorer.obligations, *calls.obligations])
 
     def _entry(self) -> State:

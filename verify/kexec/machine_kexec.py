@@ -122,7 +122,7 @@ class MachineKexec:
                 self.bugs.append(Bug("BUG", step.state.trace[-1], step.state.facts))
             elif isinstance(step.then, Exit) and step.then.kind in ("call", "br"):
                 self.exits.append(step)
-                self._owe_exit(step)
+                self.owe_exit(step)
             else:
                 raise UnsupportedError("machine_kexec that returns", step.state.trace[-1])
         self.obligations = without_doubles(self.obligations)
@@ -177,7 +177,7 @@ class MachineKexec:
         name = "mk-inplace-vectors"
         self.obligations.append(Obligation(name, sentence, state.facts, goal, stop, state.trace))
 
-    def _owe_exit(self, step: Step) -> None:
+    def owe_exit(self, step: Step) -> None:
         state, where = step.state, self.code.where(step.state.trace[-1])
         assert isinstance(step.then, Exit)
         target, x = step.then.target, state.registers

@@ -64,6 +64,7 @@ class PostLoad:
     :param through_routine: an image in place goes through the routine, so it is copied then too.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
     :param segments: what was explored, cutpoint by cutpoint.
+    :param turns: its loops, each as its head after any number of turns.
     :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
     """
 
@@ -77,6 +78,7 @@ class PostLoad:
     bugs: list[Bug] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     segments: list[Part] = field(default_factory=list)
+    turns: list[Turns] = field(default_factory=list)
     ran: list[State] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -136,7 +138,7 @@ class PostLoad:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.whole, self.code, named=self._named)
+        calls = Calls(self.whole, self.code, named=self._named, own=self._may_store)
         heads = [loop.head for loop in loops(self.code)]
         explorer = Explorer(self.code, frozenset(heads), self.decide, (), "pl-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
@@ -160,6 +162,7 @@ class PostLoad:
                 self._assumed,
             )
             self._counts = (*self._counts, turns.count)
+            self.turns.append(turns)
             self.segments.append(turns.segment(paths))
             self._owe_turns(turns, arrivals, [step for step in paths if step.then == head])
             ends += [step for step in paths if step.then != head]
@@ -172,7 +175,7 @@ class PostLoad:
             if isinstance(leaves, Exit) and leaves.kind == "brk":
                 self.bugs.append(Bug("BUG", step.state.trace[-1], step.state.facts))
             elif isinstance(leaves, Exit) and leaves.kind == "ret":
-                self._owe_return(step, leaves)
+                self.owe_return(step, leaves)
             else:
                 raise UnsupportedError(f"{NAME} that ends in no return", step.state.trace[-1])
         self.copied = sorted({(start, length) for start, length, _ in calls.copied})
@@ -288,10 +291,15 @@ class PostLoad:
                 sentence = f"each turn of the loop at {where} has a segment left"
                 self._owe("loop-terminates", sentence, step.state, left)
 
-    def _owe_return(self, step: Step, leaves: Exit) -> None:
+    def owe_return(self, step: Step, leaves: Exit) -> None:
         state, where = step.state, self.code.where(step.state.trace[-1])
         back = leaves.target == self.entry.registers["x30"]
         self._owe("returns", f"at {where} it returns to its caller", state, back)
+        kept = (*(f"x{i}" for i in range(19, 30)), "sp")
+        unchanged = And(*(state.registers[n] == self.entry.registers[n] for n in kept))
+        self._owe(
+            "returns", f"at {where} SP and x19 to x29 are as they were (AAPCS64, 6.1.1)", state, unchanged
+        )
         result = state.registers["x0"][31:0]
         in_place = ("head has IND_DONE", self.in_place)
         succeeds = ("it returns 0", result == 0)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Sequence
 
 from specs.properties import PROPERTIES, Property
 from verify.errors import UsageError
+
+
+def matching(pattern: str) -> list[str]:
+    """The names of the properties that a glob matches.
+
+    :raises UsageError: if it matches nothing.
+    """
+    found = fnmatch.filter(PROPERTIES, pattern)
+    if not found:
+        near = difflib.get_close_matches(pattern.replace("*", ""), PROPERTIES, 1, 0.5)
+        like = f"; {near[0]} is near" if near else ""
+        raise UsageError(f"expected a property, found {pattern!r}{like}", "verify list")
+    return found
 
 
 def select(patterns: Sequence[str]) -> list[Property]:
@@ -16,11 +30,7 @@ def select(patterns: Sequence[str]) -> list[Property]:
     """
     wanted: set[str] = set() if patterns else set(PROPERTIES)
     for pattern in patterns:
-        matched = fnmatch.filter(PROPERTIES, pattern)
-        if not matched:
-            known = ", ".join(PROPERTIES)
-            raise UsageError(f"expected a property, found {pattern!r}, which matches none of: {known}")
-        wanted.update(matched)
+        wanted.update(matching(pattern))
     todo = list(wanted)
     while todo:
         claim = PROPERTIES[todo.pop()]

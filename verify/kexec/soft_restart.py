@@ -66,11 +66,11 @@ class SoftRestart:
         ends = explorer.run(start, self.code.address)
         self.segments = [Segment(self.code.address, start, tuple(ends))]
         for step in ends:
-            self._owe_end(step)
+            self.owe_end(step)
         self.obligations += explorer.obligations
         self.obligations += position_independence("restart", self.code)
 
-    def _owe_end(self, step: Step) -> None:
+    def owe_end(self, step: Step) -> None:
         state, path = step.state, step.state.trace
         at, entry = path[-1], self.entry.registers
         where = self.code.where(at)
@@ -128,6 +128,7 @@ class HypStub:
     asked: int = HVC_SOFT_RESTART
     obligations: list[Obligation] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.code = self._code()
@@ -152,23 +153,31 @@ class HypStub:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        code = self.code
-        entry = self.whole.bare_entry(self.symbol).with_registers(x0=const(self.asked))
+        code, entry = self.code, self.entered()
         explorer = Explorer(code, frozenset(), unroll=True)
         vector = code.address + LOWER_EL_SYNC
         ends = explorer.run(entry, vector)
+        self.covered = explorer.covered
         self.segments = [Segment(vector, entry, tuple(ends))]
         for step in ends:
-            if self.asked == HVC_SET_VECTORS:
-                self._owe_set_vectors(entry, step)
-            else:
-                self._owe_soft_restart(entry, step)
-            untouched = FALSE if step.state.accesses else TRUE
-            where = code.where(step.state.trace[-1])
-            self._owe("memory", f"on the way to {where} nothing is loaded or stored", step, untouched)
+            self.owe(entry, step)
         if self.copied:
             ran = Code(self.symbol, code.address, code.data)
             self.obligations += position_independence(self.prefix, ran, sorted(explorer.covered))
+
+    def entered(self) -> State:
+        """The state in which EL2 takes the HVC."""
+        return self.whole.bare_entry(self.symbol).with_registers(x0=const(self.asked))
+
+    def owe(self, entry: State, step: Step) -> None:
+        """Owe what must hold at the end of one path from ``entry``."""
+        if self.asked == HVC_SET_VECTORS:
+            self._owe_set_vectors(entry, step)
+        else:
+            self._owe_soft_restart(entry, step)
+        untouched = FALSE if step.state.accesses else TRUE
+        where = self.code.where(step.state.trace[-1])
+        self._owe("memory", f"on the way to {where} nothing is loaded or stored", step, untouched)
 
     def _owe(self, name: str, sentence: str, step: Step, goal: Formula) -> None:
         state, path = step.state, step.state.trace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from specs import boot_protocol
@@ -28,6 +28,7 @@ from verify.logic import And, Formula, Term, aligned, const, ule, var
 from verify.logic import Function as Uninterpreted
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide
+from verify.symbolic.turns import Turns
 from verify.target import Kernel
 
 _MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
@@ -42,7 +43,10 @@ def has_way(kernel: Kernel) -> bool:
 class Part:
     """One function's part of the way: what is owed of it, or why nothing could be.
 
+    :param turns: its loops that are described turn by turn.
     :param proof: what ran it, for those who look for a concrete run.
+    :param used: the contracts that it relies on, by the callee's name.
+    :param copied: copies of the image that it makes, or that it is the proof of: start, length in bytes.
     """
 
     function: str
@@ -51,7 +55,10 @@ class Part:
     code: Code | None = None
     covered: frozenset[int] = frozenset()
     bugs: list[Bug] = field(default_factory=list)
+    turns: Sequence[Turns] = ()
     proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
+    used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
+    copied: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -59,6 +66,8 @@ class Way:
     """The parts of the way in one kernel.
 
     :param form: of its relocation routine.
+    :param kept: parts of another kernel's way that are taken as they are, by name; the caller
+        knows that nothing differs of what they read.
     """
 
     kernel: Kernel
@@ -68,6 +77,7 @@ class Way:
     parts: dict[str, Part] = field(default_factory=dict)
     contracts: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     copied: list[tuple[int, int]] = field(default_factory=list)
+    kept: Mapping[str, Part] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         layout = self.form.layout or KimageLayout(_ARCH)
@@ -89,12 +99,26 @@ class Way:
         self._attempt("", self._join)
 
     def _attempt(self, name: str, build: Build) -> None:
-        part = Part(name)
+        part = self.kept.get(name, Part(name))
         self.parts[name] = part
         try:
-            build(part)
+            if name not in self.kept:
+                build(part)
+            self._use(part.used)
+            self.copied += part.copied
         except (UnsupportedError, LimitError) as error:
             part.trouble = error
+
+    def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
+        """Take note of contracts that are relied on, by the callee's name.
+
+        :raises UnsupportedError: if another function of a callee's name was called before: the proof of
+            one's contract says nothing of the other.
+        """
+        for name, (address, _) in used.items():
+            if name in self.contracts and self.contracts[name][0] != address:
+                raise UnsupportedError(f"calls of two functions that are named {name}", address)
+        self.contracts |= used
 
     def _machine_kexec(self, part: Part) -> None:
         proof = MachineKexec(self.whole, self.decide, self.through_routine, self.by_restart)
@@ -103,7 +127,7 @@ class Way:
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
-        self._use(proof.used)
+        part.used = proof.used
 
     def _post_load(self, part: Part) -> None:
         proof = PostLoad(self.whole, self.decide, self.routine, self.through_routine, self.form.kimage)
@@ -112,8 +136,7 @@ class Way:
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
-        self._use(proof.used)
-        self.copied = proof.copied
+        part.used, part.copied, part.turns = proof.used, proof.copied, proof.turns
 
     def _restart(self, part: Part) -> None:
         proof = SoftRestart(self.whole, self.decide)
@@ -126,7 +149,7 @@ class Way:
         proof = HypStub(self.whole, symbol, copied, asked)
         part.proof = proof
         proof.prove()
-        part.obligations = proof.obligations
+        part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
 
     def _callees(self) -> None:
         """Prove each contract that a caller used, and those that its callee uses in turn."""
@@ -136,40 +159,37 @@ class Way:
             part_name = f"callee {name}"
             if part_name in self.parts or contract.assumed:
                 continue
-            part = Part(name)
+            part = self.kept.get(part_name)
+            if part is None or (contract.copies is not None and part.copied != self._copies()):
+                part = Part(name)
+                try:
+                    self._callee(part, contract, address)
+                except (UnsupportedError, LimitError) as error:
+                    part.trouble = error
             self.parts[part_name] = part
             try:
-                if contract.copies is not None:
-                    part.obligations = self._copies(name, address)
-                    continue
-                proof = Callee(self.whole, name, contract, self.decide, address)
-                part.code = self.whole.code(name, address)
-                used = proof.prove()
-                part.obligations = proof.obligations
-                self._use(used)
-                todo |= used
-            except (UnsupportedError, LimitError) as error:
+                self._use(part.used)
+            except UnsupportedError as error:
                 part.trouble = error
+            todo |= part.used
 
-    def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
-        """Take note of contracts that were relied on, by the callee's name.
+    def _callee(self, part: Part, contract: Contract, address: int) -> None:
+        if contract.copies is not None:
+            part.copied = self._copies()
+            for start, length in part.copied:
+                copier = Copier(self.whole, part.function, start, length, self.decide, address)
+                copier.prove()
+                part.obligations += copier.obligations
+                part.covered |= copier.covered
+            return
+        proof = Callee(self.whole, part.function, contract, self.decide, address)
+        part.code = self.whole.code(part.function, address)
+        used = proof.prove()
+        part.obligations, part.covered, part.used = proof.obligations, frozenset(proof.covered), used
 
-        :raises UnsupportedError: if another function of one of these names was called before: the proof of
-            one's contract says nothing of the other.
-        """
-        for name, (address, _) in used.items():
-            if name in self.contracts and self.contracts[name][0] != address:
-                raise UnsupportedError(f"calls of two functions that are named {name}", address)
-        self.contracts |= used
-
-    def _copies(self, name: str, address: int) -> list[Obligation]:
-        """The copies of the routine that post_load makes by calling ``name``."""
-        found = []
-        for start, length in sorted(set(self.copied)):
-            proof = Copier(self.whole, name, start, length, self.decide, address)
-            proof.prove()
-            found += proof.obligations
-        return found
+    def _copies(self) -> list[tuple[int, int]]:
+        """The copies of the routine that post_load makes: start, and length in bytes."""
+        return sorted(set(self.copied))
 
     # How the parts join
 

@@ -37,12 +37,14 @@ class Whole:
 
     :param layout: of struct kimage.
     :param page_size: bytes.
+    :param breaks: of the brk instructions looked at, whether each is a WARN; None if it is in no table.
     """
 
     kernel: Kernel
     layout: KimageLayout
     page_size: int
     globals: Globals = field(init=False)
+    breaks: dict[int, bool | None] = field(default_factory=dict, repr=False)
     _code: dict[tuple[str, int | None], Code] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +62,10 @@ class Whole:
         function = self._find(name) if address is None else find_function(self.kernel, name, address)
         code = Code(name, function.address, function.code, calls=True)
         breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
-        kinds = warnings(self.kernel, breaks) if breaks else {}
+        missing = [at for at in breaks if at not in self.breaks]
+        if missing:
+            self.breaks |= dict.fromkeys(missing) | warnings(self.kernel, missing)
+        kinds = {at: warns for at in breaks if (warns := self.breaks[at]) is not None}
         for at in breaks:
             # A WARN goes on: one that is taken for a BUG would lose the paths behind it.
             if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:
@@ -172,8 +177,7 @@ class Whole:
 
     def where(self, address: int) -> str:
         """``address`` as the kernel prints it."""
-        symbol = self.kernel.symbol_before(address)
-        return f"{address:#x}" if symbol is None else f"{symbol.name}+{address - symbol.address:#x}"
+        return self.kernel.where(address)
 
 
 def _word(code: Code, address: int) -> int:

@@ -1,4 +1,4 @@
-"""Mutants of a routine: every instruction deleted, swapped with the next, or changed in one bit.
+"""Mutants of a function: every instruction deleted, swapped with the next, or changed in one bit.
 
 A one-bit change of an encoding is a change of an operand, an immediate, a condition or the
 opcode, whichever the bit belongs to; which of them is read off the two disassemblies.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from verify.arm64.lift import SIZE, Code
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"#?0x[0-9a-f]+|#\d+")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A routine with one fault seeded.
+    """A function with one fault seeded.
 
     :param kind: ``deletion``, ``swap``, ``register``, ``immediate``, ``condition`` or ``opcode``.
     :param edit: the change, in words.
@@ -34,14 +34,18 @@ class Mutant:
     code: Code
 
 
-def mutants(code: Code) -> Iterator[Mutant]:
-    """Every mutant of ``code`` that decodes to instructions."""
-    for address in code.addresses:
+def mutants(code: Code, addresses: Sequence[int] | None = None) -> Iterator[Mutant]:
+    """Every mutant of ``code`` that decodes to instructions.
+
+    :param addresses: of the instructions to change; None for all.
+    """
+    among = code.addresses if addresses is None else addresses
+    for address in among:
         word, text = code.at(address).word, code.at(address).text
         if word != NOP:
             yield Mutant("deletion", address, f"{text} → nop", code.patched(address, NOP))
         following = address + SIZE
-        if following in code.addresses and code.at(following).word != word:
+        if following in among and code.at(following).word != word:
             other = code.at(following)
             swapped = code.patched(address, other.word).patched(following, word)
             yield Mutant("swap", address, f"{text} ↔ {other.text}", swapped)
@@ -54,9 +58,12 @@ def mutants(code: Code) -> Iterator[Mutant]:
             yield Mutant(_kind(text, new), address, f"{text} → {new}", changed)
 
 
-def sample(code: Code, most: int, seed: int) -> list[Mutant]:
-    """At most ``most`` mutants, spread over instructions and kinds; the same for the same seed."""
-    found = list(mutants(code))
+def sample(code: Code, most: int, seed: int, addresses: Sequence[int] | None = None) -> list[Mutant]:
+    """At most ``most`` mutants, spread over instructions and kinds; the same for the same seed.
+
+    :param addresses: of the instructions to change; None for all.
+    """
+    found = list(mutants(code, addresses))
     random.Random(seed).shuffle(found)
     seen: dict[tuple[int, str], int] = {}
     ranked = []
@@ -67,6 +74,19 @@ def sample(code: Code, most: int, seed: int) -> list[Mutant]:
     ranked.sort(key=lambda pair: pair[0])
     chosen = [mutant for _, mutant in ranked[:most]]
     return sorted(chosen, key=lambda mutant: (mutant.at, mutant.kind, mutant.edit))
+
+
+def shares(sizes: Sequence[int], most: int) -> list[int]:
+    """``most`` divided in proportion to ``sizes``, none larger than its size (largest remainders)."""
+    total = sum(sizes)
+    if total <= most:
+        return list(sizes)
+    exact = [size * most for size in sizes]
+    found = [value // total for value in exact]
+    by_rest = sorted(range(len(sizes)), key=lambda i: (-(exact[i] % total), i))
+    for i in by_rest[: most - sum(found)]:
+        found[i] += 1
+    return found
 
 
 def _kind(old: str, new: str) -> str:

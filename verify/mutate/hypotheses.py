@@ -1,36 +1,63 @@
-"""Mutants of what is supposed: each assumption and invariant dropped in turn.
+"""Mutants of what is supposed: each assumption and invariant dropped, and weakened, in turn.
 
 A hypothesis that can be dropped without any proof failing is no part of the argument; one
-that cannot is what the argument leans on.
+that cannot is what the argument leans on. One that can be weakened says more than it need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from verify.logic import Formula
 from verify.mutate.model import HypothesisRecord
+from verify.mutate.weaken import BIT, BOUND, weaker
+from verify.obligation import Facts
 from verify.prove.discharge import Result, decide
 from verify.verdict import Verdict
 
+DROPPED = "dropped"
+HOW = (DROPPED, BOUND, BIT)
 _BRANCH = "branch "
 
 
-def drop_each(results: Sequence[Result]) -> Iterator[HypothesisRecord]:
-    """What fails without each hypothesis that is not a branch condition of the code.
+def change_each(results: Sequence[Result]) -> Iterator[HypothesisRecord]:
+    """What fails without each hypothesis that is not a branch condition of the code, and with it weaker.
 
     :param results: of obligations that are proved.
     """
     proved = [r for r in results if r.verdict is Verdict.PROVED and not r.idle]
     labels = sorted({label for r in proved for label in r.used if not label.startswith(_BRANCH)})
     for label in labels:
-        failing: set[str] = set()
-        asked: set[str] = set()
-        for result in proved:
-            # An obligation whose proof did not use the hypothesis has a proof without it.
-            if label in result.used and result.digest not in asked:
-                asked.add(result.digest)
-                owed = result.obligation
-                rest = tuple(fact for fact in owed.hypotheses if fact[0] != label)
-                if not decide(rest, owed.goal):
-                    failing.add(owed.name)
-        yield HypothesisRecord(label, len(asked), sorted(failing))
+        using = {r.digest: r for r in proved if label in r.used}
+        for how in HOW:
+            record = _change(label, how, list(using.values()))
+            if record.used:
+                yield record
+
+
+def _change(label: str, how: str, using: Sequence[Result]) -> HypothesisRecord:
+    """What fails if ``label`` is changed so; of an obligation of a name that fails no more is asked."""
+    failing: set[str] = set()
+    used = 0
+    for result in using:
+        owed = result.obligation
+        # An obligation whose proof did not use the hypothesis has a proof without it.
+        variants = list(_variants(owed.hypotheses, label, how))
+        used += bool(variants)
+        if owed.name not in failing and not all(decide(facts, owed.goal) for facts in variants):
+            failing.add(owed.name)
+    return HypothesisRecord(label, used, sorted(failing), how)
+
+
+def _variants(facts: Facts, label: str, how: str) -> Iterator[Facts]:
+    if how == DROPPED:
+        yield tuple(fact for fact in facts if fact[0] != label)
+        return
+    for number, (name, formula) in enumerate(facts):
+        if name == label:
+            for found in _weakenings(formula, how):
+                yield (*facts[:number], (name, found), *facts[number + 1 :])
+
+
+def _weakenings(formula: Formula, how: str) -> list[Formula]:
+    return [found for kind, found in weaker(formula) if kind == how]

@@ -33,9 +33,13 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def question(job: Job) -> str:
-    """A digest of all that decides what comes of a job: the mutant's bytes, its form, what is asked."""
+    """A digest of all that decides what comes of a job: the mutant's bytes, its form, what is asked.
+
+    The bytes around the function are the target's, whose hash the line has.
+    """
     mutant, code = job.mutant, job.mutant.code
-    asked = f"{mutant.kind} {mutant.at:#x} {mutant.edit}\0{code.name} {code.address:#x}\0{_form(job)}\0"
+    function = f"{code.name} {code.address:#x} {'of a kernel' if job.target else 'by itself'}"
+    asked = f"{mutant.kind} {mutant.at:#x} {mutant.edit}\0{function}\0{_form(job)}\0"
     return hashlib.sha256(asked.encode() + code.data).hexdigest()
 
 

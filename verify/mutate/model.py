@@ -8,7 +8,7 @@ SCHEMA = 1
 
 
 class MutantRecord(msgspec.Struct, frozen=True):
-    """One mutant and what came of it.
+    """One mutant of a ``function`` and what came of it.
 
     ``outcome`` is ``refuted`` (``why`` is the bad effect), ``unsupported`` (it can be neither run
     nor proved, for want of a model), ``equivalent`` (every property is proved of it) or
@@ -24,14 +24,20 @@ class MutantRecord(msgspec.Struct, frozen=True):
     why: str
     verdict: str
     seconds: float
+    function: str = ""
 
 
 class HypothesisRecord(msgspec.Struct, frozen=True):
-    """A hypothesis dropped: how many proofs used it, and the obligations that do not follow without it."""
+    """A hypothesis dropped or weakened: how many proofs used it, and the obligations that then do not follow.
+
+    :param how: ``dropped``, or in which way it is weaker.
+    :param used: proofs that used it and in which it could be changed so.
+    """
 
     label: str
     used: int
     failing: list[str]
+    how: str = "dropped"
 
 
 class FaultRecord(msgspec.Struct, frozen=True):
@@ -42,9 +48,10 @@ class FaultRecord(msgspec.Struct, frozen=True):
 
 
 class MutationRun(msgspec.Struct, frozen=True):
-    """What became of mutants of a routine, of its proofs without a hypothesis, of errors in the tool.
+    """What became of mutants of a kernel's functions, of proofs without a hypothesis, of errors in the tool.
 
     :param possible: how many mutants there are; ``seconds``: with those of interrupted runs before.
+    :param functions: how many there are of each function, of those that were chosen.
     """
 
     schema: int
@@ -56,6 +63,7 @@ class MutationRun(msgspec.Struct, frozen=True):
     mutants: list[MutantRecord]
     hypotheses: list[HypothesisRecord]
     faults: list[FaultRecord]
+    functions: dict[str, int] = {}
 
     def count(self, outcome: str) -> int:
         """How many mutants had this outcome."""

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import TYPE_CHECKING, NamedTuple
 
 from specs.properties import RELOCATION
 from verify.arm64.lift import Code
 from verify.errors import InternalError, UnsupportedError
 from verify.kexec.form import Form
-from verify.mutate.binary import Mutant
+from verify.mutate.binary import Mutant, sample, shares
 from verify.mutate.model import MutantRecord
 from verify.prove.discharge import Discharger
 from verify.verdict import Verdict, join
+
+if TYPE_CHECKING:
+    from verify.mutate.base import Base
 
 SEARCH_SECONDS = 20.0
 SEARCH_LISTS = 60
@@ -31,11 +35,34 @@ class Job:
     """One mutant to try, with the form of the routine it comes from.
 
     :param ask_prover: ask for a proof even if a run shows the fault.
+    :param target: of a mutant of another function than the routine, the kernel that it is one of.
     """
 
     mutant: Mutant
     form: Form
     ask_prover: bool
+    target: str | None = None
+
+
+def jobs_of(
+    base: Base, target: str, possible: Mapping[str, int], most: int, seed: int, share: int
+) -> list[Job]:
+    """At most ``most`` mutants of the functions in ``possible``, divided in proportion to their mutants.
+
+    :param target: what ``base`` was opened from.
+    :param possible: how many mutants there are of each function.
+    :param share: of every n-th a proof is asked even if a run shows its fault; 0 for of none.
+    """
+    found: list[Job] = []
+    for subject in base.subjects():
+        if subject.code.name not in possible:
+            continue
+        part = dict(zip(possible, shares(list(possible.values()), most), strict=True))
+        of_kernel = target if subject.code.address != base.code.address else None
+        for mutant in sample(subject.code, part[subject.code.name], seed, subject.addresses):
+            asked = share > 0 and len(found) % share == 0
+            found.append(Job(mutant, base.form, asked, of_kernel))
+    return found
 
 
 def attempt(job: Job) -> MutantRecord:
@@ -45,22 +72,11 @@ def attempt(job: Job) -> MutantRecord:
     """
     started = time.perf_counter()
     mutant = job.mutant
-    effect, refused = _search(mutant.code, job.form)
-    verdict: Verdict | None = None
-    reason = ""
-    if effect is None or job.ask_prover:
-        verdict, reason = _prove(mutant.code, job.form)
-    if effect is not None:
-        if verdict is Verdict.PROVED:
-            where = mutant.code.where(mutant.at)
-            raise InternalError(f"{mutant.edit} at {where} is PROVED, but: {effect}")
-        outcome, why = "refuted", effect
-    elif verdict is Verdict.PROVED:
-        outcome, why = "equivalent", "every property is proved of it"
-    elif verdict is Verdict.UNSUPPORTED and refused:
-        outcome, why = "unsupported", refused
-    else:
-        outcome, why = "survivor", f"no run shows a fault, and no proof was found: {reason}"
+    tried = _attempt_routine(job) if job.target is None else _attempt_other(job, job.target)
+    outcome, why = _outcome(tried)
+    if tried.effect and tried.verdict is Verdict.PROVED:
+        where = mutant.code.where(mutant.at)
+        raise InternalError(f"{mutant.edit} at {where} is PROVED, but: {tried.effect}")
     return MutantRecord(
         mutant.kind,
         mutant.at,
@@ -68,9 +84,52 @@ def attempt(job: Job) -> MutantRecord:
         mutant.edit,
         outcome,
         why,
-        str(verdict or ""),
+        str(tried.verdict or ""),
         round(time.perf_counter() - started, 3),
+        mutant.code.name,
     )
+
+
+class _Tried(NamedTuple):
+    """What came of a search for a run and of a proof.
+
+    :param effect: what a run shows; empty if none does.
+    :param verdict: None if no proof was asked for.
+    :param reason: why it is not PROVED, or what differs all the same.
+    :param refused: what has no model, so that the mutant is neither run nor proved.
+    """
+
+    effect: str
+    verdict: Verdict | None
+    reason: str
+    refused: str
+
+
+def _outcome(tried: _Tried) -> tuple[str, str]:
+    if tried.effect:
+        return "refuted", tried.effect
+    if tried.verdict is Verdict.PROVED:
+        return "equivalent", "every property is proved of it" + (tried.reason and f"; {tried.reason}")
+    if tried.verdict is Verdict.UNSUPPORTED and tried.refused:
+        return "unsupported", tried.refused
+    return "survivor", f"no run shows a fault, and no proof was found: {tried.reason}"
+
+
+def _attempt_routine(job: Job) -> _Tried:
+    code = job.mutant.code
+    effect, refused = _search(code, job.form)
+    if effect is not None and not job.ask_prover:
+        return _Tried(effect, None, "", refused)
+    verdict, reason = _prove(code, job.form)
+    return _Tried(effect or "", verdict, "" if verdict is Verdict.PROVED else reason, refused)
+
+
+def _attempt_other(job: Job, target: str) -> _Tried:
+    from verify.mutate.base import base_of
+    from verify.mutate.whole import try_mutant
+
+    tried = try_mutant(base_of(target), job.mutant.code, job.ask_prover)
+    return _Tried(tried.effect, tried.verdict, tried.reason, tried.reason)
 
 
 def _search(code: Code, form: Form) -> tuple[str | None, str]:

@@ -1,6 +1,7 @@
 """What was inferred of a routine's loops, as formulas for a reader.
 
-``x₀`` is the value that ``x`` had when the loop was entered, ``progress`` the bytes done since.
+``x₀`` is the value that ``x`` had when the loop was entered, ``progress`` the bytes and ``turns``
+the turns done since.
 """
 
 from __future__ import annotations
@@ -14,12 +15,21 @@ from verify.errors import LimitError, UnsupportedError
 from verify.kexec.form import Form
 from verify.logic import constant
 from verify.prove.discharge import Result
+from verify.report.listing import loop_heads
 from verify.report.model import InvariantRecord
 from verify.symbolic.explore import Explorer
 from verify.symbolic.loops import Pointer, Shape, generic_state
+from verify.symbolic.turns import Turns
 from verify.verdict import Verdict
 
-_MAINTENANCE = {"civac": "cleaned and invalidated", "cvac": "cleaned", "ivac": "invalidated"}
+_MAINTENANCE = {
+    "civac": "cleaned and invalidated",
+    "cvac": "cleaned",
+    "ivac": "invalidated",
+    "cvau": "cleaned to the point of unification",
+    "ivau": "invalidated in the instruction cache",
+}
+_DEFINED = "leaves the registers as its definition says"
 
 
 def loop_invariants(code: Code, form: Form | None, results: Iterable[Result]) -> list[InvariantRecord]:
@@ -40,6 +50,44 @@ def loop_invariants(code: Code, form: Form | None, results: Iterable[Result]) ->
         found += [InvariantRecord(shape.head, formula) for formula in _definition(shape)]
         found += [record for record in kept if record.at == shape.head]
     return found
+
+
+def other_invariants(code: Code, turns: Iterable[Turns], results: Iterable[Result]) -> list[InvariantRecord]:
+    """What holds at the heads of the loops of a function beside the routine, as far as it is proved.
+
+    :param turns: the loops that are described turn by turn.
+    :param results: of the obligations.
+    """
+    counted = {loop.head: loop for loop in turns}
+    proved = [result.obligation for result in results if result.verdict is Verdict.PROVED]
+    found: list[InvariantRecord] = []
+    for head in loop_heads(code):
+        start = f"a turn of the loop at {code.where(head)} "
+        said = dict.fromkeys(o.sentence.removeprefix(start) for o in proved if o.sentence.startswith(start))
+        formulas: list[str] = []
+        if _DEFINED in said:
+            formulas += _counted(counted[head]) if head in counted else _shaped(code, head)
+        formulas += [told.removeprefix("keeps: ") for told in said if told.startswith("keeps: ")]
+        found += [InvariantRecord(head, formula) for formula in formulas]
+    return found
+
+
+def _shaped(code: Code, head: int) -> list[str]:
+    try:
+        return list(_definition(Explorer(code, frozenset()).shape(head)))
+    except (UnsupportedError, LimitError):
+        return []
+
+
+def _counted(loop: Turns) -> Iterator[str]:
+    """The state at the loop's head after ``turns`` turns."""
+    for name, step in sorted(loop.growing.items()):
+        yield f"{name} = {name}₀ {'-' if step < 0 else '+'} turns × {abs(step):#x}"
+    free = [name for name in GENERAL if name in loop.unknown]
+    if free:
+        yield f"{', '.join(free)} = any value"
+    yield "every other register = its value when the loop was entered"
+    yield "memory = memory₀"
 
 
 def _list_loop(form: Form) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from verify.arm64.lift import Code, Instruction, loops, successors
 from verify.arm64.state import SYSTEM
@@ -10,10 +10,13 @@ from verify.errors import UnsupportedError
 from verify.report.model import InstructionRecord
 
 
-def list_instructions(code: Code, covered: Collection[int]) -> list[InstructionRecord]:
+def list_instructions(
+    code: Code, covered: Collection[int], outside: Callable[[int], str] = hex
+) -> list[InstructionRecord]:
     """Every instruction of ``code``.
 
     :param covered: addresses that some path ran.
+    :param outside: what the target of a call is called.
     """
     shown = []
     for address in code.addresses:
@@ -27,9 +30,8 @@ def list_instructions(code: Code, covered: Collection[int]) -> list[InstructionR
             continue
         then = [target for target in successors(instruction) if code.address <= target < code.end]
         event = _event(instruction)
-        shown.append(
-            InstructionRecord(address, word, code.text(instruction), then, event, address in covered)
-        )
+        text = code.text(instruction, outside)
+        shown.append(InstructionRecord(address, word, text, then, event, address in covered))
     return shown
 
 

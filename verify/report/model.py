@@ -93,10 +93,11 @@ class AssumptionRecord(msgspec.Struct, frozen=True):
 
 
 class PathRecord(msgspec.Struct, frozen=True):
-    """A path that proofs are about, and a list on which the real bytes ran along it.
+    """A path that proofs are about, and what the real bytes were given when they ran along it.
 
     ``path`` are addresses of instructions from one cutpoint to the next, an inner loop's turn
-    taken once. ``witness`` names the list, ``words`` are its head and the words in memory.
+    taken once. ``witness`` names the list, ``words`` are its head and the words in memory; of a C
+    function it is a call, with what is not as usual at its entry and after its calls.
     """
 
     path: list[int]

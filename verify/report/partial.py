@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from specs.properties import Property
+from specs.properties import RELOCATION, Property
 from verify.arm64.lift import Code
 from verify.prove.discharge import Discharger, Result
 from verify.report.model import Run
@@ -21,11 +21,13 @@ class Partial:
     """Keeps what a run finds, for the case that it is interrupted.
 
     :param discharger: the run's own; it tells of the obligations that are discharged.
+    :param whole: the target is a kernel, and not the routine alone.
     """
 
-    def __init__(self, code: Code, claims: Sequence[Property], discharger: Discharger):
+    def __init__(self, code: Code, claims: Sequence[Property], discharger: Discharger, whole: bool):
         self._code = code
         self._claims = claims
+        self._whole = whole
         self._results: list[Result] = []
         self._known: Outcome | None = None
         discharger.listener = self._results.append
@@ -48,6 +50,15 @@ class Partial:
             if finding.verdict is Verdict.PROVED or finding.counterexample is not None
             else replace(finding, verdict=Verdict.UNKNOWN, reason=f"{REASON}; before that: {finding.reason}")
             for finding in known.findings
+        ]
+        looked_at = {finding.claim.id for finding in findings}
+        form = known.form.name if known.form is not None else None
+        findings += [
+            Finding(claim, Verdict.UNKNOWN, REASON)
+            for claim in self._claims
+            if claim.id not in looked_at
+            and claim.form in (None, form)
+            and (self._whole or claim in RELOCATION)
         ]
         return replace(known, findings=findings)
 

@@ -9,6 +9,8 @@ import msgspec
 from verify.errors import UsageError
 from verify.report.model import SCHEMA, Run
 
+_MAKE = "verify run TARGET"
+
 
 def read_run(path: Path) -> Run:
     """The run in ``path``.
@@ -18,7 +20,7 @@ def read_run(path: Path) -> Run:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: expected a run.json, found: {error.strerror}") from error
+        raise UsageError(f"{path}: expected a run.json, found: {error.strerror}", _MAKE) from error
     return decode_run(data, str(path))
 
 
@@ -31,9 +33,9 @@ def decode_run(data: bytes, path: str) -> Run:
     try:
         run = msgspec.json.decode(data, type=Run)
     except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: expected a run.json of schema {SCHEMA}, found: {error}") from error
+        raise UsageError(f"{path}: expected a run.json of schema {SCHEMA}, found: {error}", _MAKE) from error
     if run.schema != SCHEMA:
-        raise UsageError(f"{path}: expected schema {SCHEMA}, found {run.schema}")
+        raise UsageError(f"{path}: expected schema {SCHEMA}, found {run.schema}", _MAKE)
     return run
 
 

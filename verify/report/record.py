@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from verify.kexec.locate import Function
 from verify.prove.discharge import Result
 from verify.refute.scenario import Scenario
 from verify.report import model
-from verify.report.invariants import loop_invariants
+from verify.report.invariants import loop_invariants, other_invariants
 from verify.report.listing import list_instructions, loop_heads
 from verify.report.save import RUN
 from verify.target import Kernel
@@ -25,6 +26,7 @@ from verify.theorems import Finding, Listed, Outcome
 from verify.verdict import Verdict
 
 TEXTS = "obligations"
+_AT = re.compile(r"\bat (0x[0-9a-f]{8,16})\b")
 
 
 def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
@@ -53,7 +55,7 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
         theorem=claim.theorem,
         statement=claim.statement,
         verdict=finding.verdict,
-        reason=finding.reason,
+        reason=_AT.sub(lambda at: f"at {outcome.where(int(at[1], 16))}", finding.reason),
         rests_on=list(claim.rests_on),
         assumptions=finding.assumptions,
         seconds=round(sum(result.seconds for result in finding.results), 3),
@@ -85,10 +87,16 @@ def record(
         target=model.TargetRecord(
             kernel.name, kernel.source, kernel.format, kernel.sha256, kernel.build_id, kernel.version
         ),
-        functions=[_function(function, outcome), *(_other(listed) for listed in outcome.others)],
+        functions=[_function(function, outcome), *_others(kernel, outcome)],
         properties=[_property(finding, outcome) for finding in outcome.findings],
         assumptions=_assumptions(outcome),
-        paths=[_path(path, scenario) for path, scenario in sorted(outcome.paths.items())],
+        paths=[
+            *(_path(path, scenario) for path, scenario in sorted(outcome.paths.items())),
+            *(
+                model.PathRecord(list(path), "a call", _given(run))
+                for path, run in sorted(outcome.runs.items())
+            ),
+        ],
         versions=engine_versions(),
         questions=questions or {},
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
@@ -123,8 +131,15 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
     )
 
 
-def _other(listed: Listed) -> model.FunctionRecord:
-    """A function beside the routine."""
+def _others(kernel: Kernel, outcome: Outcome) -> list[model.FunctionRecord]:
+    """The functions beside the routine."""
+    results = [result for finding in outcome.findings for result in finding.results]
+    # A callee's proof keeps no list of what it ran, but each of its obligations has its path.
+    ran = _covered(results)
+    return [_other(listed, kernel, results, ran) for listed in outcome.others]
+
+
+def _other(listed: Listed, kernel: Kernel, results: list[Result], ran: set[int]) -> model.FunctionRecord:
     code = listed.code
     return model.FunctionRecord(
         name=code.name,
@@ -137,9 +152,15 @@ def _other(listed: Listed) -> model.FunctionRecord:
         roles={},
         layout={},
         layout_from="",
-        instructions=list_instructions(code, listed.covered),
+        instructions=list_instructions(code, listed.covered | ran, kernel.called),
         loops=loop_heads(code),
+        invariants=other_invariants(code, listed.turns, results),
     )
+
+
+def _given(inputs: Mapping[str, str]) -> list[str]:
+    """What a function's run was given, word by word."""
+    return [f"{name} = {value}" for name, value in inputs.items()]
 
 
 def _path(path: tuple[int, ...], scenario: Scenario | None) -> model.PathRecord:

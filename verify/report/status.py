@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -55,6 +56,11 @@ _STYLES = {Level.NONE: "green", Level.NOTE: "dark_orange", Level.WARNING: "yello
 def status(record: Decided) -> str:
     """The verdict in words; a waived refutation is told apart from both a proof and a refutation."""
     return WAIVED if record.waived else str(record.verdict)
+
+
+def short_waiver(record: PropertyRecord) -> str:
+    """Why the property's refutation is accepted, up to the reason's first stop; empty without a waiver."""
+    return re.split(r"[:;.](?:\s|$)", record.waiver.reason)[0] if record.waiver is not None else ""
 
 
 def level(record: Decided) -> Level:

@@ -130,7 +130,11 @@ class Explorer:
             first = False
         return back, leaving
 
-    def _shape(self, head: int) -> Shape:
+    def shape(self, head: int) -> Shape:
+        """What one turn of the loop at ``head`` does.
+
+        :raises UnsupportedError: if it has no supported shape.
+        """
         if head not in self._shapes:
             state = generic_state()
             back, _ = self._turn(head, state)
@@ -141,7 +145,7 @@ class Explorer:
 
     def _cross(self, head: int, state: State) -> list[Step]:
         """The steps that leave the loop at ``head``, entered in ``state``."""
-        shape = self._shape(head)
+        shape = self.shape(head)
         loop = Entered.at(shape, state, f"{head:#x}/{len(self.entered)}")
         self.entered.append(loop)
         back, _ = self._turn(head, loop.state(loop.progress))

@@ -1,5 +1,6 @@
 """What bytes there are to verify: kernels from files and from Debian packages."""
 
+import shlex
 import stat
 from pathlib import Path
 
@@ -23,6 +24,8 @@ __all__ = [
     "read_target",
     "write_elf",
 ]
+
+_BUILT = ("vmlinux", "arch/arm64/boot/Image")  # where a kernel's build leaves it
 
 
 def open_target(source: str) -> Kernel:
@@ -70,7 +73,9 @@ def _read(path: Path, source: str) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise TargetError(f"{source}: expected a file, found a directory")
+            kernel = next((path / name for name in _BUILT if (path / name).is_file()), None)
+            command = f"verify run {shlex.quote(str(kernel))}" if kernel else ""
+            raise TargetError(f"{source}: expected a file, found a directory", command)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             raise TargetError(f"{source}: expected a file, found a device or a pipe")
         if status.st_size > 4 * MAX_SIZE:

@@ -17,6 +17,10 @@ _VDSO_PAGES = 16
 _BUILD_ID = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0"
 
 
+_REACH = 1 << 16
+"""Bytes that a symbol is taken to reach at most: no function is as long."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """Bytes of the file that stand at *address*, a virtual address."""
@@ -100,6 +104,21 @@ class Kernel:
     def symbol_before(self, address: int) -> Symbol | None:
         """Return the nearest symbol at or below *address*: the function that contains it."""
         return self.symbols.before(address)
+
+    def where(self, address: int) -> str:
+        """Return *address* as the kernel prints it, ``symbol+offset/size``; in hex with no symbol near."""
+        symbol = self.symbol_before(address)
+        # A table without data symbols would give the last function's name to all data.
+        reach = min(_REACH, _REACH if symbol is None or symbol.size is None else symbol.size)
+        if symbol is None or address >= symbol.address + reach:
+            return f"{address:#x}"
+        size = "" if symbol.size is None else f"/{symbol.size:#x}"
+        return f"{symbol.name}+{address - symbol.address:#x}{size}"
+
+    def called(self, address: int) -> str:
+        """Return what is called by a call to *address*: the function's name alone where it is its start."""
+        symbol = self.symbol_before(address)
+        return symbol.name if symbol is not None and symbol.address == address else self.where(address)
 
     def patched(self, address: int, data: bytes) -> "Kernel":
         """Return a copy of the kernel with *data* at *address*.

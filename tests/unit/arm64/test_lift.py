@@ -67,6 +67,16 @@ def test_where_is_as_the_kernel_prints_it():
     assert code(NOP, RET).where(BASE + 4) == "example+0x4/0x8"
 
 
+def test_targets_outside_are_called_by_name_and_pages_by_their_address():
+    high = 0xFFFF800008000000
+    body = Code("example", high, b"".join(w.to_bytes(4, "little") for w in (0x94000400, 0xB0000001, b(-1))))
+    names = {high + 0x1000: "callee"}
+    assert body.text(body.at(high), names.__getitem__) == "bl callee"
+    assert body.text(body.at(high)) == "bl 0xffff800008001000"
+    assert body.text(body.at(high + 4)) == "adrp x1, 0xffff800008001000"
+    assert body.text(body.at(high + 8)) == "b example+0x4/0xc"
+
+
 def test_patched_replaces_one_instruction_in_a_copy():
     function = code(NOP, NOP, RET)
     patched = function.patched(BASE + 4, BR_X1)

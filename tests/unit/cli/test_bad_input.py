@@ -61,7 +61,10 @@ def test_file_that_is_no_kernel(tmp_path, name):
 
 
 def test_directory(tmp_path):
-    assert_refused(verify("run", tmp_path, cwd=tmp_path), "expected a file, found a directory")
+    refused = "expected a file, found a directory; next: verify run "
+    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{refused}--help")
+    (tmp_path / "vmlinux").write_bytes(b"")
+    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{refused}{tmp_path}/vmlinux\n")
 
 
 def test_missing_file(tmp_path):
@@ -98,7 +101,26 @@ def test_name_that_is_no_package(tmp_path, name):
 
 def test_glob_that_matches_no_property_is_said_before_anything_is_loaded(tmp_path):
     done = verify("run", "nowhere", "--property", "nothing-*", cwd=tmp_path)
-    assert_refused(done, "expected a property, found 'nothing-*'", "reloc-step")
+    assert_refused(done, "expected a property, found 'nothing-*'; next: verify list")
+
+
+def test_misspelt_property_is_told_its_neighbour(tmp_path):
+    for arguments in (("run", GOOD, "--property", "relok-step*"), ("show", "relok-step*")):
+        done = verify(*arguments, cwd=tmp_path)
+        assert_refused(done, "found 'relok-step*'; reloc-step is near; next: verify list")
+
+
+def test_nothing_typed_is_answered_with_the_help(tmp_path):
+    done = verify(cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: ") and len(done.stderr.splitlines()) > 10
+
+
+@pytest.mark.parametrize("command", ["gate", "report", "replay"])
+def test_run_that_is_not_there_has_to_be_made(tmp_path, command):
+    assert_refused(
+        verify(command, "reports", cwd=tmp_path), "expected a run.json", "; next: verify run TARGET"
+    )
 
 
 @pytest.mark.parametrize("arguments", ["frob", "run --frob", "show", "show nothing", "list x"])

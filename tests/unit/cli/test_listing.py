@@ -12,6 +12,7 @@ from specs.assumptions import ASSUMPTIONS
 from specs.properties import PROPERTIES
 from verify.cli import main
 from verify.cli.terminal import Terminal
+from verify.verdict import Verdict
 
 from ..gate.examples import EVIL, claim, run, waived
 
@@ -60,7 +61,7 @@ def test_glob_without_a_match_is_said(verify, command):
     status, _, err = verify(command, "reloc-step", "nothing-*")
     assert status == 2
     assert "expected a property, found 'nothing-*'" in err
-    assert err.endswith(f"; next: verify {command} --help\n")
+    assert err.endswith("; next: verify list\n")
 
 
 def test_show_as_json(verify, reports):
@@ -122,8 +123,17 @@ def test_waived_is_shown_in_a_run_and_counted_apart(capsys):
     terminal.summary([item], 1.0)
     out = capsys.readouterr().out
     assert "reloc-step               REFUTED (waived)" in out
-    assert "(waived: hardware keeps it coherent; docs/deviations.md)" in out
+    short = "  reloc-step: waived in specs/waivers.toml: hardware keeps it coherent; "
+    assert f"{short}in full: verify show reloc-step\n" in out
     assert "1 target, 2 properties: 1 PROVED, 1 REFUTED (waived) in 1.0 s" in out
+
+
+def test_one_reason_of_many_properties_is_said_once(capsys):
+    reason = "instruction wfi at f+0x20/0x24"
+    items = [claim(name, Verdict.UNSUPPORTED, reason=reason) for name in ("claim-a", "claim-b", "claim-c")]
+    Terminal().run(run(*items, claim("claim-d", Verdict.UNKNOWN, reason="a timeout")))
+    out = capsys.readouterr().out
+    assert f"  claim-a and 2 more: {reason}\n  claim-d: a timeout\n" in out and out.count(reason) == 1
 
 
 def test_names_of_a_binary_cannot_steer_the_terminal(capsys):

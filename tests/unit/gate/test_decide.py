@@ -44,6 +44,13 @@ FAILING = {
         [Rule.WAIVER],
         1,
     ),
+    "waiver of what is proved": (
+        [evidence(run(claim("claim-a", waiver=examples.WAIVER)))],
+        Policy(waivers=["*"]),
+        None,
+        [Rule.WAIVER],
+        1,
+    ),
     "required": ([evidence(run())], Policy(required=["claim-a", "other-*"]), None, [Rule.MISSING], 1),
     "assumption, by policy": (
         [evidence(run(LEANING))],

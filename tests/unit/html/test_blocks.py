@@ -52,3 +52,31 @@ def test_instruction_without_a_known_successor_ends_its_block():
     found = blocks(function, example.proved())
     assert [block.start - example.BASE for block in found][:4] == [0, 4, 8, 0xC]
     assert (found[2].then, found[2].state) == ((), "unmodelled")
+
+
+def test_code_that_no_path_reaches_is_told_from_code_that_was_not_run():
+    function = example.function()
+    last = example.BASE + 0x24
+    ran = [msgspec.structs.replace(i, covered=i.address < last) for i in function.instructions]
+    functions = [msgspec.structs.replace(function, instructions=ran)]
+    untaken = example.obligation("mk-untaken")
+    doubtful = example.obligation("mk-untaken", Verdict.UNKNOWN)
+
+    def state(*properties, **changed):
+        return starts(example.run(*properties, functions=functions, **changed))[-1]
+
+    assert state(example.claim("a", obligations=[untaken])) == (0x24, "unreached")
+    assert state(example.claim("a", Verdict.REFUTED, obligations=[untaken])) == (0x24, "unreached")
+    assert state(example.claim("a", Verdict.UNKNOWN, obligations=[untaken])) == (0x24, "uncovered")
+    assert state(example.claim("a", Verdict.REFUTED, obligations=[doubtful])) == (0x24, "uncovered")
+    assert state(example.claim("a", obligations=[untaken]), complete=False) == (0x24, "uncovered")
+    other = example.claim("b", Verdict.UNSUPPORTED, function=function.name, obligations=[])
+    assert state(example.claim("a", obligations=[untaken]), other) == (0x24, "uncovered")
+    assert state(example.claim("a", obligations=[])) == (0x24, "uncovered")
+
+
+def test_place_that_a_proof_went_no_further_than_is_marked():
+    reason = "instruction wfi (WaitForInterrupt) at arm64_relocate_new_kernel+0x18/0x2c"
+    opened = example.claim("a", Verdict.UNSUPPORTED, reason=reason, obligations=[])
+    found = starts(example.run(opened, functions=[example.function(covered=False)], paths=[]))
+    assert [start for start, state in found if state == "unmodelled"] == [0x14]

@@ -7,6 +7,7 @@ import pytest
 
 from verify.errors import UsageError
 from verify.html import history
+from verify.verdict import Verdict
 
 from . import example
 
@@ -42,6 +43,13 @@ def test_unreadable_history_is_none(tmp_path):
 def test_waived_run_is_not_green():
     assert history.entry_status(history.entry(example.composed())).tone == "warn"
     assert history.entry_status(history.entry(example.proved())).tone == "good"
+
+
+def test_waiver_does_not_hide_what_is_undecided():
+    waived = next(record for record in example.composed().properties if record.waiver is not None)
+    undecided = example.run(waived, example.claim("a", Verdict.UNKNOWN))
+    assert history.entry_status(history.entry(undecided)).word == "UNKNOWN"
+    assert history.entry_status(history.entry(example.run(waived))).word == "REFUTED (waived)"
 
 
 def test_unwritable_directory_is_one_clear_line(tmp_path):

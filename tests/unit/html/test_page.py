@@ -258,6 +258,78 @@ def test_call_counterexample_is_shown():
         assert part in words
 
 
+def test_run_of_a_function_has_its_memory_and_folds_what_a_call_may_change():
+    shown = example.call_counterexample()
+    shown["given"] = {
+        "start": example.BASE + 0x1_0000,
+        "registers": {"x0": 0x10_0000, "sp": 0x20_8000, "sp_el0": 0x30_0000},
+        "pages": [0x10_0000, 0x20_7000, 0x30_0000, example.BASE, 0x7000_0000],
+    }
+    shown["steps"][1]["changed"] = {"x0": "0x1", "x1": "0xdead01", "x30": "0xdead30", "ttbr0_el1": "0x2"}
+    page = tree(example.run(example.claim("a", Verdict.REFUTED, counterexample=shown)))
+    (drawn,) = page.with_class("map")
+    for role in ("struct kimage", "stack frame", "current task", "kernel image", "memory"):
+        assert role in drawn.text
+    assert "physical" not in drawn.text
+    (lost,) = page.with_class("lost")
+    assert "2 registers that the call may change" in lost.text
+    assert "0xdead30" in lost.text and "ttbr0_el1" not in lost.text
+
+
+def test_run_that_breaks_two_properties_is_shown_once():
+    shown = example.call_counterexample()
+    broken = [
+        example.claim(name, Verdict.REFUTED, counterexample={**shown, "property": name})
+        for name in ("a", "b")
+    ]
+    first, second = tree(example.run(*broken)).with_class("refutation")
+    assert "kimage->head" in first.text and "kimage->head" not in second.text
+    assert "The run that breaks a, shown above, breaks it too." in second.text
+
+
+def test_obligation_that_a_run_breaks_says_so():
+    shown = example.call_counterexample()
+    owed = example.obligation(
+        "mk-flushed", Verdict.UNKNOWN, sentence=shown["obligation"], at=shown["at"], where=""
+    )
+    other = example.obligation("mk-other", Verdict.UNKNOWN)
+    page = tree(
+        example.run(example.claim("a", Verdict.REFUTED, counterexample=shown, obligations=[owed, other]))
+    )
+    assert [("a run breaks it" in e.text) for e in page.with_class("obligation")] == [True, False]
+
+
+def test_call_of_a_function_on_the_page_leads_to_it():
+    caller = example.function()
+    call = msgspec.structs.replace(caller.instructions[6], text="bl machine_kexec")
+    caller = msgspec.structs.replace(
+        caller, instructions=[*caller.instructions[:6], call, *caller.instructions[7:]]
+    )
+    callee = example.function("machine_kexec", example.BASE + 0x1_0000)
+    page = tree(example.run(example.claim("a"), functions=[caller, callee]))
+    (link,) = [
+        e for e in page.all("a") if e.text == "machine_kexec" and e.attributes["href"] == "#f-machine_kexec"
+    ][-1:]
+    assert link.attributes["href"][1:] in page.ids
+
+
+def test_what_says_the_most_comes_first_and_no_reason_is_said_twice():
+    part = example.claim("part", Verdict.UNKNOWN, reason="a timeout")
+    whole = example.claim(
+        "whole", Verdict.UNKNOWN, reason="its part part is UNKNOWN: a timeout", parts=["part"], obligations=[]
+    )
+    page = tree(example.run(example.claim("small"), part, whole))
+    assert len(page.with_class("why")) == 1
+    joined = example.claim("joined", parts=["small"])
+    claims = tree(example.run(example.claim("small"), joined)).with_class("claims")[0].text
+    assert claims.index("joined") < claims.index("The statement of small")
+
+
+def test_hypotheses_name_places_as_the_kernel_prints_them():
+    (given, *_) = tree(example.proved()).with_class("given")
+    assert "branch taken at arm64_relocate_new_kernel+0x4/0x2c" in given.text
+
+
 def test_counterexample_of_an_unknown_kind_is_shown_as_it_is():
     odd = example.claim("a", Verdict.REFUTED, counterexample={"kind": "new", "shape": "round"})
     words = tree(example.run(odd)).with_class("refutation")[0].text

@@ -123,6 +123,9 @@ LINE_FAULTS = {
     "takes steps that are too long": ("dcache_clean_inval_poc", {12: 0xD2800107}, "data-lines"),  # mov x7, #8
     "forgets the DSB of icache": ("icache_inval_pou", {44: NOP}, "instruction-lines"),
     "takes the data cache's line": ("icache_inval_pou", {8: 0xD3504C42}, "instruction-lines"),
+    # Every line of the range is cleaned by these, and every line below it, which nothing may map.
+    "starts below the range": ("dcache_clean_inval_poc", {20: 0x8B0203E6}, "maintained"),  # add x6, xzr, x2
+    "starts anywhere": ("icache_inval_pou", {24: 0x8A060007}, "maintained"),  # and x7, x0, x6
 }
 
 
@@ -175,6 +178,11 @@ def test_a_store_to_the_image_or_the_task_is_no_callees():
 
 def test_a_breakpoint_is_no_return():
     assert unproved(replaced(0xD4200020), "memcpy", PLAIN) >= {"returns"}
+
+
+def test_register_that_a_callee_is_read_to_keep_is_owed(monkeypatch):
+    monkeypatch.setattr("verify.kexec.callees.clobbered", lambda *_: ["x1", "x2"])  # it writes x0 as well
+    assert "keeps" in unproved(later(), "is_hyp_nvhe", kind="-keeps")
 
 
 DSB_NSHST, DSB_NSH, DSB_NSHLD, TLBI = 0xD503369F, 0xD503379F, 0xD503359F, 0xD508871F

@@ -12,11 +12,11 @@ from specs.contracts import CONTRACTS, Contract, contract
 from specs.kimage import KimageLayout
 from verify.arm64.cache import CLEAN, DIRTY, LOST
 from verify.arm64.execute import Exit, Step
-from verify.arm64.state import State
+from verify.arm64.state import FLAGS, State
 from verify.errors import UnsupportedError
-from verify.kexec.calls import CLOBBERED, Calls, objects
+from verify.kexec.calls import CLOBBERED, Calls, clobbered, objects
 from verify.kexec.whole import Whole
-from verify.logic import Not, const, constant, same, var
+from verify.logic import FALSE, TRUE, Not, const, constant, same, var
 from verify.memory import Unknown
 from verify.prove.discharge import decide
 from verify.symbolic.objects import Object
@@ -58,7 +58,7 @@ def test_a_callee_without_a_contract_is_refused_by_name():
 
 
 def test_a_callee_without_a_name_is_refused_by_its_place():
-    with pytest.raises(UnsupportedError, match=r"call of machine_kexec\+0x4, which has no contract"):
+    with pytest.raises(UnsupportedError, match=r"call of machine_kexec\+0x4/0x1c8, which has no contract"):
         called(address("machine_kexec") + 4)
 
 
@@ -126,8 +126,8 @@ def test_a_range_that_was_cleaned_is_clean_unless_it_was_lost():
     assert decide((*inside, ("was", was == DIRTY)), now == CLEAN)
     assert decide((*inside, ("was", was == LOST)), now == LOST)
     assert decide(inside, after.lines.read(word + 8) == before.lines.read(word + 8))
-    assert [obligation.name for obligation in owner.obligations] == ["call-range"]
-    assert not decide((), owner.obligations[0].goal)
+    assert [obligation.name for obligation in owner.obligations] == ["call-range", "call-range"]
+    assert not any(decide((), obligation.goal) for obligation in owner.obligations)
 
 
 def test_a_range_is_fetchable_only_where_its_data_is_clean():
@@ -210,6 +210,50 @@ def test_a_brk_of_no_table_is_refused():
 def test_constant_of_the_call_is_an_argument_of_its_event():
     (step,) = called(address("cpus_are_stuck_in_kernel"), state=entry().with_registers(x0=const(7))) or []
     assert constant(step.state.events[-1].operands[0]) == 7
+
+
+def test_what_a_callee_does_not_write_is_kept_where_that_is_owed_of_it():
+    def kept(name: str, found: Contract | None = None) -> set[str]:
+        found = found or contract(name)
+        assert found is not None
+        return set(CLOBBERED) - set(clobbered(whole(), name, found))
+
+    leaf = contract("is_hyp_nvhe")
+    assert leaf is not None and {"x5", "x18"} <= kept("is_hyp_nvhe")
+    assert not {"x0", "x30", *FLAGS} & kept("is_hyp_nvhe")
+    assert kept("is_hyp_nvhe", replace(leaf, assumed=True)) == set()
+    assert kept("__hyp_set_vectors") == set()  # EL2 may change x0 to x17
+    assert kept("machine_kexec", leaf) == set()  # it calls others
+    assert kept("memcpy") == set()
+
+    before = entry()
+    (step,) = called(address("is_hyp_nvhe"), state=before) or []
+    for name in ("x5", "x18"):
+        assert same(step.state.registers[name], before.registers[name])
+    assert not same(step.state.registers["x0"], before.registers["x0"])
+
+
+def test_a_pointer_that_a_callee_reads_at_must_be_to_an_object_with_room():
+    owner = calls()
+    found = replace(PLAIN, points={"x1": "mm_struct"})
+    low = whole().globals.low
+    for pointer, right in ((low, True), (whole().globals.high - 8, False)):
+        owner.apply(found, "callee", entry().with_registers(x1=const(pointer)), AT)
+        owed = owner.obligations.pop()
+        assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
+    with pytest.raises(UnsupportedError, match="no known object"):
+        owner.apply(found, "callee", entry().with_registers(x1=const(low - 8)), AT)
+
+
+def test_a_word_that_a_callee_sets_must_be_one_that_the_caller_may_store_to():
+    owner, state = calls(), entry()
+    found = replace(PLAIN, fills=("x1",))
+    for offset, own, right in ((-8, TRUE, True), (-8, FALSE, False), (0, TRUE, False)):
+        owner.own = lambda name, own=own: own if name == "the stack frame" else FALSE
+        pointer = state.registers["sp"] + const(offset)
+        owner.apply(found, "callee", state.with_registers(x1=pointer), AT)
+        owed = owner.obligations.pop()
+        assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
 
 
 def test_two_functions_of_one_name_are_refused():

@@ -89,7 +89,7 @@ def test_routine_alone_has_no_way():
 HYPOTHESES = (
     r"branch (not )?taken at 0x[0-9a-f]+",
     r"contract of \w+",
-    r"the range is given in order",  # owed at every call: call-range
+    r"the range is given in order|the linear map shows the range",  # owed at every call: call-range
     # invariants: -init and -kept
     r"a segment is left|no more turns than segments|nothing is lost|earlier segments are clean",
     r"what was (clean|fetchable) is (clean|fetchable)",

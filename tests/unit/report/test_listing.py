@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from verify.arm64.lift import Code
 from verify.kexec.form import recognise
-from verify.kexec.locate import find_routine
-from verify.report.invariants import loop_invariants
+from verify.kexec.locate import find_function, find_routine
+from verify.logic import TRUE
+from verify.obligation import Obligation
+from verify.prove.discharge import Result
+from verify.report.invariants import loop_invariants, other_invariants
 from verify.report.listing import list_instructions, loop_heads
 from verify.target import open_target
+from verify.verdict import Verdict
+
+BINARIES = Path(__file__).resolve().parents[3] / "binaries"
 
 
 def code(*words: int) -> Code:
@@ -62,3 +70,23 @@ def test_loops_of_a_routine_have_formulas_that_a_person_reads(corpus, name, copi
 
 def test_routine_of_no_form_has_none():
     assert loop_invariants(code(0xD65F03C0), None, []) == []
+
+
+def test_loops_of_a_callee_have_formulas_as_far_as_they_are_proved():
+    kernel = open_target(str(BINARIES / "whole" / "later-4k-gcc.elf"))
+    found = find_function(kernel, "dcache_clean_inval_poc")
+    body = Code(found.name, found.address, found.code)
+    (head,) = loop_heads(body)
+    turn = f"a turn of the loop at {body.where(head)} "
+
+    def formulas(verdict: Verdict, *sentences: str) -> list[str]:
+        owed = [Obligation("contract-flush-kept", turn + said, (), TRUE, head) for said in sentences]
+        results = [Result(obligation, verdict, "", (), False) for obligation in owed]
+        return [record.formula for record in other_invariants(body, (), results)]
+
+    kept = formulas(
+        Verdict.PROVED, "leaves the registers as its definition says", "keeps: x0 has not wrapped"
+    )
+    assert any("cache lines of [" in formula for formula in kept) and kept[-1] == "x0 has not wrapped"
+    assert formulas(Verdict.PROVED, "keeps: x0 has not wrapped") == ["x0 has not wrapped"]
+    assert formulas(Verdict.UNKNOWN, "leaves the registers as its definition says", "keeps: x") == []

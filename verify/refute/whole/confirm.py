@@ -9,7 +9,7 @@ from specs.contracts import Contract, contract
 from verify.arm64.execute import Exit
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM, Access, Event, State
 from verify.errors import InternalError
-from verify.kexec.calls import CLOBBERED
+from verify.kexec.calls import clobbered
 from verify.logic import Function, Term, const, var
 from verify.refute.whole.chain import MEMORY, Chain, Link
 from verify.refute.whole.effects import Answer, Happened, Inputs
@@ -70,7 +70,8 @@ def _answer(chain: Chain, link: Link, event: Event, values: Values) -> Answer:
         found = {r: values(link.bind(var(f"{r}@hvc{number}"))) for r in _HVC_CHANGES}
         return Answer(name, event.at, found)
     promised = _contract(name)
-    names = [r for r in CLOBBERED if r in _VISIBLE] + [r for r in promised.changes if r in SYSTEM]
+    names = [r for r in clobbered(whole, name, promised) if r in _VISIBLE]
+    names += [r for r in promised.changes if r in SYSTEM]
     before = event.before.registers
     widths = {r: before[r].length for r in names}
     found = {r: values(link.bind(var(f"{r}@{event.tag}", widths[r]))) for r in names}

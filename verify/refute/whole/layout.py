@@ -82,4 +82,5 @@ def word_name(whole: Whole, address: int) -> str:
         return f"stack{frame:+#x}"
     if 0 <= address - whole.page_offset - _LIST < _LIST_BYTES:
         return f"list word at {address:#x}"
-    return whole.where(address)
+    called = whole.kernel.called(address)
+    return f"word at {called}" if called.startswith("0x") else called

@@ -66,10 +66,10 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
         return found
 
 
-def executed(code: Code, run: Processor) -> tuple[Executed, ...]:
-    """The instructions of a finished run."""
+def executed(code: Code, run: Processor, called: Callable[[int], str] = hex) -> tuple[Executed, ...]:
+    """The instructions of a finished run; ``called`` says what the target of a call is called."""
     return tuple(
-        Executed(at, code.text(code.at(at)), {name: f"{value:#x}" for name, value in changed.items()})
+        Executed(at, code.text(code.at(at), called), {name: f"{value:#x}" for name, value in changed.items()})
         for at, changed in zip(run.trace, run.changed, strict=True)
     )
 
@@ -95,9 +95,14 @@ def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallC
     run = Processor(code, known.given)
     run.run()
     again = ending(run, {at: run.read(at, 1) or 0 for at in known.ending.memory})
-    if executed(code, run) != known.steps or again != known.ending:
+    if _did(executed(code, run)) != _did(known.steps) or again != known.ending:
         raise InternalError(f"the replay of {known.property} does not show: {known.effect}")
     return known
+
+
+def _did(steps: tuple[Executed, ...]) -> list[tuple[int, dict[str, str]]]:
+    """What was run and changed, without the text: names of what is called are not in a record."""
+    return [(step.address, step.changed) for step in steps]
 
 
 def format_call(known: CallCounterexample) -> list[str]:
@@ -113,8 +118,8 @@ def format_call(known: CallCounterexample) -> list[str]:
     lines.append(f"  run: instructions {total - len(shown) + 1} to {total}:")
     for step in shown:
         changed = ", ".join(f"{name} = {value}" for name, value in step.changed.items())
-        where = f"{known.function}+{step.address - known.code[0]:#x}"
-        lines.append(f"    {where:<36} {step.text}" + (f"  → {changed}" if changed else ""))
+        where = f"{known.function}+{step.address - known.code[0]:#x}/{known.code[1]:#x}"
+        lines.append(f"    {where:<42} {step.text}" + (f"  → {changed}" if changed else ""))
     lines.append(f"  expected {known.expected}")
     lines.append(f"  found    {known.found}")
     return lines

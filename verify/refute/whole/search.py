@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from verify.arm64.execute import Exit
 from verify.errors import InternalError
 from verify.logic import FALSE
 from verify.obligation import Obligation
@@ -48,6 +49,25 @@ def _ends(proof: Proof, path: Path) -> list[Place]:
     return [place for place in found if place.kind == "end"] or found
 
 
+def leaving(proof: Proof, most: int) -> list[Inputs]:
+    """Inputs of runs to the ends of paths, along at most ``most`` ways to each.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    found: list[Inputs] = []
+    for number, segment in enumerate(proof.segments):
+        for step in segment.ends:
+            if not isinstance(step.then, Exit):
+                continue
+            for chain in chains(proof, Place(number, step.state, "end", step.then), most):
+                values = solve(chain)
+                if values is not None:
+                    given = inputs(chain, values)
+                    confirm(chain, values, given)
+                    found.append(given)
+    return found
+
+
 def refute(proof: Proof, result: Result, property_id: str) -> CallCounterexample | None:
     """A confirmed run on which the obligation of ``result`` does not hold; None if none was found.
 
@@ -74,6 +94,7 @@ def _record(
     proof, place = chain.proof, chain.place
     code = proof.code
     at = place.subject.at if place.subject is not None else run.trace[-1]
+    where = code.where(at)
     found = failing(chain, values, obligation.goal)
     memory = stored(chain, values, place.state)
     mapped = {address: run.read(address, 1) for address in memory}
@@ -84,10 +105,10 @@ def _record(
         inputs=named(chain, values, given),
         expected=obligation.sentence,
         found=found,
-        effect=f"{code.where(at)}: expected that {obligation.sentence}; found {found}",
+        effect=f"{where}: expected that {obligation.sentence.removeprefix(f'at {where} ')}; found {found}",
         at=at,
-        where=code.where(at),
-        steps=executed(code, run),
+        where=where,
+        steps=executed(code, run, proof.whole.kernel.called),
         code=(code.address, len(code.data)),
         resumed=tuple(sorted(code.warnings)),
         given=given,

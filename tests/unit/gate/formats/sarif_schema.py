@@ -54,7 +54,6 @@ FLOW = _object(
 SUPPRESSION = _object(  # 3.35
     "kind",
     kind=_one_of("inSource", "external"),
-    status=_one_of("accepted", "underReview", "rejected"),
     justification=TEXT,
 )
 RESULT = _object(  # 3.27

@@ -1,0 +1,1 @@
+"""Measurements: what the tool costs, and what other ways to look at the same routine cost and prove."""

@@ -1,0 +1,88 @@
+"""What the tool itself costs: whole commands, and the record that a run keeps of its solvers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.compare import Record, repeated
+from bench.harness import VERIFY, Measured, measure
+from verify.errors import TargetError
+from verify.target import open_target, write_elf
+from verify.target.debian import fetch, newest
+
+SERIES = "6.1"
+_LIMIT, _SHORT = 300.0, 20.0  # seconds of CPU time
+
+
+class Commands:
+    """Runs ``verify`` in a directory of its own, each time with nothing cached.
+
+    :param directory: holds kernels, caches and reports.
+    """
+
+    def __init__(self, directory: Path, tell: Callable[[str], None]):
+        self.directory = directory
+        self.tell = tell
+        self._numbers = itertools.count()
+
+    def kernel(self) -> dict[str, str]:
+        """Debian's newest kernel, as it comes and as an ELF file with symbols; nothing where apt has none."""
+        try:
+            package = newest(SERIES)
+            if package is None:
+                raise TargetError(f"apt knows none of {SERIES}")
+            vmlinuz = fetch(package)
+            elf = self.directory / f"{package}.elf"
+            write_elf(open_target(str(vmlinuz)), elf)
+        except TargetError as error:
+            self.tell(f"no kernel of Debian: {error}")
+            return {}
+        return {"ELF": str(elf), "vmlinuz": str(vmlinuz)}
+
+    def run(self, target: str, *options: str) -> Record:
+        """``verify run`` of ``target``, repeated where it is short; ``record`` is the last run's record."""
+        self.tell(f"verify run {' '.join((Path(target).name, *options))}")
+        reports = self.directory / f"reports{next(self._numbers)}"
+        command = [VERIFY, "run", "-q", target, *options, "--reports", str(reports)]
+
+        def once() -> Measured:
+            cache = {"XDG_CACHE_HOME": str(self.directory / f"cache{next(self._numbers)}")}
+            # No limit on address space: Unicorn reserves a gigabyte for each machine that it emulates.
+            return measure(command, " PROVED", _LIMIT, None, cache)
+
+        point = repeated(once, _SHORT)
+        found = list(reports.glob("*/run.json"))
+        return {"target": Path(target).name, **point, **({"record": figures(found[0])} if found else {})}
+
+    def start(self) -> Record:
+        """The shortest command: what starting costs."""
+        self.tell("verify list")
+        return repeated(lambda: measure([VERIFY, "list"], "reloc-step", memory=None))
+
+
+def figures(path: Path) -> Record:
+    """Of a run: seconds by stage, and of solvers by function, each distinct text once; instructions run."""
+    run = json.loads(path.read_text())
+    seconds: dict[str, float] = {}
+    functions: dict[str, float] = {}
+    for claim in run["properties"]:
+        name = claim["function"] or "callees, and how the parts join"
+        for obligation in claim["obligations"]:
+            text = obligation["sha256"]
+            if text not in seconds:
+                seconds[text] = sum(answer["seconds"] for answer in obligation["answers"])
+                functions[name] = functions.get(name, 0.0) + seconds[text]
+    times = list(seconds.values())
+    return {
+        "solver": sum(times),
+        "texts": len(times),
+        "median": statistics.median(times),
+        "slowest": max(times),
+        "instructions": sum(i["covered"] for function in run["functions"] for i in function["instructions"]),
+        "functions": dict(sorted(functions.items(), key=lambda item: -item[1])),
+        "stages": run["stages"],
+    }

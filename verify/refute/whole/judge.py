@@ -1,0 +1,310 @@
+"""What a concrete run of one of kexec's functions breaks of what is owed of its end.
+
+The obligations are those of the proof, built for a state made of constants: registers and
+memory from Unicorn, barriers and caches from the plain ghost state. No path, no contract
+as a hypothesis and no solver is in between, so a run that breaks what is PROVED shows an
+error in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import msgspec
+
+from verify.arm64.cache import LineState
+from verify.arm64.execute import Exit, Step
+from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SYSTEM, Event, State
+from verify.kexec.calls import CONTROL_PAGE
+from verify.kexec.machine_kexec import MachineKexec
+from verify.kexec.post_load import PostLoad
+from verify.kexec.soft_restart import HypStub, SoftRestart
+from verify.kexec.whole import FRAME_BYTES, Whole
+from verify.logic import Term, const, constant
+from verify.obligation import Obligation
+from verify.refute import ghost as plain
+from verify.refute.whole.by_contract import LIMIT, ByContract, Range
+from verify.refute.whole.effects import Inputs
+from verify.refute.whole.layout import base
+from verify.refute.whole.processor import PAGE
+from verify.refute.whole.values import usual_word
+from verify.substitute import Substitution
+from verify.symbolic.objects import Object, Objects
+
+type Function = MachineKexec | PostLoad | SoftRestart | HypStub
+
+_TASK_BYTES = 1 << 14
+_LIST_OFFSET, _LIST_BYTES = 0x40_0000, 0x1_0000
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The state of the one word that is asked about."""
+
+    value: int
+
+    def read(self, address: Term) -> Term:
+        return const(self.value, 2)
+
+
+def broken(proof: Function, inputs: Inputs, wanted: Callable[[str], bool]) -> str | None:
+    """What of its obligations a run of ``proof``'s code from ``inputs`` breaks; None if nothing.
+
+    :param proof: one that has not run: only what it owes is taken from it.
+    :param inputs: registers and memory; callees answer by contract.
+    :param wanted: whether an obligation of that name counts.
+    :raises UnsupportedError: if the run comes to an instruction without a model.
+    """
+    return _Judge(proof, inputs, wanted).broken()
+
+
+class _Judge:
+    def __init__(self, proof: Function, inputs: Inputs, wanted: Callable[[str], bool]):
+        self.proof, self.whole, self.wanted = proof, proof.whole, wanted
+        self.entry: State = proof.entry if not isinstance(proof, HypStub) else proof.entered()
+        self.inputs = _long(inputs)
+        self.segments = self._segments() if isinstance(proof, PostLoad) else []
+        dirty = {at & -PAGE for start, end in self.segments for at in (start, end - 8)}
+        self.run = ByContract(proof.code, self.inputs, self.whole, self._regions(), dirty)
+
+    # Where things are
+
+    def _objects(self) -> dict[str, Range]:
+        whole, low = self.whole, self.whole.globals.low
+        if isinstance(self.proof, (SoftRestart, HypStub)):
+            return {}
+        places = {name: base(whole, name) for name in ("kimage", "the stack frame", "the task")}
+        lists = whole.page_offset + _LIST_OFFSET
+        return {
+            "kimage": (places["kimage"], places["kimage"] + whole.layout.size),
+            "the stack frame": (places["the stack frame"] - FRAME_BYTES, places["the stack frame"]),
+            "the task": (places["the task"], places["the task"] + _TASK_BYTES),
+            "the image": (low, whole.globals.high),
+            "the list": (lists, lists + _LIST_BYTES),
+        }
+
+    def _regions(self) -> list[Range]:
+        found = list(self._objects().values())
+        if isinstance(self.proof, PostLoad):
+            page = base(self.whole, CONTROL_PAGE) & -PAGE
+            found.append((page, page + (1 << 16)))
+        return found
+
+    def _segments(self) -> list[Range]:
+        """The image's segments in the linear map."""
+        assert isinstance(self.proof, PostLoad)
+        layout, found = self.whole.layout, []
+        kimage = base(self.whole, "kimage")
+        count = self.inputs.memory.get(kimage + layout.nr_segments, 0)
+        for index in range(min(count, 16)):
+            asked = self.proof.segment(const(index))
+            start = self.value(self.proof.map.phys_to_linear(asked.mem))
+            size = self.value(asked.memsz)
+            if size and size < 1 << 32:
+                found.append((start, start + size))
+        return found
+
+    # Values of terms over the entry
+
+    def value(self, term: Term, word: int = 0, segment: int = 0) -> int:
+        """A term over the state at entry, in this run."""
+        found = constant(self._bind(word, segment)(term))
+        assert found is not None
+        return found
+
+    def _bind(self, word: int, segment: int) -> Substitution:
+        given = self.inputs.registers
+
+        def variable(name: str, width: int) -> Term | None:
+            register = name.partition("@")[0]
+            special = {"a": word, "segment": segment}
+            return const(special.get(name, given.get(register, 0)), width)
+
+        def apply(name: str, width: int, arguments: tuple[Term, ...]) -> Term | None:
+            if name == "signed":
+                return arguments[0]
+            if name.startswith("L@") or name.startswith("F@"):
+                return const(plain.DIRTY, width)
+            address = constant(arguments[0])
+            assert address is not None
+            return const(self._word(address), width)
+
+        return Substitution(variable, apply)
+
+    def _word(self, address: int) -> int:
+        low = address & -8
+        if low in self.inputs.memory or low & -PAGE in self.inputs.pages:
+            return self.inputs.memory.get(low, 0)
+        return usual_word(self.whole, low)
+
+    # The run as a state
+
+    def broken(self) -> str | None:
+        run = self.run
+        run.run()
+        left = run.left
+        assert left is not None
+        if run.undecided:
+            return None
+        if run.outside is not None:
+            at, address = run.outside
+            return f"{run.code.where(at)} accesses {address:#x}, which is none of its objects"
+        told = self._misplaced()
+        if told is not None or left.kind in ("brk", "ends"):
+            return told  # a BUG is no fault: a run lists its condition
+        if left.kind not in ("call", "br", "ret", "eret"):
+            return (
+                f"control does not leave {run.code.name} as it may: {left.kind} at {run.code.where(left.at)}"
+            )
+        for word, segment in self._asked():
+            proof = replace(self.proof, obligations=[])
+            self._owe(proof, self._step(word))
+            bind = self._bind(word, segment)
+            owed = [
+                *proof.obligations,
+                *(proof.preparation.obligations if isinstance(proof, PostLoad) else []),
+            ]
+            for obligation in owed:
+                if self.wanted(obligation.name) and self._is_broken(bind, obligation):
+                    where = run.code.where(left.at)
+                    return f"{where}: expected that {obligation.sentence}; found {self._found()}"
+        return None
+
+    def _is_broken(self, bind: Substitution, obligation: Obligation) -> bool:
+        if any(not bind(fact).is_true() for _, fact in obligation.hypotheses):
+            return False
+        return bool(bind(obligation.goal).is_false())
+
+    def _found(self) -> str:
+        registers, left = self.run.registers(), self.run.left
+        assert left is not None
+        names = ("x0", "x1", "x2", "x3", "x4", "ttbr0_el1", "tcr_el1")
+        shown = ", ".join(f"{name} = {registers[name]:#x}" for name in names)
+        return f"{left.kind} to {left.target:#x} with {shown}"
+
+    def _misplaced(self) -> str | None:
+        """An access outside of every object, or a store where none may be made."""
+        objects = self._objects()
+        may_store = (
+            ("the stack frame", "kimage") if isinstance(self.proof, PostLoad) else ("the stack frame",)
+        )
+        for access in self.run.accesses:
+            inside = [
+                name
+                for name, (start, end) in objects.items()
+                if start <= access.address and access.address + access.size <= end
+            ]
+            if not inside or (access.kind == "store" and inside[0] not in may_store):
+                where = self.run.code.where(access.at)
+                return f"the {access.kind} at {where} goes to {access.address:#x}, where it may not"
+        return None
+
+    def _asked(self) -> Iterator[tuple[int, int]]:
+        """Words, with the segment that each is one of."""
+        words = [
+            (at, i) for i, (start, end) in enumerate(self.segments) for at in (start & -8, (end - 1) & -8)
+        ]
+        for dest, _, length in self.run.copied[:1]:
+            words += [(at & -8, 0) for at in (dest, dest + max(length, 1) - 1)]
+        yield from words or [(0, 0)]
+
+    def _step(self, word: int) -> Step:
+        run, left = self.run, self.run.left
+        assert left is not None
+        events = tuple(self._events())
+        state = self._state(run.registers(), run.ghosts_now())
+        memory = self._memory()
+        lines = cast(LineState, _Line(run.ghost.line(word)))
+        fetch = cast(LineState, _Line(run.fetched.get(word, plain.DIRTY)))
+        state = replace(state, memory=memory, lines=lines, fetch=fetch, events=events, trace=tuple(run.trace))
+        kind = "br" if left.kind == "call" and isinstance(self.proof, (SoftRestart, HypStub)) else left.kind
+        return Step(state, Exit(kind, const(left.target)))
+
+    def _state(self, registers: dict[str, int], ghosts: dict[str, int]) -> State:
+        known = self.entry.registers
+        found = {n: const(registers[n], known[n].length) for n in (*GENERAL, "sp", *FLAGS, *SYSTEM)}
+        values = {name: const(value, GHOSTS[name]) for name, value in ghosts.items()}
+        return replace(self.entry, registers={**known, **found}, ghosts=values, facts=())
+
+    def _events(self) -> Iterator[Event]:
+        called = iter(self.run.called)
+        for event, ghosts in zip(self.run.events, self.run.ghosts, strict=True):
+            state = self._state(event.registers, ghosts)
+            if event.name == "call":
+                name = next(called)
+                state = replace(state, registers=state.registers | self._pointers(event.registers))
+                yield Event(f"call {name}", (), event.at, 0, state, name)
+            elif event.name == "CallHyperVisor":
+                yield Event(event.name, (), event.at, 0, state)
+
+    def _pointers(self, registers: dict[str, int]) -> dict[str, Term]:
+        """Arguments that point into an object, as terms over its base."""
+        found = {}
+        for name in ("x0", "x1", "x2", "x3"):
+            value = registers[name]
+            for item, pointer in (("kimage", "x0"), ("the stack frame", "sp")):
+                start, end = self._objects().get(item, (0, 0))
+                if start <= value < end:
+                    origin = base(self.whole, item)
+                    found[name] = self.entry.registers[pointer] + const(value - origin)
+        return found
+
+    def _memory(self) -> Objects:
+        memory = self.entry.memory
+        assert isinstance(memory, Objects)
+        objects = {n: r for n, r in self._objects().items() if n in ("kimage", "the stack frame")}
+        for dest, _, _ in self.run.copied[:1]:
+            memory = memory.adding(Object(CONTROL_PAGE, const(dest), 0, self.whole.page_size))
+            objects[CONTROL_PAGE] = (dest, dest + self.whole.page_size)
+        for address, data in self.run.stored:
+            for name, (start, end) in objects.items():
+                origin = dest if name == CONTROL_PAGE else base(self.whole, name)
+                for i, byte in enumerate(data):
+                    if start <= address + i < end:
+                        memory = memory.storing(name, address + i - origin, const(byte, 8))
+        return memory
+
+    def _owe(self, proof: Function, step: Step) -> None:
+        if isinstance(proof, MachineKexec):
+            proof.owe_exit(step)
+        elif isinstance(proof, PostLoad):
+            assert isinstance(step.then, Exit)
+            proof.owe_return(step, step.then)
+        elif isinstance(proof, SoftRestart):
+            proof.owe_end(step)
+        else:
+            proof.owe(self.entry, step)
+
+
+def _long(inputs: Inputs) -> Inputs:
+    """The same inputs for a run as long as any may be."""
+    return msgspec.structs.replace(inputs, length=LIMIT)
+
+
+def renewed(proof: Function, whole: Whole) -> Function:
+    """The same proof of another kernel's function, not run yet.
+
+    :raises UnsupportedError: if that kernel has no such function, or one that cannot be read.
+    """
+    return replace(proof, whole=whole, obligations=[])
+
+
+def usable(proof: Function, found: list[Inputs], wanted: Callable[[str], bool]) -> list[Inputs]:
+    """The inputs of which runs of unchanged code break nothing, each with a control page that may be.
+
+    A path that copies nothing leaves it open where the control page is; a changed function may copy.
+    """
+    if isinstance(proof, PostLoad):
+        field = base(proof.whole, "kimage") + proof.whole.layout.control_code_page
+        pages = [inputs.memory[field] for inputs in found if inputs.memory.get(field)]
+        if pages:
+            found = [
+                inputs
+                if inputs.memory.get(field)
+                else msgspec.structs.replace(inputs, memory={**inputs.memory, field: pages[0]})
+                for inputs in found
+            ]
+    judges = [(inputs, _Judge(proof, inputs, wanted)) for inputs in found]
+    return [inputs for inputs, judge in judges if judge.broken() is None and not judge.run.undecided]

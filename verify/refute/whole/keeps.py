@@ -1,0 +1,166 @@
+"""Whether a concrete run of a callee keeps its contract, in plain integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from specs.contracts import Contract
+from verify.arm64.lift import Code
+from verify.arm64.state import GENERAL, SYSTEM
+from verify.kexec.calls import CLOBBERED, POINTED_BYTES
+from verify.kexec.whole import FRAME_BYTES, Whole
+from verify.logic import const, constant
+from verify.refute import ghost as plain
+from verify.refute.whole.by_contract import ByContract, Range, entered
+from verify.refute.whole.effects import Inputs
+from verify.refute.whole.layout import CLEAR_OF_OBJECTS, base
+from verify.refute.whole.processor import PAGE
+
+_CTR = (0x8444_C004, 0x8442_C003, 0x8445_C005)  # lines of 64 and 64, 16 and 32, 128 and 128 bytes
+_MODES = (0xE11_0000_0E11, 0xE12_0000_0E12, 0xE11_0000_0E12, 0xE12_0000_0E11)
+_LEVELS = (1 << 2, 2 << 2)  # CurrentEL at EL1, and at EL2
+
+
+def breach(whole: Whole, name: str, contract: Contract, code: Code, copies: list[Range]) -> str | None:
+    """What a run of ``code`` does that its contract does not allow; None if no run that is tried does.
+
+    :param copies: start and length in bytes of the copies that it is asked for.
+    :raises UnsupportedError: if runs come to an instruction without a model.
+    """
+    for inputs, regions, dirty in _cases(whole, contract, code, copies):
+        run = ByContract(code, inputs, whole, regions, dirty)
+        run.run()
+        if run.undecided:
+            continue
+        for told in _breaches(run, contract):
+            return f"{name}: {told}"
+    return None
+
+
+def _cases(
+    whole: Whole, contract: Contract, code: Code, copies: list[Range]
+) -> Iterator[tuple[Inputs, list[Range], set[int]]]:
+    page = whole.page_offset + CLEAR_OF_OBJECTS
+    sp = base(whole, "the stack frame")
+    frame = (sp - FRAME_BYTES, sp)
+    image = (whole.globals.low, whole.globals.high)
+    mode = whole.globals.addresses.get("__boot_cpu_mode")
+    if contract.copies is not None:
+        for start, length in copies:
+            source = {
+                at: int.from_bytes(whole.kernel.read(at, 8), "little")
+                for at in range(start & -8, start + length, 8)
+            }
+            given = {"x0": page, "x1": start, "x2": length, "sp": sp}
+            yield (
+                entered(code, code.address, given, source),
+                [frame, (start & -PAGE, start + length), (page, page + PAGE)],
+                set(),
+            )
+        return
+    if contract.cleans is not None or contract.fetches is not None:
+        for ctr in _CTR:
+            for start, length in ((page, PAGE), (page + 24, 200), (page + PAGE - 8, 8), (page + 0x7F8, 0x88)):
+                given = {"x0": start, "x1": start + length, "sp": sp, "ctr_el0": ctr}
+                sized = _by_length(contract, start)
+                if sized:
+                    given["x1"] = length
+                dirty = {page} if contract.cleans is not None else set()
+                yield entered(code, code.address, given), [frame], dirty
+        return
+    for level in _LEVELS:
+        for word in _MODES:
+            memory = {mode: word} if mode is not None else {}
+            pointed = base(whole, "kimage")
+            given = dict.fromkeys(contract.points, pointed) | {"sp": sp, "currentel": level}
+            regions = [frame, image] + ([(pointed, pointed + POINTED_BYTES)] if contract.points else [])
+            for x0 in (0x4140_0000, 0x5_4152_7000):
+                yield entered(code, code.address, {**given, "x0": x0}, memory), regions, set()
+
+
+def _by_length(contract: Contract, start: int) -> bool:
+    """The range is given as a start and a length."""
+    ask = contract.cleans or contract.fetches
+    assert ask is not None
+    return constant(ask({"x0": const(start), "x1": const(8)})[1]) == start + 8
+
+
+def _breaches(run: ByContract, contract: Contract) -> Iterator[str]:
+    before, after, left, where = run.inputs.registers, run.registers(), run.left, run.code.where
+    assert left is not None
+    if run.outside is not None:
+        yield f"{where(run.outside[0])} accesses {run.outside[1]:#x}, which is none of its objects"
+        return
+    if left.kind != "ret" or left.target != before["x30"]:
+        found = f"{left.kind} at {where(left.at)} to {left.target:#x}"
+        yield f"expected that it returns to its caller, found that it leaves by {found}"
+        return
+    for name in (*GENERAL, "sp", *SYSTEM):
+        if name not in CLOBBERED and name not in contract.changes and before[name] != after[name]:
+            yield f"expected {name} as it was, found {after[name]:#x} after {before[name]:#x}"
+    yield from _memory(run, contract)
+    yield from _maintenance(run, contract)
+    states = {"unsynced": run.ghost.unsynced, "translation": run.ghost.translation}
+    were = {"unsynced": 1, "translation": plain.SETTLED}
+    for ghost, value in states.items():
+        if ghost not in contract.changes and value != were[ghost]:
+            yield f"expected no context change, found that {ghost} is {value}"
+    if contract.ensures is not None:
+        x, y = run.terms({**before, **were}), run.terms({**after, **states})
+        if contract.ensures(x, y).is_false():
+            yield f"expected: {contract.sentence} Found ttbr0_el1 = {after['ttbr0_el1']:#x}"
+    if contract.answers_stub and after["x0"] & 0xFF != int(run.stub_below()):
+        yield f"expected {int(run.stub_below())} in the low byte of w0, found {after['x0'] & 0xFF}"
+    asked = [event.registers for event in run.events if event.name == "CallHyperVisor"]
+    if contract.asks is None and asked:
+        yield "expected no HVC, found one"
+    elif contract.asks is not None:
+        wanted = [
+            number if isinstance(number, int) else constant(number)
+            for number in contract.asks(run.terms(before))
+        ]
+        if [[x["x0"], x["x1"]] for x in asked] != [wanted]:
+            yield f"expected one HVC with x0 and x1 {wanted}, found {[[x['x0'], x['x1']] for x in asked]}"
+
+
+def _memory(run: ByContract, contract: Contract) -> Iterator[str]:
+    sp, x = run.inputs.registers["sp"], run.inputs.registers
+    ranges = [(sp - FRAME_BYTES, sp)]
+    if contract.copies is not None:
+        ranges.append((x["x0"], x["x0"] + PAGE))
+    for access in run.accesses:
+        inside = any(start <= access.address and access.address + access.size <= end for start, end in ranges)
+        if access.kind == "store" and not inside:
+            yield f"{run.code.where(access.at)} stores to {access.address:#x}, which is not its own"
+    if contract.copies is not None:
+        data = run.whole.kernel.read(x["x1"], x["x2"])
+        found = [run.read(x["x0"] + i, 1) for i in range(len(data))]
+        if found != list(data):
+            yield f"expected {len(data)} bytes copied, found others"
+        beyond = [at for at, stored in run.stored if at + len(stored) > x["x0"] + len(data) and at >= x["x0"]]
+        if beyond and beyond[0] < x["x0"] + PAGE:
+            yield f"expected {len(data)} bytes written, found more at {beyond[0]:#x}"
+
+
+def _maintenance(run: ByContract, contract: Contract) -> Iterator[str]:
+    x = {name: const(run.inputs.registers[name]) for name in ("x0", "x1")}
+    asks = [ask(x) for ask in (contract.cleans, contract.fetches) if ask is not None]
+    ranges = [(int(constant(start) or 0), int(constant(end) or 0)) for start, end in asks]
+    for at, address in run.maintained:
+        if not any((start & -PAGE) <= address < max(end, (start & -PAGE) + PAGE) for start, end in ranges):
+            where = run.code.where(at)
+            yield f"the cache maintenance at {where} goes to {address:#x}, which may not be mapped"
+            return
+    for promised, what, line in (
+        (contract.cleans, "clean", run.ghost.line),
+        (contract.fetches, "fetchable", lambda word: run.fetched.get(word, plain.DIRTY)),
+    ):
+        if promised is not None:
+            start, end = (int(constant(term) or 0) for term in promised(x))
+            for word in range(-(-start // 8) * 8, end, 8):
+                if line(word) != plain.CLEAN:
+                    yield f"expected the word at {word:#x} to be {what}, found state {line(word)}"
+                    return
+    lost = [word for word, state in run.ghost.lines.items() if state == plain.LOST]
+    if lost:
+        yield f"the word at {lost[0]:#x} is lost"
