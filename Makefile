@@ -20,7 +20,7 @@ check:
 	.venv/bin/ruff check $(PYTHON_DIRS)
 	.venv/bin/ruff format --check $(PYTHON_DIRS)
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -q -m 'not ($(SLOW))'
+	.venv/bin/python -m pytest -q -n 2 --dist worksteal -m 'not ($(SLOW))'
 
 binaries:
 	scripts/bootstrap.sh --dev

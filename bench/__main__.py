@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -56,6 +57,7 @@ def main() -> None:
         table.put(json.loads(results.read_text()), ROOT)
         plot.draw(json.loads(results.read_text()), ROOT / "docs" / "bench.svg")
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what is running, too
     RESULTS.mkdir(exist_ok=True)
     measured: dict[str, Any] = {}
     for _ in measure_all(measured):

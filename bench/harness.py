@@ -74,21 +74,27 @@ def measure(
         report = Path(name) / "report.json"
         limits = [str(int(seconds)), str(_BY_THE_CLOCK * int(seconds)), str(memory or 0), str(report)]
         started = time.perf_counter()
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_LIMITED), *limits, *command],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
-            check=False,
         )
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
         wall = time.perf_counter() - started
         found = json.loads(report.read_text())
     late = found["expired"] or found["cpu"] >= seconds
-    status, why = judge(found["code"], done.stdout, done.stderr, says, late, code)
-    lines = done.stdout.strip().splitlines()
+    status, why = judge(found["code"], output, errors, says, late, code)
+    lines = output.strip().splitlines()
     return Measured(status, wall, found["cpu"], found["memory"] / 1024, why, lines[-1] if lines else "")
 
 

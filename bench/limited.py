@@ -5,6 +5,7 @@ time ran out by the clock, CPU seconds, and the peak memory in KiB. It is a prog
 imports little, because a process's peak memory counts that of the process it was forked from.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ cpu, wall, memory, report, *command = sys.argv[1:]
 child = os.fork()
 if child == 0:
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_CPU, (int(cpu), int(cpu) + 1))
         if int(memory):
             resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
@@ -24,6 +25,8 @@ if child == 0:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
     os._exit(127)
 
+with contextlib.suppress(OSError):
+    os.setpgid(child, child)  # whichever of the two comes first
 expired = False
 
 
@@ -34,7 +37,9 @@ def expire(*_: object) -> None:
     os.killpg(child, signal.SIGKILL)
 
 
-signal.signal(signal.SIGALRM, expire)
+# Its caller's end is the command's end, too.
+for ending in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
+    signal.signal(ending, expire)
 signal.alarm(int(wall))
 _, status, usage = os.wait4(child, 0)
 signal.alarm(0)

@@ -29,27 +29,28 @@ def draw(record: dict[str, Any], path: Path) -> None:
         axes.errorbar(pages, medians, spread, color=colour, marker=mark, label=one["label"])
         for point in one["points"]:
             if point["status"] != "done":
-                axes.plot(point["pages"], point["limit"], marker="x", color=colour, markersize=10, mew=2.5)
+                ended = point["limit"] if point["status"] == "timeout" else point["cpu"]["median"]
+                axes.plot(point["pages"], ended, marker="x", color=colour, markersize=10, mew=2.5)
                 axes.annotate(
                     point["status"],
-                    (point["pages"], point["limit"]),
+                    (point["pages"], ended),
                     textcoords="offset points",
                     xytext=(0, 8),
                     color=colour,
                     ha="center",
                 )
-    for point, line in zip(record["any_length"], ("-", "--"), strict=False):
+    for point, line, colour in zip(record["any_length"], ("-", "--"), ("black", "0.6"), strict=False):
         if point["status"] == "done":
             label = f"this tool, any length, T1–T5: {point['target']}"
-            axes.axhline(point["cpu"]["median"], color="black", linestyle=line, linewidth=2, label=label)
+            axes.axhline(point["cpu"]["median"], color=colour, linestyle=line, linewidth=2, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.margins(y=0.1)
+    axes.margins(x=0.09, y=0.1)
     axes.set_xlabel("pages that the list copies")
     axes.set_ylabel("CPU time, seconds")
-    axes.set_title("× not proved within the limit. What each proves differs: see docs/bench.md", fontsize=10)
+    axes.set_title("× not proved, and why. What each proves differs: see docs/bench.md", fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

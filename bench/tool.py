@@ -45,7 +45,10 @@ class Commands:
 
     def run(self, target: str, *options: str) -> Record:
         """``verify run`` of ``target``, repeated where it is short; ``record`` is the last run's record."""
-        self.tell(f"verify run {' '.join((Path(target).name, *options))}")
+        path = Path(target)
+        # The package is the first part of the name of the directory that it is unpacked in.
+        name = path.name if path.suffix else f"{path.parent.name.partition('_')[0]}, {path.name}"
+        self.tell(f"verify run {' '.join((name, *options))}")
         reports = self.directory / f"reports{next(self._numbers)}"
         command = [VERIFY, "run", "-q", target, *options, "--reports", str(reports)]
 
@@ -56,7 +59,7 @@ class Commands:
 
         point = repeated(once, _SHORT)
         found = list(reports.glob("*/run.json"))
-        return {"target": Path(target).name, **point, **({"record": figures(found[0])} if found else {})}
+        return {"target": name, **point, **({"record": figures(found[0])} if found else {})}
 
     def start(self) -> Record:
         """The shortest command: what starting costs."""

@@ -45,7 +45,7 @@ def extract(target: str, path: Path, patches: tuple[str, ...]) -> None:
     With --patch the copy has a seeded fault, for seeing how a broken kernel is refuted:
 
     verify extract debian:linux-image-6.1.0-56-arm64 broken.elf --patch
-    arm64_relocate_new_kernel+0x88=0xd503201f
+    arm64_relocate_new_kernel+0x98=0xd503201f
     """
     from verify.cli.patch import patched
     from verify.target import open_target, write_elf

@@ -90,7 +90,8 @@ class Discharger:
         self.contradictions = contradictions
         self.listener: Callable[[Result], None] = lambda result: None
         self._settling: dict[str, Later] = {}
-        self._idling: dict[str, Later] = {}
+        self._filters: dict[str, Later] = {}
+        self._idling: dict[tuple[tuple[str, int], ...], Later] = {}
 
     def decide(self, hypotheses: Facts, goal: Formula) -> bool:
         """Whether the hypotheses imply the goal, to filter candidates; False where undecided."""
@@ -107,8 +108,7 @@ class Discharger:
     def _begin(self, obligation: Obligation) -> Callable[[], Result]:
         text = script(obligation.hypotheses, obligation.goal)
         self._settle(text)
-        if obligation.hypotheses:
-            self._idle(obligation.hypotheses)
+        self._idle(obligation.hypotheses)
         return partial(self._end, obligation, text)
 
     def _end(self, obligation: Obligation, text: str) -> Result:
@@ -132,12 +132,19 @@ class Discharger:
             self._settling[key] = self.asker.settle(text, self.limit, self.seed)
         return self._settling[key]
 
-    def _idle(self, hypotheses: Facts) -> Later:
-        text = script(hypotheses, FALSE)
-        key = self._key(text)
-        if key not in self._idling:
-            self._idling[key] = self.asker.filter_by(text, self.limit)
-        return self._idling[key]
+    def _idle(self, hypotheses: Facts) -> Later | None:
+        """The answer to whether the hypotheses can hold; of none nothing is asked."""
+        if not hypotheses:
+            return None
+        # All obligations of a path have the same ones: printing them anew takes longer than asking.
+        same = tuple((label, formula.hash()) for label, formula in hypotheses)
+        if same not in self._idling:
+            text = script(hypotheses, FALSE)
+            key = self._key(text)
+            if key not in self._filters:
+                self._filters[key] = self.asker.filter_by(text, self.limit)
+            self._idling[same] = self._filters[key]
+        return self._idling[same]
 
     def _ask(self, obligation: Obligation, text: str) -> tuple[Verdict, Replies]:
         replies = self._settle(text)()
@@ -162,9 +169,8 @@ class Discharger:
         return f": {self.contradictions}/{name}.*.smt2"
 
     def _is_idle(self, hypotheses: Facts) -> bool:
-        if not hypotheses:
-            return False
-        return self._idle(hypotheses)()[0].answer is not Answer.SAT
+        asked = self._idle(hypotheses)
+        return asked is not None and asked()[0].answer is not Answer.SAT
 
 
 def vacuous(results: Sequence[Result]) -> list[str]:

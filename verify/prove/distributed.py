@@ -30,7 +30,7 @@ def connected(address: str) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise UsageError(f"expected a Dask scheduler at {address}, found: {error}") from error
     with client:
-        _require_same_solvers(client.run(solvers), address)
+        require_same_solvers(client.run(solvers), address)
         yield client.get_executor(pure=False)
 
 
@@ -39,7 +39,7 @@ def solvers() -> str:
     return f"{z3_version()}, {bitwuzla_version()}"
 
 
-def _require_same_solvers(found: dict[str, str], address: str) -> None:
+def require_same_solvers(found: dict[str, str], address: str) -> None:
     """Answers count under the versions that a run names.
 
     :raises UsageError: if there is no worker, or one with others.

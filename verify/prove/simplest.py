@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from verify.logic import Formula, var
@@ -11,6 +12,7 @@ from verify.prove.solvers import Answer
 
 LIMIT = 10.0  # seconds for the first model; a wish that takes longer than the next is dropped
 _WISH_LIMIT = 1.0
+_DECLARED = re.compile(r"^\(declare-fun \|(.*)\| \(\) \(_ BitVec (\d+)\)\)$", re.MULTILINE)
 
 
 def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> dict[str, int] | None:
@@ -49,5 +51,6 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
             # Most wishes can come true together: halves are asked for before single ones.
             half = len(group) // 2
             todo += [group[half:], group[:half]]
-    values = {declared.name(): model[declared] for declared in model.decls() if declared.arity() == 0}
-    return {name: value.as_long() for name, value in values.items() if z3.is_bv_value(value)}
+    # What z3 made up for itself is most of a model: only what the text declares is read.
+    found = {name: model[z3.BitVec(name, int(width), context)] for name, width in _DECLARED.findall(text)}
+    return {name: value.as_long() for name, value in found.items() if value is not None}

@@ -1,9 +1,15 @@
 """The harness: nothing but a success is recorded as one."""
 
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
 
 from bench.compare import Series, points, repeated
-from bench.harness import Status, judge, measure
+from bench.harness import ROOT, Status, judge, measure
 
 PYTHON = sys.executable
 
@@ -35,6 +41,31 @@ def test_what_a_command_started_ends_with_it():
     measured = python(code, seconds=1)
     assert measured.status is Status.TIMEOUT
     assert measured.wall < 30
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_running_ends_with_the_measurement(tmp_path, ending):
+    note = tmp_path / "pid"
+    sleeper = f"import os, time; open({str(note)!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(60)"
+    code = f"""
+import signal, sys
+from bench.harness import measure
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+measure([sys.executable, "-c", {sleeper!r}], "all well")
+"""
+    process = subprocess.Popen([PYTHON, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    until(lambda: note.exists() and note.read_text().endswith(" "))
+    process.send_signal(ending)
+    process.wait(timeout=30)
+    until(lambda: not Path("/proc", note.read_text().strip()).exists())
+
+
+def until(condition):
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that within 30 s")
 
 
 def test_memory_used_up_is_named():

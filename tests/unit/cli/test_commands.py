@@ -207,7 +207,7 @@ def test_report_of_no_run_is_one_clear_line(tmp_path):
     assert (
         done.stderr
         == "verify: error: nowhere/run.json: expected a run.json, found: No such file or directory; "
-        "next: verify report --help\n"
+        "next: verify run TARGET\n"
     )
 
 

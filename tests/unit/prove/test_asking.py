@@ -13,7 +13,7 @@ from verify.cache.answers import Answers
 from verify.cache.store import Cache
 from verify.errors import InternalError, UsageError
 from verify.logic import ult, var
-from verify.prove import solvers
+from verify.prove import distributed, solvers
 from verify.prove.asking import Asker
 from verify.prove.executors import Processes, solving
 from verify.prove.smtlib import script
@@ -198,3 +198,12 @@ def test_scheduler_that_is_not_there_is_said():
         solving(scheduler="tcp://127.0.0.1:1"),
     ):
         pass
+
+
+def test_every_worker_must_have_the_solvers_of_this_process():
+    here = distributed.solvers()
+    distributed.require_same_solvers({"tcp://one": here, "tcp://two": here}, "tcp://scheduler")
+    with pytest.raises(UsageError, match="expected workers at tcp://scheduler, found none"):
+        distributed.require_same_solvers({}, "tcp://scheduler")
+    with pytest.raises(UsageError, match="at the worker tcp://two, found z3 0"):
+        distributed.require_same_solvers({"tcp://one": here, "tcp://two": "z3 0"}, "tcp://scheduler")
