@@ -12,8 +12,22 @@ NOP, RET = 0xD503201F, 0xD65F03C0
 
 
 def record(*words: int, base: int = BASE) -> FunctionRecord:
-    listed = [InstructionRecord(base + 4 * i, word, "") for i, word in enumerate(words)]
+    listed = [
+        InstructionRecord(
+            base + 4 * i, word, "", [base + 4 * t for t in then(i, word) if 0 <= t < len(words)]
+        )
+        for i, word in enumerate(words)
+    ]
     return FunctionRecord("f", base, 4 * len(words), "", "", "", 0, {}, {}, "", listed)
+
+
+def then(at: int, word: int) -> list[int]:
+    """Where control goes from the instruction at ``at``: cbz, b and ret are told apart."""
+    if word == RET:
+        return []
+    if word >> 24 == 0xB4:
+        return [at + 1, at + (word >> 5 & 0x7FFFF)]
+    return [at + (word & 0x3FFFFFF)] if word >> 26 == 0b000101 else [at + 1]
 
 
 def adrp(register: int, pages: int) -> int:
@@ -37,9 +51,20 @@ def cbz(register: int, words: int) -> int:
 
 
 SAME = [
+    ("where no branch leads", (RET, adrp(1, 5), add(1, 1, 16), RET), (RET, adrp(1, 9), add(1, 1, 48), RET)),
     ("adrp", (adrp(1, 5), RET), (adrp(1, 9), RET)),
     ("adrp and add", (adrp(1, 5), add(1, 1, 16), RET), (adrp(1, 9), add(1, 1, 48), RET)),
     ("adrp and ldr", (adrp(1, 5), ldr(0, 1, 16), RET), (adrp(1, 9), ldr(0, 1, 48), RET)),
+    (
+        "behind a branch",
+        (adrp(21, 5), cbz(0, 2), NOP, ldr(0, 21, 16)),
+        (adrp(21, 9), cbz(0, 2), NOP, ldr(0, 21, 48)),
+    ),
+    (
+        "behind a call that keeps it",
+        (adrp(21, 5), bl(100), ldr(0, 21, 16)),
+        (adrp(21, 9), bl(99), ldr(0, 21, 48)),
+    ),
     ("call", (bl(100), RET), (bl(-100), RET)),
     ("branch outwards", (cbz(0, 50), RET), (cbz(0, 60), RET)),
 ]
@@ -56,6 +81,16 @@ DIFFERENT = [
         "a register that was written since",
         (adrp(1, 5), ldr(1, 2, 0), ldr(0, 1, 8)),
         (adrp(1, 5), ldr(1, 2, 0), ldr(0, 1, 16)),
+    ),
+    (
+        "a page on one of two ways",
+        (cbz(0, 2), adrp(21, 5), ldr(0, 21, 16)),
+        (cbz(0, 2), adrp(21, 5), ldr(0, 21, 48)),
+    ),
+    (
+        "behind a call that loses it",
+        (adrp(1, 5), bl(100), ldr(0, 1, 16)),
+        (adrp(1, 5), bl(100), ldr(0, 1, 48)),
     ),
     ("branch within", (cbz(0, 2), NOP, RET), (cbz(0, 1), NOP, RET)),
     ("branch within and outwards", (cbz(0, 2), NOP, RET), (cbz(0, 50), NOP, RET)),
@@ -83,3 +118,7 @@ def test_moved_code_is_byte_for_byte_the_same():
     first, second = identity(record(*words)), identity(record(*words, base=BASE + 0x40))
     assert (first.sha256, first.unplaced) == (second.sha256, second.unplaced)
     assert (first.address, first.size) == (BASE, 12)
+
+
+def test_a_function_that_is_not_listed_has_an_identity():
+    assert identity(record()).size == 0
