@@ -61,7 +61,7 @@ def mutate(
     goes on from there when it is started again.
     """
     from verify.kexec.layout import stated_layout
-    from verify.mutate import model
+    from verify.mutate import decision_whole, model
     from verify.mutate.base import base_of
     from verify.mutate.decision import seed_each
     from verify.mutate.hypotheses import change_each
@@ -94,6 +94,8 @@ def mutate(
         dropped = list(change_each(proofs))
         terminal.doing("seeding errors into the verifier")
         faults = list(seed_each(code, form))
+        if base.way is not None:
+            faults += decision_whole.seed_each(base)
     result = model.MutationRun(
         model.SCHEMA,
         kernel.name,

@@ -17,8 +17,9 @@ def replay(path: Path, out: Path | None) -> int:
 
     Exit status 0 if each shows its effect again, 70 if one does not.
     """
+    from verify.report.debugger import write_out
     from verify.report.read import read_run
-    from verify.report.replay import Recorded, in_lines, recorded, write_out
+    from verify.report.replay import in_lines, recorded
 
     terminal = Terminal()
     items = recorded(read_run(path))
@@ -28,7 +29,7 @@ def replay(path: Path, out: Path | None) -> int:
         item.confirm()
         terminal.lines(in_lines(item.counterexample))
         terminal.line("  replayed: confirmed")
-        if out is not None and isinstance(item, Recorded):
+        if out is not None:
             for written in write_out(item, out):
                 terminal.line(f"  {written}")
         terminal.line()

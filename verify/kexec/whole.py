@@ -62,10 +62,7 @@ class Whole:
         function = self._find(name) if address is None else find_function(self.kernel, name, address)
         code = Code(name, function.address, function.code, calls=True)
         breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
-        missing = [at for at in breaks if at not in self.breaks]
-        if missing:
-            self.breaks |= dict.fromkeys(missing) | warnings(self.kernel, missing)
-        kinds = {at: warns for at in breaks if (warns := self.breaks[at]) is not None}
+        kinds = self._kinds(breaks)
         for at in breaks:
             # A WARN goes on: one that is taken for a BUG would lose the paths behind it.
             if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:
@@ -73,6 +70,13 @@ class Whole:
         resumed = frozenset(at for at, warns in kinds.items() if warns)
         self._code[key] = Code(name, code.address, code.data, code.calls, resumed, self._final())
         return self._code[key]
+
+    def _kinds(self, breaks: list[int]) -> dict[int, bool]:
+        """Of the brk instructions that the kernel's table has, whether each is a WARN."""
+        missing = [at for at in breaks if at not in self.breaks]
+        if missing:
+            self.breaks |= dict.fromkeys(missing) | warnings(self.kernel, missing)
+        return {at: warns for at in breaks if (warns := self.breaks[at]) is not None}
 
     def _find(self, name: str) -> Function:
         """The function by its symbol, or by that of its clone (.constprop, .isra, .llvm), no .cold part."""

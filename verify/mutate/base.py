@@ -15,7 +15,7 @@ from verify.kexec.way import Part, Way, has_way
 from verify.prove.discharge import Discharger, Result, decide
 from verify.refute.whole.effects import Inputs
 from verify.refute.whole.judge import usable
-from verify.refute.whole.search import leaving
+from verify.refute.whole.search import leaving, taken
 from verify.target import Kernel, open_target
 from verify.theorems import judge, owed
 from verify.verdict import Verdict
@@ -112,11 +112,13 @@ class Base:
     @functools.cached_property
     def runs(self) -> dict[str, list[Inputs]]:
         """Inputs of runs of each part that break nothing unchanged, by the part's name."""
-        return {
-            name: usable(part.proof, leaving(part.proof, RUNS), self.counts)
-            for name, part in self.parts.items()
-            if part.proof is not None
-        }
+        found = {}
+        for name, part in self.parts.items():
+            if part.proof is not None:
+                paths = sorted({o.path for o in part.obligations if o.path})
+                runs = [*leaving(part.proof, RUNS), *taken(part.proof, paths)]
+                found[name] = usable(part.proof, runs, self.counts)
+        return found
 
     def _claims(self) -> list[Property]:
         names = {o.name for part in self.parts.values() for o in part.obligations}

@@ -10,7 +10,7 @@ from specs.properties import RELOCATION
 from verify.arm64.lift import Code
 from verify.errors import TargetError, UnsupportedError
 from verify.kexec.layout import stated_layout
-from verify.kexec.locate import Function, find_routine
+from verify.kexec.locate import find_routine
 from verify.kexec.way import Part, Way
 from verify.kexec.whole import Whole
 from verify.kexec.words import condition
@@ -20,7 +20,6 @@ from verify.prove.discharge import Result, decide
 from verify.refute.whole.judge import broken, renewed
 from verify.refute.whole.keeps import breach
 from verify.refute.whole.search import refute, witnesses
-from verify.target import Kernel
 from verify.theorems import judge, owed, prove
 from verify.verdict import Verdict, join
 
@@ -36,12 +35,13 @@ class Tried:
     :param verdict: None if no proof was asked for.
     :param effect: what a run shows; empty if none was found.
     :param reason: why it is not proved; of a proved one, what differs all the same.
+    :param results: of the obligations that were asked.
     """
 
     verdict: Verdict | None
     reason: str = ""
     effect: str = ""
-    failing: list[Result] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
 
 def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
@@ -50,41 +50,56 @@ def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
     :param code: a function's, changed.
     :param ask_prover: ask for a proof even if a run shows a fault; its effect is told beside the verdict.
     """
-    kernel = base.kernel.patched(code.address, code.data)
-    try:
-        routine, refused = find_routine(kernel), ""
-    except TargetError as error:
-        routine, refused = base.routine, str(error).removeprefix(f"{kernel.source}: ")
-    way = _way(base, kernel, routine, code)
-    effect = _run(base, way.whole, code)
+    way, refused = _way(base, code)
+    effect, traces = _run(base, way.whole, code)
     if effect and not ask_prover:
         return Tried(None, effect=effect)
-    tried = Tried(Verdict.UNSUPPORTED, refused) if refused else _prove(base, way, search=not effect)
+    if refused:
+        return Tried(Verdict.UNSUPPORTED, refused, effect)
+    tried = _prove(base, way, traces, search=not effect)
     return replace(tried, effect=effect or tried.effect)
 
 
-def _run(base: Base, whole: Whole, code: Code) -> str:
-    """What a run of the changed function breaks, from the inputs of runs that break nothing unchanged."""
+def run_changed(base: Base, code: Code) -> str:
+    """What a run of the changed function breaks; empty if none that is tried breaks anything."""
+    return _run(base, _way(base, code)[0].whole, code)[0]
+
+
+def prove_changed(base: Base, code: Code) -> Verdict | None:
+    """The verdict on every property that the kernel has unchanged, without a search for runs."""
+    way, refused = _way(base, code)
+    return Verdict.UNSUPPORTED if refused else _prove(base, way, [], search=False).verdict
+
+
+type Traces = list[tuple[int, ...]]
+
+
+def _run(base: Base, whole: Whole, code: Code) -> tuple[str, Traces]:
+    """What a run of the changed function breaks, from inputs that break nothing unchanged; and what ran."""
     assert base.way is not None
+    traces: Traces = []
     for name, part in base.parts.items():
         if not _reads(base, part, code):
             continue
         try:
-            if part.proof is not None:
-                changed = renewed(part.proof, whole)
-                found = (broken(changed, inputs, base.counts) for inputs in base.runs[name])
-                told = next((effect for effect in found if effect is not None), None)
-            else:
+            if part.proof is None:
                 _, contract = base.way.contracts[part.function]
                 told = breach(whole, part.function, contract, whole.code(part.function), part.copied)
+                if told is not None:
+                    return told, traces
+                continue
+            changed = renewed(part.proof, whole)
+            for inputs in base.runs[name]:
+                told, trace = broken(changed, inputs, base.counts)
+                traces.append(trace)
+                if told is not None:
+                    return told, traces
         except UnsupportedError:
             continue
-        if told is not None:
-            return told
-    return ""
+    return "", traces
 
 
-def _prove(base: Base, way: Way, search: bool) -> Tried:
+def _prove(base: Base, way: Way, traces: Traces, search: bool) -> Tried:
     """The verdict on every property that the kernel has unchanged, and a run where one is not proved."""
     way.build()
     changed = [part for name, part in way.parts.items() if part is not base.parts.get(name)]
@@ -98,12 +113,20 @@ def _prove(base: Base, way: Way, search: bool) -> Tried:
         return Tried(Verdict.UNKNOWN, str(trouble))
     if tried.verdict is not Verdict.PROVED:
         return tried
-    return _judge(base, way, changed)
+    return _judge(base, way, tried.results, traces)
 
 
-def _way(base: Base, kernel: Kernel, routine: Function, code: Code) -> Way:
-    """The mutant's way, with the parts of the unchanged one that read nothing of what differs."""
+def _way(base: Base, code: Code) -> tuple[Way, str]:
+    """The mutant's way, with the parts of the unchanged one that read nothing of what differs.
+
+    Beside it, why the routine is not found in the mutant, or nothing.
+    """
     assert base.way is not None
+    kernel = base.kernel.patched(code.address, code.data)
+    try:
+        routine, refused = find_routine(kernel), ""
+    except TargetError as error:
+        routine, refused = base.routine, str(error).removeprefix(f"{kernel.source}: ")
     way = Way(kernel, base.form, routine, decide)
     # The table of BUGs and WARNs is no part of what is changed; looking for it takes seconds.
     way.whole.breaks |= base.way.whole.breaks
@@ -111,7 +134,7 @@ def _way(base: Base, kernel: Kernel, routine: Function, code: Code) -> Way:
     same = before.globals == after.globals and before.page_offset == after.page_offset
     if same and routine == base.routine:
         way.kept = {name: part for name, part in base.parts.items() if not _reads(base, part, code)}
-    return way
+    return way, refused
 
 
 def _reads(base: Base, part: Part, code: Code) -> bool:
@@ -122,10 +145,12 @@ def _reads(base: Base, part: Part, code: Code) -> bool:
 
 def _discharge(base: Base, changed: Iterable[Part], search: bool) -> Tried:
     """Ask what is owed of ``changed`` parts, up to where a run shows a fault."""
+    results: list[Result] = []
     failing: list[Result] = []
     started = time.perf_counter()
     for part, obligation in _ordered(base, changed):
         (result,) = base.discharger.discharge([obligation])
+        results.append(result)
         if result.verdict is Verdict.PROVED:
             continue
         failing.append(result)
@@ -135,11 +160,11 @@ def _discharge(base: Base, changed: Iterable[Part], search: bool) -> Tried:
         claim = next(claim.id for claim in base.claims if owed(claim, obligation.name))
         shown = refute(part.proof, result, claim) if part.proof is not None else None
         if shown is not None:
-            return Tried(Verdict.UNKNOWN, effect=f"{claim}: {shown.effect}", failing=failing)
+            return Tried(Verdict.UNKNOWN, effect=f"{claim}: {shown.effect}")
     if failing:
         worst = failing[0].obligation
-        return Tried(Verdict.UNKNOWN, f"{worst.name} does not follow: {worst.sentence}", failing=failing)
-    return Tried(Verdict.PROVED)
+        return Tried(Verdict.UNKNOWN, f"{worst.name} does not follow: {worst.sentence}")
+    return Tried(Verdict.PROVED, results=results)
 
 
 def _ordered(base: Base, parts: Iterable[Part]) -> Iterator[tuple[Part, Obligation]]:
@@ -153,15 +178,10 @@ def _ordered(base: Base, parts: Iterable[Part]) -> Iterator[tuple[Part, Obligati
     yield from sorted(found, key=lambda pair: (not pair[1].goal.is_false(), len(pair[1].hypotheses)))
 
 
-def _judge(base: Base, way: Way, changed: list[Part]) -> Tried:
+def _judge(base: Base, way: Way, own: list[Result], traces: Traces) -> Tried:
     """The verdict where no obligation fails by itself: is none idle everywhere, does each path run?"""
-    results: list[Result] = []
-    for name, part in way.parts.items():
-        if part is not base.parts.get(name):
-            asked = [o for o in part.obligations if base.counts(o.name)]
-            results += base.discharger.discharge(asked)
-        else:
-            results += base.results[name]
+    kept = (base.results[name] for name, part in way.parts.items() if part is base.parts.get(name))
+    results = [*own, *(result for found in kept for result in found)]
     findings = [judge(claim, base.form, results, None) for claim in base.claims]
     routine = way.routine
     if routine != base.routine:
@@ -174,24 +194,34 @@ def _judge(base: Base, way: Way, changed: list[Part]) -> Tried:
     verdict = join(finding.verdict for finding in findings)
     if verdict is not Verdict.PROVED:
         return Tried(verdict, next(f.reason for f in findings if f.verdict is verdict))
-    unseen = _unseen(changed, [result for result in results if not result.idle])
+    live = [result.obligation for result in own if not result.idle and result.obligation.path]
+    unseen = _unseen(way, live, traces)
     if unseen is not None:
         return Tried(Verdict.VACUOUS, f"{unseen.name} is about a path that no run was seen to take")
     return Tried(Verdict.PROVED, _told(base, way))
 
 
-def _unseen(changed: Iterable[Part], live: Iterable[Result]) -> Obligation | None:
+def _unseen(way: Way, live: Iterable[Obligation], traces: Traces) -> Obligation | None:
     """An obligation about a path that no run of the changed bytes was seen to take."""
-    asked = {id(result.obligation) for result in live}
-    for part in changed:
-        if part.proof is None:
+    ran = [_joined(trace) for trace in traces]
+    for obligation in live:
+        proofs = (part.proof for part in way.parts.values() if _has(part, obligation))
+        proof = next(proofs, None)
+        if proof is None or any(_joined(obligation.path) in trace for trace in ran):
             continue
-        mine = [o for o in part.obligations if o.path and id(o) in asked]
-        found = witnesses(part.proof, sorted({o.path for o in mine}))
-        for obligation in mine:
-            if found[obligation.path] is None:
-                return obligation
+        if witnesses(proof, [obligation.path])[obligation.path] is None:
+            return obligation
+        ran.append(_joined(obligation.path))
     return None
+
+
+def _has(part: Part, obligation: Obligation) -> bool:
+    return any(obligation is owed_ for owed_ in part.obligations)
+
+
+def _joined(addresses: tuple[int, ...]) -> str:
+    """Addresses as a text in which parts of a path are found."""
+    return "".join(f"{address:x} " for address in addresses)
 
 
 def _told(base: Base, way: Way) -> str:

@@ -1,10 +1,9 @@
-"""Replays the counterexamples of a finished run from run.json alone, and writes them out for a debugger."""
+"""Replays the counterexamples of a finished run from run.json alone."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -13,7 +12,6 @@ from verify.arm64.lift import Code
 from verify.errors import InternalError, UsageError
 from verify.kexec.form import Form, recognise
 from verify.refute.counterexample import Counterexample, format_counterexample
-from verify.refute.scenario import image
 from verify.refute.search import rerun
 from verify.refute.whole.record import CallCounterexample, format_call
 from verify.refute.whole.record import rerun as rerun_call
@@ -92,36 +90,3 @@ def _code(function: FunctionRecord) -> Code:
     if found != function.sha256:
         raise UsageError(f"expected the bytes with SHA-256 {function.sha256}, found {found}")
     return Code(function.name, function.address, data)
-
-
-def write_out(item: Recorded, directory: Path) -> list[Path]:
-    """Write the memory image, the code, and a gdb script that loads both and stops at the bad effect.
-
-    Addresses are those at which the routine sees memory: the script is for a target that maps
-    them so, or for a debugger's simulator.
-    """
-    shown, code = item.counterexample, item.code
-    directory.mkdir(parents=True, exist_ok=True)
-    memory = directory / f"{shown.property}.memory.bin"
-    memory.write_bytes(image(shown.scenario))
-    text = directory / f"{shown.property}.code.bin"
-    text.write_bytes(code.data)
-    arguments = [f"set ${name} = {value:#x}" for name, value in shown.scenario.arguments().items()]
-    script = directory / f"{shown.property}.gdb"
-    script.write_text(
-        "\n".join(
-            [
-                f"# {shown.property}: {shown.effect}",
-                "set architecture aarch64",
-                f"restore {memory.name} binary {shown.scenario.ram_at:#x}",
-                f"restore {text.name} binary {code.address:#x}",
-                *arguments,
-                f"set $pc = {code.address:#x}",
-                f"break *{shown.at:#x}",
-                "display/i $pc",
-                "continue",
-                "",
-            ]
-        )
-    )
-    return [memory, text, script]

@@ -49,15 +49,18 @@ class _Line:
         return const(self.value, 2)
 
 
-def broken(proof: Function, inputs: Inputs, wanted: Callable[[str], bool]) -> str | None:
-    """What of its obligations a run of ``proof``'s code from ``inputs`` breaks; None if nothing.
+def broken(
+    proof: Function, inputs: Inputs, wanted: Callable[[str], bool]
+) -> tuple[str | None, tuple[int, ...]]:
+    """What of its obligations a run of ``proof``'s code breaks, None if nothing; and the run's trace.
 
     :param proof: one that has not run: only what it owes is taken from it.
     :param inputs: registers and memory; callees answer by contract.
     :param wanted: whether an obligation of that name counts.
     :raises UnsupportedError: if the run comes to an instruction without a model.
     """
-    return _Judge(proof, inputs, wanted).broken()
+    judge = _Judge(proof, inputs, wanted)
+    return judge.broken(), tuple(judge.run.trace)
 
 
 class _Judge:

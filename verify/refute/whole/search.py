@@ -32,14 +32,28 @@ def witnesses(proof: Proof, paths: Iterable[Path]) -> dict[Path, dict[str, str] 
     return {path: _witness(proof, path) for path in paths}
 
 
+def taken(proof: Proof, paths: Iterable[Path]) -> list[Inputs]:
+    """Inputs with which the real bytes were seen to take the paths, as far as they were seen to.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    found = (_taken(proof, path) for path in paths)
+    return [run[2] for run in found if run is not None]
+
+
 def _witness(proof: Proof, path: Path) -> dict[str, str] | None:
+    found = _taken(proof, path)
+    return None if found is None else named(*found)
+
+
+def _taken(proof: Proof, path: Path) -> tuple[Chain, Values, Inputs] | None:
     for place in _ends(proof, path):
         for chain in chains(proof, place, CHAINS):
             values = solve(chain)
             if values is not None:
                 given = inputs(chain, values)
                 confirm(chain, values, given)
-                return named(chain, values, given)
+                return chain, values, given
     return None
 
 

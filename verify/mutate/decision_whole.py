@@ -1,0 +1,167 @@
+"""Errors of the verifier's own in what is C code's: one is switched on at a time, and a probe must notice it.
+
+A probe is a function of the kernel, unchanged or with one instruction changed. An error is
+noticed if the unchanged function is no longer proved, if a changed one is PROVED that a run
+on Unicorn shows to be broken, or if a run contradicts the path that it is to take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from unittest import mock
+
+from verify.arm64.execute import Step
+from verify.arm64.lift import Code
+from verify.arm64.state import State
+from verify.errors import InternalError
+from verify.kexec.callees import Callee
+from verify.kexec.whole import Whole
+from verify.logic import TRUE, Formula, Term
+from verify.mutate.base import Base, Subject
+from verify.mutate.binary import mutants
+from verify.mutate.model import FaultRecord
+from verify.mutate.whole import prove_changed, run_changed
+from verify.symbolic.explore import Explorer
+from verify.symbolic.objects import Objects
+from verify.verdict import Verdict
+
+_MOV_0 = 0xD280_0000  # movz xN, #0
+PROBES = 12
+"""Changed functions that are tried of each error."""
+
+
+def _first_alone(states: Sequence[State], tag: str) -> State:
+    return replace(states[0], accesses=(), events=(), trace=())
+
+
+def _one_side(self: Explorer, steps: list[Step], before: State) -> list[Step]:
+    return steps[:1]
+
+
+def _anywhere(self: Objects, address: Term, size: int) -> Formula:
+    return TRUE
+
+
+def _all_are(warns: bool) -> Callable[[], AbstractContextManager[object]]:
+    def kinds(self: Whole, breaks: list[int]) -> dict[int, bool]:
+        return dict.fromkeys(breaks, warns)
+
+    return lambda: mock.patch.object(Whole, "_kinds", kinds)
+
+
+type Probes = Callable[[Base, Subject], Iterator[tuple[str, Code]]]
+
+
+def _edited(pattern: str) -> Probes:
+    """One-instruction changes of which ``pattern`` is found in what they say."""
+
+    def made(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
+        for mutant in mutants(subject.code, subject.addresses):
+            if re.search(pattern, mutant.edit):
+                yield f"{mutant.code.where(mutant.at)}: {mutant.edit}", mutant.code
+
+    return made
+
+
+def _on_one_path(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
+    """A register that is needed later is lost on one path of several that join, not the first of them."""
+    for part in base.parts.values():
+        if part.proof is None or part.proof.code.address != subject.code.address:
+            continue
+        for segment in part.proof.segments:
+            traces = [step.state.trace for step in segment.ends if isinstance(step.then, int)]
+            later = {at for trace in traces for at in trace} - set(traces[0] if traces else ())
+            for at, register in product(sorted(later), range(19, 23)):
+                code = subject.code.patched(at, _MOV_0 | register)
+                yield f"{code.where(at)}: {subject.code.at(at).text} → mov x{register}, #0x0", code
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An error of the verifier's own.
+
+    :param switched_on: switches it on while its context lasts.
+    :param function: of which functions probes are made, a regular expression of their names.
+    :param probes: changed functions, each with the change in words; those are tried that a run breaks.
+    """
+
+    name: str
+    switched_on: Callable[[], AbstractContextManager[object]]
+    function: str
+    probes: Probes
+
+
+FAULTS = (
+    Fault(
+        "a join keeps what the first path says",
+        lambda: mock.patch("verify.kexec.machine_kexec.join", _first_alone),
+        "machine_kexec",
+        _on_one_path,
+    ),
+    Fault(
+        "a call changes no register",
+        lambda: mock.patch("verify.kexec.calls.CLOBBERED", ()),
+        "machine_kexec",
+        _edited("$^"),
+    ),
+    Fault(
+        "that an access stays in its object is not owed",
+        lambda: mock.patch.object(Objects, "inside", _anywhere),
+        "machine_kexec",
+        _edited(r"^(str|stp) .*\[sp.* → (str|stp) .*\[sp"),
+    ),
+    Fault("a BUG is taken for a WARN", _all_are(True), "machine_kexec", _edited("$^")),
+    Fault("a WARN is taken for a BUG", _all_are(False), "machine_kexec", _edited(r"^b [^.]* → ")),
+    Fault(
+        "one side of a branch is left out and nothing owed",
+        lambda: mock.patch.object(Explorer, "_taken", _one_side),
+        "machine_kexec|machine_kexec_post_load",
+        _edited(r"^(mov|str|orr|sub) .* → nop"),
+    ),
+    Fault(
+        "cache maintenance in a loop is forgotten",
+        lambda: mock.patch.object(Callee, "_owe_maintenance", lambda *_: None),
+        "dcache_clean_inval_poc|icache_inval_pou|__flush_dcache_area|caches_clean_inval_pou",
+        _edited(r"^(neg|and|bic|sub) "),
+    ),
+    Fault(
+        "contracts are believed, whatever the bytes",
+        lambda: mock.patch.object(Callee, "_owe_end", lambda *_: None),
+        r"is_hyp_\w+|cpu_do_switch_mm",
+        _edited("→ nop$"),
+    ),
+)
+
+
+def seed_each(base: Base) -> Iterator[FaultRecord]:
+    """For each error, the first probe that notices it; only of those that the kernel has probes for."""
+    for fault in FAULTS:
+        subjects = [s for s in base.subjects() if re.fullmatch(fault.function, s.code.name)]
+        if subjects:
+            found = (told for subject in subjects for told in _noticed(base, fault, subject))
+            yield FaultRecord(fault.name, next(found, ""))
+
+
+def _noticed(base: Base, fault: Fault, subject: Subject) -> Iterator[str]:
+    name = subject.code.name
+    verdict = _verdict(base, fault, subject.code)
+    if verdict is not Verdict.PROVED:
+        yield f"{name} is proved: no, {verdict or 'internal fault'}"
+    broken = (pair for pair in fault.probes(base, subject) if run_changed(base, pair[1]))
+    for edit, code in islice(broken, PROBES):
+        verdict = _verdict(base, fault, code)
+        if verdict is Verdict.PROVED or verdict is None:
+            yield f"{edit} is broken, and {verdict or 'an internal fault'}"
+
+
+def _verdict(base: Base, fault: Fault, code: Code) -> Verdict | None:
+    """The verdict under an error; None if that leads to a contradiction between a path and its run."""
+    with fault.switched_on():
+        try:
+            return prove_changed(base, code)
+        except InternalError:
+            return None

@@ -1,0 +1,121 @@
+"""Writes a recorded counterexample out for a debugger: memory images, the code, and a gdb script.
+
+Addresses are those at which the code sees memory: the script is for a target that maps them
+so, or for a debugger's simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from verify.arm64.lift import SIZE
+from verify.arm64.state import FLAGS, SYSTEM
+from verify.refute.scenario import image
+from verify.refute.whole.effects import Answer
+from verify.refute.whole.processor import PAGE
+from verify.report.replay import Recorded, RecordedCall
+
+_FLAGS_SHIFT = 28  # PSTATE.NZCV in gdb's $cpsr
+
+
+def write_out(item: Recorded | RecordedCall, directory: Path) -> list[Path]:
+    """Write what a debugger needs to run the counterexample up to the first bad effect; the files written."""
+    shown, code = item.counterexample, item.code
+    directory.mkdir(parents=True, exist_ok=True)
+    images: list[tuple[Path, int]] = []
+    if isinstance(item, Recorded):
+        scenario = item.counterexample.scenario
+        images.append((directory / f"{shown.property}.memory.bin", scenario.ram_at))
+        images[0][0].write_bytes(image(scenario))
+        lines = [f"set ${name} = {value:#x}" for name, value in scenario.arguments().items()]
+        start, stop = code.address, f"break *{shown.at:#x}"
+    else:
+        for number, (address, data) in enumerate(memory_images(item)):
+            path = directory / f"{shown.property}.memory{number or ''}.bin"
+            path.write_bytes(data)
+            images.append((path, address))
+        lines = list(_call_lines(item))
+        given = item.counterexample.given
+        start, stop = given.start, f"break *{shown.at:#x} if $answered == {len(given.answers)}"
+    text = directory / f"{shown.property}.code.bin"
+    text.write_bytes(code.data)
+    script = directory / f"{shown.property}.gdb"
+    restored = [f"restore {path.name} binary {address:#x}" for path, address in images]
+    script.write_text(
+        "\n".join(
+            [
+                f"# {shown.property}: {shown.effect}",
+                "set architecture aarch64",
+                *restored,
+                f"restore {text.name} binary {code.address:#x}",
+                *lines,
+                f"set $pc = {start:#x}",
+                stop,
+                "display/i $pc",
+                "continue",
+                "",
+            ]
+        )
+    )
+    return [*(path for path, _ in images), text, script]
+
+
+def memory_images(item: RecordedCall) -> Iterator[tuple[int, bytes]]:
+    """What a call finds in memory: first address and bytes of each run of adjoining pages."""
+    given = item.counterexample.given
+    pages = sorted({page & -PAGE for page in given.pages})
+    runs: list[list[int]] = []
+    for page in pages:
+        if runs and runs[-1][-1] + PAGE == page:
+            runs[-1].append(page)
+        else:
+            runs.append([page])
+    for run in runs:
+        data = bytearray(len(run) * PAGE)
+        for address, word in given.memory.items():
+            if run[0] <= address < run[-1] + PAGE:
+                data[address - run[0] : address - run[0] + 8] = word.to_bytes(8, "little")
+        yield run[0], bytes(data)
+
+
+def _call_lines(item: RecordedCall) -> Iterator[str]:
+    """Registers at entry, and what stands for each callee: a breakpoint that leaves its answer behind."""
+    given = item.counterexample.given
+    for name, value in given.registers.items():
+        if name in SYSTEM:
+            yield f"# {name} = {value:#x}"  # gdb has no common name for it
+        elif name not in FLAGS:
+            yield f"set ${name} = {value:#x}"
+    yield f"set $cpsr = ($cpsr & ~{0xF << _FLAGS_SHIFT:#x}) | {_flags(given.registers):#x}"
+    yield "set $answered = 0"
+    for at in sorted({answer.at for answer in given.answers}):
+        yield f"break *{at:#x}"
+        yield "commands"
+        yield "silent"
+        for number, answer in enumerate(given.answers):
+            if answer.at == at:
+                yield f"if $answered == {number}"
+                yield from (f"  {line}" for line in _answer_lines(answer))
+                yield "end"
+        yield "set $answered = $answered + 1"
+        # The callee's answer is there; a tail call goes back to the caller's caller.
+        tail = "BRANCH" in item.code.at(at).opcodes
+        yield "set $pc = $lr" if tail else f"set $pc = {at + SIZE:#x}"
+        yield "continue"
+        yield "end"
+
+
+def _answer_lines(answer: Answer) -> Iterator[str]:
+    for name, value in answer.registers.items():
+        if name in SYSTEM:
+            yield f"# {name} = {value:#x}"
+        elif name not in FLAGS:
+            yield f"set ${name} = {value:#x}"
+    for address, data in answer.stores.items():
+        values = ", ".join(f"{byte:#x}" for byte in bytes.fromhex(data))
+        yield f"set {{unsigned char [{len(data) // 2}]}} {address:#x} = {{{values}}}"
+
+
+def _flags(registers: dict[str, int]) -> int:
+    return sum((registers[name] & 1) << _FLAGS_SHIFT + 3 - bit for bit, name in enumerate(FLAGS))
