@@ -13,7 +13,7 @@ from typing import Protocol
 
 from verify.prove import solvers
 from verify.prove.placeless import placeless
-from verify.prove.solvers import TIME_LIMIT, Answer, Replies
+from verify.prove.solvers import TIME_LIMIT, Answer, Replies, Reply
 
 type Later = Callable[[], Replies]
 """The answer to a question that was asked, once it is wanted."""
@@ -52,22 +52,27 @@ class Asker:
         """Ask bitwuzla alone, as :func:`verify.prove.solvers.filter_by` does."""
         return self._ask("filter_by", text, limit, seed)
 
-    def _ask(self, kind: str, text: str, limit: float, seed: int) -> Later:
+    def filter_now(self, text: str, limit: float = TIME_LIMIT) -> Reply:
+        """bitwuzla's answer at once: in this process, not behind all that others still have to do."""
+        (reply,) = self._ask("filter_by", text, limit, 0, here=True)()
+        return reply
+
+    def _ask(self, kind: str, text: str, limit: float, seed: int, here: bool = False) -> Later:
         text = placeless(text)
         key = (kind, text, limit, seed)
         if key not in self._known:
             stored = self._store.find(kind, text, seed) if self._store is not None else None
-            self._known[key] = self._asked(*key) if stored is None else self._stored(stored)
+            self._known[key] = self._stored(stored) if stored is not None else self._asked(*key, here)
         return self._known[key]
 
     def _stored(self, replies: Replies) -> Later:
         self.reused += 1
         return lambda: replies
 
-    def _asked(self, kind: str, text: str, limit: float, seed: int) -> Later:
+    def _asked(self, kind: str, text: str, limit: float, seed: int, here: bool) -> Later:
         ask: Callable[..., Replies] = getattr(solvers, kind)
         future: Future[Replies] | None = None
-        if self._executor is not None:
+        if self._executor is not None and not here:
             future = self._executor.submit(ask, text, limit, seed)
         got: list[Replies] = []
         self.asked += 1

@@ -63,7 +63,7 @@ def decide(hypotheses: Facts, goal: Formula, asker: Asker | None = None) -> bool
     """Whether the hypotheses imply the goal, to filter candidates; False where undecided."""
     if goal.is_true():
         return True
-    (reply,) = (asker or Asker()).filter_by(script(hypotheses, goal), _FILTER_LIMIT)()
+    reply = (asker or Asker()).filter_now(script(hypotheses, goal), _FILTER_LIMIT)
     return reply.answer is Answer.UNSAT
 
 

@@ -115,6 +115,14 @@ def test_any_executor_will_do(count):
         assert asker.asked == 2
 
 
+def test_what_is_wanted_now_waits_for_nobody():
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(time.sleep, 2)
+        started = time.monotonic()
+        assert Asker(executor).filter_now(HOLDS).answer is Answer.UNSAT
+        assert time.monotonic() - started < 1.5
+
+
 def test_processes_answer_as_this_one_does():
     with solving(2) as executor:
         asker = Asker(executor)
