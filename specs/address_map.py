@@ -46,7 +46,9 @@ class AddressMap:
 
     def shows(self, start: Term, end: Term) -> Formula:
         """The bytes from ``start`` up to ``end`` are addresses of the linear map."""
-        return And(self.in_linear_map(start), ule(end - self.page_offset, const(self.page_end - self.page_offset)))
+        return And(
+            self.in_linear_map(start), ule(end - self.page_offset, const(self.page_end - self.page_offset))
+        )
 
     def memory(self, physical: Term) -> Formula:
         """``physical`` is an address that the linear map shows."""
