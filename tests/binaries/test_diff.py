@@ -147,6 +147,7 @@ def test_a_routine_that_goes_elsewhere_is_not_proved_the_same():
     assert any("reloc-entry-state" in why for why in relocating.open)
 
 
+@pytest.mark.slow
 def test_a_routine_alone_has_no_way_to_compare():
     names = [WHOLE.parent / f"{form}-4k-gcc.elf" for form in ("regs-done-test", "regs-no-test")]
     result = CliRunner().invoke(cli, ["diff", *map(str, names)], standalone_mode=False)

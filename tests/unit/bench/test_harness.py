@@ -30,12 +30,14 @@ def test_time_used_up_is_a_timeout_even_if_success_was_said():
     assert measured.cpu > 0
 
 
+@pytest.mark.slow
 def test_a_command_that_only_waits_is_a_timeout():
     measured = python("import time; print('all well', flush=True); time.sleep(60)", seconds=1)
     assert measured.status is Status.TIMEOUT
     assert measured.wall < 30
 
 
+@pytest.mark.slow
 def test_what_a_command_started_ends_with_it():
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
     measured = python(code, seconds=1)
@@ -125,6 +127,7 @@ def test_a_series_ends_at_a_timeout():
     assert [(p["pages"], p["status"]) for p in found] == [(1, "done"), (2, "timeout")]
 
 
+@pytest.mark.slow
 def test_the_first_length_may_take_longer_than_the_limit_and_ends_the_series_then():
     code = "import time\nwhile time.process_time() < 1.5: pass\nprint('all well')"
     found = run(one(code, first=5), limit=1)

@@ -56,6 +56,7 @@ def start(directory: Path, do: str = "pass", reports: str = "reports") -> subpro
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_signal_in_the_middle_leaves_an_incomplete_run(tmp_path, name):
     process = start(tmp_path, f"os.kill(os.getpid(), signal.{name})")
@@ -80,6 +81,7 @@ def test_signal_in_the_middle_leaves_an_incomplete_run(tmp_path, name):
     assert f"incomplete: {GOOD.name}: the run was interrupted" in done.stdout
 
 
+@pytest.mark.slow
 def test_signal_that_a_library_swallows_is_seen_at_the_next_obligation(tmp_path):
     do = "\n        ".join(
         ["try:", "    os.kill(os.getpid(), signal.SIGTERM)", "except BaseException:", "    pass"]

@@ -199,8 +199,8 @@ def test_error_of_a_question_is_its_askers():
         processes.shutdown(wait=False)
 
 
-def test_scheduler_that_is_not_there_is_said():
-    pytest.importorskip("distributed")
+def test_scheduler_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(distributed, "_CONNECT", "1s")
     with (
         pytest.raises(UsageError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:1"),
         solving(scheduler="tcp://127.0.0.1:1"),

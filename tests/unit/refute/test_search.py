@@ -20,6 +20,7 @@ NOP, IC_IALLU = 0xD503201F, 0xD508751F
 TRIED = {4096: 60, 16384: 20, 65536: 6}  # lists; the larger the page, the longer a copy takes
 
 
+@pytest.mark.slow
 def test_correct_routine_breaks_nothing(corpus_binary, routine):
     code, form = routine(str(corpus_binary))
     engine = Search(code, form)
@@ -123,6 +124,7 @@ def patched(routine, old: int, new: int):
 DC_ZVA, MOVZ_X0_1 = 0xD50B7420, 0xD2800020
 
 
+@pytest.mark.slow
 def test_control_that_leaves_the_routine_is_refuted_and_never_proved(routine):
     original, _ = routine("kimage-mmu-4k-gcc")
     last = original.at(original.end - 4).word
