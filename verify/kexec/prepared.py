@@ -15,7 +15,7 @@ from verify.kexec.calls import CONTROL_PAGE, objects
 from verify.kexec.locate import Function
 from verify.kexec.soft_restart import position_independence
 from verify.kexec.whole import Whole
-from verify.logic import FALSE, TRUE, And, Not, Term, aligned, const, constant, normal, ule, ult
+from verify.logic import FALSE, TRUE, And, Not, Term, aligned, const, constant, normal, ule, ult, variables
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import ANYWHERE
 
@@ -56,6 +56,15 @@ class Preparation:
         address = normal(page.base)
         of_page = aligned(address, self.whole.page_size)
         self.owe("copied", f"at {where} the control page's address is that of a page", state, of_page, *facts)
+        word = self.whole.field(self.entry, self.kimage, self.whole.layout.control_code_page)
+        spoken = set(variables([address]))
+        own = bool(spoken & set(variables([word]))) and spoken <= {
+            *variables([word]),
+            *variables([self.map.memstart_addr]),
+        }
+        # Where struct pages stand is the kernel's own constant: that it is this page's is a matter of form.
+        sentence = f"at {where} the page that was copied to is worked out of kimage->control_code_page"
+        self.owe("copied", sentence, state, TRUE if own else FALSE, *facts)
         fields = [
             self.whole.field(state, self.kimage, getattr(self.whole.layout, name)) for name in _PREPARED
         ]
