@@ -16,6 +16,7 @@ from verify.kexec.words import condition
 from verify.obligation import Obligation
 from verify.prove.discharge import Discharger, Result
 from verify.refute.whole.chain import Proof
+from verify.refute.whole.record import CallCounterexample
 from verify.refute.whole.search import Path, refute, witnesses
 from verify.target import Kernel
 from verify.theorems import (
@@ -132,11 +133,7 @@ class WayProof:
         for finding in findings:
             _compose(finding, everything)
         outcome.findings = everything
-        outcome.others = [
-            Listed(part.code, part.covered, part.turns)
-            for part in way.parts.values()
-            if part.code is not None
-        ]
+        outcome.others = _listed(findings, way)
         outcome.contracts = [
             Relied(name, contract.sentence, "assumed" if contract.assumed else "proved from its bytes")
             for name, (_, contract) in sorted(way.contracts.items())
@@ -178,6 +175,23 @@ class WayProof:
                     finding.verdict = Verdict.VACUOUS
                     name, end = result.obligation.name, result.obligation.path[-1]
                     finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
+
+
+def _listed(findings: Sequence[Finding], way: Way) -> list[Listed]:
+    """The functions beside the routine; a table of vectors only for whoever replays a fault of it."""
+    found = [
+        Listed(part.code, part.covered, part.turns) for part in way.parts.values() if part.code is not None
+    ]
+    names = {listed.code.name for listed in found}
+    for finding in findings:
+        shown = finding.counterexample
+        for part in way.parts.values():
+            code = part.proof.code if part.proof is not None else None
+            if isinstance(shown, CallCounterexample) and code is not None and code.name not in names:
+                if code.name == shown.function:
+                    names.add(code.name)
+                    found.append(Listed(code, part.covered))
+    return found
 
 
 def _proof_of(obligation: Obligation, way: Way) -> Proof | None:

@@ -90,3 +90,15 @@ def test_ledger_says_who_uses_what(refuted: Path):
     ledger = done.stdout
     assert "list-defined\n" in ledger and "used by: " in ledger and "can hold: " in ledger
     assert "dest(i)" not in ledger.split("daif-masked")[1].split("\n\n")[0]
+
+
+def test_fault_of_the_stub_is_replayed_on_the_stubs_bytes(tmp_path: Path):
+    shipped, broken = SHIPPED.parent / "whole" / "later-4k-gcc.elf", tmp_path / "broken.elf"
+    # The stub's `mov x0, x2` takes x3 instead: the image is entered with another dtb.
+    done = verify("extract", shipped, broken, "--patch", "__hyp_stub_vectors+0x830=0xaa0303e0")
+    assert done.returncode == 0, done.stderr
+    options = ("--property", "stub-soft-restart", "--reports", tmp_path)
+    assert verify("run", broken, *options).returncode == 1
+    done = verify("replay", tmp_path / broken.name / "run.json")
+    assert done.returncode == 0, done.stderr
+    assert "__hyp_stub_vectors+0x83c" in done.stdout and "confirmed" in done.stdout
