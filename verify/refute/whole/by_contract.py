@@ -18,7 +18,7 @@ from verify.arm64.lift import SIZE, Code
 from verify.arm64.state import FLAGS, GHOSTS, SYSTEM
 from verify.arm64.system import MEANING
 from verify.errors import UnsupportedError
-from verify.kexec.calls import CLOBBERED
+from verify.kexec.calls import clobbered
 from verify.kexec.whole import Whole
 from verify.logic import Term, const, constant
 from verify.refute import ghost as plain
@@ -186,12 +186,12 @@ class ByContract(Processor):
         self.called.append(name)
         if not found.returns:
             return False
-        after = {r: usual(f"{r}@{name}#") for r in CLOBBERED if r in before}
+        after = {r: usual(f"{r}@{name}#") for r in clobbered(self.whole, name, found) if r in before}
         after |= dict.fromkeys(FLAGS, 0)
         known = next((answer for answer in self._answers if answer.name == name), None)
         if known is not None:
             self._answers.remove(known)
-            after["x0"] = known.registers["x0"]
+            after |= {r: value for r, value in known.registers.items() if r == "x0"}
         if found.answers_stub:
             after["x0"] = int(self.stub_below())
         chosen = next(self._allowed(found, before, {**before, **after}), None)
