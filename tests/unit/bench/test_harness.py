@@ -53,6 +53,7 @@ def test_what_is_running_ends_with_the_measurement(tmp_path, ending):
 import signal, sys
 from bench.harness import measure
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have it ignored
 measure([sys.executable, "-c", {sleeper!r}], "all well")
 """
     process = subprocess.Popen([PYTHON, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
