@@ -25,6 +25,7 @@ GOOD = BINARIES / "kimage-mmu-4k-gcc.elf"
 # The command, which does something to itself at its fortieth question: "in the middle", each time the same.
 SCRIPT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have it ignored
 from verify.prove.discharge import Discharger
 whole = Discharger._ask
 asked = 0
