@@ -45,8 +45,8 @@ class Contradicting(Discharger):
         super().__init__()
         self.label = label
 
-    def discharge(self, obligations: Iterable[Obligation]):
-        return super().discharge([self._contradicted(obligation) for obligation in obligations])
+    def begin(self, obligations: Iterable[Obligation]):
+        return super().begin([self._contradicted(obligation) for obligation in obligations])
 
     def _contradicted(self, owed: Obligation) -> Obligation:
         opposite = tuple((name, Not(fact)) for name, fact in owed.hypotheses if name == self.label)
