@@ -25,13 +25,13 @@ class Finished(msgspec.Struct, frozen=True):
     lines: list[str]
 
 
-def question(data: bytes, source: str, name: str, asked: Sequence[str], seed: int) -> bytes:
+def question(data: bytes, source: str, place: str, asked: Sequence[str], seed: int) -> bytes:
     """A digest of the target's file, what is asked of it, and the tool.
 
-    :param source: the target as the user typed it; ``name``: its report's; both are in the report.
+    :param source: the target as the user typed it; ``place``: its report's directory; both are in the report.
     :param asked: ids of properties.
     """
-    parts = (hashlib.sha256(data).hexdigest(), source, name, *asked, str(seed), tool_digest())
+    parts = (hashlib.sha256(data).hexdigest(), source, place, *asked, str(seed), tool_digest())
     return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).digest()
 
 

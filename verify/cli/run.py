@@ -14,7 +14,6 @@ from verify.cli.options import jobs_option, reports_option, scheduler_option
 from verify.cli.session import Session
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError, VerifyError
-from verify.kexec.selection import select
 from verify.report.model import Run
 from verify.report.place import require_writable
 from verify.report.read import earlier_seconds
@@ -62,7 +61,6 @@ def run(
     Exit status: 0 all proved, 1 something refuted, 2 usage or bad input, 3 undecided,
     70 internal fault. Ctrl-C and SIGTERM leave a run.json of what is known, marked incomplete.
     """
-    select(patterns)  # a wrong glob is said before anything is loaded
     terminal = Terminal(quiet)
     started = time.monotonic()
     runs, troubles = [], []

@@ -126,4 +126,4 @@ class Session:
     def _question(self, data: bytes, target: str, place: Path) -> bytes:
         from verify.cache.runs import question
 
-        return question(data, target, place.name, [claim.id for claim in self.claims], self._seed)
+        return question(data, target, str(place), [claim.id for claim in self.claims], self._seed)

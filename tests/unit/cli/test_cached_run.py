@@ -89,6 +89,13 @@ def test_report_that_was_changed_is_put_right(place):
     assert files(place) == before
 
 
+def test_report_in_another_directory_names_that_directory(place):
+    done = verify(place, "run", "target.elf", "--reports", "elsewhere", "-j", "1")
+    assert done.returncode == 0, done.stderr
+    page = (place / "elsewhere" / "target.elf" / "index.html").read_text()
+    assert "elsewhere/target.elf" in page and "reports/target.elf" not in page
+
+
 def test_another_question_is_no_old_run(place):
     done = verify(place, "run", "target.elf", *PROPERTY, "-j", "1")
     assert done.returncode == 0
