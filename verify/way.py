@@ -8,16 +8,15 @@ from collections.abc import Callable, Sequence
 from specs.assumptions import ASSUMPTIONS
 from specs.properties import PROPERTIES, RELOCATION, Property
 from verify.arm64.lift import Code
+from verify.errors import InternalError
 from verify.kexec.form import Form
 from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function
 from verify.kexec.way import Part, Way, has_way
 from verify.kexec.words import condition
-from verify.obligation import Obligation
 from verify.prove.discharge import Discharger, Result
-from verify.refute.whole.chain import Proof
+from verify.refute.whole.paths import Paths
 from verify.refute.whole.record import CallCounterexample
-from verify.refute.whole.search import Path, refute, witnesses
 from verify.target import Kernel
 from verify.theorems import (
     SEARCH_SECONDS,
@@ -112,8 +111,7 @@ class WayProof:
         ]
         self._asked = discharger.begin(wanted)
         self._execution = time.perf_counter() - started
-        self._given: dict[Path, dict[str, str] | None] = {}
-        self._running = 0.0  # seconds spent on runs along paths
+        self._paths = Paths(self.way)
 
     def finish(self, outcome: Outcome) -> None:
         """Add to ``outcome`` what comes of the C functions, once all is answered."""
@@ -124,10 +122,10 @@ class WayProof:
         outcome.witnesses |= held(results, outcome.witnesses)
         findings = [_finding(claim, way, form, results) for claim in self.claims]
         self._demand_runs(findings)
-        seconds["C code, paths"] = self._running
-        seconds["C code, solving"] = time.perf_counter() - started - self._running
-        outcome.runs = {path: given for path, given in self._given.items() if given}
-        seconds["C code, search"] = _refute(findings, way, self.progress)
+        seconds["C code, paths"] = self._paths.seconds
+        seconds["C code, solving"] = time.perf_counter() - started - self._paths.seconds
+        outcome.runs = {path: given for path, given in self._paths.given.items() if given}
+        seconds["C code, search"] = _refute(findings, self._paths, self.progress)
         everything = [*outcome.findings, *findings]
         rest(everything)
         for finding in findings:
@@ -150,28 +148,24 @@ class WayProof:
         """A question's result; its path is run while others solve what comes after it."""
         result = asked()
         if result.verdict is Verdict.PROVED and not result.idle:
-            self._has_run(result.obligation)
+            self._paths.seen(result.obligation)
         return result
 
-    def _has_run(self, obligation: Obligation) -> bool:
-        """A run of the real bytes was seen to take the obligation's path; of no path nothing is asked."""
-        path = obligation.path
-        if path and path not in self._given:
-            started = time.perf_counter()
-            proof = _proof_of(obligation, self.way)
-            # A path of none, such as a callee's, is not run: of it nothing is given.
-            self._given[path] = witnesses(proof, [path])[path] if proof is not None else {}
-            self._running += time.perf_counter() - started
-        return not path or self._given[path] is not None
-
     def _demand_runs(self, findings: Sequence[Finding]) -> None:
-        """A proof about a path that no run of the real bytes was seen to take is VACUOUS."""
+        """A proof about a path that no run of the real bytes was seen to take is VACUOUS.
+
+        :raises InternalError: if a run breaks a contract that is proved.
+        """
         self.progress("running the C code's paths")
         for finding in findings:
             for result in finding.results:
                 if finding.verdict is not Verdict.PROVED or result.idle:
                     continue
-                if not self._has_run(result.obligation):
+                path = result.obligation.path
+                if path in self._paths.broken:
+                    told = self._paths.broken[path]
+                    raise InternalError(f"{finding.claim.id} is proved, and a run shows: {told}")
+                if not self._paths.seen(result.obligation):
                     finding.verdict = Verdict.VACUOUS
                     name, end = result.obligation.name, result.obligation.path[-1]
                     finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
@@ -194,26 +188,17 @@ def _listed(findings: Sequence[Finding], way: Way) -> list[Listed]:
     return found
 
 
-def _proof_of(obligation: Obligation, way: Way) -> Proof | None:
-    """What ran the path that an obligation is about; None for one of no path."""
-    for part in way.parts.values():
-        if part.proof is not None and any(obligation is owed_ for owed_ in part.obligations):
-            return part.proof
-    return None
-
-
-def _refute(findings: Sequence[Finding], way: Way, progress: Progress) -> float:
+def _refute(findings: Sequence[Finding], paths: Paths, progress: Progress) -> float:
     """Look for a run that shows what is not proved; seconds spent."""
     started = time.perf_counter()
     for finding in findings:
         if finding.verdict is not Verdict.UNKNOWN:
             continue
         for result in finding.failing:
-            proof = _proof_of(result.obligation, way)
-            if proof is None or time.perf_counter() - started > SEARCH_SECONDS:
-                continue
+            if time.perf_counter() - started > SEARCH_SECONDS:
+                break
             progress(f"searching for a run that shows the fault of {finding.claim.id}")
-            shown = refute(proof, result, finding.claim.id)
+            shown = paths.refute(result, finding.claim.id)
             if shown is not None:
                 finding.verdict = Verdict.REFUTED
                 finding.reason = shown.effect

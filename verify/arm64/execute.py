@@ -57,10 +57,13 @@ _PC = int(registers()["pc"].offset)
 class _Run:
     """One path through the p-code of one instruction."""
 
-    def __init__(self, instruction: Instruction, state: State, temporaries: dict[int, Term]):
+    def __init__(
+        self, instruction: Instruction, state: State, temporaries: dict[int, Term], sp: Term | None = None
+    ):
         self.instruction = instruction
         self.state = state
         self.temporaries = temporaries
+        self.sp = state.sp if sp is None else sp
 
     @property
     def at(self) -> int:
@@ -153,7 +156,7 @@ class _Run:
             raise UnsupportedError(f"{error.what} ({self.instruction.text})", self.at) from error
 
     def _access(self, kind: str, address: Term, value: Term) -> None:
-        access = Access(kind, address, value, self.at, len(self.state.facts), self.state)
+        access = Access(kind, address, value, self.at, len(self.state.facts), self.state, self.sp)
         self.state = replace(self.state, accesses=(*self.state.accesses, access))
 
     def other(self, operation: Any) -> Exit | None:
@@ -265,4 +268,4 @@ def _branch(run: _Run, condition: Formula, label: str) -> _Run | None:
     state = run.state
     if not condition.is_true():
         state = state.assume((f"{label} at {run.at:#x}", condition))
-    return _Run(run.instruction, state, dict(run.temporaries))
+    return _Run(run.instruction, state, dict(run.temporaries), run.sp)

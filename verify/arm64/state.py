@@ -46,6 +46,7 @@ class Access:
     """One load or store; the width of ``value`` says of how many bits.
 
     :param known: how many facts of its path held when it was made.
+    :param sp: the stack pointer when its instruction began, which may have changed it since.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Access:
     at: int
     known: int
     before: State
+    sp: Term
 
     @property
     def size(self) -> int:

@@ -15,6 +15,7 @@ from verify.kexec.post_load import PostLoad
 from verify.logic import And, Formula, Not, Term
 from verify.obligation import Facts, Obligation
 from verify.prove.discharge import decide
+from verify.symbolic.objects import STACK_FRAME
 
 _SHOWN = {
     "InstructionSynchronizationBarrier": "isb",
@@ -57,7 +58,7 @@ def when_loaded(side: Side, post_load: PostLoad) -> dict[str, list[str]]:
     for state in passed:
         for access in state.accesses:
             item, _ = objects(access.before).find(access.address)
-            if access.kind == "store" and item.name != "the stack frame":
+            if access.kind == "store" and item.name != STACK_FRAME:
                 places = found.setdefault(f"store to {item.name}", [])
                 where = side.places.name(access.at)
                 if where not in places:

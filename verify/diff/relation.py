@@ -15,6 +15,7 @@ from verify.obligation import Facts, Obligation
 from verify.prove.discharge import Result
 from verify.prove.smtlib import script
 from verify.prove.solvers import model_z3
+from verify.symbolic.objects import STACK_FRAME
 from verify.verdict import Verdict
 
 _LOADED = ("head", "start", "dtb_mem")
@@ -132,7 +133,7 @@ class Relation:
                     continue
                 seen.add((access.at, where))
                 item, _ = objects(access.before).find(access.address)
-                own = TRUE if item.name == "the stack frame" else FALSE
+                own = TRUE if item.name == STACK_FRAME else FALSE
                 self._owe("memory", f"{label}: the store at {where} is to its own frame", (), own)
         if not seen:
             self._owe("memory", f"{label}: nothing is stored on the way", (), TRUE)

@@ -17,6 +17,7 @@ from verify.kexec.calls import (
     TOUCHED,
     Calls,
     clobbered,
+    in_object,
     objects,
     range_is_sane,
 )
@@ -40,7 +41,8 @@ from verify.logic import (
 )
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import ANYWHERE, Decide, Explorer
-from verify.symbolic.objects import Object
+from verify.symbolic.objects import STACK_FRAME, Object
+from verify.symbolic.segments import Segment
 
 PAGE = 4096  # bytes; what is mapped is made of pages that are no smaller
 _BY_ADDRESS = frozenset({"DC_CIVAC", "DC_CVAC", "DC_CVAU", "DC_IVAC", "IC_IVAU"})
@@ -58,8 +60,8 @@ def ctr_legal() -> Formula:
 class Callee:
     """One callee's proof.
 
-    :param used: the contracts of what it calls itself, to be proved in turn.
     :param address: where it stands, if that is known: several functions may have its name.
+    :param segments: what was explored, if it has no loop.
     """
 
     whole: Whole
@@ -69,13 +71,17 @@ class Callee:
     address: int | None = None
     obligations: list[Obligation] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
+    segments: list[Segment] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.code: Code = self.whole.code(self.name, self.address)
 
     def prove(self) -> dict[str, tuple[int, Contract]]:
         """Owe that the bytes keep the contract; the contracts of what they call themselves.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        code = self.whole.code(self.name, self.address)
+        code = self.code
         pointed = tuple(
             Object(what, self.whole.bare_entry(self.name).registers[register], 0, POINTED_BYTES)
             for register, what in self.contract.points.items()
@@ -84,7 +90,10 @@ class Callee:
         entry = entry.assume(("ctr-legal", ctr_legal()), *self._requires(entry))
         calls = Calls(self.whole, code)
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
-        for step in explorer.run(entry, code.address):
+        ends = explorer.run(entry, code.address)
+        if not explorer.entered:
+            self.segments = [Segment(code.address, entry, tuple(ends))]
+        for step in ends:
             self._owe_end(code, entry, step, explorer)
         self.covered = explorer.covered
         for owed in explorer.obligations:
@@ -190,8 +199,8 @@ class Callee:
     def _owe_memory(self, code: Code, state: State) -> None:
         for access in state.accesses:
             item, _ = objects(access.before).find(access.address)
-            allowed = objects(access.before).inside(access.address, access.size)
-            if access.kind == "store" and item.name != "the stack frame":
+            allowed = in_object(access)
+            if access.kind == "store" and item.name != STACK_FRAME:
                 allowed = FALSE
             sentence = f"the {access.kind} at {code.where(access.at)} stays in {item.name}"
             facts = access.before.facts[: access.known]

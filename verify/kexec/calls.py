@@ -13,10 +13,10 @@ from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SCRATCH, Access, Event, S
 from verify.arm64.system import touch
 from verify.errors import UnsupportedError
 from verify.kexec.whole import Whole
-from verify.logic import And, Formula, If, Term, const, constant, normal, ule, var
+from verify.logic import TRUE, And, Formula, If, Or, Term, const, constant, difference, normal, ule, var
 from verify.memory import WORD_BYTES
 from verify.obligation import Facts, Obligation
-from verify.symbolic.objects import Object, Objects
+from verify.symbolic.objects import STACK_FRAME, Object, Objects
 
 ARGUMENTS = tuple(f"x{i}" for i in range(8))
 CLOBBERED = (*(f"x{i}" for i in range(19)), "x30", *FLAGS, *SCRATCH)
@@ -125,7 +125,7 @@ class Calls:
             after = self._copy(found.copies(x), name, after, at)
         self._owe_pointers(found, name, before, at)
         for number, register in enumerate(found.fills):
-            value = var(f"word{number}@{tag}")
+            value = filled(after.events[-1], number)
             pointer = before.registers[register]
             after = replace(after, memory=after.memory.store(pointer, value))
             after = touch(after, pointer, const(WORD_BYTES))
@@ -158,7 +158,7 @@ class Calls:
                     "call-pointer",
                     f"at {where} {name} is given in {register} {what} {item.name}",
                     before.facts,
-                    And(item.holds(offset, size), *further),
+                    And(item.holds(offset, size), not_below(before.sp, item, offset), *further),
                     at,
                     before.trace,
                 )
@@ -188,6 +188,11 @@ class Calls:
             address_map_word = self.whole.word(state, "kimage_voffset")
             found["PA(reserved_pg_dir)"] = const(self.whole.globals["reserved_pg_dir"]) - address_map_word
         return found
+
+
+def filled(call: Event, number: int = 0) -> Term:
+    """What a callee sets the word to that is the ``number``-th it is given to set."""
+    return var(f"word{number}@{call.tag}")
 
 
 def clobbered(whole: Whole, name: str, found: Contract) -> list[str]:
@@ -237,7 +242,7 @@ def owed_access(
     memory = objects(access.before)
     item, _ = memory.find(access.address)
     shown = f"the {access.kind} at {where(access.at)}"
-    goals = [("access", f"{shown} stays in {item.name}", memory.inside(access.address, access.size))]
+    goals = [("access", f"{shown} stays in {item.name}", in_object(access))]
     allowed = own(item.name) if access.kind == "store" else None
     if allowed is not None:
         goals.append(("store", f"{shown} is to {item.name}, where it may store", allowed))
@@ -252,6 +257,22 @@ def owed_access(
         )
         for kind, sentence, goal in goals
     ]
+
+
+def in_object(access: Access) -> Formula:
+    """The access stays in the object that its address is made of; in the stack frame, not below SP."""
+    memory = objects(access.before)
+    item, offset = memory.find(access.address)
+    # An instruction that pushes or pops is at the lower of its two stack pointers.
+    live = Or(*(not_below(sp, item, offset) for sp in (access.sp, access.before.sp)))
+    return And(memory.inside(access.address, access.size), live)
+
+
+def not_below(sp: Term, item: Object, offset: Term) -> Formula:
+    """What is at ``offset`` in ``item`` is not below SP, where an interrupt or a callee may write."""
+    if item.name != STACK_FRAME or item.base is None:
+        return TRUE
+    return ule(normal(difference(sp, item.base) - item.low), normal(offset - item.low))
 
 
 def without_doubles(obligations: Iterable[Obligation]) -> list[Obligation]:

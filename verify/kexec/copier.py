@@ -11,7 +11,7 @@ from verify.kexec.whole import Whole
 from verify.logic import FALSE, TRUE, And, Formula, Or, const, ule, var
 from verify.obligation import Obligation
 from verify.symbolic.explore import Decide, Explorer
-from verify.symbolic.objects import Object, Objects
+from verify.symbolic.objects import STACK_FRAME, Object, Objects
 
 
 @dataclass
@@ -97,4 +97,4 @@ class Copier:
 
 
 def _may_store(name: str) -> Formula:
-    return TRUE if name in (CONTROL_PAGE, "the stack frame") else FALSE
+    return TRUE if name in (CONTROL_PAGE, STACK_FRAME) else FALSE

@@ -21,6 +21,7 @@ from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, alig
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer
 from verify.symbolic.join import join
+from verify.symbolic.objects import STACK_FRAME
 from verify.symbolic.segments import Segment
 
 NAME = "machine_kexec"
@@ -290,4 +291,4 @@ class MachineKexec:
 
 def _own_frame(name: str) -> Formula:
     """machine_kexec stores to its own frame alone."""
-    return TRUE if name == "the stack frame" else FALSE
+    return TRUE if name == STACK_FRAME else FALSE

@@ -47,6 +47,7 @@ from verify.logic import (
 )
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import ANYWHERE, Decide, Explorer
+from verify.symbolic.objects import STACK_FRAME
 from verify.symbolic.segments import Segment as Part
 from verify.symbolic.turns import Run, Turns, infer_turns
 
@@ -268,7 +269,7 @@ class PostLoad:
         """Its own frame; and the kimage, but not where the image is in place and nothing is prepared."""
         if name == "kimage":
             return TRUE if self.through_routine else Not(self.in_place)
-        return TRUE if name == "the stack frame" else FALSE
+        return TRUE if name == STACK_FRAME else FALSE
 
     def _owe_turns(self, turns: Turns, arrivals: list[State], back: list[Step]) -> None:
         where = self.code.where(turns.head)

@@ -11,7 +11,7 @@ from specs.machine_kexec_post_load import Prepared
 from verify.arm64 import cache
 from verify.arm64.lift import Code
 from verify.arm64.state import State
-from verify.kexec.calls import CONTROL_PAGE, objects
+from verify.kexec.calls import CONTROL_PAGE, filled, objects
 from verify.kexec.locate import Function
 from verify.kexec.soft_restart import position_independence
 from verify.kexec.whole import Whole
@@ -93,8 +93,7 @@ class Preparation:
         if len(built) != 1 or zero is None:
             self.owe("tables", f"at {where} the routine's tables are ready", state, FALSE, *facts)
             return
-        place = built[0].before.registers["x1"]
-        table = state.memory.load(place, 8)
+        table = filled(built[0])
         mapped = ("tables-in-memory", self.map.in_linear_map(table))
         goal = prepared.maps(self.map, table, zero, self.kimage)
         sentence = f"at {where} ttbr1, zero_page and phys_offset are what the routine's own map needs"

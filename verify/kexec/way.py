@@ -45,6 +45,7 @@ class Part:
 
     :param turns: its loops that are described turn by turn.
     :param proof: what ran it, for those who look for a concrete run.
+    :param callee: the proof of a callee's contract, if it is no copy of bytes.
     :param used: the contracts that it relies on, by the callee's name.
     :param copied: copies of the image that it makes, or that it is the proof of: start, length in bytes.
     """
@@ -57,6 +58,7 @@ class Part:
     bugs: list[Bug] = field(default_factory=list)
     turns: Sequence[Turns] = ()
     proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
+    callee: Callee | None = None
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     copied: list[tuple[int, int]] = field(default_factory=list)
 
@@ -183,7 +185,7 @@ class Way:
                 part.covered |= copier.covered
             return
         proof = Callee(self.whole, part.function, contract, self.decide, address)
-        part.code = self.whole.code(part.function, address)
+        part.callee, part.code = proof, proof.code
         used = proof.prove()
         part.obligations, part.covered, part.used = proof.obligations, frozenset(proof.covered), used
 

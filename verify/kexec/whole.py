@@ -17,7 +17,7 @@ from verify.errors import UnsupportedError
 from verify.kexec.globals import Globals, find_globals
 from verify.kexec.locate import Function, find_function
 from verify.logic import Formula, Term, const
-from verify.symbolic.objects import Object, Objects
+from verify.symbolic.objects import STACK_FRAME, Object, Objects
 from verify.target import Kernel
 from verify.target.bugs import BUG_BRK_IMM, warnings
 
@@ -105,7 +105,7 @@ class Whole:
         return self._state(name, unknown_registers(name), further)
 
     def _state(self, tag: str, registers: dict[str, Term], further: tuple[Object, ...]) -> State:
-        frame = Object("the stack frame", registers["sp"], -FRAME_BYTES, 0)
+        frame = Object(STACK_FRAME, registers["sp"], -FRAME_BYTES, 0)
         task = Object("the task", registers["sp_el0"], 0, _TASK_BYTES)
         memory = Objects((self.image, frame, task, *further), "entry")
         ghosts = unknown_ghosts(tag)

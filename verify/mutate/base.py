@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from specs.properties import PROPERTIES, Property
 from verify.arm64.lift import Code
+from verify.errors import InternalError
 from verify.kexec.form import Form, recognise
 from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function, find_routine
@@ -15,6 +16,8 @@ from verify.kexec.way import Part, Way, has_way
 from verify.prove.discharge import Discharger, Result, decide
 from verify.refute.whole.effects import Inputs
 from verify.refute.whole.judge import usable
+from verify.refute.whole.keeps import breach
+from verify.refute.whole.paths import proof_of
 from verify.refute.whole.search import leaving, taken
 from verify.target import Kernel, open_target
 from verify.theorems import judge, owed
@@ -112,13 +115,25 @@ class Base:
     @functools.cached_property
     def runs(self) -> dict[str, list[Inputs]]:
         """Inputs of runs of each part that break nothing unchanged, by the part's name."""
-        found = {}
+        found: dict[str, list[Inputs]] = {}
         for name, part in self.parts.items():
-            if part.proof is not None:
-                paths = sorted({o.path for o in part.obligations if o.path})
+            proof, paths = proof_of(part), sorted({o.path for o in part.obligations if o.path})
+            if part.function and part.proof is None:
+                found[name] = taken(proof, paths) if proof is not None else []
+                self._keeps_contract(part, found[name])
+            elif part.proof is not None:
                 runs = [*leaving(part.proof, RUNS), *taken(part.proof, paths)]
                 found[name] = usable(part.proof, runs, self.counts)
         return found
+
+    def _keeps_contract(self, part: Part, found: list[Inputs]) -> None:
+        """No run of an unchanged callee may break what is proved of it."""
+        assert self.way is not None
+        address, contract = self.way.contracts[part.function]
+        code = self.way.whole.code(part.function, address)
+        told = breach(self.way.whole, contract, code, part.copied, found)
+        if told is not None:
+            raise InternalError(f"the contract of {part.function} is proved, and a run shows: {told}")
 
     def _claims(self) -> list[Property]:
         names = {o.name for part in self.parts.values() for o in part.obligations}

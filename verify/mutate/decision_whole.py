@@ -18,18 +18,19 @@ from verify.arm64.execute import Step
 from verify.arm64.lift import Code
 from verify.arm64.state import State
 from verify.errors import InternalError
-from verify.kexec.callees import Callee
+from verify.kexec.callees import PAGE, Callee
 from verify.kexec.whole import Whole
 from verify.logic import TRUE, Formula, Term
 from verify.mutate.base import Base, Subject
 from verify.mutate.binary import mutants
 from verify.mutate.model import FaultRecord
-from verify.mutate.whole import prove_changed, run_changed
+from verify.mutate.whole import prove_changed, run_changed, way_of
 from verify.symbolic.explore import Explorer
 from verify.symbolic.objects import Objects
 from verify.verdict import Verdict
 
 _MOV_0 = 0xD280_0000  # movz xN, #0
+_MOVN, _MOVZ = 0x9280_0000, _MOV_0  # the immediate is in bits 20 to 5
 PROBES = 12
 """Changed functions that are tried of each error."""
 
@@ -67,6 +68,27 @@ def _edited(pattern: str) -> Probes:
     return made
 
 
+def _behind_a_warn(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
+    """Changes of instructions that are reached by way of a WARN alone."""
+    with _all_are(False)():
+        way, _ = way_of(base, subject.code)
+        way.build()
+    reached = {at for part in way.parts.values() for at in part.covered}
+    behind = tuple(at for at in subject.addresses if at not in reached)
+    yield from _edited("")(base, replace(subject, addresses=behind))
+
+
+def _from_two_pages(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
+    """Where a mask of a line is made, one of two pages: lines below the range are maintained, too."""
+    for at in subject.addresses:
+        text = subject.code.at(at).text
+        for pattern, word in ((r"neg x(\d+), x\d+$", _MOVN), (r"sub x(\d+), x\d+, #0x1$", _MOVZ)):
+            dest = re.match(pattern, text)
+            if dest is not None:
+                code = subject.code.patched(at, word | (2 * PAGE - 1) << 5 | int(dest[1]))
+                yield f"{code.where(at)}: {text} → {code.at(at).text}", code
+
+
 def _on_one_path(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
     """A register that is needed later is lost on one path of several that join, not the first of them."""
     for part in base.parts.values():
@@ -87,12 +109,14 @@ class Fault:
     :param switched_on: switches it on while its context lasts.
     :param function: of which functions probes are made, a regular expression of their names.
     :param probes: changed functions, each with the change in words; those are tried that a run breaks.
+    :param by_probe: a kernel without a probe cannot notice it.
     """
 
     name: str
     switched_on: Callable[[], AbstractContextManager[object]]
     function: str
     probes: Probes
+    by_probe: bool = False
 
 
 FAULTS = (
@@ -115,7 +139,7 @@ FAULTS = (
         _edited(r"^(str|stp) .*\[sp.* → (str|stp) .*\[sp"),
     ),
     Fault("a BUG is taken for a WARN", _all_are(True), "machine_kexec", _edited("$^")),
-    Fault("a WARN is taken for a BUG", _all_are(False), "machine_kexec", _edited(r"^b [^.]* → ")),
+    Fault("a WARN is taken for a BUG", _all_are(False), "machine_kexec", _behind_a_warn, by_probe=True),
     Fault(
         "one side of a branch is left out and nothing owed",
         lambda: mock.patch.object(Explorer, "_taken", _one_side),
@@ -126,7 +150,7 @@ FAULTS = (
         "cache maintenance in a loop is forgotten",
         lambda: mock.patch.object(Callee, "_owe_maintenance", lambda *_: None),
         "dcache_clean_inval_poc|icache_inval_pou|__flush_dcache_area|caches_clean_inval_pou",
-        _edited(r"^(neg|and|bic|sub) "),
+        _from_two_pages,
     ),
     Fault(
         "contracts are believed, whatever the bytes",
@@ -141,7 +165,7 @@ def seed_each(base: Base) -> Iterator[FaultRecord]:
     """For each error, the first probe that notices it; only of those that the kernel has probes for."""
     for fault in FAULTS:
         subjects = [s for s in base.subjects() if re.fullmatch(fault.function, s.code.name)]
-        if subjects:
+        if subjects and not (fault.by_probe and not any(any(fault.probes(base, s)) for s in subjects)):
             found = (told for subject in subjects for told in _noticed(base, fault, subject))
             yield FaultRecord(fault.name, next(found, ""))
 
@@ -151,7 +175,7 @@ def _noticed(base: Base, fault: Fault, subject: Subject) -> Iterator[str]:
     verdict = _verdict(base, fault, subject.code)
     if verdict is not Verdict.PROVED:
         yield f"{name} is proved: no, {verdict or 'internal fault'}"
-    broken = (pair for pair in fault.probes(base, subject) if run_changed(base, pair[1]))
+    broken = (p for p in fault.probes(base, subject) if run_changed(base, p[1]))
     for edit, code in islice(broken, PROBES):
         verdict = _verdict(base, fault, code)
         if verdict is Verdict.PROVED or verdict is None:

@@ -19,7 +19,8 @@ from verify.obligation import Obligation
 from verify.prove.discharge import Result, decide
 from verify.refute.whole.judge import broken, renewed
 from verify.refute.whole.keeps import breach
-from verify.refute.whole.search import refute, witnesses
+from verify.refute.whole.paths import Paths, proof_of
+from verify.refute.whole.search import refute
 from verify.theorems import judge, owed, prove
 from verify.verdict import Verdict, join
 
@@ -50,7 +51,7 @@ def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
     :param code: a function's, changed.
     :param ask_prover: ask for a proof even if a run shows a fault; its effect is told beside the verdict.
     """
-    way, refused = _way(base, code)
+    way, refused = way_of(base, code)
     effect, traces = _run(base, way.whole, code)
     if effect and not ask_prover:
         return Tried(None, effect=effect)
@@ -62,12 +63,12 @@ def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
 
 def run_changed(base: Base, code: Code) -> str:
     """What a run of the changed function breaks; empty if none that is tried breaks anything."""
-    return _run(base, _way(base, code)[0].whole, code)[0]
+    return _run(base, way_of(base, code)[0].whole, code)[0]
 
 
 def prove_changed(base: Base, code: Code) -> Verdict | None:
     """The verdict on every property that the kernel has unchanged, without a search for runs."""
-    way, refused = _way(base, code)
+    way, refused = way_of(base, code)
     return Verdict.UNSUPPORTED if refused else _prove(base, way, [], search=False).verdict
 
 
@@ -84,7 +85,7 @@ def _run(base: Base, whole: Whole, code: Code) -> tuple[str, Traces]:
         try:
             if part.proof is None:
                 _, contract = base.way.contracts[part.function]
-                told = breach(whole, part.function, contract, whole.code(part.function), part.copied)
+                told = breach(whole, contract, whole.code(part.function), part.copied, base.runs[name])
                 if told is not None:
                     return told, traces
                 continue
@@ -116,7 +117,7 @@ def _prove(base: Base, way: Way, traces: Traces, search: bool) -> Tried:
     return _judge(base, way, tried.results, traces)
 
 
-def _way(base: Base, code: Code) -> tuple[Way, str]:
+def way_of(base: Base, code: Code) -> tuple[Way, str]:
     """The mutant's way, with the parts of the unchanged one that read nothing of what differs.
 
     Beside it, why the routine is not found in the mutant, or nothing.
@@ -158,7 +159,8 @@ def _discharge(base: Base, changed: Iterable[Part], search: bool) -> Tried:
         if not search or spent or len(failing) > SEARCH_OBLIGATIONS:
             break
         claim = next(claim.id for claim in base.claims if owed(claim, obligation.name))
-        shown = refute(part.proof, result, claim) if part.proof is not None else None
+        proof = proof_of(part)
+        shown = refute(proof, result, claim) if proof is not None else None
         if shown is not None:
             return Tried(Verdict.UNKNOWN, effect=f"{claim}: {shown.effect}")
     if failing:
@@ -204,19 +206,11 @@ def _judge(base: Base, way: Way, own: list[Result], traces: Traces) -> Tried:
 def _unseen(way: Way, live: Iterable[Obligation], traces: Traces) -> Obligation | None:
     """An obligation about a path that no run of the changed bytes was seen to take."""
     ran = [_joined(trace) for trace in traces]
+    paths = Paths(way)
     for obligation in live:
-        proofs = (part.proof for part in way.parts.values() if _has(part, obligation))
-        proof = next(proofs, None)
-        if proof is None or any(_joined(obligation.path) in trace for trace in ran):
-            continue
-        if witnesses(proof, [obligation.path])[obligation.path] is None:
+        if not any(_joined(obligation.path) in trace for trace in ran) and not paths.seen(obligation):
             return obligation
-        ran.append(_joined(obligation.path))
     return None
-
-
-def _has(part: Part, obligation: Obligation) -> bool:
-    return any(obligation is owed_ for owed_ in part.obligations)
 
 
 def _joined(addresses: tuple[int, ...]) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from dataclasses import replace as altered
 
 from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import Code, Loop, loops
 from verify.arm64.state import State
 from verify.errors import LimitError, UnsupportedError
-from verify.logic import And, Formula, Not, Term, aligned, const, normal, replace, ult, var
+from verify.logic import And, Formula, Not, Term, aligned, const, normal, replace, same, ult, var
 from verify.memory import cases
 from verify.obligation import Facts, Obligation
 from verify.symbolic.loops import Entered, Shape, generic_state, infer
+from verify.symbolic.objects import STACK_FRAME, Objects
 
 MAX_PATHS = 4096  # paths between two cutpoints; more is a LimitError, never a dropped path
 
@@ -84,7 +86,7 @@ class Explorer:
                 todo.extend(self._cross(at, step.state))
             else:
                 self.covered.add(at)
-                todo.extend(self._taken(list(execute(self.code.at(at), step.state)), step.state))
+                todo.extend(self._taken(self._execute(at, step.state), step.state))
             first = False
             if len(step.state.trace) > MAX_STEPS:
                 where = self.code.where(start)
@@ -92,6 +94,17 @@ class Explorer:
             if len(ends) + len(todo) > MAX_PATHS:
                 raise LimitError(f"more than {MAX_PATHS} paths from {self.code.where(start)}")
         return ends
+
+    def _execute(self, at: int, state: State) -> list[Step]:
+        """What the instruction at ``at`` does; what it pops from the stack is nobody's any more."""
+        steps = []
+        for step in execute(self.code.at(at), state):
+            after = step.state
+            if isinstance(after.memory, Objects) and not same(after.sp, state.sp):
+                memory = after.memory.popped(STACK_FRAME, state.sp, after.sp)
+                step = altered(step, state=altered(after, memory=memory))
+            steps.append(step)
+        return steps
 
     def _taken(self, steps: list[Step], before: State) -> list[Step]:
         """The sides of a branch that can be taken; that the others cannot is owed."""
@@ -126,7 +139,7 @@ class Explorer:
                 leaving.append(step)
             else:
                 self.covered.add(step.then)
-                todo.extend(execute(self.code.at(step.then), step.state))
+                todo.extend(self._execute(step.then, step.state))
             first = False
         return back, leaving
 

@@ -65,6 +65,15 @@ def _memory(memories: Sequence[Memory], tag: str) -> Memory:
     merged = merged.only({item.name for item in shared})
     for item in merged.objects:
         contents = [memory.stored_in(item.name) for memory in known_objects]
+        lost = [end for memory in known_objects if (end := memory.lost(item.name)) is not None]
+        if lost:
+            # What one path popped and has not stored again may be read on none.
+            shared_bytes = set(contents[0]).intersection(*contents[1:])
+            merged = merged.losing(item.name, max(lost), shared_bytes)
+            contents = [
+                {at: byte for at, byte in stored.items() if at in shared_bytes or at >= max(lost)}
+                for stored in contents
+            ]
         for offset in sorted({at for stored in contents for at in stored}):
             values = [stored.get(offset) for stored in contents]
             known = [value for value in values if value is not None]

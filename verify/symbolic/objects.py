@@ -31,6 +31,9 @@ from verify.logic import (
 )
 from verify.memory import WORD_BYTES, Memory
 
+STACK_FRAME = "the stack frame"
+"""The object of which only what is not below SP stays as it is."""
+
 
 @dataclass(frozen=True)
 class Object:
@@ -79,10 +82,14 @@ type Byte = tuple[Term, int]
 
 @dataclass(frozen=True)
 class _Contents:
-    """An object with what was stored into it, by offset."""
+    """An object with what was stored into it, by offset.
+
+    :param popped: of a stack frame, the offset below which a byte may have changed since it was stored.
+    """
 
     object: Object
     stored: Mapping[int, Byte] = field(default_factory=dict)
+    popped: int | None = None
 
 
 class Objects(Memory):
@@ -117,6 +124,35 @@ class Objects(Memory):
         result = Objects((), self.tag)
         result._contents = {name: found for name, found in self._contents.items() if name in names}
         return result
+
+    def popped(self, name: str, before: Term, after: Term) -> Objects:
+        """This memory when SP has changed: an interrupt or a callee may write below it at any time.
+
+        :param name: of the stack frame's object.
+        :raises UnsupportedError: if SP is at no known distance from the frame's base.
+        """
+        contents = self._contents[name]
+        base = contents.object.base
+        assert base is not None
+        was, now = offset_from(before, base), offset_from(after, base)
+        if was is None or now is None:
+            raise UnsupportedError("stack pointer at no known distance from where it was at entry")
+        low, high = _signed(const(was)), _signed(const(now))
+        return self.losing(name, high) if high > low else self
+
+    def losing(self, name: str, end: int, kept: Collection[int] = ()) -> Objects:
+        """This memory without the bytes of the object called ``name`` below offset ``end``: none may be read.
+
+        :param kept: offsets of bytes that were stored again.
+        """
+        contents = self._contents[name]
+        stored = {at: byte for at, byte in contents.stored.items() if at >= end or at in kept}
+        lost = end if contents.popped is None else max(end, contents.popped)
+        return self._with(replace(contents, stored=stored, popped=lost))
+
+    def lost(self, name: str) -> int | None:
+        """The offset below which bytes of the object called ``name`` were lost."""
+        return self._contents[name].popped
 
     def find(self, address: Term) -> tuple[Object, Term]:
         """The object that ``address`` is made of, and the offset in it.
@@ -174,6 +210,8 @@ class Objects(Memory):
         item = contents.object
         if at in item.known:
             return const(item.known[at], 8), 0
+        if contents.popped is not None and at < contents.popped:
+            raise UnsupportedError(f"load of what {item.name} held before it was popped")
         word = at & -WORD_BYTES
         return self._unknown(item, const(word)), at - word
 

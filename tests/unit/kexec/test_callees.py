@@ -98,7 +98,7 @@ FAULTS = {
     "names another table": ("cpu_do_switch_mm", {52: 0xD5182003}, {"ensures"}),
     "has no ISB at the end": ("cpu_do_switch_mm", {56: NOP}, {"ensures"}),
     "drops TTBR1's table": ("cpu_do_switch_mm", {28: 0xD2800004}, {"ensures"}),
-    "invalidates no stored word": ("cpu_do_switch_mm", {0: 0xF81F83E0}, set()),  # str x0, [sp, #-8]
+    "stores below SP": ("cpu_do_switch_mm", {0: 0xF81F83E0}, {"access"}),  # str x0, [sp, #-8]
     "names no reserved table": ("cpu_set_reserved_ttbr0_nosync", {24: NOP}, {"ensures"}),
     "takes one CPU for all": ("is_hyp_nvhe", {48: NOP}, {"ensures"}),
     "looks at no level": ("is_hyp_nvhe", {52: 0xD2800000}, {"ensures"}),
@@ -140,6 +140,7 @@ def test_maintenance_with_a_fault_does_not_keep_its_contract(fault):
 
 
 PLAIN = Contract(("memcpy",), "Changes nothing.", "test")
+SUB_SP, ADD_SP = 0xD10043FF, 0x910043FF  # by 16
 LDR_X3_SP_8, STR_X3_SP, ADD_X0_8, CMP_X0_X1 = 0xF94007E3, 0xF81F83E3, 0x91002000, 0xEB01001F
 
 
@@ -151,7 +152,9 @@ def test_a_load_beyond_the_frame_in_a_loop_is_owed():
     # 0: cmp; b.hs 5; ldr x3, [sp, #8]; add; b 0; 5: ret
     kernel = replaced(CMP_X0_X1, 0x54000082, LDR_X3_SP_8, ADD_X0_8, 0x17FFFFFC, RET)
     assert "access" in unproved(kernel, "memcpy", PLAIN)
-    good = replaced(CMP_X0_X1, 0x54000082, 0xF85F83E3, ADD_X0_8, 0x17FFFFFC, RET)  # [sp, #-8]
+    below = replaced(CMP_X0_X1, 0x54000082, 0xF85F83E3, ADD_X0_8, 0x17FFFFFC, RET)  # [sp, #-8]
+    assert "access" in unproved(below, "memcpy", PLAIN)
+    good = replaced(SUB_SP, CMP_X0_X1, 0x54000082, LDR_X3_SP_8, ADD_X0_8, 0x17FFFFFC, ADD_SP, RET)
     assert unproved(good, "memcpy", PLAIN) == {"scan-terminates"}  # x0 may wrap
 
 

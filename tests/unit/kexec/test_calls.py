@@ -248,10 +248,11 @@ def test_a_pointer_that_a_callee_reads_at_must_be_to_an_object_with_room():
 def test_a_word_that_a_callee_sets_must_be_one_that_the_caller_may_store_to():
     owner, state = calls(), entry()
     found = replace(PLAIN, fills=("x1",))
-    for offset, own, right in ((-8, TRUE, True), (-8, FALSE, False), (0, TRUE, False)):
+    cases = ((-8, -16, TRUE, True), (-8, -16, FALSE, False), (0, -16, TRUE, False), (-8, 0, TRUE, False))
+    for offset, pushed, own, right in cases:
         owner.own = lambda name, own=own: own if name == "the stack frame" else FALSE
-        pointer = state.registers["sp"] + const(offset)
-        owner.apply(found, "callee", state.with_registers(x1=pointer), AT)
+        sp = state.registers["sp"]
+        owner.apply(found, "callee", state.with_registers(x1=sp + const(offset), sp=sp + const(pushed)), AT)
         owed = owner.obligations.pop()
         assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -11,12 +12,13 @@ from angr import claripy
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
 from verify.errors import LimitError, UnsupportedError
-from verify.logic import FALSE, aligned, constant, ult
+from verify.logic import FALSE, aligned, constant, same, ult
 from verify.obligation import Obligation
 from verify.prove.discharge import Discharger, decide
 from verify.symbolic import explore, loops
 from verify.symbolic.explore import Explorer
 from verify.symbolic.loops import generic_state
+from verify.symbolic.objects import STACK_FRAME, Object, Objects
 from verify.verdict import Verdict
 
 BASE, PAGE = 0x1000, 4096
@@ -302,3 +304,25 @@ def test_a_replacement_that_leaves_loaded_words_alone_would_lose_the_way_out(mon
     explorer, (step,) = scanned()
     (loop,) = explorer.entered
     assert decide((*step.state.facts, ("a turn was made", loop.progress != 0)), FALSE)
+
+
+STACK_RET = 0xD65F03C0
+STR_X1_SP_16, LDR_X2_SP_16 = 0xF81F0FE1, 0xF84107E2  # str x1, [sp, #-16]!; ldr x2, [sp], #16
+LDR_X3_SP, SUB_SP_16 = 0xF94003E3, 0xD10043FF
+
+
+def stack_path(*words: int) -> Step:
+    code = Code("f", BASE, struct.pack(f"<{len(words)}I", *words))
+    memory = Objects((Object(STACK_FRAME, ENTRY["sp"], -4096, 0),))
+    (step,) = Explorer(code, frozenset()).run(replace(generic_state(), memory=memory), BASE)
+    return step
+
+
+def test_an_instruction_that_pops_reads_what_it_pops():
+    step = stack_path(STR_X1_SP_16, LDR_X2_SP_16, STACK_RET)
+    assert same(step.state.registers["x2"], ENTRY["x1"])
+
+
+def test_what_lay_below_the_stack_pointer_is_not_read_again():
+    with pytest.raises(UnsupportedError, match="before it was popped"):
+        stack_path(STR_X1_SP_16, LDR_X2_SP_16, SUB_SP_16, LDR_X3_SP, STACK_RET)

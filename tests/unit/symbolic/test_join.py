@@ -88,3 +88,13 @@ def test_memories_of_different_moments_are_refused():
 def test_nothing_is_known_of_lines_of_several_states():
     joined = join([state(), replace(state(x0=1), lines=state().lines)], "here")
     assert variables([joined.lines.read(const(0))]) != variables([state().lines.read(const(0))])
+
+
+def test_what_one_path_popped_may_be_read_only_if_all_have_stored_it():
+    before = Objects((FRAME,)).store(SP - 8, const(1)).store(SP - 16, const(2))
+    popped = before.popped("frame", SP - 16, SP).store(SP - 8, const(1))
+    for memories in ((before, popped), (popped, before)):
+        joined = join([replace(state(), memory=memory) for memory in memories], "here").memory
+        assert constant(joined.load(SP - 8, 8)) == 1
+        with pytest.raises(UnsupportedError, match="before it was popped"):
+            joined.load(SP - 16, 8)

@@ -144,3 +144,25 @@ def test_an_object_can_be_added_and_left_out():
     assert same(later.inside(var("q"), 8), TRUE)
     with pytest.raises(UnsupportedError):
         later.only({"thing"}).load(var("q"), 8)
+
+
+def test_what_was_popped_may_not_be_read():
+    stored = memory().store(SP - 8, WORD).store(SP - 16, WORD)
+    kept = stored.popped("frame", SP - 16, SP - 8)
+    assert constant(kept.load(SP - 8, 8)) == constant(WORD)
+    with pytest.raises(UnsupportedError, match="what frame held before it was popped"):
+        kept.load(SP - 16, 8)
+    again = kept.store(SP - 16, WORD)
+    assert constant(again.load(SP - 16, 8)) == constant(WORD)
+    assert same(kept.load(P, 8), stored.load(P, 8))
+
+
+def test_what_is_pushed_is_as_it_was():
+    stored = memory().store(SP - 8, WORD)
+    assert stored.popped("frame", SP - 8, SP - 32) is stored
+    stored.load(SP - 32, 8)
+
+
+def test_a_stack_pointer_at_an_unknown_distance_is_refused():
+    with pytest.raises(UnsupportedError, match="stack pointer at no known distance"):
+        memory().popped("frame", SP - 16, I)

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+import msgspec
 import unicorn
 
 from specs.contracts import Contract, contract
 from specs.hyp_stub import BOOT_CPU_MODE_EL2, CURRENT_EL2
 from verify.arm64.lift import SIZE, Code
-from verify.arm64.state import FLAGS, GHOSTS, SYSTEM
+from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SYSTEM
 from verify.arm64.system import MEANING
 from verify.errors import UnsupportedError
 from verify.kexec.calls import clobbered
-from verify.kexec.whole import Whole
+from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import Term, const, constant
 from verify.refute import ghost as plain
 from verify.refute.ghost import Ghost
@@ -27,9 +28,11 @@ from verify.refute.whole.effects import Inputs
 from verify.refute.whole.processor import PAGE, Processor
 from verify.refute.whole.values import usual, usual_word
 
+_ALL_BITS = 0x9E37_79B9_7F4A_7C15  # odd, about half of its bits set
 LIMIT = 20_000  # instructions of a run; no function of kexec needs so many for one page
-_TABLE_WORD = 0x4830_0000
-"""What a callee sets a word to that its contract lets it set to anything."""
+_SHORT = 1 << 14  # bytes
+FILLED = (0x4830_0000, 16)
+"""What a callee sets words to that its contract lets it set to anything: a table, and a T0SZ."""
 
 type Range = tuple[int, int]
 
@@ -44,6 +47,7 @@ class ByContract(Processor):
     :ivar stored: bytes by address, in order, that were written by the function or by its callees.
     :ivar maintained: addresses of maintenance by address, and of which instruction.
     :ivar copied: destination, source and bytes of what callees copied.
+    :ivar misplaced: the first access to none of the function's objects, or below SP, in words; empty if none.
     :ivar undecided: why the run says nothing; empty if it says something.
     """
 
@@ -59,7 +63,9 @@ class ByContract(Processor):
         self.maintained: list[tuple[int, int]] = []
         self.copied: list[tuple[int, int, int]] = []
         self.undecided = ""
-        self.outside: tuple[int, int] | None = None
+        self.misplaced = ""
+        self._frame = range(inputs.registers["sp"] - FRAME_BYTES, inputs.registers["sp"])
+        self._judged = 0  # accesses that were held against SP
         super().__init__(code, inputs)
         self._uc.hook_add(unicorn.UC_HOOK_MEM_UNMAPPED, self._on_unmapped)
 
@@ -81,6 +87,17 @@ class ByContract(Processor):
         came_up = modes == [BOOT_CPU_MODE_EL2, BOOT_CPU_MODE_EL2]
         return came_up and self.system["currentel"] != CURRENT_EL2
 
+    def replayable(self) -> Inputs:
+        """Inputs with which a Processor repeats a finished run that called nothing."""
+        mapped = [(start, end) for start, end, _ in self._uc.mem_regions()]
+        code = range(self.code.address & -PAGE, self.code.end)
+        pages = [p for start, end in mapped for p in range(start & -PAGE, end, PAGE) if p not in code]
+        words = {at: self.entry_word(at) for page in pages for at in range(page, page + PAGE, 8)}
+        memory = {at: word for at, word in words.items() if word}
+        return msgspec.structs.replace(
+            self.inputs, memory=memory, pages=tuple(sorted(pages)), answers=(), length=len(self.trace)
+        )
+
     # Memory on demand
 
     def _on_unmapped(
@@ -88,7 +105,7 @@ class ByContract(Processor):
     ) -> bool:
         page = address % (1 << 64) & -PAGE
         if not any(start < page + PAGE and page < end for start, end in self.regions):
-            self.outside = (self.trace[-1], address % (1 << 64))
+            self._misplace(self.trace[-1], address, "none of its objects")
             return False
         uc.mem_map(page, PAGE, unicorn.UC_PROT_ALL)
         for at in range(page, page + PAGE, 8):
@@ -103,6 +120,20 @@ class ByContract(Processor):
         if last.kind == "store":
             self.stored.append((last.address, last.value.to_bytes(size, "little")))
             self._touch(last.address, size)
+
+    def _note_change(self) -> None:
+        sp = self._before[-1] if self._before else 0
+        super()._note_change()
+        # An instruction that pushes or pops is at the lower of its two stack pointers.
+        lowest = min(sp, self._before[-1])
+        for access in self.accesses[self._judged :]:
+            if access.address in self._frame and access.address < lowest:
+                self._misplace(access.at, access.address, "below SP")
+        self._judged = len(self.accesses)
+
+    def _misplace(self, at: int, address: int, what: str) -> None:
+        place = self.code.where(at)
+        self.misplaced = self.misplaced or f"{place} accesses {address % (1 << 64):#x}, which is {what}"
 
     def _touch(self, address: int, size: int) -> None:
         self.ghost.store(address, size, plain.cacheable(self.system["sctlr_el1"]))
@@ -246,8 +277,7 @@ class ByContract(Processor):
             self.copied.append((dest, source, length))
             self._write(dest, self.whole.kernel.read(source, length))
         for number, register in enumerate(found.fills):
-            word = _TABLE_WORD + number * PAGE if number == 0 else 16
-            self._write(_numbers(x[register])[0], word.to_bytes(8, "little"))
+            self._write(_numbers(x[register])[0], FILLED[number].to_bytes(8, "little"))
 
     def _write(self, address: int, data: bytes) -> None:
         """What a callee writes."""
@@ -261,7 +291,10 @@ class ByContract(Processor):
             self._touch(address, len(data))
 
     def _words(self, start: int, end: int) -> Iterator[int]:
-        """The words of dirty pages, and of what was stored, from ``start`` up to ``end``."""
+        """The words from ``start`` up to ``end``; of a long range those that are dirty or were stored."""
+        if 0 <= end - start <= _SHORT:
+            yield from range(start & -8, end, 8)
+            return
         pages = {*self.ghost.dirty, *(at & -PAGE for at, _ in self.stored)}
         for page in sorted(pages):
             yield from (at for at in range(page, page + PAGE, 8) if start <= at < end)
@@ -277,6 +310,18 @@ def entered(
     code: Code, start: int, registers: dict[str, int], memory: dict[int, int] | None = None
 ) -> Inputs:
     """Inputs of a run that starts at ``start`` with ``registers``, and else with what is usual."""
-    names = (*(f"x{i}" for i in range(31)), "sp", *FLAGS, *SYSTEM)
+    names = (*GENERAL, "sp", *FLAGS, *SYSTEM)
     full = {name: registers.get(name, usual(f"{name}@")) for name in names}
     return Inputs(start, full, memory or {}, (), (), LIMIT)
+
+
+def varied(inputs: Inputs) -> Iterator[Inputs]:
+    """The same inputs, and with other values in the general registers that nothing asks for a value of.
+
+    A changed function may come to read one: small numbers, numbers near 2^64, and numbers of all bits.
+    """
+    yield inputs
+    free = [(i, r) for i, r in enumerate(GENERAL[:-1]) if inputs.registers[r] == usual(f"{r}@")]
+    for value in (lambda i: i, lambda i: -1 - i, lambda i: (i + 1) * _ALL_BITS):
+        others = {register: value(i) % (1 << 64) for i, register in free}
+        yield msgspec.structs.replace(inputs, registers={**inputs.registers, **others})

@@ -9,7 +9,7 @@ from specs.contracts import Contract, contract
 from verify.arm64.execute import Exit
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM, Access, Event, State
 from verify.errors import InternalError
-from verify.kexec.calls import clobbered
+from verify.kexec.calls import clobbered, filled
 from verify.logic import Function, Term, const, var
 from verify.refute.whole.chain import MEMORY, Chain, Link
 from verify.refute.whole.effects import Answer, Happened, Inputs
@@ -77,7 +77,7 @@ def _answer(chain: Chain, link: Link, event: Event, values: Values) -> Answer:
     found = {r: values(link.bind(var(f"{r}@{event.tag}", widths[r]))) for r in names}
     stores: dict[int, str] = {}
     for number, register in enumerate(promised.fills):
-        word = values(link.bind(var(f"word{number}@{event.tag}")))
+        word = values(link.bind(filled(event, number)))
         stores[values(link.bind(before[register]))] = word.to_bytes(8, "little").hex()
     if promised.copies is not None:
         dest, source, length = (values(link.bind(term)) for term in promised.copies(before))

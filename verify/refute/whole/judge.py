@@ -25,13 +25,13 @@ from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import Term, const, constant
 from verify.obligation import Obligation
 from verify.refute import ghost as plain
-from verify.refute.whole.by_contract import LIMIT, ByContract, Range
+from verify.refute.whole.by_contract import FILLED, LIMIT, ByContract, Range, varied
 from verify.refute.whole.effects import Inputs
 from verify.refute.whole.layout import base
 from verify.refute.whole.processor import PAGE
 from verify.refute.whole.values import usual_word
 from verify.substitute import Substitution
-from verify.symbolic.objects import Object, Objects
+from verify.symbolic.objects import STACK_FRAME, Object, Objects
 
 type Function = MachineKexec | PostLoad | SoftRestart | HypStub
 
@@ -78,11 +78,11 @@ class _Judge:
         whole, low = self.whole, self.whole.globals.low
         if isinstance(self.proof, (SoftRestart, HypStub)):
             return {}
-        places = {name: base(whole, name) for name in ("kimage", "the stack frame", "the task")}
+        places = {name: base(whole, name) for name in ("kimage", STACK_FRAME, "the task")}
         lists = whole.page_offset + _LIST_OFFSET
         return {
             "kimage": (places["kimage"], places["kimage"] + whole.layout.size),
-            "the stack frame": (places["the stack frame"] - FRAME_BYTES, places["the stack frame"]),
+            STACK_FRAME: (places[STACK_FRAME] - FRAME_BYTES, places[STACK_FRAME]),
             "the task": (places["the task"], places["the task"] + _TASK_BYTES),
             "the image": (low, whole.globals.high),
             "the list": (lists, lists + _LIST_BYTES),
@@ -123,7 +123,8 @@ class _Judge:
         def variable(name: str, width: int) -> Term | None:
             register = name.partition("@")[0]
             special = {"a": word, "segment": segment}
-            return const(special.get(name, given.get(register, 0)), width)
+            special |= {f"word{number}": value for number, value in enumerate(FILLED)}
+            return const(special.get(register, given.get(register, 0)), width)
 
         def apply(name: str, width: int, arguments: tuple[Term, ...]) -> Term | None:
             if name == "signed":
@@ -151,9 +152,8 @@ class _Judge:
         assert left is not None
         if run.undecided:
             return None
-        if run.outside is not None:
-            at, address = run.outside
-            return f"{run.code.where(at)} accesses {address:#x}, which is none of its objects"
+        if run.misplaced:
+            return run.misplaced
         told = self._misplaced()
         if told is not None or left.kind in ("brk", "ends"):
             return told  # a BUG is no fault: a run lists its condition
@@ -190,9 +190,7 @@ class _Judge:
     def _misplaced(self) -> str | None:
         """An access outside of every object, or a store where none may be made."""
         objects = self._objects()
-        may_store = (
-            ("the stack frame", "kimage") if isinstance(self.proof, PostLoad) else ("the stack frame",)
-        )
+        may_store = (STACK_FRAME, "kimage") if isinstance(self.proof, PostLoad) else (STACK_FRAME,)
         for access in self.run.accesses:
             inside = [
                 name
@@ -247,7 +245,7 @@ class _Judge:
         found = {}
         for name in ("x0", "x1", "x2", "x3"):
             value = registers[name]
-            for item, pointer in (("kimage", "x0"), ("the stack frame", "sp")):
+            for item, pointer in (("kimage", "x0"), (STACK_FRAME, "sp")):
                 start, end = self._objects().get(item, (0, 0))
                 if start <= value < end:
                     origin = base(self.whole, item)
@@ -257,7 +255,7 @@ class _Judge:
     def _memory(self) -> Objects:
         memory = self.entry.memory
         assert isinstance(memory, Objects)
-        objects = {n: r for n, r in self._objects().items() if n in ("kimage", "the stack frame")}
+        objects = {n: r for n, r in self._objects().items() if n in ("kimage", STACK_FRAME)}
         for dest, _, _ in self.run.copied[:1]:
             memory = memory.adding(Object(CONTROL_PAGE, const(dest), 0, self.whole.page_size))
             objects[CONTROL_PAGE] = (dest, dest + self.whole.page_size)
@@ -295,7 +293,7 @@ def renewed(proof: Function, whole: Whole) -> Function:
 
 
 def usable(proof: Function, found: list[Inputs], wanted: Callable[[str], bool]) -> list[Inputs]:
-    """The inputs of which runs of unchanged code break nothing, each with a control page that may be.
+    """The inputs, varied, of which runs of unchanged code break nothing; each has a control page.
 
     A path that copies nothing leaves it open where the control page is; a changed function may copy.
     """
@@ -309,5 +307,6 @@ def usable(proof: Function, found: list[Inputs], wanted: Callable[[str], bool]) 
                 else msgspec.structs.replace(inputs, memory={**inputs.memory, field: pages[0]})
                 for inputs in found
             ]
-    judges = [(inputs, _Judge(proof, inputs, wanted)) for inputs in found]
+    every = [other for inputs in found for other in varied(inputs)]
+    judges = [(inputs, _Judge(proof, inputs, wanted)) for inputs in every]
     return [inputs for inputs, judge in judges if judge.broken() is None and not judge.run.undecided]

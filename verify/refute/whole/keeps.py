@@ -2,48 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, product
+
+import msgspec
 
 from specs.contracts import Contract
 from verify.arm64.lift import Code
 from verify.arm64.state import GENERAL, SYSTEM
+from verify.errors import InternalError
 from verify.kexec.calls import CLOBBERED, POINTED_BYTES
 from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import const, constant
+from verify.obligation import Obligation
 from verify.refute import ghost as plain
-from verify.refute.whole.by_contract import ByContract, Range, entered
+from verify.refute.whole.by_contract import LIMIT, ByContract, Range, entered, varied
 from verify.refute.whole.effects import Inputs
-from verify.refute.whole.layout import CLEAR_OF_OBJECTS, base
+from verify.refute.whole.layout import CLEAR_OF_OBJECTS, MM_STRUCT, base
 from verify.refute.whole.processor import PAGE
+from verify.refute.whole.record import CallCounterexample, ending, executed, rerun
+from verify.symbolic.objects import STACK_FRAME
+from verify.target import Kernel
 
-_CTR = (0x8444_C004, 0x8442_C003, 0x8445_C005)  # lines of 64 and 64, 16 and 32, 128 and 128 bytes
-_MODES = (0xE11_0000_0E11, 0xE12_0000_0E12, 0xE11_0000_0E12, 0xE12_0000_0E11)
+_CTR = (0x8444_C004, 0x8442_C003, 0x8445_C005, 0x8454_C004)
+"""CTR_EL0: lines of 64 and 64, 16 and 32, 128 and 128 bytes, and an ERG that is no line."""
+_RANGES = ((0, PAGE), (24, 200), (PAGE - 8, 8), (0x7F8, 0x88), (0x78, 16), (PAGE + 24, 200))
+"""Of two pages, offsets and bytes; the last line of the fifth is missed by steps from its start."""
+_MODES = (0xE11_0000_0E11, 0xE12_0000_0E12, 0xE11_0000_0E12, 0xE12_0000_0E11, 0xE13_0000_0E13)
 _LEVELS = (1 << 2, 2 << 2)  # CurrentEL at EL1, and at EL2
+_TABLES = (0x4140_0000, 0x5_4152_7000, 0xFEDC_BA98_7000)
+_CONTEXTS = (0, 0xA5C3)
+"""What each word of an mm_struct is; the ASID is the low bits of one."""
+_MM_BYTES = 1 << 12  # more than an mm_struct has
 
 
-def breach(whole: Whole, name: str, contract: Contract, code: Code, copies: list[Range]) -> str | None:
+def runs(
+    whole: Whole, contract: Contract, code: Code, copies: Iterable[Range], unusual: bool = False
+) -> Iterator[ByContract]:
+    """Finished runs of ``code`` from entries that its contract allows.
+
+    :param copies: start and length in bytes of the copies that it is asked for.
+    :param unusual: with several values in each register that says nothing.
+    :raises UnsupportedError: if a run comes to an instruction without a model.
+    """
+    for inputs, regions, dirty in _cases(whole, contract, code, copies):
+        for given in varied(inputs) if unusual else (inputs,):
+            run = ByContract(code, given, whole, regions, dirty)
+            run.run()
+            yield run
+
+
+def runs_from(whole: Whole, contract: Contract, code: Code, found: Iterable[Inputs]) -> Iterator[ByContract]:
+    """Finished runs from inputs of runs along paths, with several values in each register that says nothing.
+
+    Of a callee that is given a range there is none: it may be of any length there.
+
+    :raises UnsupportedError: if a run comes to an instruction without a model.
+    """
+    for inputs in found if contract.cleans is None and contract.fetches is None else ():
+        for given in varied(msgspec.structs.replace(inputs, length=LIMIT, answers=())):
+            run = ByContract(code, given, whole, _regions(whole, contract), set())
+            run.run()
+            yield run
+
+
+def breach(
+    whole: Whole,
+    contract: Contract,
+    code: Code,
+    copies: Iterable[Range],
+    found: Iterable[Inputs] = (),
+) -> str | None:
     """What a run of ``code`` does that its contract does not allow; None if no run that is tried does.
 
     :param copies: start and length in bytes of the copies that it is asked for.
+    :param found: inputs of runs along paths.
     :raises UnsupportedError: if runs come to an instruction without a model.
     """
-    for inputs, regions, dirty in _cases(whole, contract, code, copies):
-        run = ByContract(code, inputs, whole, regions, dirty)
-        run.run()
-        if run.undecided:
-            continue
-        for told in _breaches(run, contract):
-            return f"{name}: {told}"
+    every = chain(runs(whole, contract, code, copies, True), runs_from(whole, contract, code, found))
+    for run in every:
+        told = broken(run, contract)
+        if told is not None:
+            return f"{code.name}: {told}"
     return None
 
 
+def shown(
+    run: ByContract, kernel: Kernel, told: str, obligation: Obligation, property_id: str
+) -> CallCounterexample | None:
+    """The record of a run that breaks its contract; None if it called something, for then it has no replay.
+
+    :param told: what it broke.
+    :raises InternalError: if a replay does not show it.
+    """
+    if run.called or any(event.name == "CallHyperVisor" for event in run.events):
+        return None
+    code, at = run.code, run.trace[-1]
+    given = run.replayable()
+    found = CallCounterexample(
+        function=code.name,
+        property=property_id,
+        obligation=obligation.sentence,
+        inputs={name: f"{given.registers[name]:#x}" for name in ("x0", "x1", "x2", "ctr_el0", "currentel")},
+        expected=obligation.sentence,
+        found=told,
+        effect=f"{code.where(at)}: {told}",
+        at=at,
+        where=code.where(at),
+        steps=executed(code, run, kernel.called),
+        code=(code.address, len(code.data)),
+        resumed=tuple(sorted(code.warnings)),
+        given=given,
+        ending=ending(run, {}),
+    )
+    if rerun(found.as_dict(), kernel.read) != found:
+        raise InternalError(f"the record of {property_id} is not what was run")
+    return found
+
+
+def broken(run: ByContract, contract: Contract) -> str | None:
+    """What a finished run did that the contract does not allow; None if it is nothing, or undecided."""
+    return None if run.undecided else next(_breaches(run, contract), None)
+
+
 def _cases(
-    whole: Whole, contract: Contract, code: Code, copies: list[Range]
+    whole: Whole, contract: Contract, code: Code, copies: Iterable[Range]
 ) -> Iterator[tuple[Inputs, list[Range], set[int]]]:
     page = whole.page_offset + CLEAR_OF_OBJECTS
-    sp = base(whole, "the stack frame")
+    sp = base(whole, STACK_FRAME)
     frame = (sp - FRAME_BYTES, sp)
-    image = (whole.globals.low, whole.globals.high)
     mode = whole.globals.addresses.get("__boot_cpu_mode")
     if contract.copies is not None:
         for start, length in copies:
@@ -60,22 +147,28 @@ def _cases(
         return
     if contract.cleans is not None or contract.fetches is not None:
         for ctr in _CTR:
-            for start, length in ((page, PAGE), (page + 24, 200), (page + PAGE - 8, 8), (page + 0x7F8, 0x88)):
+            for offset, length in _RANGES:
+                start = page + offset
                 given = {"x0": start, "x1": start + length, "sp": sp, "ctr_el0": ctr}
                 sized = _by_length(contract, start)
                 if sized:
                     given["x1"] = length
-                dirty = {page} if contract.cleans is not None else set()
+                dirty = {start & -PAGE} if contract.cleans is not None else set()
                 yield entered(code, code.address, given), [frame], dirty
         return
-    for level in _LEVELS:
-        for word in _MODES:
-            memory = {mode: word} if mode is not None else {}
-            pointed = base(whole, "kimage")
-            given = dict.fromkeys(contract.points, pointed) | {"sp": sp, "currentel": level}
-            regions = [frame, image] + ([(pointed, pointed + POINTED_BYTES)] if contract.points else [])
-            for x0 in (0x4140_0000, 0x5_4152_7000):
-                yield entered(code, code.address, {**given, "x0": x0}, memory), regions, set()
+    pointed, regions = base(whole, MM_STRUCT), _regions(whole, contract)
+    for level, word, table, context in product(_LEVELS, _MODES, _TABLES, _CONTEXTS):
+        memory = {mode: word} if mode is not None else {}
+        memory |= dict.fromkeys(range(pointed, pointed + _MM_BYTES, 8), context) if contract.points else {}
+        given = dict.fromkeys(contract.points, pointed) | {"sp": sp, "currentel": level, "x0": table}
+        yield entered(code, code.address, given, memory), regions, set()
+
+
+def _regions(whole: Whole, contract: Contract) -> list[Range]:
+    """The frame, the image, and what the callee is given a pointer to."""
+    sp, pointed = base(whole, STACK_FRAME), base(whole, MM_STRUCT)
+    found = [(sp - FRAME_BYTES, sp), (whole.globals.low, whole.globals.high)]
+    return [*found, (pointed, pointed + POINTED_BYTES)] if contract.points else found
 
 
 def _by_length(contract: Contract, start: int) -> bool:
@@ -88,9 +181,10 @@ def _by_length(contract: Contract, start: int) -> bool:
 def _breaches(run: ByContract, contract: Contract) -> Iterator[str]:
     before, after, left, where = run.inputs.registers, run.registers(), run.left, run.code.where
     assert left is not None
-    if run.outside is not None:
-        yield f"{where(run.outside[0])} accesses {run.outside[1]:#x}, which is none of its objects"
+    if run.misplaced:
+        yield run.misplaced
         return
+    yield from _unmapped(run, contract)
     if left.kind != "ret" or left.target != before["x30"]:
         found = f"{left.kind} at {where(left.at)} to {left.target:#x}"
         yield f"expected that it returns to its caller, found that it leaves by {found}"
@@ -142,7 +236,8 @@ def _memory(run: ByContract, contract: Contract) -> Iterator[str]:
             yield f"expected {len(data)} bytes written, found more at {beyond[0]:#x}"
 
 
-def _maintenance(run: ByContract, contract: Contract) -> Iterator[str]:
+def _unmapped(run: ByContract, contract: Contract) -> Iterator[str]:
+    """Maintenance by address of what nothing may map."""
     x = {name: const(run.inputs.registers[name]) for name in ("x0", "x1")}
     asks = [ask(x) for ask in (contract.cleans, contract.fetches) if ask is not None]
     ranges = [(int(constant(start) or 0), int(constant(end) or 0)) for start, end in asks]
@@ -151,6 +246,10 @@ def _maintenance(run: ByContract, contract: Contract) -> Iterator[str]:
             where = run.code.where(at)
             yield f"the cache maintenance at {where} goes to {address:#x}, which may not be mapped"
             return
+
+
+def _maintenance(run: ByContract, contract: Contract) -> Iterator[str]:
+    x = {name: const(run.inputs.registers[name]) for name in ("x0", "x1")}
     for promised, what, line in (
         (contract.cleans, "clean", run.ghost.line),
         (contract.fetches, "fetchable", lambda word: run.fetched.get(word, plain.DIRTY)),

@@ -6,14 +6,16 @@ from specs.kimage import SEGMENT_BYTES
 from verify.arm64.state import State
 from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import And, Formula, Term, aligned, const, within
-from verify.symbolic.objects import Objects
+from verify.symbolic.objects import STACK_FRAME, Objects
 
+MM_STRUCT = "mm_struct"
 # Offsets in the linear map, far enough apart for every object.
 _OFFSETS = {
     "kimage": 0x10_0000,
-    "the stack frame": 0x20_8000,
+    STACK_FRAME: 0x20_8000,
     "the task": 0x30_0000,
     "the control page": 0x50_0000,
+    MM_STRUCT: 0x60_0000,
 }
 _LIST, _LIST_BYTES = 0x40_0000, 0x1_0000
 CLEAR_OF_OBJECTS = 0x100_0000
@@ -52,7 +54,7 @@ def region(whole: Whole, item: str, address: Term) -> Formula:
     size = {"kimage": whole.layout.size, "the control page": whole.page_size}.get(item, _LIST_BYTES)
     if item in _OFFSETS:
         start = base(whole, item)
-        if item == "the stack frame":
+        if item == STACK_FRAME:
             start, size = start - FRAME_BYTES, FRAME_BYTES
     else:
         start = whole.page_offset + _LIST
@@ -75,7 +77,10 @@ def word_name(whole: Whole, address: int) -> str:
     for name, where in whole.globals.addresses.items():
         if where & -8 == address:
             return name if name not in ("__boot_cpu_mode",) else f"{name}[]"
-    task, frame = address - base(whole, "the task"), address - base(whole, "the stack frame")
+    mm = address - base(whole, MM_STRUCT)
+    if 0 <= mm < 1 << 16:
+        return f"mm_struct+{mm:#x}"
+    task, frame = address - base(whole, "the task"), address - base(whole, STACK_FRAME)
     if 0 <= task < 1 << 16:
         return f"current+{task:#x}"
     if -FRAME_BYTES <= frame < 0:

@@ -26,13 +26,17 @@ class Executed(msgspec.Struct, frozen=True):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """Where a run ended and what it left: registers, and bytes of memory by address."""
+    """Where a run ended and what it left: registers, and bytes of memory by address.
+
+    :param events: the system instructions, barriers, calls and WARNs on the way, and where.
+    """
 
     kind: str
     at: int
     target: int
     registers: dict[str, int]
     memory: dict[int, int]
+    events: tuple[tuple[str, int], ...] = ()
 
 
 class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kind"):
@@ -78,7 +82,10 @@ def ending(run: Processor, memory: Mapping[int, int]) -> Ending:
     """How a finished run ended."""
     left = run.left or Left("stopped", 0, 0)
     registers = run.registers()
-    return Ending(left.kind, left.at, left.target, {n: registers[n] for n in _REGISTERS}, dict(memory))
+    events = tuple((event.name, event.at) for event in run.events)
+    return Ending(
+        left.kind, left.at, left.target, {n: registers[n] for n in _REGISTERS}, dict(memory), events
+    )
 
 
 def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallCounterexample:

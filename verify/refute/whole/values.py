@@ -17,7 +17,7 @@ from verify.prove.simplest import simplest_model
 from verify.refute.whole.chain import MEMORY, Chain
 from verify.refute.whole.layout import CLEAR_OF_OBJECTS, base
 from verify.substitute import Substitution
-from verify.symbolic.objects import Objects
+from verify.symbolic.objects import STACK_FRAME, Objects
 
 _USUAL = {
     "sctlr_el1": 0x34F4_D91D,  # M, C, I, SA and the bits that are 1, as the kernel runs
@@ -227,7 +227,7 @@ def usual_word(whole: Whole, address: int) -> int:
         kimage + layout.ttbr0: 0x4820_0000,
         kimage + layout.t0sz: 16,
     }
-    beside = (address - base(whole, name) for name in ("the task", "the stack frame"))
+    beside = (address - base(whole, name) for name in ("the task", STACK_FRAME))
     if any(-FRAME_BYTES <= offset < _TASK_BYTES for offset in beside):
         return _CANARY + address % _TASK_BYTES
     return words.get(address, 0)
