@@ -6,10 +6,11 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from verify.html import anchors, charts, functions, history, refutation, tree
 from verify.html.beside import Beside
@@ -64,6 +65,7 @@ def run_page(run: Run, near: Beside, path: str) -> str:
     roots, theorems = tree.tree(run, near.certificates)
     entries = history.with_run(near.earlier, run)
     shown = [functions.function_view(function, run) for function in run.functions]
+    places = _places(run, shown)
     values = {
         "run": run,
         "path": path,
@@ -77,8 +79,8 @@ def run_page(run: Run, near: Beside, path: str) -> str:
         "functions": shown,
         "refutations": refutation.refutations(run),
         "waived": [record for record in run.properties if record.waiver is not None],
-        "places": _places(run, shown),
-        "placed": lambda label: _AT.sub(lambda at: f"at {where(run, int(at[1], 16))}", label),
+        "places": places,
+        "hypothesis": _hypothesis(run, places),
         "obligations": sum(len(record.obligations) for record in run.properties),
         "stages": charts.bars(run.stages, "time per stage"),
         "property_times": charts.bars({r.id: r.seconds for r in run.properties}, "solver time per property"),
@@ -86,6 +88,18 @@ def run_page(run: Run, near: Beside, path: str) -> str:
         "entries": entries,
     }
     return render("run.html.j2", values)
+
+
+def _hypothesis(run: Run, places: Set[str]) -> Callable[[str], Markup]:
+    """What a hypothesis is shown as, by its label; a page repeats a few of them thousands of times."""
+    go = _environment().get_template("macros.html.j2").module.go  # type: ignore[attr-defined]
+
+    @functools.cache
+    def shown(label: str) -> Markup:
+        text = _AT.sub(lambda at: f"at {where(run, int(at[1], 16))}", label)
+        return Markup(go(places, _assumption_anchor(label), text))
+
+    return shown
 
 
 def _assumption_anchor(name: str) -> str:

@@ -82,8 +82,8 @@ class Paths:
     def _look(self, obligation: Obligation) -> dict[str, str] | None:
         part, path = part_of(self.way, obligation), obligation.path
         proof = proof_of(part)
-        if proof is not None:
-            return witnesses(proof, [path])[path]
+        if part is not None and proof is not None:
+            return self._along(part, proof, path)
         if part is None or not _is_callee(part):
             return {}
         took = (run for run in self._runs(part) if _takes(run, path))
@@ -95,6 +95,20 @@ class Paths:
             self.broken[path] = told
         names = ("x0", "x1", "x2", "ctr_el0")
         return {name: f"{run.inputs.registers[name]:#x}" for name in names}
+
+    def _along(self, part: Part, proof: Proof, path: Path) -> dict[str, str] | None:
+        """Inputs of a run along ``path``, or along a longer one that begins with it: one run shows both."""
+        longer = {
+            o.path for o in part.obligations if o.path[: len(path)] == path and o.path not in self.given
+        }
+        for tried in sorted(longer | {path}, key=lambda found: (-len(found), found)):
+            found = witnesses(proof, [tried])[tried]
+            if found is not None:
+                shown = {other for other in longer if tried[: len(other)] == other}
+                self.given |= dict.fromkeys(shown, found)
+                return found
+            self.given[tried] = None
+        return None
 
     def _runs(self, part: Part) -> Iterator[ByContract]:
         if part.function not in self._tried:
