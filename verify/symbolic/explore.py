@@ -110,10 +110,12 @@ class Explorer:
         """The sides of a branch that can be taken; that the others cannot is owed."""
         if not self.prune or self.decide is None or len(steps) < 2:
             return steps
-        found = []
-        for step in steps:
+        found: list[Step] = []
+        for number, step in enumerate(steps, 1):
             goal = Not(And(*(fact for _, fact in step.state.facts[len(before.facts) :])))
-            if self.decide(before.facts, goal):
+            # Where no other side can be taken the last one is, without a question.
+            last = number == len(steps) and not found
+            if not last and self.decide(before.facts, goal):
                 at = step.state.trace[-1]
                 label = step.state.facts[-1][0]
                 sentence = f"it never is that: {label.replace(hex(at), self.code.where(at))}"
