@@ -1,7 +1,8 @@
 """How the kernel's addresses relate to physical ones.
 
 Sources: arch/arm64/include/asm/memory.h (__kimg_to_phys, __lm_to_phys, __phys_to_virt,
-kimage_voffset, PHYS_OFFSET), arch/arm64/include/asm/pgtable-hwdef.h (TTBR_BADDR_MASK_52).
+kimage_voffset, PHYS_OFFSET, page_to_virt, VMEMMAP_START),
+arch/arm64/include/asm/pgtable-hwdef.h (TTBR_BADDR_MASK_52).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from verify.logic import And, Formula, Or, Term, const, shift_right, ule, ult
 TTBR_CNP = 1  # TTBR_ELx.CnP: entries may be shared with other CPUs
 ASID_SHIFT = 48  # TTBR_EL1.ASID, in the register that TCR_EL1.A1 chooses (the kernel: TTBR1)
 T0SZ_MASK = 0x3F  # TCR_EL1.T0SZ
+STRUCT_PAGE_SHIFT = 6  # struct page has 64 bytes (_struct_page_alignment)
+_GIGABYTE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,26 @@ class AddressMap:
         size = const(self.page_end - self.page_offset)
         return And(self.in_linear_map(start), ule(end - self.page_offset, size))
 
+    def is_page(self, address: Term, struct_page: Term, page_size: int) -> Formula:
+        """The linear map shows at ``address`` the page that ``struct_page`` points to the struct page of."""
+        first = first_struct_pages(self.page_offset, page_size)
+        numbers = [shift_right(struct_page - at, const(STRUCT_PAGE_SHIFT)) for at in first]
+        return Or(*(address == self.page_offset + number * page_size for number in numbers))
+
     def memory(self, physical: Term) -> Formula:
         """``physical`` is an address that the linear map shows."""
         return ult(physical - self.memstart_addr, const(self.page_end - self.page_offset))
+
+
+def first_struct_pages(page_offset: int, page_size: int) -> tuple[int, int]:
+    """Where the struct page of the linear map's first page stands: from 5.11 on, and from 6.9 on."""
+    va_bits = (-page_offset % (1 << 64)).bit_length() - 1
+    va_bits_min = va_bits if va_bits <= 48 else 47 if page_size == 1 << 14 else 48
+    shift = page_size.bit_length() - 1 - STRUCT_PAGE_SHIFT
+    # The linear map ends where the addresses begin that the smallest configuration has (_PAGE_END).
+    linear_map_bytes = -(1 << (va_bits_min - 1)) - page_offset
+    later = -_GIGABYTE - (linear_map_bytes % (1 << 64) >> shift)
+    return -(1 << (va_bits - shift)) % (1 << 64), later % (1 << 64)
 
 
 def is_table(ttbr: Term, physical: Term) -> Formula:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import unicorn
 from unicorn import arm64_const as uc
 
+from verify.arm64.emulator import emulator
 from verify.arm64.state import GENERAL
 
 CODE = 0x10_0000
@@ -42,7 +43,7 @@ class Machine:
 
     def __init__(self, memory: Sequence[bytes]):
         self.memory = tuple(memory)
-        self._unicorn = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
+        self._unicorn = emulator()
         self._unicorn.mem_map(CODE, CODE_SIZE)
         for start in WINDOWS:
             self._unicorn.mem_map(start, WINDOW_SIZE)

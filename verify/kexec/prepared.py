@@ -15,7 +15,19 @@ from verify.kexec.calls import CONTROL_PAGE, filled, objects
 from verify.kexec.locate import Function
 from verify.kexec.soft_restart import position_independence
 from verify.kexec.whole import Whole
-from verify.logic import FALSE, TRUE, And, Not, Term, aligned, const, constant, normal, ule, ult, variables
+from verify.logic import (
+    FALSE,
+    TRUE,
+    And,
+    Not,
+    Term,
+    aligned,
+    const,
+    constant,
+    normal,
+    ule,
+    ult,
+)
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import ANYWHERE
 
@@ -57,14 +69,8 @@ class Preparation:
         of_page = aligned(address, self.whole.page_size)
         self.owe("copied", f"at {where} the control page's address is that of a page", state, of_page, *facts)
         word = self.whole.field(self.entry, self.kimage, self.whole.layout.control_code_page)
-        spoken = set(variables([address]))
-        own = bool(spoken & set(variables([word]))) and spoken <= {
-            *variables([word]),
-            *variables([self.map.memstart_addr]),
-        }
-        # Where struct pages stand is the kernel's own constant: that it is this page's is a matter of form.
-        sentence = f"at {where} the page that was copied to is worked out of kimage->control_code_page"
-        self.owe("copied", sentence, state, TRUE if own else FALSE, *facts)
+        sentence = f"at {where} the page that was copied to is kimage->control_code_page"
+        self.owe("copied", sentence, state, self.map.is_page(address, word, self.whole.page_size), *facts)
         fields = [
             self.whole.field(state, self.kimage, getattr(self.whole.layout, name)) for name in _PREPARED
         ]

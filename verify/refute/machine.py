@@ -11,6 +11,7 @@ from collections.abc import Callable
 import unicorn
 from unicorn import arm64_const
 
+from verify.arm64.emulator import emulator
 from verify.arm64.lift import SIZE, Code, Instruction
 from verify.errors import UnsupportedError
 from verify.refute.effects import Access, Context, Effect, End, Event, Mark, Run
@@ -46,7 +47,7 @@ class Machine:
         self.end: End | None = None
         self._count = 0
         self._last_at = code.address
-        self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
+        self._uc = emulator()
         self._ram: tuple[int, int] | None = None
         self._first = code.address & -_HOST_PAGE
         self._last = -(-code.end // _HOST_PAGE) * _HOST_PAGE

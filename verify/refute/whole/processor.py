@@ -13,6 +13,7 @@ import unicorn
 from unicorn import arm64_const
 
 from verify.arm64 import pointer_authentication
+from verify.arm64.emulator import emulator
 from verify.arm64.lift import SIZE, Code, Instruction
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from verify.errors import UnsupportedError
@@ -50,7 +51,7 @@ class Processor:
         self._answers = list(inputs.answers)
         self._actions: dict[int, Callable[[int], None]] = {}
         self._unsupported: UnsupportedError | None = None
-        self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
+        self._uc = emulator()
         self._load()
 
     def _load(self) -> None:
