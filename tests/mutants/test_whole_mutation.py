@@ -86,6 +86,8 @@ BROKEN = {
     "a callee is given a pointer to nothing": ("machine_kexec", "adrp x1", 1 << 23, False),
     "lines below the range are maintained": ("dcache_clean_inval_poc", "neg x6, x2", 1 << 30, True),
     "the code goes to another page": ("machine_kexec_post_load", "ldr x19, [x20, #0x20]", 1, True),
+    "struct pages have another size": ("machine_kexec_post_load", "lsr x19, x19, #0x6", 1 << 19, True),
+    "struct pages stand elsewhere": ("machine_kexec_post_load", "add x19, x19, x1", None, True),
     "post_load loses its caller's registers": ("machine_kexec_post_load", "ldp x19, x20, [sp", None, True),
 }
 

@@ -1,0 +1,34 @@
+"""Where struct pages stand, in the layouts that kernels have had."""
+
+from __future__ import annotations
+
+import pytest
+
+from specs.address_map import AddressMap, first_struct_pages
+from verify.logic import const
+
+TOP = 1 << 64
+P48, P52 = TOP - (1 << 48), TOP - (1 << 52)
+
+
+@pytest.mark.parametrize(
+    ("page_offset", "page_size", "earlier", "later"),
+    [
+        # What virt_to_page and page_to_virt of kernels with these configurations add.
+        (P48, 1 << 12, 0x400_0000_0000, 0x200_4000_0000),
+        (P52, 1 << 12, 0x4000_0000_0000, 0x3E00_4000_0000),
+        (P52, 1 << 14, 0x1000_0000_0000, 0xFC0_4000_0000),
+    ],
+)
+def test_first_struct_page_is_where_kernels_have_it(page_offset, page_size, earlier, later):
+    assert first_struct_pages(page_offset, page_size) == (TOP - earlier, TOP - later)
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+def test_struct_pages_and_pages_correspond(layout):
+    memory = AddressMap(const(0), const(0), P48, TOP - (1 << 47))
+    first = first_struct_pages(P48, 4096)[layout]
+    for number in (0, 1, 0x12345):
+        page = const((first + 64 * number) % TOP)
+        assert memory.is_page(const(P48 + 4096 * number), page, 4096).is_true()
+        assert not memory.is_page(const(P48 + 4096 * number + 4096), page, 4096).is_true()
