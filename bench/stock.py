@@ -61,9 +61,9 @@ def _refuted(binary: str, at: int, directory: Path) -> Measured:
     mutant = directory / f"{Path(binary).stem}-no-dc.elf"
     code = _routine(binary)
     patch = f"{code.name}+{at - code.address:#x}={_NOP:#x}"
-    extracted = measure([VERIFY, "extract", binary, str(mutant), "--patch", patch], "", memory=None)
+    extracted = measure([VERIFY, "extract", binary, str(mutant), "--patch", patch], "")
     if extracted.status is not Status.DONE:
         return extracted
     command = [VERIFY, "run", "-q", "--no-cache", str(mutant), "--property", "reloc-clean-to-poc"]
     reports = ["--reports", str(directory / "reports")]
-    return measure([*command, *reports], "1 REFUTED", 180, memory=None, code=1)
+    return measure([*command, *reports], "1 REFUTED", 180, code=1)

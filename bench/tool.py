@@ -52,8 +52,7 @@ class Commands:
 
         def once() -> Measured:
             cache = {"XDG_CACHE_HOME": str(self.directory / f"cache{next(self._numbers)}")}
-            # No limit on address space: Unicorn reserves a gigabyte for each machine that it emulates.
-            return measure(command, " PROVED", _LIMIT, None, cache)
+            return measure(command, " PROVED", _LIMIT, environment=cache)
 
         point = repeated(once, _SHORT)
         found = list(reports.glob("*/run.json"))
@@ -66,14 +65,14 @@ class Commands:
         reports = self.directory / f"reports{next(self._numbers)}"
         command = [VERIFY, "run", "-q", target, "--reports", str(reports)]
         cache = {"XDG_CACHE_HOME": str(self.directory / f"cache{next(self._numbers)}")}
-        first = measure(command, " PROVED", _LIMIT, None, cache)
-        point = repeated(lambda: measure(command, " PROVED", _LIMIT, None, cache), _SHORT)
+        first = measure(command, " PROVED", _LIMIT, environment=cache)
+        point = repeated(lambda: measure(command, " PROVED", _LIMIT, environment=cache), _SHORT)
         return {"target": f"{name}, again", **(point if first.status is Status.DONE else first.record())}
 
     def start(self) -> Record:
         """The shortest command: what starting costs."""
         self.tell("verify list")
-        return repeated(lambda: measure([VERIFY, "list"], "reloc-step", memory=None))
+        return repeated(lambda: measure([VERIFY, "list"], "reloc-step"))
 
 
 def _name(target: str) -> str:

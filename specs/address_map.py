@@ -1,7 +1,8 @@
 """How the kernel's addresses relate to physical ones.
 
 Sources: arch/arm64/include/asm/memory.h (__kimg_to_phys, __lm_to_phys, __phys_to_virt,
-kimage_voffset, PHYS_OFFSET, page_to_virt, VMEMMAP_START),
+kimage_voffset, PHYS_OFFSET, page_to_virt, PAGE_END,
+VMEMMAP_START),
 arch/arm64/include/asm/pgtable-hwdef.h (TTBR_BADDR_MASK_52).
 """
 
@@ -63,14 +64,22 @@ class AddressMap:
         return ult(physical - self.memstart_addr, const(self.page_end - self.page_offset))
 
 
+def linear_map_end(page_offset: int, page_size: int) -> int:
+    """The first address after the linear map (_PAGE_END(VA_BITS_MIN)).
+
+    A kernel with 52-bit addresses is one with 48, or 47 with 16K pages, where the CPU has no more.
+    """
+    va_bits = (-page_offset % (1 << 64)).bit_length() - 1
+    va_bits_min = va_bits if va_bits <= 48 else 47 if page_size == 1 << 14 else 48
+    return -(1 << (va_bits_min - 1)) % (1 << 64)
+
+
 def first_struct_pages(page_offset: int, page_size: int) -> tuple[int, int]:
     """Where the struct page of the linear map's first page stands: from 5.11 on, and from 6.9 on."""
     va_bits = (-page_offset % (1 << 64)).bit_length() - 1
-    va_bits_min = va_bits if va_bits <= 48 else 47 if page_size == 1 << 14 else 48
     shift = page_size.bit_length() - 1 - STRUCT_PAGE_SHIFT
-    # The linear map ends where the addresses begin that the smallest configuration has (_PAGE_END).
-    linear_map_bytes = -(1 << (va_bits_min - 1)) - page_offset
-    later = -_GIGABYTE - (linear_map_bytes % (1 << 64) >> shift)
+    linear_map_bytes = linear_map_end(page_offset, page_size) - page_offset
+    later = -_GIGABYTE - (linear_map_bytes >> shift)
     return -(1 << (va_bits - shift)) % (1 << 64), later % (1 << 64)
 
 

@@ -63,6 +63,10 @@ class Contract:
 _MAINTENANCE = ("unsynced", "translation")
 
 
+PAGE_TAKERS = ("kexec_page_alloc",)
+"""What machine_kexec_post_load gives those that build tables, to take pages with."""
+
+
 def _flushed(translation: Term) -> Term:
     """What a change of tables has come to after TLBI, DSB and ISB: done if it was in effect before."""
     done = Or(translation == TRANSLATION_SYNCED, translation == TRANSLATION_INVALIDATING)
@@ -160,7 +164,7 @@ CONTRACTS = (
         changes=_MAINTENANCE,
     ),
     Contract(
-        ("kexec_page_alloc",),
+        PAGE_TAKERS,
         "Takes a page of its own from the kimage's control pages and clears it, or returns 0.",
         "arch/arm64/kernel/machine_kexec.c",
         assumed=True,
@@ -168,8 +172,8 @@ CONTRACTS = (
     ),
     Contract(
         ("trans_pgd_create_copy",),
-        "Builds a copy of the linear map in pages of its own and stores its address at x1, or returns an "
-        "error in w0.",
+        "Builds a copy of the kernel's map from x2 up to x3 in pages that it takes by the function at x0, "
+        "and stores its address at x1, or returns an error in w0.",
         "arch/arm64/mm/trans_pgd.c",
         assumed=True,
         changes=_MAINTENANCE,

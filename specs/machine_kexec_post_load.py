@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from specs.address_map import AddressMap
-from verify.logic import And, Formula, Term, const, normal, ule, ult
+from verify.logic import And, Formula, Or, Term, const, normal, ule, ult
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class Segment:
         """``address``, one of the linear map, shows a byte of the segment."""
         start = normal(addresses.phys_to_linear(self.mem))
         return And(ule(start, address), ult(address, normal(start + self.memsz)))
+
+
+def is_linear_map(addresses: AddressMap, start: Term, end: Term, tcr: Term) -> Formula:
+    """The addresses from ``start`` up to ``end`` are those of the linear map.
+
+    It starts at PAGE_OFFSET, or where the CPU's addresses start (_PAGE_OFFSET(vabits_actual)), of which
+    TCR_EL1.T1SZ, bits 21 to 16, tells how many bits they have.
+    """
+    bits = -tcr[21:16].zero_extend(58) & 0x3F
+    actual = const(-1) << bits
+    return And(Or(start == addresses.page_offset, start == actual), end == addresses.page_end)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from specs.address_map import AddressMap
+from specs.contracts import PAGE_TAKERS
 from specs.kimage import KEXEC_CONTROL_PAGE_SIZE
-from specs.machine_kexec_post_load import Prepared
+from specs.machine_kexec_post_load import Prepared, is_linear_map
 from verify.arm64 import cache
 from verify.arm64.lift import Code
-from verify.arm64.state import State
+from verify.arm64.state import Event, State
 from verify.kexec.calls import CONTROL_PAGE, filled, objects
 from verify.kexec.locate import Function
 from verify.kexec.soft_restart import position_independence
@@ -104,6 +105,13 @@ class Preparation:
         goal = prepared.maps(self.map, table, zero, self.kimage)
         sentence = f"at {where} ttbr1, zero_page and phys_offset are what the routine's own map needs"
         self.owe("tables", sentence, state, goal, *facts, mapped)
+        for call in state.events:
+            if call.name.startswith("call trans_pgd_"):
+                self._owe_allocator(state, where, call)
+        given = built[0].before.registers
+        copied = is_linear_map(self.map, given["x2"], given["x3"], self.entry.registers["tcr_el1"])
+        sentence = f"at {where} the routine's own map is a copy of all of the linear map"
+        self.owe("tables", sentence, state, copied, *facts)
         page = next(item.base for item in objects(state).objects if item.name == CONTROL_PAGE)
         idmap = [e for e in state.events if e.name == "call trans_pgd_idmap_page"]
         x = idmap[0].before.registers if len(idmap) == 1 else None
@@ -128,6 +136,17 @@ class Preparation:
             goal = And(Not(stub), el2 == 0)
         sentence = f"at {where} el2_vectors is 0, or of a copy of the vectors where the hyp stub is below"
         self.owe("tables", sentence, state, goal, *facts)
+
+    def _owe_allocator(self, state: State, where: str, call: Event) -> None:
+        """What builds tables takes its pages from the kimage: struct trans_pgd_info (asm/trans_pgd.h)."""
+        memory, info = objects(call.before), call.before.registers["x0"]
+        taken, of = constant(memory.load(info, 8)), memory.load(info + 8, 8)
+        names = [] if taken is None else self.whole.kernel.symbols_at(taken)
+        goal = of == self.kimage if any(name in PAGE_TAKERS for name in names) else FALSE
+        sentence = (
+            f"before {where} {call.name.removeprefix('call ')} is given kexec_page_alloc, and the kimage"
+        )
+        self.owe("tables", sentence, state, goal)
 
     def _zero_page(self, prepared: Prepared) -> int | None:
         """empty_zero_page where it has no symbol: the page of .bss whose physical address is given."""

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from specs.address_map import AddressMap
+from specs.address_map import AddressMap, linear_map_end
 from specs.hyp_stub import hyp_stub_below
 from specs.kimage import KimageLayout
 from specs.machine_kexec import Fields
@@ -155,7 +155,7 @@ class Whole:
     def address_map(self, state: State) -> AddressMap:
         """The kernel's address map, its words as ``state`` has them."""
         offset = self.page_offset
-        end = offset + (((1 << 64) - offset) >> 1)
+        end = linear_map_end(offset, self.page_size)
         return AddressMap(self.word(state, "kimage_voffset"), self.word(state, "memstart_addr"), offset, end)
 
     @cached_property

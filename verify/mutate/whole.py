@@ -120,7 +120,7 @@ def _prove(base: Base, way: Way, traces: Traces, search: bool) -> Tried:
 def way_of(base: Base, code: Code) -> tuple[Way, str]:
     """The mutant's way, with the parts of the unchanged one that read nothing of what differs.
 
-    Beside it, why the routine is not found in the mutant, or nothing.
+    Beside it, why the mutant cannot be read, or nothing.
     """
     assert base.way is not None
     kernel = base.kernel.patched(code.address, code.data)
@@ -132,7 +132,10 @@ def way_of(base: Base, code: Code) -> tuple[Way, str]:
     # The table of BUGs and WARNs is no part of what is changed; looking for it takes seconds.
     way.whole.breaks |= base.way.whole.breaks
     before, after = base.way.whole, way.whole
-    same = before.globals == after.globals and before.page_offset == after.page_offset
+    try:
+        same = before.globals == after.globals and before.page_offset == after.page_offset
+    except UnsupportedError as error:
+        return way, str(error)
     if same and routine == base.routine:
         way.kept = {name: part for name, part in base.parts.items() if not _reads(base, part, code)}
     return way, refused

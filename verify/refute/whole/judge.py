@@ -235,7 +235,8 @@ class _Judge:
             state = self._state(event.registers, ghosts)
             if event.name == "call":
                 name = next(called)
-                state = replace(state, registers=state.registers | self._pointers(event.registers))
+                registers = state.registers | self._pointers(event.registers)
+                state = replace(state, registers=registers, memory=self._memory())
                 yield Event(f"call {name}", (), event.at, 0, state, name)
             elif event.name == "CallHyperVisor":
                 yield Event(event.name, (), event.at, 0, state)

@@ -17,7 +17,7 @@ __attribute__((noinline)) bool is_hyp_nvhe(void)
 	return hyp_stub_below();
 }
 
-static void *take_control_page(void *arg)
+static void *kexec_page_alloc(void *arg)
 {
 	struct page *const page = kimage_alloc_control_pages(arg, 0);
 	void *address;
@@ -43,7 +43,7 @@ int machine_kexec_post_load(struct kimage *image)
 {
 	void *const page = page_to_virt(image->control_code_page);
 	const u64 size = __relocate_new_kernel_end - __relocate_new_kernel_start;
-	struct trans_pgd_info info = { take_control_page, image };
+	struct trans_pgd_info info = { kexec_page_alloc, image };
 	page_table *linear_map = NULL;
 	int error;
 
