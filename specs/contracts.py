@@ -42,6 +42,7 @@ class Contract:
     :param copies: destination, source and length in bytes of what it copies.
     :param fills: argument registers that point at a 64-bit word which it sets to any value.
     :param points: argument registers that point at an object which it reads, and the object's name.
+    :param texts: argument registers that point at what it reads of the kernel's image.
     """
 
     names: tuple[str, ...]
@@ -58,6 +59,7 @@ class Contract:
     copies: Callable[[Registers], tuple[Term, Term, Term]] | None = None
     fills: tuple[str, ...] = ()
     points: dict[str, str] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
 
 
 _MAINTENANCE = ("unsynced", "translation")
@@ -157,9 +159,17 @@ CONTRACTS = (
         assumed=True,
     ),
     Contract(
-        ("_printk", "printk", "__warn_printk", "__dynamic_pr_debug", "_kexec_image_info"),
-        "Prints, and writes none of the caller's objects.",
-        "kernel/printk/printk.c, kernel/panic.c, lib/dynamic_debug.c, arch/arm64/kernel/machine_kexec.c",
+        ("_printk", "printk", "__warn_printk", "__dynamic_pr_debug"),
+        "Prints what x0 points at in the image, and writes none of the caller's objects.",
+        "kernel/printk/printk.c, kernel/panic.c, lib/dynamic_debug.c",
+        assumed=True,
+        changes=_MAINTENANCE,
+        texts=("x0",),
+    ),
+    Contract(
+        ("_kexec_image_info",),
+        "Prints what the kimage is, and writes none of the caller's objects.",
+        "arch/arm64/kernel/machine_kexec.c",
         assumed=True,
         changes=_MAINTENANCE,
     ),
@@ -216,6 +226,6 @@ def contract(name: str) -> Contract | None:
     for found in CONTRACTS:
         if base in found.names:
             plain = not (found.ensures or found.cleans or found.fetches or found.asks or found.copies)
-            speaks = not plain or found.fills or found.points or found.answers_stub
+            speaks = not plain or found.fills or found.points or found.texts or found.answers_stub
             return None if clone and speaks else found
     return None

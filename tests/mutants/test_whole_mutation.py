@@ -88,6 +88,8 @@ BROKEN = {
     "the code goes to another page": ("machine_kexec_post_load", "ldr x19, [x20, #0x20]", 1, True),
     "struct pages have another size": ("machine_kexec_post_load", "lsr x19, x19, #0x6", 1 << 19, True),
     "struct pages stand elsewhere": ("machine_kexec_post_load", "add x19, x19, x1", None, True),
+    "part of the linear map is copied": ("machine_kexec_post_load", "orr x3, xzr, #-0x8", 1 << 16, True),
+    "pages are taken by another function": ("machine_kexec_post_load", "add x0, x0, #0xa44", 1 << 14, True),
     "post_load loses its caller's registers": ("machine_kexec_post_load", "ldp x19, x20, [sp", None, True),
 }
 

@@ -13,7 +13,21 @@ from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SCRATCH, Access, Event, S
 from verify.arm64.system import touch
 from verify.errors import UnsupportedError
 from verify.kexec.whole import Whole
-from verify.logic import TRUE, And, Formula, If, Or, Term, const, constant, difference, normal, ule, var
+from verify.logic import (
+    FALSE,
+    TRUE,
+    And,
+    Formula,
+    If,
+    Or,
+    Term,
+    const,
+    constant,
+    difference,
+    normal,
+    ule,
+    var,
+)
 from verify.memory import WORD_BYTES
 from verify.obligation import Facts, Obligation
 from verify.symbolic.objects import STACK_FRAME, Object, Objects
@@ -147,7 +161,7 @@ class Calls:
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
 
     def _owe_pointers(self, found: Contract, name: str, before: State, at: int) -> None:
-        """Owe that the callee is given objects to read, and words to set that this function may store to."""
+        """Owe that the callee is given what it reads, and words to set that this function may store to."""
         memory, where = objects(before), self.code.where(at)
 
         def owe(register: str, size: int, what: str, *further: Formula) -> None:
@@ -164,6 +178,14 @@ class Calls:
                 )
             )
 
+        for register in found.texts:
+            text = constant(before.registers[register])
+            held = text is not None and self.whole.kernel.mapped(text)
+            sentence = f"at {where} {name} is given in {register} something of the image"
+            goal = TRUE if held else FALSE
+            self.obligations.append(
+                Obligation("call-pointer", sentence, before.facts, goal, at, before.trace)
+            )
         for register, what in found.points.items():
             owe(register, POINTED_BYTES, f"an {what}, in")
         for register in found.fills:

@@ -182,7 +182,7 @@ def test_a_warn_goes_on_and_a_bug_ends():
 def test_a_clone_fits_only_a_contract_that_speaks_of_no_argument(found):
     speaks = (
         *(found.ensures, found.cleans, found.fetches, found.asks, found.copies),
-        *(found.answers_stub, found.fills, found.points),
+        *(found.answers_stub, found.fills, found.points, found.texts),
     )
     for name in found.names:
         assert contract(name) is found
@@ -271,3 +271,13 @@ def test_a_page_that_kexec_takes_is_assumed_to_leave_the_callers_objects_alone()
     before = entry()
     after = calls().apply(found, "kexec_page_alloc", before, AT)
     assert after is not None and after.memory is before.memory
+
+
+def test_what_is_printed_must_be_something_of_the_image():
+    owner, state = calls(), entry()
+    found = replace(PLAIN, texts=("x0",))
+    inside = const(address("memcpy"))
+    for pointer, right in ((inside, True), (const(0x1234), False), (var("anywhere"), False)):
+        owner.apply(found, "callee", state.with_registers(x0=pointer), AT)
+        owed = owner.obligations.pop()
+        assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
