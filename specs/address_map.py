@@ -1,8 +1,7 @@
 """How the kernel's addresses relate to physical ones.
 
 Sources: arch/arm64/include/asm/memory.h (__kimg_to_phys, __lm_to_phys, __phys_to_virt,
-kimage_voffset, PHYS_OFFSET, page_to_virt, PAGE_END,
-VMEMMAP_START),
+kimage_voffset, PHYS_OFFSET, PAGE_END, page_to_virt, VMEMMAP_START),
 arch/arm64/include/asm/pgtable-hwdef.h (TTBR_BADDR_MASK_52).
 """
 
