@@ -55,11 +55,10 @@ def _known(chain: Chain, pages: Iterable[int]) -> dict[int, int]:
 
 def _answered(chain: Chain) -> list[tuple[Link, Event]]:
     """The calls and HVCs that are answered: all but one that the chain ends before."""
-    subject = chain.place.subject
+    # The last event is the one that the chain ends before; in a loop an earlier turn has it as well.
+    events = chain.events[:-1] if isinstance(chain.place.subject, Event) else chain.events
     return [
-        (link, event)
-        for link, event in chain.events
-        if event is not subject and (event.tag is not None or event.name == "CallHyperVisor")
+        (link, event) for link, event in events if event.tag is not None or event.name == "CallHyperVisor"
     ]
 
 
