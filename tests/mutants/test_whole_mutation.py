@@ -14,7 +14,7 @@ from verify.mutate.binary import Mutant, shares
 from verify.mutate.decision_whole import seed_each
 from verify.mutate.journal import question
 from verify.mutate.run import Job, attempt, jobs_of
-from verify.mutate.whole import prove_changed, run_changed, try_mutant
+from verify.mutate.whole import prove_changed, prove_way, run_changed, try_mutant, way_of
 from verify.verdict import Verdict
 
 pytestmark = pytest.mark.mutant
@@ -103,6 +103,14 @@ def test_what_mutants_found_is_not_proved(base, fault):
     changed = unchanged.patched(at, word)
     assert bool(run_changed(base, changed)) is shown
     assert prove_changed(base, changed) is not Verdict.PROVED
+
+
+def test_fault_of_a_loops_later_turn_is_searched_with_the_calls_of_earlier_turns(base):
+    unchanged = code(base, "machine_kexec_post_load")
+    at = [at for at in unchanged.addresses if unchanged.at(at).text == "ldr x0, [x20, #0x38]"][-1]
+    way, refused = way_of(base, unchanged.patched(at, unchanged.at(at).word ^ 4))  # to x4
+    assert not refused
+    assert prove_way(base, way, [], search=True).effect
 
 
 def test_run_of_a_broken_function_is_a_refutation_and_asks_no_prover(base):

@@ -57,7 +57,7 @@ def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
         return Tried(None, effect=effect)
     if refused:
         return Tried(Verdict.UNSUPPORTED, refused, effect)
-    tried = _prove(base, way, traces, search=not effect)
+    tried = prove_way(base, way, traces, search=not effect)
     return replace(tried, effect=effect or tried.effect)
 
 
@@ -69,7 +69,7 @@ def run_changed(base: Base, code: Code) -> str:
 def prove_changed(base: Base, code: Code) -> Verdict | None:
     """The verdict on every property that the kernel has unchanged, without a search for runs."""
     way, refused = way_of(base, code)
-    return Verdict.UNSUPPORTED if refused else _prove(base, way, [], search=False).verdict
+    return Verdict.UNSUPPORTED if refused else prove_way(base, way, [], search=False).verdict
 
 
 type Traces = list[tuple[int, ...]]
@@ -100,7 +100,7 @@ def _run(base: Base, whole: Whole, code: Code) -> tuple[str, Traces]:
     return "", traces
 
 
-def _prove(base: Base, way: Way, traces: Traces, search: bool) -> Tried:
+def prove_way(base: Base, way: Way, traces: Traces, search: bool) -> Tried:
     """The verdict on every property that the kernel has unchanged, and a run where one is not proved."""
     way.build()
     changed = [part for name, part in way.parts.items() if part is not base.parts.get(name)]
