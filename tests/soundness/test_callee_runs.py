@@ -44,9 +44,9 @@ def test_unchanged_callees_keep_their_contracts_on_paths_that_run():
 @pytest.mark.parametrize(
     ("function", "offset", "word", "told"),
     [
-        ("dcache_clean_inval_poc", 24, 0xAA0003E6, "to be clean, found state"),  # misses the last line
+        ("dcache_clean_inval_poc", 24, 0xAA0003E6, "to be clean, found dirty"),  # misses the last line
         ("dcache_clean_inval_poc", 20, 0x8B0203E6, "may not be mapped"),  # starts at address 0
-        ("icache_inval_pou", 44, 0xD503201F, "to be fetchable, found state"),  # forgets the DSB
+        ("icache_inval_pou", 44, 0xD503201F, "to be fetchable, found "),  # forgets the DSB
         ("is_hyp_nvhe", 60, 0x9A9F17E0, ""),  # answers the opposite
         ("cpu_do_switch_mm", 0, 0xF81F83E0, ""),  # stores below SP
     ],
@@ -56,7 +56,7 @@ def test_a_callee_with_a_fault_is_refuted_by_a_run(function, offset, word, told)
     found = finding(wrong)
     assert found.verdict is Verdict.REFUTED, found.reason
     shown = found.counterexample
-    assert shown is not None and shown.function == function and told in shown.found
+    assert shown is not None and shown.function == function and told in shown.effect
     record = json.loads(json.dumps(shown.as_dict()))
     assert rerun(record, wrong.read) == shown
     with pytest.raises(InternalError):

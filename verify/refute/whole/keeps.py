@@ -21,6 +21,7 @@ from verify.refute.whole.effects import Inputs
 from verify.refute.whole.layout import CLEAR_OF_OBJECTS, MM_STRUCT, base
 from verify.refute.whole.processor import PAGE
 from verify.refute.whole.record import CallCounterexample, ending, executed, rerun
+from verify.refute.whole.values import usual
 from verify.symbolic.objects import STACK_FRAME
 from verify.target import Kernel
 
@@ -33,6 +34,9 @@ _LEVELS = (1 << 2, 2 << 2)  # CurrentEL at EL1, and at EL2
 _TABLES = (0x4140_0000, 0x5_4152_7000, 0xFEDC_BA98_7000)
 _CONTEXTS = (0, 0xA5C3)
 """What each word of an mm_struct is; the ASID is the low bits of one."""
+_SPOKEN = ("x0", "x1", "x2", "ctr_el0", "currentel")
+"""What a counterexample says of the entry, where it is not what it always is."""
+_FETCH_STATES = ("fetchable", "invalidated, not completed by a DSB", "maybe stale")
 _MM_BYTES = 1 << 12  # more than an mm_struct has
 
 
@@ -99,13 +103,15 @@ def shown(
         return None
     code, at = run.code, run.trace[-1]
     given = run.replayable()
+    expected, _, found_instead = told.removeprefix("expected ").partition(", found ")
+    spoken = [n for n in _SPOKEN if n == "ctr_el0" or given.registers[n] != usual(f"{n}@")]
     found = CallCounterexample(
         function=code.name,
         property=property_id,
         obligation=obligation.sentence,
-        inputs={name: f"{given.registers[name]:#x}" for name in ("x0", "x1", "x2", "ctr_el0", "currentel")},
-        expected=obligation.sentence,
-        found=told,
+        inputs={name: f"{given.registers[name]:#x}" for name in spoken},
+        expected=expected if found_instead else obligation.sentence,
+        found=found_instead or told,
         effect=f"{code.where(at)}: {told}",
         at=at,
         where=code.where(at),
@@ -250,15 +256,15 @@ def _unmapped(run: ByContract, contract: Contract) -> Iterator[str]:
 
 def _maintenance(run: ByContract, contract: Contract) -> Iterator[str]:
     x = {name: const(run.inputs.registers[name]) for name in ("x0", "x1")}
-    for promised, what, line in (
-        (contract.cleans, "clean", run.ghost.line),
-        (contract.fetches, "fetchable", lambda word: run.fetched.get(word, plain.DIRTY)),
+    for promised, line, states in (
+        (contract.cleans, run.ghost.line, plain.LINE_STATES),
+        (contract.fetches, lambda word: run.fetched.get(word, plain.DIRTY), _FETCH_STATES),
     ):
         if promised is not None:
             start, end = (int(constant(term) or 0) for term in promised(x))
             for word in range(-(-start // 8) * 8, end, 8):
                 if line(word) != plain.CLEAN:
-                    yield f"expected the word at {word:#x} to be {what}, found state {line(word)}"
+                    yield f"expected the word at {word:#x} to be {states[0]}, found {states[line(word)]}"
                     return
     lost = [word for word, state in run.ghost.lines.items() if state == plain.LOST]
     if lost:
