@@ -243,7 +243,8 @@ WAY = (
     Property(
         "postload-tables",
         "T7",
-        "ttbr0, t0sz, ttbr1, zero_page, phys_offset and el2_vectors are what the routine's contract says.",
+        "ttbr0, t0sz, ttbr1, zero_page, phys_offset and el2_vectors are what the routine's contract says; "
+        "of the linear map all is copied, and pages for that are taken from the kimage.",
         ("pl-tables", "pl-untaken"),
         ("callee-contracts",),
         ("globals-found", *_ENVIRONMENT),
