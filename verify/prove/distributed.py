@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from typing import Any
 
 from verify.errors import UsageError
 from verify.prove.solvers import bitwuzla_version, z3_version
@@ -31,7 +32,38 @@ def connected(address: str) -> Iterator[Executor]:
         raise UsageError(f"expected a Dask scheduler at {address}, found: {error}") from error
     with client:
         require_same_solvers(client.run(solvers), address)
-        yield client.get_executor(pure=False)
+        yield _Workers(client)
+
+
+class _Workers(Executor):
+    """A client's workers.
+
+    Dask's own executor reads a task's state after its result, and takes a result for an error
+    that a worker's death loses in between. Here the result itself is waited for.
+    """
+
+    def __init__(self, client: Any):
+        self._client = client
+
+    def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have ``fn`` called by a worker."""
+        return _Task(self._client.submit(fn, *args, **kwargs, pure=False))
+
+
+class _Task[T](Future[T]):
+    """A call by a worker; only its result is asked for."""
+
+    def __init__(self, task: Any):
+        super().__init__()
+        self._task = task
+
+    def result(self, timeout: float | None = None) -> T:
+        """What the call returned.
+
+        :raises Exception: what it raised, or what became of the workers.
+        """
+        found: T = self._task.result(timeout)
+        return found
 
 
 def solvers() -> str:
