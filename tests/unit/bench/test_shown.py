@@ -100,6 +100,7 @@ def test_pieces_go_between_their_marks():
         table.replaced("<!-- bench: x -->", {"x": "X"})
 
 
+@pytest.mark.toolchain
 def test_plot_shows_each_series_and_each_failure(record, tmp_path):
     if os.environ.get("CI") != "true":  # there nothing may be left out
         pytest.importorskip("matplotlib", reason="matplotlib not found: run scripts/bench-tools.sh --plot")
