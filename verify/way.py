@@ -161,11 +161,11 @@ class WayProof:
             for result in finding.results:
                 if finding.verdict is not Verdict.PROVED or result.idle:
                     continue
-                path = result.obligation.path
-                if path in self._paths.broken:
-                    told = self._paths.broken[path]
+                seen = self._paths.seen(result.obligation)
+                told = self._paths.broken.get(result.obligation.path)
+                if told is not None:
                     raise InternalError(f"{finding.claim.id} is proved, and a run shows: {told}")
-                if not self._paths.seen(result.obligation):
+                if not seen:
                     finding.verdict = Verdict.VACUOUS
                     name, end = result.obligation.name, result.obligation.path[-1]
                     finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"

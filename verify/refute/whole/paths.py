@@ -85,7 +85,7 @@ class Paths:
         if part is not None and proof is not None:
             return self._along(part, proof, path)
         if part is None or not _is_callee(part):
-            return {}
+            return None  # nothing ran such a path, so nothing shows that it can be taken
         took = (run for run in self._runs(part) if _takes(run, path))
         run = next(took, None)
         if run is None:
