@@ -84,8 +84,9 @@ def _run(base: Base, whole: Whole, code: Code) -> tuple[str, Traces]:
             continue
         try:
             if part.proof is None:
-                _, contract = base.way.contracts[part.function]
-                told = breach(whole, contract, whole.code(part.function), part.copied, base.runs[name])
+                address, contract = base.way.contracts[part.function]
+                code_now = whole.code(part.function, address)
+                told = breach(whole, contract, code_now, part.copied, base.runs[name])
                 if told is not None:
                     return told, traces
                 continue
