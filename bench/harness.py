@@ -58,7 +58,7 @@ def measure(
     command: Sequence[str],
     says: str,
     seconds: float = 60.0,
-    memory: int | None = 6 << 30,
+    memory: int = 6 << 30,
     environment: Mapping[str, str] | None = None,
     code: int = 0,
 ) -> Measured:
@@ -66,13 +66,13 @@ def measure(
 
     :param says: what standard output holds if, and only if, the work was done.
     :param seconds: of CPU time for each process; by the clock the whole may take five times that.
-    :param memory: bytes of address space for each process; None for no limit.
+    :param memory: bytes of address space for each process.
     :param code: the exit status of a success.
     """
 
     with tempfile.TemporaryDirectory() as name:
         report = Path(name) / "report.json"
-        limits = [str(int(seconds)), str(_BY_THE_CLOCK * int(seconds)), str(memory or 0), str(report)]
+        limits = [str(int(seconds)), str(_BY_THE_CLOCK * int(seconds)), str(memory), str(report)]
         started = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_LIMITED), *limits, *command],

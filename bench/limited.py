@@ -1,4 +1,4 @@
-"""Runs a command within limits: ``limited.py CPU_SECONDS WALL_SECONDS BYTES_OR_0 REPORT COMMAND...``
+"""Runs a command within limits: ``limited.py CPU_SECONDS WALL_SECONDS BYTES REPORT COMMAND...``
 
 REPORT becomes a JSON file with the command's exit status (minus the signal that ended it), whether
 time ran out by the clock, CPU seconds, and the peak memory in KiB. It is a program of its own, and
@@ -18,8 +18,7 @@ if child == 0:
     try:
         os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_CPU, (int(cpu), int(cpu) + 1))
-        if int(memory):
-            resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
         os.execvp(command[0], command)
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())

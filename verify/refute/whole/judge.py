@@ -230,13 +230,13 @@ class _Judge:
         return replace(self.entry, registers={**known, **found}, ghosts=values, facts=())
 
     def _events(self) -> Iterator[Event]:
-        called = iter(self.run.called)
+        called, memory = iter(self.run.called), self._memory()
         for event, ghosts in zip(self.run.events, self.run.ghosts, strict=True):
             state = self._state(event.registers, ghosts)
             if event.name == "call":
                 name = next(called)
                 registers = state.registers | self._pointers(event.registers)
-                state = replace(state, registers=registers, memory=self._memory())
+                state = replace(state, registers=registers, memory=memory)
                 yield Event(f"call {name}", (), event.at, 0, state, name)
             elif event.name == "CallHyperVisor":
                 yield Event(event.name, (), event.at, 0, state)
