@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.logic import And, Formula, Or, Term, const, shift_right, ule, ult
+from verify.logic import And, Formula, If, Implies, Or, Term, const, shift_right, ule, ult
 
 TTBR_CNP = 1  # TTBR_ELx.CnP: entries may be shared with other CPUs
 ASID_SHIFT = 48  # TTBR_EL1.ASID, in the register that TCR_EL1.A1 chooses (the kernel: TTBR1)
@@ -23,13 +23,14 @@ class AddressMap:
     """The image lies ``kimage_voffset`` above its physical place, the linear map at ``page_offset``.
 
     Both of the first are 64-bit words that boot sets once; ``page_offset`` and ``page_end``
-    are the linear map's first address and the first after it.
+    are the linear map's first address and the first after it; ``folds_ttbr`` is is_table's.
     """
 
     kimage_voffset: Term
     memstart_addr: Term
     page_offset: int
     page_end: int
+    folds_ttbr: bool | None = None
 
     def image_to_phys(self, address: Term | int) -> Term:
         """Physical address of something in the kernel's image."""
@@ -82,11 +83,36 @@ def first_struct_pages(page_offset: int, page_size: int) -> tuple[int, int]:
     return -(1 << (va_bits - shift)) % (1 << 64), later % (1 << 64)
 
 
-def is_table(ttbr: Term, physical: Term) -> Formula:
-    """``ttbr`` names the table at ``physical``: as it is or folded for 52 bits, with CnP or without."""
-    folded = (physical | shift_right(physical, const(46))) & 0x0000_FFFF_FFFF_FFFC
-    plain = (ttbr & ~TTBR_CNP) == (physical & ~TTBR_CNP)
-    return Or(ttbr == physical, plain, (ttbr & ~TTBR_CNP) == (folded & ~TTBR_CNP))
+def folded(physical: Term) -> Term:
+    """A physical address of up to 52 bits as a TTBR has it (asm/assembler.h, phys_to_ttbr)."""
+    return (physical | shift_right(physical, const(46))) & 0x0000_FFFF_FFFF_FFFC
+
+
+def is_table(ttbr: Term, physical: Term, folds: bool | None) -> Formula:
+    """``ttbr`` names the table at ``physical``, with CnP or without.
+
+    :param folds: whether the kernel is built for physical addresses of 52 bits, which a TTBR has
+        folded; None where that is not known. Then addresses have 48 bits (physical-48-bits), of
+        which the folded value is the plain one.
+    """
+    value = ttbr & ~TTBR_CNP
+    if folds:
+        return value == (folded(physical) & ~TTBR_CNP)
+    plain = value == (physical & ~TTBR_CNP)
+    return plain if folds is False else Implies(ult(physical, const(1 << 48)), plain)
+
+
+TTBR1_OFFSET = 0x1E00
+"""What TTBR1 is above its table in a kernel with 64 KiB pages and 52-bit virtual addresses, on a CPU
+that has 48 (asm/pgtable-hwdef.h, TTBR1_BADDR_4852_OFFSET)."""
+
+
+def with_offset(ttbr: Term, tcr: Term) -> Term:
+    """``ttbr`` as such a kernel has it in TTBR1_EL1 (asm/assembler.h, offset_ttbr1).
+
+    TCR_EL1.T1SZ is 16 where the CPU has 48 bits.
+    """
+    return If(tcr[21:16] == 16, ttbr | TTBR1_OFFSET, ttbr)
 
 
 def same_table(left: Term, right: Term) -> Formula:

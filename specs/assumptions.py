@@ -55,6 +55,24 @@ _ALL = (
         "kernel/kexec_core.c: kimage_alloc_control_pages; W7",
     ),
     Assumption(
+        "kimage-zeroed",
+        "kimage->arch.el2_vectors is 0 when machine_kexec_post_load is entered.",
+        "kernel/kexec_core.c: do_kimage_alloc_init uses kzalloc",
+        "kimage",
+    ),
+    Assumption(
+        "physical-48-bits",
+        "Page tables have physical addresses below 2^48, for it is not known whether the kernel folds longer "
+        "ones in a TTBR.",
+        "arch/arm64/include/asm/assembler.h: phys_to_ttbr folds them where CONFIG_ARM64_PA_BITS_52 is set",
+    ),
+    Assumption(
+        "context-synced",
+        "No change of SCTLR_EL1, TTBR0_EL1, TTBR1_EL1 or TCR_EL1 awaits an ISB when the routine is entered.",
+        "arch/arm64/kernel/machine_kexec.c: cpu_install_ttbr0 ends with an ISB",
+        "kimage",
+    ),
+    Assumption(
         "kimage-layout",
         "Without BTF: struct kimage has the layout in which most of the routine's loads are fields.",
         "arch/arm64/include/asm/kexec.h: the fields of struct kimage_arch are contiguous words",
@@ -113,7 +131,8 @@ _ALL = (
     ),
     Assumption(
         "machine-quiet",
-        "One CPU runs, and no interrupt, SError or device write disturbs it.",
+        "One CPU runs, and no interrupt, SError or device write disturbs it. machine_kexec finds one CPU "
+        "online and none stuck, or is given kexec_crash_image.",
         "kernel/kexec_core.c: machine_shutdown and smp_send_stop precede machine_kexec",
     ),
     Assumption(

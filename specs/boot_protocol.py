@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from verify.logic import And, Formula, Term
+from verify.logic import And, Formula, Or, Term
 
 SCTLR_M = 1 << 0
 SCTLR_C = 1 << 2
 SCTLR_EE = 1 << 25  # data accesses are big-endian
+SCTLR_MMU_OFF = 0x3050_0800
+"""SCTLR_EL1 with its RES1 bits and nothing else (arch/arm64/include/asm/sysreg.h, INIT_SCTLR_EL1_MMU_OFF)."""
+SCTLR_CLEARED = 0x0020_100F
+"""M, A, C, SA, I and IESB: what kernels before 5.11 clear instead (asm/sysreg.h, SCTLR_ELx_FLAGS)."""
 DAIF_MASK = 0x3C0  # PSTATE.D, .A, .I, .F as DAIF shows them
 HVC_SOFT_RESTART = 1  # arch/arm64/include/asm/virt.h
 
@@ -28,6 +32,19 @@ def mmu_off(sctlr: Term) -> Formula:
     kexec_load, is little-endian code that does not set it.
     """
     return (sctlr & (SCTLR_M | SCTLR_C | SCTLR_EE)) == 0
+
+
+def sctlr_is_off(sctlr: Term) -> Formula:
+    """SCTLR_EL1 is the kernel's value with the MMU off: the RES1 bits, none of WXN, A, SA, I."""
+    return sctlr == SCTLR_MMU_OFF
+
+
+def sctlr_is_cleared(sctlr: Term, before: Term) -> Formula:
+    """SCTLR_EL1 is the kernel's value with the MMU off, or the one before without M, A, C, SA, I and IESB.
+
+    The latter is right before 5.11, where __cpu_soft_restart keeps the register's other bits.
+    """
+    return Or(sctlr_is_off(sctlr), sctlr == (before & ~SCTLR_CLEARED))
 
 
 def masked(daif: Term) -> Formula:

@@ -13,14 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from specs.address_map import is_table, same_table
+from specs.effects import FLUSHES_ICACHE, FLUSHES_TLB, Rule, Rules, maintains
 from specs.hyp_stub import HVC_SET_VECTORS
 from verify.arm64.state import (
     TRANSLATION_INVALIDATED,
     TRANSLATION_INVALIDATING,
     TRANSLATION_SYNCED,
     TRANSLATION_WRITTEN,
+    UNSYNCED,
 )
-from verify.logic import And, Formula, If, Or, Term
+from verify.logic import TRUE, And, Formula, If, Or, Term, constant
 
 type Registers = dict[str, Term]
 """General and system registers, and ghost components, by name."""
@@ -43,6 +45,8 @@ class Contract:
     :param fills: argument registers that point at a 64-bit word which it sets to any value.
     :param points: argument registers that point at an object which it reads, and the object's name.
     :param texts: argument registers that point at what it reads of the kernel's image.
+    :param effects: the effects that it may have (specs/effects.py); of one that is assumed, none is asked.
+    :param fails: a result in w0 other than 0 says that it has not done what it was called for.
     """
 
     names: tuple[str, ...]
@@ -60,13 +64,33 @@ class Contract:
     fills: tuple[str, ...] = ()
     points: dict[str, str] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
+    effects: Rules = ()
+    fails: bool = False
 
 
 _MAINTENANCE = ("unsynced", "translation")
+_SYNCED = ("unsynced", *UNSYNCED.values())
+"""Ghost components that are 0 where no context change awaits an ISB."""
 
 
 PAGE_TAKERS = ("kexec_page_alloc",)
 """What machine_kexec_post_load gives those that build tables, to take pages with."""
+
+
+def _folds(x: Registers) -> bool | None:
+    """Whether the kernel folds physical addresses for TTBRs (address_map.is_table)."""
+    return {0: False, 1: True, 2: None}[constant(x["folds TTBR"]) or 0]
+
+
+def _synced(after: Registers) -> Formula:
+    """No context change awaits an ISB."""
+    return And(*(after[name] == 0 for name in _SYNCED))
+
+
+def _switches(entry: Registers, x: Registers, v: tuple[Term, ...]) -> Formula:
+    """TTBR0 is set to the table at x0, or to reserved_pg_dir on the way."""
+    folds = _folds(x)
+    return Or(is_table(v[0], entry["x0"], folds), is_table(v[0], x["PA(reserved_pg_dir)"], folds))
 
 
 def _flushed(translation: Term) -> Term:
@@ -88,42 +112,58 @@ CONTRACTS = (
         "Asks EL2 for HVC_SET_VECTORS with its argument, and for nothing else.",
         "arch/arm64/kernel/hyp-stub.S",
         asks=lambda x: (HVC_SET_VECTORS, x["x0"]),
+        effects=(Rule("CallHyperVisor", "asks EL2, as its contract says", lambda entry, x, v: TRUE),),
     ),
     Contract(
         ("cpu_do_switch_mm",),
         "TTBR0 names the table at x0, TTBR1 the table that it named, and an ISB has followed.",
         "arch/arm64/mm/context.c",
-        changes=("ttbr0_el1", "ttbr1_el1", *_MAINTENANCE),
+        changes=("ttbr0_el1", "ttbr1_el1", "translation", *_SYNCED),
         ensures=lambda x, after: And(
-            is_table(after["ttbr0_el1"], x["x0"]),
+            is_table(after["ttbr0_el1"], x["x0"], _folds(x)),
             same_table(after["ttbr1_el1"], x["ttbr1_el1"]),
-            after["unsynced"] == 0,
+            _synced(after),
         ),
         points={"x1": "mm_struct"},
+        effects=(
+            Rule("msr ttbr0_el1", "selects the table at x0, or reserved_pg_dir on the way", _switches),
+            Rule(
+                "msr ttbr1_el1",
+                "changes the ASID and keeps the table",
+                lambda entry, x, v: same_table(v[0], x["ttbr1_el1"]),
+            ),
+        ),
     ),
     Contract(
         ("post_ttbr_update_workaround",),
         "Changes nothing; an erratum's workaround that boot may patch in is not applied.",
         "arch/arm64/mm/context.c",
+        effects=(FLUSHES_ICACHE,),
     ),
     Contract(
         ("cpu_set_reserved_ttbr0_nosync",),
         "TTBR0 names reserved_pg_dir; no ISB has followed.",
         "arch/arm64/include/asm/mmu_context.h",
-        changes=("ttbr0_el1", *_MAINTENANCE),
+        changes=("ttbr0_el1", "ttbr0_unsynced", *_MAINTENANCE),
         ensures=lambda x, after: And(
-            is_table(after["ttbr0_el1"], x["PA(reserved_pg_dir)"]),
+            is_table(after["ttbr0_el1"], x["PA(reserved_pg_dir)"], _folds(x)),
             after["translation"] == TRANSLATION_WRITTEN,
+        ),
+        effects=(
+            Rule(
+                "msr ttbr0_el1",
+                "selects reserved_pg_dir",
+                lambda entry, x, v: is_table(v[0], x["PA(reserved_pg_dir)"], _folds(x)),
+            ),
         ),
     ),
     Contract(
         ("local_flush_tlb_all",),
         "The TLB holds nothing from before a change of tables that was in effect, and an ISB has followed.",
         "arch/arm64/include/asm/tlbflush.h",
-        changes=_MAINTENANCE,
-        ensures=lambda x, after: And(
-            after["translation"] == _flushed(x["translation"]), after["unsynced"] == 0
-        ),
+        changes=("translation", *_SYNCED),
+        ensures=lambda x, after: And(after["translation"] == _flushed(x["translation"]), _synced(after)),
+        effects=(FLUSHES_TLB,),
     ),
     Contract(
         ("dcache_clean_inval_poc",),
@@ -131,6 +171,7 @@ CONTRACTS = (
         "arch/arm64/mm/cache.S",
         changes=_MAINTENANCE,
         cleans=lambda x: (x["x0"], x["x1"]),
+        effects=maintains("DC_CIVAC"),
     ),
     Contract(
         ("__flush_dcache_area",),
@@ -138,6 +179,7 @@ CONTRACTS = (
         "arch/arm64/mm/cache.S, before 5.14",
         changes=_MAINTENANCE,
         cleans=lambda x: (x["x0"], x["x0"] + x["x1"]),
+        effects=maintains("DC_CIVAC"),
     ),
     Contract(
         ("icache_inval_pou", "caches_clean_inval_pou", "flush_icache_range", "__flush_icache_range"),
@@ -145,6 +187,7 @@ CONTRACTS = (
         "arch/arm64/mm/cache.S",
         changes=_MAINTENANCE,
         fetches=lambda x: (x["x0"], x["x1"]),
+        effects=maintains("DC_CVAU", "DC_CVAC", "DC_CIVAC", "IC_IVAU"),
     ),
     Contract(
         ("memcpy", "__memcpy", "__pi_memcpy", "memmove", "__memmove"),
@@ -186,6 +229,7 @@ CONTRACTS = (
         "and stores its address at x1, or returns an error in w0.",
         "arch/arm64/mm/trans_pgd.c",
         assumed=True,
+        fails=True,
         changes=_MAINTENANCE,
         fills=("x1",),
     ),
@@ -195,6 +239,7 @@ CONTRACTS = (
         "and its T0SZ at x2, or returns an error in w0.",
         "arch/arm64/mm/trans_pgd.c",
         assumed=True,
+        fails=True,
         changes=_MAINTENANCE,
         fills=("x1", "x2"),
     ),
@@ -204,6 +249,7 @@ CONTRACTS = (
         "address at x1, or returns an error in w0.",
         "arch/arm64/mm/trans_pgd.c",
         assumed=True,
+        fails=True,
         changes=_MAINTENANCE,
         fills=("x1",),
     ),

@@ -39,6 +39,16 @@ RELOCATION = (
         ("reloc-covered",),
     ),
     Property(
+        "reloc-effects",
+        "T2",
+        "The routine executes no system instruction except those that specs/effects.py allows, at the place "
+        "and with the operand that it allows. Each access goes through tables that map it, with the MMU on "
+        "and no change awaiting an ISB. SP and every other system register keep their values.",
+        ("reloc-effect*", "reloc-mapped"),
+        ("reloc-covered",),
+        ("linear-map-copied",),
+    ),
+    Property(
         "reloc-step",
         "T1",
         "One turn of the routine's loop over the list is one step of the list machine, for any word, "
@@ -62,7 +72,7 @@ RELOCATION = (
         "page (loads) or the destination page (stores); with the MMU on, cache maintenance by address goes "
         "to these two pages only.",
         ("reloc-access-*",),
-        ("reloc-step",),
+        ("reloc-step", "reloc-effects"),
         ("linear-map-copied",),
     ),
     Property(
@@ -84,10 +94,10 @@ RELOCATION = (
     Property(
         "reloc-entry-state",
         "T5",
-        "Control leaves only to kimage->start with x0 = dtb, x1 = x2 = x3 = 0, MMU and data cache off, "
-        "little-endian, interrupts masked; or asks EL2 for the same by HVC_SOFT_RESTART.",
+        "Control leaves only to kimage->start with x0 = dtb, x1 = x2 = x3 = 0, SCTLR_EL1 the kernel's value "
+        "with the MMU off, interrupts masked; or asks EL2 for the same by HVC_SOFT_RESTART.",
         ("reloc-entry-*",),
-        ("reloc-step",),
+        ("reloc-step", "reloc-effects"),
         ("hvc-returns",),
     ),
     Property(
@@ -139,6 +149,36 @@ WAY = (
         function="",
     ),
     Property(
+        "machine-kexec-effects",
+        "T6",
+        "machine_kexec executes no system instruction except those that specs/effects.py allows, with the "
+        "operand that it allows, and SP is a multiple of 16 at each access through it and at each call.",
+        ("mk-effect", "mk-sp", "mk-untaken"),
+        ("callee-contracts",),
+        _ENVIRONMENT,
+        function=_MACHINE_KEXEC,
+    ),
+    Property(
+        "post-load-effects",
+        "T7",
+        "machine_kexec_post_load executes no system instruction except barriers, and SP is a multiple of 16 "
+        "at each access through it and at each call.",
+        ("pl-effect", "pl-sp", "pl-untaken"),
+        ("callee-contracts",),
+        _ENVIRONMENT,
+        function=_POST_LOAD,
+    ),
+    Property(
+        "kexec-goes-on",
+        "T8",
+        "On a quiet machine no BUG, no brk, no panic and no __stack_chk_fail is reached in machine_kexec and "
+        "machine_kexec_post_load.",
+        ("mk-unreached", "pl-unreached", "call-unreached", "mk-untaken", "pl-untaken"),
+        ("callee-contracts",),
+        ("globals-found", *_ENVIRONMENT),
+        function="",
+    ),
+    Property(
         "inplace-restart",
         "T6",
         "For a head with IND_DONE machine_kexec calls PA(cpu_soft_restart) with el2_switch, start, "
@@ -146,7 +186,7 @@ WAY = (
         "and 0, interrupts masked and SCTLR as it was, and never kern_reloc; where the routine tests head "
         "itself, it is the routine that is entered so.",
         ("mk-inplace-*", "mk-masked", "mk-sctlr-kept", "mk-untaken"),
-        ("callee-contracts",),
+        ("machine-kexec-effects", "callee-contracts"),
         _ENVIRONMENT,
         function=_MACHINE_KEXEC,
     ),
@@ -156,7 +196,7 @@ WAY = (
         "At that call TTBR0 names the idmap and TCR.T0SZ fits it; both changed with reserved_pg_dir in place "
         "and the TLB invalidated, and no change awaits an ISB.",
         ("mk-idmap", "mk-ttbr1-kept", "mk-translation-order", "mk-synced", "mk-untaken"),
-        ("callee-contracts",),
+        ("machine-kexec-effects", "callee-contracts"),
         ("globals-found", *_ENVIRONMENT),
         function=_MACHINE_KEXEC,
     ),
@@ -166,7 +206,7 @@ WAY = (
         "machine_kexec stores to its own stack frame alone, so nothing is copied, and loads from its frame, "
         "struct kimage and the kernel's globals.",
         ("mk-access", "mk-store", "mk-untaken"),
-        ("callee-contracts",),
+        ("machine-kexec-effects", "callee-contracts"),
         _ENVIRONMENT,
         function=_MACHINE_KEXEC,
     ),
@@ -176,7 +216,7 @@ WAY = (
         "In place the instruction cache is invalidated between the load and the entry, so that no stale "
         "instruction of the image is fetched.",
         ("mk-icache-invalid", "mk-untaken"),
-        ("callee-contracts", "reloc-icache-invalid"),
+        ("machine-kexec-effects", "callee-contracts", "reloc-icache-invalid"),
         _ENVIRONMENT,
         function=_MACHINE_KEXEC,
     ),
@@ -195,7 +235,7 @@ WAY = (
         "T6",
         "The hyp stub answers HVC_SOFT_RESTART by entering x1 with x2, x3 and x4 as arguments, for good, "
         "and HVC_SET_VECTORS by taking x1 for VBAR_EL2.",
-        ("stub-soft-restart", "stub-set-vectors", "stub-memory"),
+        ("stub-soft-restart", "stub-set-vectors", "stub-memory", "stub-effect", "stub-keeps"),
         assumptions=("stub-below-answers",),
         function="__hyp_stub_vectors",
     ),
@@ -216,7 +256,7 @@ WAY = (
         "to the "
         "point of coherency, for any number of segments; it returns 0 and has copied nothing.",
         ("pl-segments-clean", "pl-loop-*", "pl-inplace-*", "pl-returns", "pl-untaken"),
-        ("callee-contracts",),
+        ("post-load-effects", "callee-contracts"),
         ("segments-kept-clean", *_ENVIRONMENT),
         function=_POST_LOAD,
     ),
@@ -236,7 +276,7 @@ WAY = (
             "pl-untaken",
             "pl-loop-*",
         ),
-        ("callee-contracts",),
+        ("post-load-effects", "callee-contracts"),
         ("control-page-kept", *_ENVIRONMENT),
         function=_POST_LOAD,
     ),
@@ -245,8 +285,8 @@ WAY = (
         "T7",
         "ttbr0, t0sz, ttbr1, zero_page, phys_offset and el2_vectors are what the routine's contract says; "
         "of the linear map all is copied, and pages for that are taken from the kimage.",
-        ("pl-tables", "pl-untaken"),
-        ("callee-contracts",),
+        ("pl-tables", "pl-errors", "pl-untaken"),
+        ("post-load-effects", "callee-contracts"),
         ("globals-found", *_ENVIRONMENT),
         form="kimage",
         function=_POST_LOAD,
@@ -257,8 +297,8 @@ WAY = (
         "machine_kexec_post_load loads and stores in its frame, struct kimage, the globals and the pages "
         "of the "
         "list alone, and leaves struct kimage as it was for an image in place.",
-        ("pl-access", "pl-store", "pl-untaken"),
-        ("callee-contracts",),
+        ("pl-access", "pl-store", "pl-kimage-kept", "pl-untaken"),
+        ("post-load-effects", "callee-contracts"),
         _ENVIRONMENT,
         function=_POST_LOAD,
     ),
@@ -276,7 +316,7 @@ WAY = (
             "mk-untaken",
             "way-handover",
         ),
-        ("callee-contracts", "restart-enters"),
+        ("machine-kexec-effects", "callee-contracts", "restart-enters"),
         ("kimage-kept", *_ENVIRONMENT),
         function=_MACHINE_KEXEC,
     ),
@@ -287,11 +327,13 @@ WAY = (
         "with x0 = "
         "dtb_mem, x1 = x2 = x3 = 0, MMU off, interrupts masked and the image clean to the point of "
         "coherency: in "
-        "place without copying, else after the routine has copied the list; or it ends at one of the BUGs "
-        "listed.",
+        "place without copying, else after the routine has copied the list.",
         ("way-inplace",),
         function="",
         parts=(
+            "machine-kexec-effects",
+            "post-load-effects",
+            "kexec-goes-on",
             "inplace-restart",
             "inplace-idmap",
             "inplace-writes-nothing",
@@ -308,7 +350,7 @@ WAY = (
         ),
         # handover-to-routine: the routine is entered for no other head, masked, and in the state that
         # its proof assumes; postload-tables: with that phys_offset.
-        discharges=("list-head", "daif-masked", "mmu-off", "phys-offset-aligned"),
+        discharges=("list-head", "daif-masked", "mmu-off", "phys-offset-aligned", "context-synced"),
     ),
 )
 

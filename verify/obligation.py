@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from verify.arm64.state import Access, Event
 from verify.logic import Formula
 
 type Facts = tuple[tuple[str, Formula], ...]
@@ -17,6 +18,7 @@ class Obligation:
     :param sentence: the goal in words.
     :param at: address of the instruction that it is about, or None.
     :param path: addresses executed, for the reader.
+    :param subject: the access or event that it is about, if it is about one.
     """
 
     name: str
@@ -25,3 +27,4 @@ class Obligation:
     goal: Formula
     at: int | None = None
     path: tuple[int, ...] = field(default=(), repr=False)
+    subject: Access | Event | None = field(default=None, repr=False, compare=False)

@@ -14,7 +14,8 @@ from angr.engines.pcode.behavior import BehaviorFactory
 from angr.errors import AngrError
 
 from verify.arm64 import pointer_authentication, system
-from verify.arm64.lift import SIZE, Instruction, registers
+from verify.arm64.legality import lowest_el, unprivileged
+from verify.arm64.lift import SIZE, Instruction, registers, system_register
 from verify.arm64.state import NAMES, SYSTEM, Access, Event, State
 from verify.errors import UnsupportedError
 from verify.logic import Formula, Not, Term, const, normal
@@ -25,9 +26,10 @@ _BEHAVIOR = BehaviorFactory()
 
 @dataclass(frozen=True)
 class Exit:
-    """How control leaves a function: ``br``, ``ret``, ``call``, ``eret`` or ``brk``, and where to.
+    """How control leaves a function, and where to.
 
-    The target of ``brk`` is its number, that of ``eret`` is nothing.
+    The kind is ``br``, ``ret``, ``call``, ``eret``, ``brk`` or ``undefined``.
+    The target of ``brk`` is its number, that of ``eret`` and of an undefined instruction is nothing.
     """
 
     kind: str
@@ -52,6 +54,10 @@ def _registers_by_offset() -> dict[int, tuple[str, int]]:
 _BY_OFFSET = _registers_by_offset()
 _ZERO_REGISTER = int(registers()["xzr"].offset)
 _PC = int(registers()["pc"].offset)
+# Writes of system registers without a name: SLEIGH gives the operation a result that nothing reads.
+_WRITES = frozenset({"UnkSytemRegWrite"})
+UNPRIVILEGED = "unprivileged access"
+UNDEFINED = "undefined instruction"
 
 
 class _Run:
@@ -122,16 +128,20 @@ class _Run:
         if varnode.offset == _PC:
             self.temporaries[-_PC - 1] = value
             return
+        unmodelled = system_register(varnode)
+        if unmodelled is not None and unmodelled not in SYSTEM:
+            self.record(f"msr {unmodelled}", (value,))
+            return
         name, whole, _ = self._register(varnode)
         if whole != varnode.size:
             raise UnsupportedError(f"write to part of {name} ({self.instruction.text})", self.at)
         if name in SYSTEM:
-            self._event(f"msr {name}", (value,))
+            self.record(f"msr {name}", (value,))
             self.state = system.write_register(self.state, name, value)
         else:
             self.state = self.state.with_registers(**{name: value})
 
-    def _event(self, name: str, operands: tuple[Term, ...]) -> None:
+    def record(self, name: str, operands: tuple[Term, ...]) -> None:
         event = Event(name, operands, self.at, len(self.state.facts), self.state)
         self.state = replace(self.state, events=(*self.state.events, event))
 
@@ -168,11 +178,21 @@ class _Run:
         if name == "ExceptionReturn":
             return Exit("eret", const(0))
         meaning = system.MEANING.get(name)
-        if meaning is None or operation.output is not None:
+        if meaning is None:
+            meaning = self._without_model(operation, name)
+        elif operation.output is not None:
             raise UnsupportedError(f"instruction {self.instruction.text} ({name})", self.at)
-        self._event(name, operands)
+        self.record(name, operands)
         self.state = meaning(self.state, operands, self.at)
         return None
+
+    def _without_model(self, operation: Any, name: str) -> system.Meaning:
+        """A system instruction that the table of meanings lacks: an effect that no function may have."""
+        result = operation.output
+        read = result is not None and system_register(result) is None and name not in _WRITES
+        if not self.instruction.is_system or read:
+            raise UnsupportedError(f"instruction {self.instruction.text} ({name})", self.at)
+        return system.other
 
     def compute(self, operation: Any) -> None:
         behavior = _BEHAVIOR.get_behavior_for_opcode(operation.opcode)
@@ -191,8 +211,10 @@ class _Run:
         self.set(operation.output, result)
 
 
-def execute(instruction: Instruction, state: State) -> Iterator[Step]:
+def execute(instruction: Instruction, state: State, el: int = 1) -> Iterator[Step]:
     """Each way in which ``instruction`` can end in ``state``; all of them, none pruned by a solver.
+
+    :param el: the exception level that it is executed at; what is defined at higher ones only is undefined.
 
     :raises UnsupportedError: for anything without a meaning, by name and address.
     """
@@ -201,7 +223,14 @@ def execute(instruction: Instruction, state: State) -> Iterator[Step]:
         state = pointer_authentication.MEANING[instruction.word](state, instruction.address)
         yield Step(state, instruction.address + SIZE)
         return
-    todo: list[tuple[_Run, int]] = [(_Run(instruction, state, {}), 0)]
+    first = _Run(instruction, state, {})
+    if lowest_el(instruction.word) > el:
+        first.record(UNDEFINED, ())
+        yield Step(first.state, Exit("undefined", const(0)))
+        return
+    if unprivileged(instruction.word):
+        first.record(UNPRIVILEGED, ())
+    todo: list[tuple[_Run, int]] = [(first, 0)]
     following = instruction.address + SIZE
     while todo:
         run, index = todo.pop()

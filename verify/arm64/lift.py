@@ -18,6 +18,7 @@ from verify.errors import UnsupportedError
 logging.getLogger("angr").setLevel(logging.ERROR)
 
 SIZE = 4  # bytes of an A64 instruction
+_SP = 31
 
 # paciasp and autiasp: the engine has a meaning of its own for them.
 _GIVEN_MEANING = frozenset({0xD503_233F, 0xD503_23BF})
@@ -41,6 +42,18 @@ class Instruction:
         return [operation.opcode.name for operation in self.operations]
 
     @property
+    def is_system(self) -> bool:
+        """It is of the class of system instructions or of exception generation (Arm ARM, C4.1.94)."""
+        return self.word >> 24 in (0xD4, 0xD5)
+
+    @property
+    def through_sp(self) -> bool:
+        """It loads or stores with SP as the base register (Arm ARM, C4.1.94, loads and stores)."""
+        memory = self.word >> 25 & 0b101 == 0b100
+        literal = self.word & 0x3B00_0000 == 0x1800_0000
+        return memory and not literal and self.word >> 5 & 31 == _SP
+
+    @property
     def call_target(self) -> int | None:
         """Where a ``bl`` goes; None for any other instruction."""
         for operation in self.operations:
@@ -59,6 +72,24 @@ def _lifter() -> tuple[Any, PcodeBasicBlockLifter]:
 def registers() -> dict[str, Any]:
     """SLEIGH's registers by name, with ``offset`` and ``size`` in bytes."""
     return dict(_lifter()[1].context.registers)
+
+
+@functools.cache
+def _system_registers() -> dict[int, str]:
+    """SLEIGH's system registers by offset: they are from SPSR_EL1 up to the decoder's own context."""
+    first, end = registers()["spsr_el1"].offset, registers()["contextreg"].offset
+    return {int(r.offset): name for name, r in registers().items() if first <= r.offset < end}
+
+
+def system_register(varnode: Any) -> str | None:
+    """The system register that ``varnode`` is; None for anything else.
+
+    NZCV is none here: it is the flags, of which SLEIGH has a copy of its own.
+    """
+    if varnode.space.name != "register":
+        return None
+    name = _system_registers().get(int(varnode.offset))
+    return None if name == "nzcv" else name
 
 
 @functools.cache
@@ -86,6 +117,7 @@ class Code:
     :param calls: it may branch to other functions, as compiled C does.
     :param warnings: addresses of ``brk`` instructions that the kernel resumes after (WARN).
     :param final: addresses of functions that never return.
+    :param el: the exception level that it runs at: 1 for the kernel, 2 for its stub at EL2.
     :raises UnsupportedError: on reading an instruction outside of it.
     """
 
@@ -97,6 +129,7 @@ class Code:
         calls: bool = False,
         warnings: frozenset[int] = frozenset(),
         final: frozenset[int] = frozenset(),
+        el: int = 1,
     ):
         self.name = name
         self.address = address
@@ -104,6 +137,7 @@ class Code:
         self.calls = calls
         self.warnings = warnings
         self.final = final
+        self.el = el
 
     @property
     def end(self) -> int:
@@ -145,7 +179,7 @@ class Code:
         """The same function with one instruction replaced."""
         offset = address - self.address
         data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
-        return Code(self.name, self.address, data, self.calls, self.warnings, self.final)
+        return Code(self.name, self.address, data, self.calls, self.warnings, self.final, self.el)
 
     def __contains__(self, address: int) -> bool:
         return self.address <= address < self.end

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from verify.arm64.cache import Lines, LineState
 from verify.arm64.lift import registers
-from verify.logic import Formula, Term, const, var
+from verify.logic import And, Formula, Term, const, var
 from verify.memory import Memory
 
 GENERAL = tuple(f"x{i}" for i in range(31))
@@ -23,11 +23,25 @@ SYSTEM = (
 )
 NAMES = (*GENERAL, "sp", *FLAGS, *SCRATCH, *SYSTEM)
 
-# Ghost components and their widths in bits.
-GHOSTS = {"unsynced": 1, "unfinished": 1, "icache": 2, "translation": 3}
+UNSYNCED = {
+    "sctlr_el1": "sctlr_unsynced",
+    "ttbr0_el1": "ttbr0_unsynced",
+    "ttbr1_el1": "ttbr1_unsynced",
+    "tcr_el1": "tcr_unsynced",
+}
+"""For each register of the translation regime, the ghost component that says its change awaits an ISB."""
 
-ICACHE_INVALID, ICACHE_PENDING, ICACHE_STALE = (const(value, 2) for value in range(3))
-"""No stale instruction; invalidation issued; may hold instructions older than memory."""
+# Ghost components and their widths in bits; ``unsynced`` is any context change that awaits an ISB.
+GHOSTS = {
+    "unsynced": 1,
+    **dict.fromkeys(UNSYNCED.values(), 1),
+    "unfinished": 1,
+    "icache": 2,
+    "translation": 3,
+}
+
+ICACHE_INVALID, ICACHE_PENDING, ICACHE_STALE, ICACHE_COMPLETE = (const(value, 2) for value in range(4))
+"""No stale instruction; invalidation issued; may hold older instructions; complete (DSB), awaits an ISB."""
 
 (
     TRANSLATION_SETTLED,
@@ -117,6 +131,11 @@ class State:
     def cacheable(self) -> Formula:
         """Data accesses are looked up in the cache: SCTLR_EL1.M and .C are set."""
         return (self.registers["sctlr_el1"] & (SCTLR_M | SCTLR_C)) == (SCTLR_M | SCTLR_C)
+
+
+def synced(ghosts: dict[str, Term]) -> Formula:
+    """No context change awaits an ISB."""
+    return And(*(ghosts[name] == 0 for name in ("unsynced", *UNSYNCED.values())))
 
 
 def width(name: str) -> int:

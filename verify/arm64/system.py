@@ -17,7 +17,7 @@ from verify.logic import If, Term, const, constant, normal, same, var
 
 # System registers whose change needs a context synchronization event before it is
 # relied on (Arm ARM, D1.3.5 and D24.1.2).
-CONTEXT_REGISTERS = frozenset({"sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1"})
+CONTEXT_REGISTERS = frozenset(ghost.UNSYNCED)
 TRANSLATION_REGISTERS = frozenset({"ttbr0_el1", "ttbr1_el1"})
 
 # CRm<3:2> of a DSB: OSH, NSH, ISH, SY; CRm<1:0>: LD = 1, ST = 2, all = 3 (Arm ARM, C6.2.107).
@@ -45,7 +45,7 @@ def dsb(state: State, operands: tuple[Term, ...], at: int) -> State:
         return done
     icache, translation = state.ghosts["icache"], state.ghosts["translation"]
     done = done.with_ghosts(
-        icache=If(icache == ghost.ICACHE_PENDING, ghost.ICACHE_INVALID, icache),
+        icache=If(icache == ghost.ICACHE_PENDING, ghost.ICACHE_COMPLETE, icache),
         translation=If(
             translation == ghost.TRANSLATION_INVALIDATING, ghost.TRANSLATION_INVALIDATED, translation
         ),
@@ -62,10 +62,16 @@ def dmb(state: State, operands: tuple[Term, ...], at: int) -> State:
 
 
 def isb(state: State, operands: tuple[Term, ...], at: int) -> State:
-    """Instruction synchronization barrier: earlier context changes take effect."""
-    translation = state.ghosts["translation"]
+    """Instruction synchronization barrier: earlier context changes take effect.
+
+    An invalidation of the instruction cache that a DSB has completed is seen by the instructions
+    behind the ISB only (Arm ARM, B2.4.3).
+    """
+    translation, icache = state.ghosts["translation"], state.ghosts["icache"]
     return state.with_ghosts(
         unsynced=const(0, 1),
+        **dict.fromkeys(ghost.UNSYNCED.values(), const(0, 1)),
+        icache=If(icache == ghost.ICACHE_COMPLETE, ghost.ICACHE_INVALID, icache),
         translation=If(translation == ghost.TRANSLATION_WRITTEN, ghost.TRANSLATION_SYNCED, translation),
     )
 
@@ -128,7 +134,28 @@ MEANING: dict[str, Meaning] = {
     "IC_IALLU": ic_iallu,
     "TLBI_VMALLE1": tlbi,
     "CallHyperVisor": hvc,
+    "Hint_Prefetch": nothing,
+    "Yield": nothing,
+    "SendEvent": nothing,
+    "SendEventLocally": nothing,
+    "ClearExclusiveLocal": nothing,
 }
+
+FREE = frozenset(
+    {
+        *("DataSynchronizationBarrier", "DataMemoryBarrier", "InstructionSynchronizationBarrier"),
+        *("Hint_Prefetch", "Yield", "SendEvent", "SendEventLocally", "ClearExclusiveLocal"),
+    }
+)
+"""System instructions that any function may execute: they wait, or hint, and change nothing."""
+
+
+def other(state: State, operands: tuple[Term, ...], at: int) -> State:
+    """A system instruction without a model of what it does.
+
+    No function may execute one (specs/effects.py), so what it leaves behind decides no proof.
+    """
+    return state
 
 
 def store(state: State, address: Term, length: Term) -> State:
@@ -155,7 +182,7 @@ def write_register(state: State, name: str, value: Term) -> State:
     changed = not same(normal(value), normal(state.registers[name]))
     state = state.with_registers(**{name: value})
     if name in CONTEXT_REGISTERS:
-        state = state.with_ghosts(unsynced=const(1, 1))
+        state = state.with_ghosts(unsynced=const(1, 1), **{ghost.UNSYNCED[name]: const(1, 1)})
     if name in TRANSLATION_REGISTERS and changed:
         state = state.with_ghosts(translation=ghost.TRANSLATION_WRITTEN)
     return state

@@ -6,10 +6,19 @@ from specs import boot_protocol
 from verify.arm64 import cache
 from verify.arm64.cache import Lines
 from verify.arm64.execute import Exit, Step
-from verify.arm64.state import GHOSTS, ICACHE_INVALID, Event, State, unknown_ghosts, unknown_registers
+from verify.arm64.state import (
+    GHOSTS,
+    ICACHE_INVALID,
+    SYSTEM,
+    Event,
+    State,
+    synced,
+    unknown_ghosts,
+    unknown_registers,
+)
 from verify.errors import InternalError
 from verify.kexec.form import ENTRY_MEMORY
-from verify.kexec.routine import Routine
+from verify.kexec.routine import Routine, ends_undefined
 from verify.kexec.translation import owe_mapped
 from verify.logic import FALSE, TRUE, And, Formula, Term, aligned, const, same, variables
 from verify.memory import Unknown
@@ -17,6 +26,8 @@ from verify.obligation import Facts
 from verify.symbolic.explore import ANYWHERE, Decide
 
 _TAG = "done"
+_LEAVES = ("br", "ret", "call")
+"""How an instruction may go to an address in a register; which one it is changes nothing for its target."""
 _LINES = Lines("L1")
 
 
@@ -32,8 +43,9 @@ def run(routine: Routine, arrivals: list[Step], decide: Decide) -> list[Step]:
         explorer = routine.explorer(frozenset(), decide)
         ends = explorer.run(start, stop)
         for step in ends:
-            _owe_exit(routine, step)
-            exits.append(step)
+            if not ends_undefined(step):
+                _owe_exit(routine, step)
+                exits.append(step)
         for state in (*(step.state for step in ends), *explorer.turns):
             _owe_effects(routine, state)
         routine.collect(explorer)
@@ -77,11 +89,15 @@ def _owe_exit(routine: Routine, step: Step) -> None:
     def owe(name: str, sentence: str, goal: Formula) -> None:
         routine.owe(name, sentence, facts, goal, path[-1], path)
 
-    to_start = leaves.target == routine.start if leaves.kind == "br" else FALSE
+    to_start = leaves.target == routine.start if leaves.kind in _LEAVES else FALSE
     owe("entry-target", f"the exit at {where} goes to kimage->start", to_start)
     arguments = boot_protocol.registers(state.registers, routine.dtb)
     owe("entry-registers", f"at {where} x0 = dtb and x1 = x2 = x3 = 0", arguments)
-    owe("context-at-exit", f"at {where} no context change awaits an ISB", state.ghosts["unsynced"] == 0)
+    owe("context-at-exit", f"at {where} no context change awaits an ISB", synced(state.ghosts))
+    entry = routine.entry.registers
+    changed = ("sctlr_el1", "ttbr1_el1") if routine.form.kimage else ()
+    kept = And(*(state.registers[n] == entry[n] for n in ("sp", *SYSTEM) if n not in changed))
+    owe("effect-kept", f"at {where} SP and the other system registers are as they were", kept)
     if routine.form.kimage:
         asked = any(event.name == "CallHyperVisor" for event in state.events)
         goal = TRUE if asked else routine.el2_vectors == 0
@@ -95,6 +111,7 @@ def _owe_effects(routine: Routine, state: State) -> None:
     for access in state.accesses:
         routine.owe_access(access, "is not made: the loop is over", FALSE)
     owe_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)
+    routine.owe_effects(state.events)
     for event in state.events:
         known = event.before.facts[: event.known]
         shown = routine.code.where(event.at)
@@ -123,12 +140,13 @@ def _owe_call(routine: Routine, event: Event, where: str, facts: Facts) -> None:
 
 def _owe_machine(routine: Routine, name: str, where: str, state: State, facts: Facts) -> None:
     """MMU off, interrupts masked, instruction cache invalid."""
-    mmu_off = boot_protocol.mmu_off(state.registers["sctlr_el1"])
-    routine.owe(f"{name}-mmu-off", f"at {where} MMU and data cache are off", facts, mmu_off)
+    off = routine.is_off(state.registers["sctlr_el1"])
+    routine.owe(f"{name}-mmu-off", f"at {where} SCTLR_EL1 is the value with the MMU off", facts, off)
+    routine.owe("context-at-exit", f"at {where} no context change awaits an ISB", facts, synced(state.ghosts))
     masked = boot_protocol.masked(state.registers["daif"])
     routine.owe(f"{name}-masked", f"at {where} interrupts are masked", facts, masked)
     invalid = state.ghosts["icache"] == ICACHE_INVALID
-    sentence = f"at {where} the instruction cache is invalid and that is complete"
+    sentence = f"at {where} the instruction cache is invalid: DSB and ISB have followed the invalidation"
     routine.owe("icache-invalid", sentence, facts, invalid)
 
 

@@ -6,8 +6,8 @@ from specs.relocate_kernel import done
 from verify.arm64.execute import Exit, Step
 from verify.arm64.state import State
 from verify.errors import UnsupportedError
-from verify.kexec.routine import Routine
-from verify.kexec.translation import owe_mapped, owe_table_changes
+from verify.kexec.routine import Routine, ends_undefined
+from verify.kexec.translation import owe_mapped, owe_mapped_access, owe_table_changes
 from verify.logic import FALSE, TRUE, And, Not, within
 from verify.obligation import Facts
 from verify.symbolic.explore import Decide
@@ -23,13 +23,14 @@ def run(routine: Routine, decide: Decide) -> list[Step]:
     arrivals = explorer.run(start, routine.code.address)
     routine.collect(explorer)
     # A routine that tests the head itself needs no promise about it.
-    tests_head = any(step.then != routine.form.loop for step in arrivals)
+    tests_head = any(step.then != routine.form.loop for step in arrivals if not ends_undefined(step))
     promised: Facts = () if tests_head else (("list-head", Not(done(routine.head))),)
     for step in arrivals:
-        _owe(routine, step, promised)
+        if not ends_undefined(step):
+            _owe(routine, step, promised)
     for state in (*(step.state for step in arrivals), *explorer.turns):
         _owe_effects(routine, state)
-    return arrivals
+    return [step for step in arrivals if not ends_undefined(step)]
 
 
 def _owe(routine: Routine, step: Step, promised: Facts) -> None:
@@ -57,5 +58,13 @@ def _owe_effects(routine: Routine, state: State) -> None:
         if layout is not None and access.kind == "load":
             allowed = within(access.address, routine.entry.registers["x0"], layout.size)
         routine.owe_access(access, "reads a field of struct kimage", allowed)
+        owe_mapped_access(
+            routine,
+            access,
+            "the running kernel's tables or the copy of the linear map",
+            routine.is_running_map,
+            routine.selects_copy,
+        )
     owe_table_changes(routine, state.events)
+    routine.owe_effects(state.events)
     owe_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)

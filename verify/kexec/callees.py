@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from specs.contracts import Contract
@@ -10,7 +10,7 @@ from verify.arm64 import cache
 from verify.arm64.cache import CTR_EL0
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
-from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
+from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, UNSYNCED, State
 from verify.kexec.calls import (
     CLOBBERED,
     POINTED_BYTES,
@@ -20,7 +20,9 @@ from verify.kexec.calls import (
     in_object,
     objects,
     range_is_sane,
+    stack_obligations,
 )
+from verify.kexec.effects import effect_obligations
 from verify.kexec.line_lemmas import Lines, lemma_on_sums, prove_in_distances
 from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import (
@@ -48,6 +50,12 @@ PAGE = 4096  # bytes; what is mapped is made of pages that are no smaller
 _BY_ADDRESS = frozenset({"DC_CIVAC", "DC_CVAC", "DC_CVAU", "DC_IVAC", "IC_IVAU"})
 
 type Owe = Callable[..., None]
+
+
+def _no_worse(name: str, after: State, before: State) -> Formula:
+    """A ghost component is as it was; a change that awaited an ISB may have got one."""
+    same = after.ghosts[name] == before.ghosts[name]
+    return Or(same, after.ghosts[name] == 0) if name in UNSYNCED.values() else same
 
 
 def ctr_legal() -> Formula:
@@ -105,6 +113,9 @@ class Callee:
         for turn in explorer.turns:
             self._owe_memory(code, turn)
             self._owe_maintenance(code, entry, turn)
+        states = [*(step.state for step in ends), *explorer.turns]
+        self.obligations += stack_obligations(f"contract-{self.name}-sp", code, entry, states)
+        self._owe_effects(calls, entry, states)
         return calls.used
 
     @staticmethod
@@ -147,7 +158,7 @@ class Callee:
         words = f"SP, x19 to x29{''.join(f', {n}' for n in also)} and the system registers"
         owe("keeps", f"{self.name} keeps {words}", same)
         changed = {*self.contract.changes, *TOUCHED}
-        ghosts = And(*(state.ghosts[n] == entry.ghosts[n] for n in GHOSTS if n not in changed))
+        ghosts = And(*(_no_worse(n, state, entry) for n in GHOSTS if n not in changed))
         owe("keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts)
         self._owe_memory(code, state)
         self._owe_maintenance(code, entry, state)
@@ -225,6 +236,18 @@ class Callee:
             self.obligations.append(
                 Obligation(name, sentence, facts, Or(*goals) if goals else FALSE, event.at, state.trace)
             )
+
+    def _owe_effects(self, calls: Calls, entry: State, states: Iterable[State]) -> None:
+        """Each system instruction is one that the contract names."""
+        events = [event for state in states for event in state.events]
+        self.obligations += effect_obligations(
+            f"contract-{self.name}-effect",
+            self.code.where,
+            events,
+            self.contract.effects,
+            calls.values(entry),
+            lambda event: calls.values(event.before),
+        )
 
     def _owe_calls(self, entry: State, state: State, owe: Owe) -> None:
         asked = [event for event in state.events if event.name == "CallHyperVisor"]

@@ -21,6 +21,7 @@ from verify.logic import (
     If,
     Or,
     Term,
+    aligned,
     const,
     constant,
     difference,
@@ -52,6 +53,7 @@ class Calls:
     :param leaving: addresses whose call ends the function.
     :param named: what is assumed of addresses that a state has read from the list.
     :param own: for an object's name, when the function may store to it; None for always.
+    :param quiet: what machine-quiet says of a state; under it no call that never returns may be reached.
     :param copied: what was copied to the control page: start in the image, length in bytes, and the path.
     """
 
@@ -64,6 +66,7 @@ class Calls:
     leaving: frozenset[int] = frozenset()
     named: Callable[[State], Facts] | None = None
     own: Callable[[str], Formula | None] | None = None
+    quiet: Callable[[State], Facts] | None = None
     _count: int = 0
 
     def leave(self, step: Step) -> list[Step] | None:
@@ -112,6 +115,7 @@ class Calls:
         tag = f"{name}#{self._count}"
         after = self._event(before, f"call {name}", at, tag)
         if not found.returns:
+            self._owe_unreached(name, after.events[-1])
             return None
         free = clobbered(self.whole, name, found)
         after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in free})
@@ -159,6 +163,14 @@ class Calls:
         self.copied.append((source, length, after.trace))
         lines = stored(after.lines, dest, const(length), after.cacheable)
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
+
+    def _owe_unreached(self, name: str, call: Event) -> None:
+        """What never returns is called on no path of a machine that is quiet."""
+        before = call.before
+        facts = (*before.facts, *(self.quiet(before) if self.quiet else ()))
+        sentence = f"at {self.code.where(call.at)} {name}, which never returns, is not called"
+        owed = Obligation("call-unreached", sentence, facts, FALSE, call.at, before.trace, subject=call)
+        self.obligations.append(owed)
 
     def _owe_pointers(self, found: Contract, name: str, before: State, at: int) -> None:
         """Owe that the callee is given what it reads, and words to set that this function may store to."""
@@ -209,6 +221,8 @@ class Calls:
         if "reserved_pg_dir" in self.whole.globals:
             address_map_word = self.whole.word(state, "kimage_voffset")
             found["PA(reserved_pg_dir)"] = const(self.whole.globals["reserved_pg_dir"]) - address_map_word
+        folds = self.whole.globals.folds_ttbr
+        found["folds TTBR"] = const(2 if folds is None else int(folds))
         return found
 
 
@@ -295,6 +309,25 @@ def not_below(sp: Term, item: Object, offset: Term) -> Formula:
     if item.name != STACK_FRAME or item.base is None:
         return TRUE
     return ule(normal(difference(sp, item.base) - item.low), normal(offset - item.low))
+
+
+def stack_obligations(name: str, code: Code, entry: State, states: Iterable[State]) -> list[Obligation]:
+    """SP is a multiple of 16 at each access through it and at each call (SCTLR_EL1.SA; AAPCS64, 6.4.5.1)."""
+    assumed = ("stack-aligned", aligned(entry.sp, 16))
+    found: dict[int, Obligation] = {}
+    for state in states:
+        uses: list[tuple[Access | Event, Term, str]] = [
+            (access, access.sp, f"the {access.kind} through SP")
+            for access in state.accesses
+            if code.at(access.at).through_sp
+        ]
+        uses += [(e, e.before.sp, "the call") for e in state.events if e.name.startswith("call ")]
+        for subject, sp, what in uses:
+            goal = aligned(normal(sp), 16)
+            sentence = f"SP is a multiple of 16 at {what} at {code.where(subject.at)}"
+            owed = Obligation(name, sentence, (assumed,), goal, subject.at, subject=subject)
+            found.setdefault(goal.hash(), owed)
+    return list(found.values())
 
 
 def without_doubles(obligations: Iterable[Obligation]) -> list[Obligation]:

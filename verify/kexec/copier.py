@@ -6,7 +6,17 @@ from dataclasses import dataclass, field, replace
 
 from verify.arm64.execute import Exit, Step
 from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
-from verify.kexec.calls import CLOBBERED, CONTROL_PAGE, TOUCHED, Calls, objects, owed_access, without_doubles
+from verify.kexec.calls import (
+    CLOBBERED,
+    CONTROL_PAGE,
+    TOUCHED,
+    Calls,
+    objects,
+    owed_access,
+    stack_obligations,
+    without_doubles,
+)
+from verify.kexec.effects import effect_obligations
 from verify.kexec.whole import Whole
 from verify.logic import FALSE, TRUE, And, Formula, Or, const, ule, var
 from verify.obligation import Obligation
@@ -49,7 +59,13 @@ class Copier:
             unroll=True,
             prune=True,
         )
-        for step in explorer.run(entry, code.address):
+        ends = explorer.run(entry, code.address)
+        states = [step.state for step in ends]
+        name = f"contract-{self.name}"
+        self.obligations += stack_obligations(f"{name}-sp", code, entry, states)
+        events = [event for state in states for event in state.events]
+        self.obligations += effect_obligations(f"{name}-effect", code.where, events, (), entry.registers)
+        for step in ends:
             self._owe_end(entry, step, code.where(step.state.trace[-1]))
             for access in step.state.accesses:
                 self.obligations += owed_access(f"contract-{self.name}", code.where, access, _may_store)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from specs.kimage import KimageLayout
 from verify.arm64.cache import Lines
 from verify.arm64.execute import Step
-from verify.arm64.lift import Code, control_flow, loops
+from verify.arm64.lift import Code, control_flow, loops, system_register
 from verify.arm64.state import State, unknown_ghosts, unknown_registers
 from verify.errors import UnsupportedError
 from verify.logic import offset_from, same, var
@@ -39,6 +39,9 @@ class Form:
     :param page_size: bytes.
     :param layout: of struct kimage; ``layout_from`` says who states it, BTF or the code.
     :param tests_head: the routine skips that loop by a test of its own, for a head with IND_DONE.
+    :param folds_ttbr: whether the kernel folds physical addresses for a TTBR (address_map.is_table).
+    :param offsets_ttbr1: the kernel has 64 KiB pages and 52-bit virtual addresses, so that TTBR1 has an
+        offset on a CPU with 48 (address_map.with_offset). Of a routine alone, it looks at TCR_EL1 itself.
     :param unclear: why the registers' roles could not be read off; empty where they could. Such a
         routine can be run and refuted, not proved.
     """
@@ -54,6 +57,8 @@ class Form:
     layout_from: str = ""
     tests_head: bool = False
     unclear: str = ""
+    folds_ttbr: bool | None = None
+    offsets_ttbr1: bool = False
 
     @property
     def name(self) -> str:
@@ -100,6 +105,7 @@ def recognise(code: Code, page_size: int | None = None, layout: KimageLayout | N
         layout_from="" if fields is None else "BTF" if layout else "the code",
         tests_head=any(step.then in exits for step in before),
         unclear=unclear,
+        offsets_ttbr1=(page_size or _page_size(code)) == PAGE_SIZES[-1] and _reads(code, "tcr_el1"),
     )
 
 
@@ -169,6 +175,12 @@ def _layout(offsets: set[int], head: int) -> KimageLayout:
     if best is None or hits(best) < 3:
         raise UnsupportedError(f"struct kimage of an unknown layout (loads at {sorted(offsets)})", head)
     return KimageLayout(best)
+
+
+def _reads(code: Code, register: str) -> bool:
+    """An instruction of the code reads the system register."""
+    operands = (v for at in code.addresses for o in code.at(at).operations for v in o.inputs)
+    return any(system_register(operand) == register for operand in operands)
 
 
 def _page_size(code: Code) -> int:

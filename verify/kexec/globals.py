@@ -25,6 +25,10 @@ NAMES = (
     "empty_zero_page",
     "idmap_t0sz",
     "__boot_cpu_mode",
+    "kexec_crash_image",
+    "__num_online_cpus",
+    "__idmap_text_start",
+    "__idmap_text_end",
 )
 _MAX_GLOBALS = 1 << 28  # an image with its .bss is smaller (arch/arm64/kernel/vmlinux.lds.S: MODULES_VADDR)
 
@@ -41,6 +45,7 @@ class Globals:
     addresses: dict[str, int] = field(default_factory=dict)
     found_by: dict[str, str] = field(default_factory=dict)
     signed_words: frozenset[str] = frozenset()
+    folds_ttbr: bool | None = None
 
     @property
     def high(self) -> int:

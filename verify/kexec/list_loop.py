@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from specs.effects import copies_page
 from specs.kimage import one_flag
 from specs.relocate_kernel import Kind, ListMachine, done, is_kind
 from verify.arm64 import cache
@@ -11,8 +12,8 @@ from verify.arm64.cache import Lines
 from verify.arm64.execute import Exit, Step
 from verify.arm64.state import GHOSTS, Event, State, unknown_ghosts, unknown_registers
 from verify.errors import UnsupportedError
-from verify.kexec.routine import Routine
-from verify.kexec.translation import owe_mapped, owe_table_changes, owe_translated
+from verify.kexec.routine import Routine, ends_undefined
+from verify.kexec.translation import owe_mapped, owe_mapped_access, owe_table_changes, owe_translated
 from verify.logic import (
     And,
     Formula,
@@ -53,6 +54,8 @@ def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bo
     kinds = [is_kind(before.entry, kind) for kind in Kind]
     routine.owe("step-kinds", "each word is of some kind of the list machine", (), Or(*kinds))
     for step in turns:
+        if ends_undefined(step):
+            continue
         if isinstance(step.then, Exit):
             raise UnsupportedError("exit inside the loop over the list", step.state.trace[-1])
         for kind, extra in _kinds(routine, step, before.entry, decide):
@@ -63,9 +66,10 @@ def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bo
     for state in (*(step.state for step in turns), *explorer.turns):
         owe_table_changes(routine, state.events)
         _owe_accesses(routine, before, state)
+        _owe_effects(routine, before, state.events)
         _owe_invalidations(routine, before, state.events)
         _owe_maintenance(routine, before, state.events)
-    return turns
+    return [step for step in turns if not ends_undefined(step)]
 
 
 def _head(routine: Routine, entering: list[Step]) -> State:
@@ -213,6 +217,22 @@ def _owe_accesses(routine: Routine, before: ListMachine, state: State) -> None:
             written = And(source, within(access.address, before.dest, page))
             routine.owe_access(access, "writes the destination page", written)
         owe_translated(routine, access)
+        owe_mapped_access(routine, access, "the copy of the linear map", routine.selects_copy)
+        if access.kind == "load":
+            state_of_word = access.before.lines.read(access.address)
+            routine.owe(
+                "access-of-kept-word",
+                f"the load at {routine.code.where(access.at)} is of no word that was invalidated while dirty",
+                access.before.facts[: access.known],
+                Implies(Lines("L").read(access.address) != cache.LOST, state_of_word != cache.LOST),
+                access.at,
+            )
+
+
+def _owe_effects(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
+    """Beside what the routine may do anywhere, lines of the two pages of a SOURCE word are maintained."""
+    form, source = routine.form, is_kind(before.entry, Kind.SOURCE)
+    routine.owe_effects(events, copies_page(source, before.dest, before.addr, form.page_size, form.kimage))
 
 
 def _owe_invalidations(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:

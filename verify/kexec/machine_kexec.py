@@ -6,18 +6,27 @@ from dataclasses import dataclass, field
 
 import networkx
 
-from specs import boot_protocol
+from specs import boot_protocol, effects
 from specs.address_map import AddressMap, is_table, same_table, t0sz_is
 from specs.contracts import Contract
 from specs.machine_kexec import Fields, calls_routine, restarts_image, restarts_routine
 from specs.relocate_kernel import done
-from verify.arm64.execute import Exit, Step
+from verify.arm64.execute import UNDEFINED, Exit, Step
 from verify.arm64.lift import SIZE, control_flow
-from verify.arm64.state import ICACHE_INVALID, SCTLR_C, SCTLR_M, TRANSLATION_INVALIDATED, Event, State
+from verify.arm64.state import (
+    ICACHE_INVALID,
+    SCTLR_C,
+    SCTLR_M,
+    TRANSLATION_INVALIDATED,
+    Event,
+    State,
+    synced,
+)
 from verify.errors import UnsupportedError
-from verify.kexec.calls import Calls, owed_access, without_doubles
+from verify.kexec.calls import Calls, owed_access, stack_obligations, without_doubles
+from verify.kexec.effects import effect_obligations
 from verify.kexec.whole import RESTART, Whole
-from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule
+from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
 from verify.obligation import Facts, Obligation
 from verify.symbolic.explore import Decide, Explorer
 from verify.symbolic.join import join
@@ -94,7 +103,7 @@ class MachineKexec:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.whole, self.code, leaving=self.code.final)
+        calls = Calls(self.whole, self.code, leaving=self.code.final, quiet=self.quiet)
         stops = self._cutpoints(calls)
         explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
@@ -119,16 +128,51 @@ class MachineKexec:
             self._owe_accesses(turn)
         for step in ends:
             self._owe_accesses(step.state)
-            if isinstance(step.then, Exit) and step.then.kind == "brk":
-                self.bugs.append(Bug("BUG", step.state.trace[-1], step.state.facts))
-            elif isinstance(step.then, Exit) and step.then.kind in ("call", "br"):
+            assert isinstance(step.then, Exit)
+            if step.then.kind == "brk":
+                self._owe_brk(step)
+            elif step.then.kind != "undefined":  # which is an effect that no rule allows
                 self.exits.append(step)
                 self.owe_exit(step)
-            else:
-                raise UnsupportedError("machine_kexec that returns", step.state.trace[-1])
+        for state in self.ran:
+            self.owe_effects(state)
+        self.obligations += stack_obligations("mk-sp", self.code, self.entry, self.ran)
         self.obligations = without_doubles(self.obligations)
-        if not self.exits:
+        undefined = any(event.name == UNDEFINED for state in self.ran for event in state.events)
+        if not self.exits and not undefined:
             raise UnsupportedError("machine_kexec that calls neither restart code nor routine")
+
+    def quiet(self, state: State) -> Facts:
+        """What machine-quiet says in ``state``: one CPU is online and none is stuck, or it is a crash."""
+        whole, entry = self.whole, self.entry
+        crash = self.kimage == whole.word(entry, "kexec_crash_image")
+        # Events begin anew at a cutpoint: calls before it are those of the states that arrived there.
+        events = [event for passed in (*self.ran, state) for event in passed.events]
+        stuck = [var(f"x0@{e.tag}")[7:0] for e in events if e.name == "call cpus_are_stuck_in_kernel"]
+        alone = [whole.word(entry, "__num_online_cpus", 4) == 1, *(answer == 0 for answer in stuck)]
+        return (("machine-quiet", Or(crash, And(*alone))),)
+
+    def _owe_brk(self, step: Step) -> None:
+        """A BUG is reached on no machine that is quiet; a brk that no table names is reached on none."""
+        state, at = step.state, step.state.trace[-1]
+        where = self.code.where(at)
+        known = self.whole.breaks.get(at) is not None
+        self.bugs.append(Bug("BUG" if known else "brk that no table names", at, state.facts))
+        sentence = f"the {'BUG' if known else 'brk, which no table names,'} at {where} is not reached"
+        self._owe("unreached", sentence, step, FALSE, *(self.quiet(state) if known else ()))
+
+    def owe_effects(self, state: State) -> None:
+        """Owe that each system instruction on the path is one that machine_kexec may execute."""
+        rules = effects.machine_kexec(self._may_select)
+        entry = self.entry.registers
+        self.obligations += effect_obligations("mk-effect", self.code.where, state.events, rules, entry)
+
+    def _may_select(self, ttbr: Term) -> Formula:
+        """TTBR0 may name reserved_pg_dir, the idmap, or the kimage's own table."""
+        known, folds = self.whole.globals, self.map.folds_ttbr
+        images = [known[name] for name in ("reserved_pg_dir", "idmap_pg_dir") if name in known]
+        tables = [self.map.image_to_phys(at) for at in images]
+        return Or(*(is_table(ttbr, table, folds) for table in (*tables, self.fields.ttbr0)))
 
     def _cutpoints(self, calls: Calls) -> frozenset[int]:
         """Behind a call of which nothing is asked and that every way out passes: all paths are one there."""
@@ -207,9 +251,7 @@ class MachineKexec:
         self._owe("masked", f"at {where} interrupts are masked", step, masked)
         kept = x["sctlr_el1"] == self.entry.registers["sctlr_el1"]
         self._owe("sctlr-kept", f"at {where} SCTLR_EL1 is as it was", step, kept)
-        self._owe(
-            "synced", f"at {where} no context change awaits an ISB", step, state.ghosts["unsynced"] == 0
-        )
+        self._owe("synced", f"at {where} no context change awaits an ISB", step, synced(state.ghosts))
         if not self.routine_by_restart:
             self._owe_vectors(step, where, stub, copies)
         invalid = f"when {where} leaves the kernel the instruction cache is invalid and that is complete"
@@ -239,13 +281,14 @@ class MachineKexec:
             state.registers["tcr_el1"],
             self.entry.registers["tcr_el1"],
         )
-        on_idmap = And(is_table(ttbr0, idmap), t0sz_is(tcr, was, self.idmap_t0sz()))
+        folds = self.map.folds_ttbr
+        on_idmap = And(is_table(ttbr0, idmap, folds), t0sz_is(tcr, was, self.idmap_t0sz()))
         sentence = f"at {where} TTBR0 names the idmap and TCR.T0SZ fits it"
         self._owe("idmap", sentence, step, on_idmap, in_place)
         if self.routine_by_restart:
             self._owe("handover-idmap", sentence, step, on_idmap, copies)
         else:
-            own = And(is_table(ttbr0, self.fields.ttbr0), t0sz_is(tcr, was, self.fields.t0sz))
+            own = And(is_table(ttbr0, self.fields.ttbr0, folds), t0sz_is(tcr, was, self.fields.t0sz))
             what = f"at {where} TTBR0 names the kimage's own table and TCR.T0SZ fits it"
             self._owe("handover-ttbr0", what, step, own, copies)
         table = same_table(state.registers["ttbr1_el1"], self.entry.registers["ttbr1_el1"])
@@ -262,14 +305,20 @@ class MachineKexec:
         before, known = event.before, event.before.facts[: event.known]
         where = self.code.where(event.at)
         reserved = self.map.image_to_phys(self._reserved())
-        empty = is_table(before.registers["ttbr0_el1"], reserved)
-        emptied = And(empty, before.ghosts["translation"] == TRANSLATION_INVALIDATED)
+        folds = self.map.folds_ttbr
+        empty = is_table(before.registers["ttbr0_el1"], reserved, folds)
+        # TCR must be in effect when TTBR0 names a table that it is for (Arm ARM, D8.16).
+        in_effect = And(before.ghosts["tcr_unsynced"] == 0, before.ghosts["ttbr0_unsynced"] == 0)
+        emptied = And(empty, before.ghosts["translation"] == TRANSLATION_INVALIDATED, in_effect)
         goal = emptied
         if event.name == "msr ttbr0_el1":
-            goal = Or(is_table(event.operands[0], reserved), emptied)
+            goal = Or(is_table(event.operands[0], reserved, folds), emptied)
         what = f"at {where} {event.name.removeprefix('msr ')} changes while TTBR0 names reserved_pg_dir"
-        sentence = f"{what} and the TLB has been invalidated, or TTBR0 is set to it"
-        self.obligations.append(Obligation("mk-translation-order", sentence, known, goal, event.at))
+        sentence = (
+            f"{what}, the TLB has been invalidated and no earlier change awaits an ISB, or it is set so"
+        )
+        owed = Obligation("mk-translation-order", sentence, known, goal, event.at, subject=event)
+        self.obligations.append(owed)
 
     def _reserved(self) -> int:
         if "reserved_pg_dir" not in self.whole.globals:

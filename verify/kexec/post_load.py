@@ -6,21 +6,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from specs.address_map import AddressMap
-from specs.contracts import Contract
+from specs.contracts import Contract, contract
+from specs.effects import MACHINE_KEXEC_POST_LOAD
 from specs.kimage import (
     KEXEC_SEGMENT_MAX,
     SEGMENT_BYTES,
     SEGMENT_MEM,
     SEGMENT_MEMSZ,
+    one_flag,
 )
 from specs.machine_kexec_post_load import Segment
 from specs.relocate_kernel import done
 from verify.arm64 import cache
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code, loops
-from verify.arm64.state import SCTLR_C, SCTLR_M, State
+from verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State
 from verify.errors import UnsupportedError
-from verify.kexec.calls import CONTROL_PAGE, Calls, objects, owed_access, without_doubles
+from verify.kexec.calls import (
+    CONTROL_PAGE,
+    Calls,
+    objects,
+    owed_access,
+    stack_obligations,
+    without_doubles,
+)
+from verify.kexec.effects import effect_obligations
 from verify.kexec.locate import Function
 from verify.kexec.machine_kexec import Bug
 from verify.kexec.prepared import Preparation
@@ -174,15 +184,39 @@ class PostLoad:
             self._owe_accesses(step.state)
             leaves = step.then
             if isinstance(leaves, Exit) and leaves.kind == "brk":
-                self.bugs.append(Bug("BUG", step.state.trace[-1], step.state.facts))
+                self._owe_brk(step)
             elif isinstance(leaves, Exit) and leaves.kind == "ret":
                 self.owe_return(step, leaves)
+            elif isinstance(leaves, Exit) and leaves.kind == "undefined":
+                continue  # an effect that no rule allows
             else:
                 raise UnsupportedError(f"{NAME} that ends in no return", step.state.trace[-1])
         self.copied = sorted({(start, length) for start, length, _ in calls.copied})
         self.preparation.owe_routine(calls.copied)
+        for state in self.ran:
+            self.owe_effects(state)
+        self.obligations += stack_obligations("pl-sp", self.code, self.entry, self.ran)
         self.obligations += self.preparation.obligations
         self.obligations = without_doubles(self.obligations)
+
+    def owe_effects(self, state: State) -> None:
+        """Owe that each system instruction on the path is one that machine_kexec_post_load may execute."""
+        entry, rules = self.entry.registers, MACHINE_KEXEC_POST_LOAD
+        self.obligations += effect_obligations("pl-effect", self.code.where, state.events, rules, entry)
+
+    def _owe_brk(self, step: Step) -> None:
+        """No brk is reached; a BUG that asks for a word's flags is not, for each word has one (W2)."""
+        state, at = step.state, step.state.trace[-1]
+        known = self.whole.breaks.get(at) is not None
+        self.bugs.append(Bug("BUG" if known else "brk that no table names", at, state.facts))
+        sentence = (
+            f"the {'BUG' if known else 'brk, which no table names,'} at {self.code.where(at)} is not reached"
+        )
+        self._owe("unreached", sentence, state, FALSE, *(self._one_flag(state) if known else ()))
+
+    def _one_flag(self, state: State) -> Facts:
+        """What is assumed of the flags of the words of the list that ``state`` has read."""
+        return tuple(("list-one-flag", one_flag(word)) for word in self._words(state))
 
     @staticmethod
     def _runner(explorer: Explorer, calls: Calls, head: int) -> Run:
@@ -224,17 +258,22 @@ class PostLoad:
     def _named(self, state: State) -> Facts:
         """What is assumed of the pages that the words of the list name which ``state`` has read."""
         found: Facts = ()
+        for word in self._words(state):
+            # The kernel masks words with as many bits as a physical address may have.
+            for mask in (-self.whole.page_size, (1 << 48) - self.whole.page_size):
+                size = const(self.map.page_end - self.map.page_offset - 2 * self.whole.page_size)
+                fits = ult((word & mask) - self.map.memstart_addr, size)
+                found = (*found, ("list-in-memory", fits))
+        return found
+
+    @staticmethod
+    def _words(state: State) -> Iterator[Term]:
+        """The words of the list that ``state`` has read."""
         for access in state.accesses:
             item, offset = objects(access.before).find(access.address)
             of_list = item.name.startswith("what ") or (item.name == "kimage" and constant(offset) == 0)
             if access.kind == "load" and of_list and access.size == 8:
-                # The kernel masks words with as many bits as a physical address may have.
-                for mask in (-self.whole.page_size, (1 << 48) - self.whole.page_size):
-                    physical = access.value & mask
-                    size = const(self.map.page_end - self.map.page_offset - 2 * self.whole.page_size)
-                    fits = ult(physical - self.map.memstart_addr, size)
-                    found = (*found, ("list-in-memory", fits))
-        return found
+                yield access.value
 
     def _cases(self, *counts: Term) -> Iterator[Facts]:
         """The segment is the one of a loop's last turn, with that one's fields, or it is another.
@@ -292,6 +331,31 @@ class PostLoad:
                 sentence = f"each turn of the loop at {where} has a segment left"
                 self._owe("loop-terminates", sentence, step.state, left)
 
+    def _owe_kimage(self, state: State, where: str) -> None:
+        """Whatever it returns, struct kimage is as it was, except the fields that it is to set."""
+        layout = self.whole.layout
+        may_set = {getattr(layout, name) for name in _LOADED if name != "dtb_mem"}
+        stored = {at & -8 for at in objects(state).stored_in("kimage")} - may_set
+        sentence = f"at {where} struct kimage is as it was, except kern_reloc and what the routine needs"
+        before, after = self.entry, state
+        kept = And(
+            *(
+                self.whole.field(after, self.kimage, at) == self.whole.field(before, self.kimage, at)
+                for at in sorted(stored)
+            )
+        )
+        self._owe("kimage-kept", sentence, state, kept)
+
+    def _owe_errors(self, state: State, where: str, succeeds: tuple[str, Formula]) -> None:
+        """A success means that no callee has failed."""
+        for event in state.events:
+            name = event.name.removeprefix("call ")
+            found = contract(name) if name != event.name else None
+            if found is not None and found.fails:
+                sentence = f"at {where} it returns 0 only if {name} did"
+                goal = var(f"x0@{event.tag}")[31:0] == 0
+                self._owe("errors", sentence, state, goal, succeeds)
+
     def owe_return(self, step: Step, leaves: Exit) -> None:
         state, where = step.state, self.code.where(step.state.trace[-1])
         back = leaves.target == self.entry.registers["x30"]
@@ -301,6 +365,9 @@ class PostLoad:
         self._owe(
             "returns", f"at {where} SP and x19 to x29 are as they were (AAPCS64, 6.1.1)", state, unchanged
         )
+        same = And(*(state.registers[n] == self.entry.registers[n] for n in SYSTEM))
+        self._owe("returns", f"at {where} every system register is as it was", state, same)
+        self._owe_kimage(state, where)
         result = state.registers["x0"][31:0]
         in_place = ("head has IND_DONE", self.in_place)
         succeeds = ("it returns 0", result == 0)
@@ -328,10 +395,12 @@ class PostLoad:
             self._owe(
                 "inplace-copies-nothing", f"before {where} nothing was copied", state, uncopied, in_place
             )
+        self._owe_errors(state, where, succeeds)
         prepared = (
             (succeeds,) if self.through_routine else (succeeds, ("head has no IND_DONE", Not(self.in_place)))
         )
         self.preparation.owe_return(state, where, prepared)
 
 
+_LOADED = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz")
 _COPIES = ("memcpy", "__memcpy", "__pi_memcpy", "memmove", "__memmove")

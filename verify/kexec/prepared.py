@@ -116,12 +116,9 @@ class Preparation:
         idmap = [e for e in state.events if e.name == "call trans_pgd_idmap_page"]
         x = idmap[0].before.registers if len(idmap) == 1 else None
         layout = self.whole.layout
+        ttbr0, t0sz = (self.whole.field(state, self.kimage, at) for at in (layout.ttbr0, layout.t0sz))
         places = (
-            And(
-                x["x1"] == self.kimage + layout.ttbr0,
-                x["x2"] == self.kimage + layout.t0sz,
-                x["x3"] == page,
-            )
+            And(x["x3"] == page, ttbr0 == filled(idmap[0]), t0sz == filled(idmap[0], 1))
             if x is not None
             else FALSE
         )
@@ -130,12 +127,10 @@ class Preparation:
         stub = self.whole.stub_below(self.entry)
         vectors = [e for e in state.events if e.name == "call trans_pgd_copy_el2_vectors"]
         el2 = self.whole.field(state, self.kimage, layout.el2_vectors)
-        if vectors:
-            goal = And(stub, vectors[0].before.registers["x1"] == self.kimage + layout.el2_vectors)
-        else:
-            goal = And(Not(stub), el2 == 0)
+        goal = And(stub, el2 == filled(vectors[0])) if vectors else And(Not(stub), el2 == 0)
         sentence = f"at {where} el2_vectors is 0, or of a copy of the vectors where the hyp stub is below"
-        self.owe("tables", sentence, state, goal, *facts)
+        was = self.whole.field(self.entry, self.kimage, layout.el2_vectors)
+        self.owe("tables", sentence, state, goal, *facts, ("kimage-zeroed", was == 0))
 
     def _owe_allocator(self, state: State, where: str, call: Event) -> None:
         """What builds tables takes its pages from the kimage: struct trans_pgd_info (asm/trans_pgd.h)."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from specs import boot_protocol
+from specs import boot_protocol, effects
+from specs.address_map import is_table, same_table, with_offset
 from specs.relocate_kernel import ListMachine
 from verify.arm64.cache import CTR_EL0
+from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
-from verify.arm64.state import SCTLR_C, SCTLR_M, Access, State
+from verify.arm64.state import SCTLR_C, SCTLR_M, Access, Event, State, synced
+from verify.kexec.effects import effect_obligations
 from verify.kexec.form import ENTRY_MEMORY, Form, entry_state
 from verify.logic import (
     And,
@@ -18,7 +22,6 @@ from verify.logic import (
     Term,
     aligned,
     const,
-    shift_right,
     ule,
 )
 from verify.obligation import Facts, Obligation
@@ -81,6 +84,7 @@ class Routine:
         return (
             *common,
             ("mmu-on", (sctlr & _MMU_ON) == _MMU_ON),
+            ("context-synced", synced(self.entry.ghosts)),
             ("kimage-aligned", And(aligned(x0, 8), ule(x0, const(-layout.size)))),
             ("phys-offset-aligned", aligned(self.phys_offset, page)),
         )
@@ -125,7 +129,62 @@ class Routine:
         self.owe("access-region", f"{shown} {what}", facts, allowed, access.at)
         self.owe("access-aligned", f"{shown} is aligned", facts, aligned(access.address, 8), access.at)
 
-    def is_table(self, ttbr: Term, physical: Term) -> Formula:
-        """``ttbr`` names the table at ``physical``, folded for 52 bits or not (Arm ARM, TTBR1_EL1)."""
-        folded = (physical | shift_right(physical, const(46))) & 0x0000_FFFF_FFFF_FFFC
-        return Or(ttbr == physical, ttbr == folded)
+    def selects_zero_page(self, ttbr: Term) -> Formula:
+        """``ttbr`` names the zero page, as a table that maps nothing."""
+        return is_table(ttbr, self.zero_page, self.form.folds_ttbr)
+
+    def selects_copy(self, ttbr: Term) -> Formula:
+        """``ttbr`` names the kimage's copy of the linear map."""
+        table = self.ttbr1
+        if not self.form.offsets_ttbr1:
+            return is_table(ttbr, table, self.form.folds_ttbr)
+        tcr = self.entry.registers["tcr_el1"]
+        offset = with_offset(const(0), tcr)
+        return And((ttbr & offset) == offset, is_table(ttbr & ~offset, table, self.form.folds_ttbr))
+
+    def is_off(self, sctlr: Term) -> Formula:
+        """``sctlr`` is SCTLR_EL1 with the MMU off: the kernel's value, or the one at entry."""
+        if self.form.kimage:
+            return boot_protocol.sctlr_is_off(sctlr)
+        return sctlr == self.entry.registers["sctlr_el1"]
+
+    def rules(self) -> effects.Rules:
+        """The effects that the routine may have outside of its loop over the list."""
+        if not self.form.kimage:
+            return effects.RELOCATE_WITH_MMU_OFF
+
+        def selects(ttbr: Term) -> Formula:
+            return Or(self.selects_zero_page(ttbr), self.selects_copy(ttbr))
+
+        return effects.relocate_with_mmu_on(selects, self.is_off, self.start, self.dtb)
+
+    def owe_effects(self, events: Iterable[Event], further: effects.Rules = ()) -> None:
+        """Each system instruction is one that the routine may execute.
+
+        :param further: rules beside those that always hold.
+        """
+        rules = (*self.rules(), *further)
+        entry = self.entry.registers
+        self.obligations += effect_obligations(f"{PREFIX}effect", self.code.where, events, rules, entry)
+
+    def in_context(self, access: Access | Event, *tables: Callable[[Term], Formula]) -> Formula:
+        """Just before ``access`` the MMU is on, TTBR1 names one of ``tables``, and no change awaits an ISB.
+
+        A routine that runs with the MMU off accesses physical addresses.
+        """
+        before = access.before
+        sctlr = before.registers["sctlr_el1"]
+        if not self.form.kimage:
+            return (sctlr & SCTLR_M) == 0
+        ttbr1 = before.registers["ttbr1_el1"]
+        named = Or(*(names(ttbr1) for names in tables))
+        return And((sctlr & _MMU_ON) == _MMU_ON, named, synced(before.ghosts))
+
+    def is_running_map(self, ttbr: Term) -> Formula:
+        """``ttbr`` names the table that the running kernel's linear map is in."""
+        return same_table(ttbr, self.entry.registers["ttbr1_el1"])
+
+
+def ends_undefined(step: Step) -> bool:
+    """The path ends at an undefined instruction, which is an effect that no rule allows."""
+    return isinstance(step.then, Exit) and step.then.kind == "undefined"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from specs import boot_protocol
+from specs import boot_protocol, effects
 from specs.cpu_soft_restart import asks_stub, enters
 from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code
-from verify.arm64.state import SCTLR_C, SCTLR_M, State
+from verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State, synced
 from verify.errors import UnsupportedError
+from verify.kexec.effects import effect_obligations
 from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Term, const
 from verify.obligation import Facts, Obligation
@@ -22,6 +23,9 @@ VECTORS = "__hyp_stub_vectors"
 COPIED_VECTORS = "trans_pgd_stub_vectors"
 _VECTORS_BYTES = 2048  # a vector table (Arm ARM, D1.3.1)
 _STUB_BYTES = 1 << 14  # the table and the handlers that it branches to
+
+_LEAVES = ("br", "ret", "call")
+"""How an instruction may go to an address in a register; which one it is changes nothing for its target."""
 
 type Owe = Callable[..., None]
 type Terms = dict[str, Term]
@@ -56,6 +60,12 @@ class SoftRestart:
             ("little-endian", (registers["sctlr_el1"] & boot_protocol.SCTLR_EE) == 0),
         )
 
+    def is_off(self, sctlr: Term) -> Formula:
+        """``sctlr`` is SCTLR_EL1 with the MMU off, as a kernel with this restart code has it."""
+        if self.code.name == RESTART[0]:
+            return boot_protocol.sctlr_is_off(sctlr)
+        return boot_protocol.sctlr_is_cleared(sctlr, self.entry.registers["sctlr_el1"])
+
     def prove(self) -> None:
         """Run every path and owe what must hold of each.
 
@@ -69,6 +79,26 @@ class SoftRestart:
             self.owe_end(step)
         self.obligations += explorer.obligations
         self.obligations += position_independence("restart", self.code)
+        self.owe_effects([step.state for step in ends])
+        self._owe_idmap()
+
+    def owe_effects(self, states: list[State]) -> None:
+        """Owe that each system instruction is one that the restart code may execute."""
+        events = [event for state in states for event in state.events]
+        rules = effects.cpu_soft_restart(self.is_off)
+        entry = self.entry.registers
+        self.obligations += effect_obligations("restart-effect", self.code.where, events, rules, entry)
+
+    def _owe_idmap(self) -> None:
+        """The code runs at physical addresses with the MMU on, so the idmap must map all of it."""
+        known = self.whole.globals
+        first, end = "__idmap_text_start", "__idmap_text_end"
+        if first not in known or end not in known:
+            raise UnsupportedError(f"kernel whose {first} and {end} were not found")
+        inside = known[first] <= self.code.address and self.code.end <= known[end]
+        sentence = f"{self.code.name} lies in the text that the idmap maps"
+        goal = TRUE if inside else FALSE
+        self.obligations.append(Obligation("restart-in-idmap", sentence, (), goal, self.code.address))
 
     def owe_end(self, step: Step) -> None:
         state, path = step.state, step.state.trace
@@ -82,7 +112,7 @@ class SoftRestart:
         owe("memory", f"on the way to {where} nothing is loaded or stored", untouched)
         calls = [event for event in state.events if event.name == "CallHyperVisor"]
         if not calls:
-            leaves = isinstance(step.then, Exit) and step.then.kind == "br"
+            leaves = isinstance(step.then, Exit) and step.then.kind in _LEAVES
             target = step.then.target if isinstance(step.then, Exit) else const(0)
             enters_ = enters(entry, state.registers, target) if leaves else FALSE
             owe(
@@ -107,9 +137,12 @@ class SoftRestart:
         self._owe_machine(owe, shown, before.registers, before.ghosts, facts)
 
     def _owe_machine(self, owe: Owe, where: str, registers: Terms, ghosts: Terms, facts: Facts) -> None:
-        off = boot_protocol.mmu_off(registers["sctlr_el1"])
-        owe("mmu-off", f"at {where} MMU and data cache are off", off, facts)
-        owe("synced", f"at {where} no context change awaits an ISB", ghosts["unsynced"] == 0, facts)
+        off = self.is_off(registers["sctlr_el1"])
+        owe("mmu-off", f"at {where} SCTLR_EL1 is the kernel's value with the MMU off", off, facts)
+        owe("synced", f"at {where} no context change awaits an ISB", synced(ghosts), facts)
+        entry = self.entry.registers
+        same = And(*(registers[n] == entry[n] for n in ("sp", *SYSTEM) if n not in ("sctlr_el1", "daif")))
+        owe("keeps", f"at {where} SP and the other system registers are as they were", same, facts)
         kept = registers["daif"] == self.entry.registers["daif"]
         owe("masked", f"at {where} interrupts are masked as they were", kept, facts)
 
@@ -146,7 +179,8 @@ class HypStub:
         while not self.whole.kernel.mapped(symbol.address, size):
             size -= 4
         # A branch out of what is in memory ends a path, and is no entry of x1.
-        return Code(self.symbol, symbol.address, self.whole.kernel.read(symbol.address, size), calls=True)
+        data = self.whole.kernel.read(symbol.address, size)
+        return Code(self.symbol, symbol.address, data, calls=True, el=2)
 
     def prove(self) -> None:
         """Run every path from the vector for an HVC and owe what must hold of each.
@@ -175,9 +209,22 @@ class HypStub:
             self._owe_set_vectors(entry, step)
         else:
             self._owe_soft_restart(entry, step)
-        untouched = FALSE if step.state.accesses else TRUE
+        registers, known = step.state.registers, entry.registers
+        kept = [n for n in ("sp", *SYSTEM) if n != "vbar_el2" or self.asked != HVC_SET_VECTORS]
         where = self.code.where(step.state.trace[-1])
+        same = And(*(registers[n] == known[n] for n in kept))
+        self._owe("keeps", f"at {where} SP and the other system registers are as they were", step, same)
+        self.owe_effects([step.state], known)
+        untouched = FALSE if step.state.accesses else TRUE
         self._owe("memory", f"on the way to {where} nothing is loaded or stored", step, untouched)
+
+    def owe_effects(self, states: list[State], entry: Terms) -> None:
+        """Owe that each system instruction is one that the stub may execute for this call."""
+        sets = self.asked == HVC_SET_VECTORS
+        rules = effects.HYP_STUB_SET_VECTORS if sets else effects.HYP_STUB_SOFT_RESTART
+        events = [event for state in states for event in state.events]
+        name = f"{self.prefix}-effect"
+        self.obligations += effect_obligations(name, self.code.where, events, rules, entry)
 
     def _owe(self, name: str, sentence: str, step: Step, goal: Formula) -> None:
         state, path = step.state, step.state.trace
@@ -185,7 +232,7 @@ class HypStub:
         self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
 
     def _owe_soft_restart(self, entry: State, step: Step) -> None:
-        leaves = isinstance(step.then, Exit) and step.then.kind == "br"
+        leaves = isinstance(step.then, Exit) and step.then.kind in _LEAVES
         target = step.then.target if isinstance(step.then, Exit) else const(0)
         goal = soft_restart(entry.registers, step.state.registers, target) if leaves else FALSE
         where = self.code.where(step.state.trace[-1])

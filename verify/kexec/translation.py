@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from verify.arm64.state import SCTLR_M, TRANSLATION_INVALIDATED, TRANSLATION_WRITTEN, Access, Event
+from verify.arm64.state import (
+    SCTLR_M,
+    TRANSLATION_INVALIDATED,
+    TRANSLATION_WRITTEN,
+    Access,
+    Event,
+    synced,
+)
 from verify.kexec.routine import Routine
 from verify.logic import And, Formula, Or, Term
 
@@ -20,7 +27,7 @@ def owe_table_changes(routine: Routine, events: Iterable[Event]) -> None:
         before = event.before
         broken = And(
             before.ghosts["translation"] == TRANSLATION_INVALIDATED,
-            routine.is_table(before.registers["ttbr1_el1"], routine.zero_page),
+            routine.selects_zero_page(before.registers["ttbr1_el1"]),
         )
         routine.owe(
             "ttbr1-order",
@@ -28,8 +35,8 @@ def owe_table_changes(routine: Routine, events: Iterable[Event]) -> None:
             "with the zero page in place and the TLB invalidated",
             before.facts[: event.known],
             Or(
-                routine.is_table(value, routine.zero_page),
-                And(broken, routine.is_table(value, routine.ttbr1)),
+                routine.selects_zero_page(value),
+                And(broken, routine.selects_copy(value)),
             ),
             event.at,
         )
@@ -46,7 +53,7 @@ def owe_translated(routine: Routine, access: Access) -> None:
         f"{shown} is translated by the copy of the linear map",
         facts,
         And(
-            routine.is_table(before.registers["ttbr1_el1"], routine.ttbr1),
+            routine.selects_copy(before.registers["ttbr1_el1"]),
             before.ghosts["translation"] != TRANSLATION_WRITTEN,
         ),
         access.at,
@@ -55,7 +62,25 @@ def owe_translated(routine: Routine, access: Access) -> None:
         "context-before-access",
         f"{shown} comes after an ISB for every context change",
         facts,
-        before.ghosts["unsynced"] == 0,
+        synced(before.ghosts),
+        access.at,
+    )
+
+
+def owe_mapped_access(
+    routine: Routine, access: Access, what: str, *tables: Callable[[Term], Formula]
+) -> None:
+    """An access is translated by a table that maps what it is to.
+
+    :param what: the tables, in words.
+    """
+    regime = f"goes through {what}, with the MMU on and no change awaiting an ISB"
+    routine.owe(
+        "mapped",
+        f"the {access.kind} at {routine.code.where(access.at)} "
+        + (regime if routine.form.kimage else "is of a physical address: the MMU is off"),
+        access.before.facts[: access.known],
+        routine.in_context(access, *tables),
         access.at,
     )
 
@@ -76,10 +101,11 @@ def owe_mapped(
     for event in events:
         if event.name in MAINTENANCE:
             off = (event.before.registers["sctlr_el1"] & SCTLR_M) == 0
+            in_copy = routine.in_context(event, routine.selects_copy)
             routine.owe(
                 "access-maintained",
                 f"the cache maintenance at {routine.code.where(event.at)} goes to {what}, or the MMU is off",
                 event.before.facts[: event.known],
-                Or(off, mapped(event.operands[0])),
+                Or(off, And(in_copy, mapped(event.operands[0]))),
                 event.at,
             )

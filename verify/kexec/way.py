@@ -12,7 +12,7 @@ from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, soft_restart
 from specs.kimage import KimageLayout
 from specs.machine_kexec import Fields, restarts_image, restarts_routine
 from verify.arm64.lift import Code
-from verify.arm64.state import SCTLR_C, SCTLR_M
+from verify.arm64.state import SCTLR_C, SCTLR_M, synced
 from verify.errors import LimitError, UnsupportedError
 from verify.kexec.callees import Callee
 from verify.kexec.copier import Copier
@@ -267,6 +267,7 @@ class Way:
             facts += [
                 ("mmu-on", (sctlr & on) == on),
                 ("machine_kexec keeps SCTLR_EL1 (mk-sctlr-kept)", system["sctlr_el1"] == sctlr),
+                ("no context change awaits an ISB (mk-synced)", synced(routine.entry.ghosts)),
                 ("the routine is called with the kimage (mk-handover-routine)", x["x0"] == kimage),
                 ("kimage-aligned", And(aligned(kimage, 8), ule(kimage, const(-layout.size)))),
                 *self._phys_offset(kimage, layout),

@@ -156,7 +156,8 @@ class Whole:
         """The kernel's address map, its words as ``state`` has them."""
         offset = self.page_offset
         end = linear_map_end(offset, self.page_size)
-        return AddressMap(self.word(state, "kimage_voffset"), self.word(state, "memstart_addr"), offset, end)
+        voffset, memstart = self.word(state, "kimage_voffset"), self.word(state, "memstart_addr")
+        return AddressMap(voffset, memstart, offset, end, self.globals.folds_ttbr)
 
     @cached_property
     def page_offset(self) -> int:

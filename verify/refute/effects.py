@@ -88,6 +88,7 @@ class Run:
 
     :param count: instructions executed, counted in whole blocks.
     :param registers: x0 … x30 at the end.
+    :param sp: SP at the end.
     :param path: the last instructions, if they were recorded.
     """
 
@@ -98,3 +99,4 @@ class Run:
     context: Context
     ghost: Ghost
     path: tuple[Executed, ...] = ()
+    sp: int = 0

@@ -6,24 +6,51 @@ from dataclasses import dataclass
 
 from specs import boot_protocol
 from specs.relocate_kernel import Kind
+from verify.arm64.system import FREE
 from verify.kexec.form import Form
 from verify.refute import ghost
 from verify.refute.beside import Beside, first_difference
 from verify.refute.effects import Context, Event, Run
 from verify.refute.oracle import turns
-from verify.refute.scenario import MASK, WORD, OutsideError, Scenario, Words, explain
+from verify.refute.scenario import MASK, SCTLR_OFF, SP, WORD, OutsideError, Scenario, Words, explain
 from verify.refute.violation import Findings
+
+_TTBR1_OFFSET = 0x1E00  # of kernels with 64 KiB pages and 52-bit addresses (offset_ttbr1)
+_T1SZ_48 = 16
 
 MAINTENANCE = frozenset({"DC_CIVAC", "DC_CVAC", "DC_IVAC"})
 """Cache maintenance by address, by SLEIGH's names."""
 
 
-def is_table(value: int, physical: int) -> bool:
+def is_table(value: int, physical: int, folds: bool | None) -> bool:
     """``value`` is a TTBR for a table, with or without the folding of 52-bit addresses.
 
     Source: Arm ARM, D24.2.203.
+
+    :param folds: whether the kernel folds them; None where that is not known.
     """
-    return value in (physical, (physical | physical >> 46) & 0x0000_FFFF_FFFF_FFFC)
+    folded = (physical | physical >> 46) & 0x0000_FFFF_FFFF_FFFC
+    if folds is None and physical >> 48:
+        return value in (physical, folded)
+    return value == (folded if folds else physical)
+
+
+def is_copy(form: Form, scenario: Scenario, context: Context) -> bool:
+    """TTBR1_EL1 names the kimage's table, with the offset that this kernel adds on this CPU."""
+    return _names_copy(form, scenario, context.ttbr1_el1, context.tcr_el1)
+
+
+def _names_copy(form: Form, scenario: Scenario, value: int, tcr: int) -> bool:
+    offset = _TTBR1_OFFSET if form.offsets_ttbr1 and tcr >> 16 & 63 == _T1SZ_48 else 0
+    return value & offset == offset and is_table(value & ~offset, scenario.ttbr1, form.folds_ttbr)
+
+
+def _allowed(form: Form) -> frozenset[str]:
+    """The effects that some rule of the routine is about; what each must be is judged one by one."""
+    common = {"IC_IALLU", "DC_CIVAC", "DC_CVAC"}
+    if form.kimage:
+        return frozenset({*common, "TLBI_VMALLE1", "msr ttbr1_el1", "msr sctlr_el1", "CallHyperVisor"})
+    return frozenset({*common, "DC_IVAC"})
 
 
 @dataclass
@@ -38,6 +65,14 @@ class Ending:
 
     def event(self, event: Event, phase: str) -> None:
         """One system instruction."""
+        if event.name not in FREE and event.name not in _allowed(self.form):
+            what = f"the routine executes {event.name}"
+            expected = "no such effect (specs/effects.py)"
+            self.findings.broken("reloc-effects", event.at, what, expected, "one")
+        if event.name == "msr sctlr_el1" and event.operand != boot_protocol.SCTLR_MMU_OFF:
+            wanted = f"the value with the MMU off, {boot_protocol.SCTLR_MMU_OFF:#x}"
+            found = f"{event.operand:#x}"
+            self.findings.broken("reloc-effects", event.at, "SCTLR_EL1 is written", wanted, found)
         if event.name in MAINTENANCE and event.context.sctlr_el1 & ghost.SCTLR_M:
             self._mapped(event, phase)
         match event.name:
@@ -56,11 +91,11 @@ class Ending:
         expected, found = None, f"{event.operand:#x}"
         if phase == "after":
             expected = "no write after the loop over the list"
-        elif is_table(event.operand, scenario.zero_page):
+        elif is_table(event.operand, scenario.zero_page, self.form.folds_ttbr):
             return
-        elif not is_table(event.operand, scenario.ttbr1):
+        elif not _names_copy(self.form, scenario, event.operand, context.tcr_el1):
             expected = f"the zero page {scenario.zero_page:#x} or the table {scenario.ttbr1:#x}"
-        elif not is_table(context.ttbr1_el1, scenario.zero_page):
+        elif not is_table(context.ttbr1_el1, scenario.zero_page, self.form.folds_ttbr):
             expected = f"the zero page {scenario.zero_page:#x} in it before"
             found = f"{context.ttbr1_el1:#x}"
         elif context.translation != ghost.INVALIDATED:
@@ -109,18 +144,20 @@ class Ending:
         if end.kind == "endless":
             found = "a state that comes back, with memory as it was"
             broken("reloc-terminates", end.at, "the run", "an end on this finite list", found)
-        elif end.kind == "br":
+        elif end.kind in ("br", "ret") or (end.kind == "call" and end.target == scenario.start):
             what = "at the branch to start"
             if end.target != scenario.start:
                 wanted = f"to start, {scenario.start:#x}"
                 broken("reloc-entry-state", end.at, "the branch out", wanted, f"to {end.target:#x}")
             self._registers(end.at, what, (scenario.dtb_mem, 0, 0, 0), run.registers)
+            if run.sp != scenario.unset(SP):
+                broken(
+                    "reloc-effects", end.at, what, f"SP as it was, {scenario.unset(SP):#x}", f"{run.sp:#x}"
+                )
             self._machine(end.at, run.context, what)
             asked = any(isinstance(e, Event) and e.name == "CallHyperVisor" for e in run.log)
             if scenario.kimage and scenario.el2_vectors and not asked:
                 broken("reloc-entry-state", end.at, what, "an HVC first, for there are EL2 vectors", "none")
-            if run.context.unsynced:
-                broken("reloc-context-synced", end.at, what, "an ISB after every context change", "none")
             self._clean(run.ghost.lines, end.at, what)
         elif end.kind not in ("hvc", "fault", "timeout", "stopped"):
             target = f" to {end.target:#x}" if end.target else ""
@@ -128,7 +165,7 @@ class Ending:
             found = found if end.kind == "fetch" else f"{end.kind}{target}"
             wanted = f"a branch to start, {scenario.start:#x}"
             broken("reloc-entry-state", end.at, "the exit", wanted, found)
-        if end.kind in ("br", "hvc"):
+        if end.kind in ("br", "ret", "call", "hvc"):
             self._pages(end.at)
 
     def _registers(self, at: int, what: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> None:
@@ -139,8 +176,11 @@ class Ending:
 
     def _machine(self, at: int, context: Context, what: str) -> None:
         broken = self.findings.broken
-        if not boot_protocol.mmu_off(context.sctlr_el1):
-            broken("reloc-entry-state", at, what, "SCTLR_EL1.M, .C and .EE clear", f"{context.sctlr_el1:#x}")
+        off = boot_protocol.SCTLR_MMU_OFF if self.form.kimage else SCTLR_OFF
+        if context.sctlr_el1 != off:
+            broken("reloc-entry-state", at, what, f"SCTLR_EL1 {off:#x}", f"{context.sctlr_el1:#x}")
+        if context.unsynced:
+            broken("reloc-context-synced", at, what, "an ISB after every context change", "none")
         if not boot_protocol.masked(context.daif):
             broken("reloc-entry-state", at, what, "interrupts masked", f"DAIF {context.daif:#x}")
         if context.icache != ghost.ICACHE_INVALID:

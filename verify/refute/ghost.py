@@ -11,8 +11,13 @@ from collections.abc import Collection
 CLEAN, PENDING, DIRTY, LOST = range(4)
 LINE_STATES = ("clean", "maintained, not completed by a DSB", "dirty", "lost")
 
-ICACHE_INVALID, ICACHE_PENDING, ICACHE_STALE = range(3)
-ICACHE_STATES = ("invalid", "invalidation not completed by a DSB", "maybe stale")
+ICACHE_INVALID, ICACHE_PENDING, ICACHE_STALE, ICACHE_COMPLETE = range(4)
+ICACHE_STATES = (
+    "invalid",
+    "invalidation not completed by a DSB",
+    "maybe stale",
+    "invalidation completed by a DSB, no ISB since",
+)
 
 SETTLED, WRITTEN, SYNCED, INVALIDATING, INVALIDATED = range(5)
 TRANSLATION_STATES = (
@@ -22,6 +27,10 @@ TRANSLATION_STATES = (
     "TLB invalidation not completed by a DSB",
     "TLB invalidated",
 )
+
+REGIME = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1")
+"""The registers of the translation regime."""
+HINTS = frozenset({"Hint_Prefetch", "Yield", "SendEvent", "SendEventLocally", "ClearExclusiveLocal"})
 
 SCTLR_M, SCTLR_C = 1 << 0, 1 << 2
 WORD = 8
@@ -44,9 +53,35 @@ class Ghost:
         self.pending: set[int] = set()
         # Nothing is known at entry, so it is as bad as it can be.
         self.unsynced = 1
+        self.awaiting = set(REGIME)  # registers whose change awaits an ISB
         self.unfinished = 1
         self.icache = ICACHE_STALE
         self.translation = SETTLED
+
+    @property
+    def sctlr_unsynced(self) -> int:
+        """A change of SCTLR_EL1 awaits an ISB."""
+        return int("sctlr_el1" in self.awaiting)
+
+    @property
+    def ttbr0_unsynced(self) -> int:
+        """A change of TTBR0_EL1 awaits an ISB."""
+        return int("ttbr0_el1" in self.awaiting)
+
+    @property
+    def ttbr1_unsynced(self) -> int:
+        """A change of TTBR1_EL1 awaits an ISB."""
+        return int("ttbr1_el1" in self.awaiting)
+
+    @property
+    def tcr_unsynced(self) -> int:
+        """A change of TCR_EL1 awaits an ISB."""
+        return int("tcr_el1" in self.awaiting)
+
+    def synchronize(self) -> None:
+        """No context change awaits an ISB."""
+        self.unsynced = 0
+        self.awaiting.clear()
 
     def initial(self, address: int) -> int:
         """Line state of the word at ``address`` when the routine is entered."""
@@ -65,6 +100,8 @@ class Ghost:
             case "DataSynchronizationBarrier":
                 self.dsb(word >> 10 & 3, word >> 8 & 3)
             case "DataMemoryBarrier":
+                pass
+            case _ if name in HINTS:
                 pass
             case "InstructionSynchronizationBarrier":
                 self.isb()
@@ -115,7 +152,7 @@ class Ghost:
         if types == 2:
             return
         if self.icache == ICACHE_PENDING:
-            self.icache = ICACHE_INVALID
+            self.icache = ICACHE_COMPLETE
         if self.translation == INVALIDATING:
             self.translation = INVALIDATED
         if domain != 1:
@@ -125,9 +162,11 @@ class Ghost:
 
     def isb(self) -> None:
         """Context changes take effect."""
-        self.unsynced = 0
+        self.synchronize()
         if self.translation == WRITTEN:
             self.translation = SYNCED
+        if self.icache == ICACHE_COMPLETE:
+            self.icache = ICACHE_INVALID
 
     def invalidate_icache(self) -> None:
         """``ic iallu``: useless while stores are unfinished."""
@@ -141,8 +180,9 @@ class Ghost:
 
     def write_register(self, name: str, changed: bool = True) -> None:
         """A write of a system register by its lower-case name; one of its own value changes no table."""
-        if name in ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1"):
+        if name in REGIME:
             self.unsynced = 1
+            self.awaiting.add(name)
         if changed and name in ("ttbr0_el1", "ttbr1_el1"):
             self.translation = WRITTEN
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verify.arm64.execute import UNPRIVILEGED
+from verify.arm64.legality import unprivileged
 from verify.arm64.lift import Instruction
+from verify.arm64.lift import system_register as system_register_of
 
 _SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
 
@@ -22,6 +25,20 @@ def system_register(instruction: Instruction, names: Sequence[str] = _SYSTEM) ->
             if operand.space.name == "register" and operand.getRegisterName() in names:
                 return operand.getRegisterName(), False
     return None
+
+
+def effect(instruction: Instruction) -> str | None:
+    """The effect that an instruction without rules in the ghost state has; None for one that has none.
+
+    The name is that of specs.effects: of an MSR, of an undefined instruction, or SLEIGH's.
+    """
+    if not instruction.is_system:
+        return UNPRIVILEGED if unprivileged(instruction.word) else None
+    for operation in instruction.operations:
+        written = None if operation.output is None else system_register_of(operation.output)
+        if written is not None and operation.opcode.name != "CALLOTHER":
+            return f"msr {written}"
+    return user_operation(instruction)
 
 
 def user_operation(instruction: Instruction) -> str | None:

@@ -12,8 +12,8 @@ from verify.kexec.form import Form
 from verify.refute import ghost
 from verify.refute.beside import Beside, Numbered
 from verify.refute.effects import Access, Mark, Run
-from verify.refute.ending import Ending, is_table
-from verify.refute.scenario import MASK, Scenario
+from verify.refute.ending import Ending, is_copy
+from verify.refute.scenario import ENTRY_TTBR1, MASK, Scenario
 from verify.refute.violation import Findings, Violation
 
 ARBITRARY = frozenset({"reloc-step"})
@@ -72,9 +72,24 @@ class Judge:
         elif phase == "after":
             what = f"a {access.kind} after the loop over the list"
             broken("reloc-memory-safe", access.at, what, "no access", where)
-        elif not self._kimage_field(access):
+        elif self._kimage_field(access):
+            started = access.context.ttbr1_el1 == ENTRY_TTBR1
+            mapped = started or is_copy(self.form, self.scenario, access.context)
+            self._mapped(access, mapped, "a table that maps struct kimage")
+        else:
             what = f"a {access.kind} before the loop over the list"
             broken("reloc-memory-safe", access.at, what, "reads of struct kimage only", where)
+
+    def _mapped(self, access: Access, mapped: bool, what: str) -> None:
+        """An access goes through a table that maps it, with the MMU on and no change awaiting an ISB."""
+        context, broken = access.context, self.findings.broken
+        shown = f"the {access.kind} of {access.address:#x}"
+        if not ghost.cacheable(context.sctlr_el1):
+            broken("reloc-effects", access.at, shown, "the MMU on", f"SCTLR_EL1 {context.sctlr_el1:#x}")
+        elif context.unsynced:
+            broken("reloc-effects", access.at, shown, "an ISB after every context change", "none yet")
+        elif not mapped:
+            broken("reloc-effects", access.at, shown, f"{what} in TTBR1_EL1", f"{context.ttbr1_el1:#x}")
 
     def _kimage_field(self, access: Access) -> bool:
         scenario = self.scenario
@@ -89,7 +104,8 @@ class Judge:
         context, what, broken = access.context, f"the {access.kind}", self.findings.broken
         if context.unsynced:
             broken("reloc-context-synced", access.at, what, "an ISB after every context change", "none yet")
-        if not is_table(context.ttbr1_el1, self.scenario.ttbr1):
+        self._mapped(access, is_copy(self.form, self.scenario, context), "the copy of the linear map")
+        if not is_copy(self.form, self.scenario, context):
             wanted = f"TTBR1_EL1 for the table at {self.scenario.ttbr1:#x}"
             broken("reloc-break-before-make", access.at, what, wanted, f"{context.ttbr1_el1:#x}")
         elif context.translation == ghost.WRITTEN:

@@ -12,12 +12,15 @@ import unicorn
 from unicorn import arm64_const
 
 from verify.arm64.emulator import emulator
+from verify.arm64.execute import UNDEFINED
+from verify.arm64.legality import lowest_el
 from verify.arm64.lift import SIZE, Code, Instruction
+from verify.arm64.system import MEANING
 from verify.errors import UnsupportedError
 from verify.refute.effects import Access, Context, Effect, End, Event, Mark, Run
 from verify.refute.ghost import Ghost, cacheable
-from verify.refute.intercept import TRAPS, system_register, user_operation
-from verify.refute.scenario import MASK, Scenario, image
+from verify.refute.intercept import TRAPS, effect, system_register, user_operation
+from verify.refute.scenario import ENTRY_TTBR1, MASK, SCTLR_OFF, Scenario, image
 
 _NOP = (0xD503201F).to_bytes(SIZE, "little")
 _HOST_PAGE = 4096
@@ -27,7 +30,7 @@ _PC, _SP = arm64_const.UC_ARM64_REG_PC, arm64_const.UC_ARM64_REG_SP
 _ZERO = 31
 
 # SCTLR_EL1 as the kernel runs with it (M, C, I, SA and its RES1 bits), and as cpu_soft_restart leaves it.
-_SCTLR_ON, _SCTLR_OFF = 0x34F4D91D, 0x30D00800
+_SCTLR_ON = 0x34F4D91D
 _DAIF_MASKED = 0x3C0
 _CTR = 0x8400C004
 
@@ -78,7 +81,17 @@ class Machine:
             kinds = {operation.opcode.name for operation in instruction.operations}
             if name in TRAPS:
                 continue
-            if kinds & {"BRANCHIND", "RETURN"}:
+            what = effect(instruction)
+            if lowest_el(instruction.word) > code.el:
+                uc.hook_add(unicorn.UC_HOOK_CODE, self._on_undefined, begin=address, end=address)
+                uc.mem_write(address, _NOP)
+                continue
+            if what is not None and register is None and self._ghostless(what):
+                uc.hook_add(unicorn.UC_HOOK_CODE, self._on_effect, begin=address, end=address)
+                if instruction.is_system:
+                    uc.mem_write(address, _NOP)
+                continue
+            if kinds & {"BRANCHIND", "RETURN", "CALLIND"}:
                 uc.hook_add(unicorn.UC_HOOK_CODE, self._on_exit, begin=address, end=address)
             elif register is not None or name is not None:
                 hook = self._on_register if register is not None else self._on_system
@@ -108,7 +121,8 @@ class Machine:
         if self._unsupported is not None:
             raise self._unsupported
         end = self.end or End("stopped", self._pc())
-        return Run(self.log, end, self._count, self.general(), self._context(), self.ghost)
+        sp = int(self._uc.reg_read(_SP))
+        return Run(self.log, end, self._count, self.general(), self._context(), self.ghost, sp=sp)
 
     def _prepare(self, scenario: Scenario, limit: int) -> None:
         uc = self._uc
@@ -125,14 +139,16 @@ class Machine:
         for name, value in scenario.arguments().items():
             uc.reg_write(_X[int(name[1:])], value)
         self.system = {
-            "sctlr_el1": _SCTLR_ON if scenario.kimage else _SCTLR_OFF,
+            "sctlr_el1": _SCTLR_ON if scenario.kimage else SCTLR_OFF,
             "ttbr0_el1": 0x1_4100_0000,
-            "ttbr1_el1": 0x1_4200_0000,
+            "ttbr1_el1": ENTRY_TTBR1,
             "tcr_el1": 0x32_B550_3510,
             "ctr_el0": _CTR | scenario.dminline << 16,
             "daif": _DAIF_MASKED,
         }
         self.ghost = Ghost(scenario.line_size, scenario.dirty, scenario.page_size)
+        if scenario.kimage:
+            self.ghost.synchronize()  # the assumption context-synced
         self.log, self.end = [], None
         self._scenario, self._limit, self._count = scenario, limit, 0
         self._unsupported: UnsupportedError | None = None
@@ -248,7 +264,8 @@ class Machine:
 
     def _on_exit(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
         instruction = self.code.at(address)
-        kind = "ret" if "RETURN" in instruction.opcodes else "br"
+        kinds = {"RETURN": "ret", "CALLIND": "call"}
+        kind = next((kinds[name] for name in instruction.opcodes if name in kinds), "br")
         self._stop(End(kind, address, self._read(instruction.word >> 5 & 31)))
 
     def _read(self, number: int) -> int:
@@ -267,7 +284,7 @@ class Machine:
         name, written = found
         number = instruction.word & 31
         if instruction.word >> 20 & 0xFFF not in (0xD51, 0xD53):
-            self._refuse(instruction)  # MSR (immediate) and the like
+            self._event(f"msr {name}", address, 0)  # MSR (immediate): no rule allows one here
         elif not written:
             if number != _ZERO:
                 uc.reg_write(_X[number], self.system[name])
@@ -277,6 +294,20 @@ class Machine:
             changed = self.system.get(name) != value
             self.system[name] = value
             self.ghost.write_register(name, changed)
+
+    @staticmethod
+    def _ghostless(what: str) -> bool:
+        """The ghost state has no rules for the effect: all that is known is that it happens."""
+        return what not in MEANING
+
+    def _on_effect(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        what = effect(self.code.at(address))
+        assert what is not None
+        self._event(what, address, 0)
+
+    def _on_undefined(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
+        self._event(UNDEFINED, address, 0)
+        self._stop(End("undefined", address))
 
     def _refuse(self, instruction: Instruction) -> None:
         self._unsupported = UnsupportedError(f"instruction {instruction.text}", instruction.address)

@@ -14,6 +14,12 @@ from specs.kimage import KimageLayout
 MASK = (1 << 64) - 1
 WORD = 8
 RAM_PAGES = 32
+SCTLR_OFF = 0x30D0_0800
+"""What SCTLR_EL1 is in runs of a routine that is entered with the MMU off."""
+ENTRY_TTBR1 = 0x1_4200_0000
+"""What TTBR1_EL1 is when the routine is entered."""
+SP = 31
+"""The number by which a scenario knows SP."""
 _MARK = 0xC0DE << 48
 
 

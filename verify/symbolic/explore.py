@@ -98,7 +98,7 @@ class Explorer:
     def _execute(self, at: int, state: State) -> list[Step]:
         """What the instruction at ``at`` does; what it pops from the stack is nobody's any more."""
         steps = []
-        for step in execute(self.code.at(at), state):
+        for step in execute(self.code.at(at), state, self.code.el):
             after = step.state
             if isinstance(after.memory, Objects) and not same(after.sp, state.sp):
                 memory = after.memory.popped(STACK_FRAME, state.sp, after.sp)

@@ -16,9 +16,8 @@ import unicorn
 from specs.contracts import Contract, contract
 from specs.hyp_stub import BOOT_CPU_MODE_EL2, CURRENT_EL2
 from verify.arm64.lift import SIZE, Code
-from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SYSTEM
+from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SYSTEM, UNSYNCED
 from verify.arm64.system import MEANING
-from verify.errors import UnsupportedError
 from verify.kexec.calls import clobbered
 from verify.kexec.whole import FRAME_BYTES, Whole
 from verify.logic import Term, const, constant
@@ -161,10 +160,7 @@ class ByContract(Processor):
                 self.ghost.unsynced = 1
             elif not self.ghost.perform(name, word, address, plain.cacheable(self.system["sctlr_el1"])):
                 self.ghost.unfinished = 1  # dc cvau
-        elif name not in MEANING:
-            self._unsupported = UnsupportedError(f"instruction {self.code.at(at).text} ({name})", at)
-            self._uc.emu_stop()
-        else:
+        elif name in MEANING:
             self.ghost.perform(name, word, 0, plain.cacheable(self.system["sctlr_el1"]))
             domain, types = word >> 10 & 3, word >> 8 & 3
             if name == "DataSynchronizationBarrier" and domain != 1 and types not in (0, 1, 2):
@@ -230,7 +226,12 @@ class ByContract(Processor):
             self.undecided = f"no answer of {name} is known for what it is given"
             self._uc.emu_stop()
             return True
-        self.ghost.unsynced, self.ghost.translation = chosen.pop("unsynced"), chosen.pop("translation")
+        self.ghost.translation = chosen.pop("translation")
+        synced = not chosen.pop("unsynced")
+        if synced:
+            self.ghost.synchronize()
+        else:
+            self.ghost.unsynced = 1
         self._set(chosen)
         self.ghost.icache, self.ghost.unfinished = plain.ICACHE_STALE, 1
         self._promise(found, {r: const(v) for r, v in before.items()})
@@ -245,13 +246,18 @@ class ByContract(Processor):
         translations = (plain.WRITTEN,) if "translation" in found.changes else (self.ghost.translation,)
         for table, sync, translation in product(tables, unsynced, translations):
             guess = {**after, "ttbr0_el1": table, "unsynced": sync, "translation": translation}
-            if found.ensures is None or found.ensures(self.terms(before), self.terms(guess)).is_true():
+            awaiting = {name: 0 if not sync else getattr(self.ghost, name) for name in UNSYNCED.values()}
+            after_all = self.terms({**guess, **awaiting})
+            if found.ensures is None or found.ensures(self.terms(before), after_all).is_true():
                 yield guess
 
     def terms(self, registers: dict[str, int]) -> dict[str, Term]:
         """What contracts speak of, as constants."""
-        widths = {"unsynced": 1, "translation": 3, **dict.fromkeys(FLAGS, 8)}
+        ones = dict.fromkeys(("unsynced", *UNSYNCED.values()), 1)
+        widths = {**ones, "translation": 3, **dict.fromkeys(FLAGS, 8)}
         known = {name: const(value, widths.get(name, 64)) for name, value in registers.items()}
+        folds = self.whole.globals.folds_ttbr
+        known["folds TTBR"] = const(2 if folds is None else int(folds))
         return {**known, "PA(reserved_pg_dir)": const(self._reserved())}
 
     def _reserved(self) -> int:

@@ -62,6 +62,7 @@ def places(proof: Proof, obligation: Obligation) -> Iterator[Place]:
 
 def _inner(number: int, segment: Segment, obligation: Obligation) -> Iterator[Place]:
     wanted = [(label, fact.hash()) for label, fact in obligation.hypotheses]
+    asked = obligation.subject
     seen: set[tuple[str, tuple[int, ...], int]] = set()
     for step in segment.ends:
         subjects: tuple[Access | Event, ...] = (*step.state.accesses, *step.state.events)
@@ -69,9 +70,12 @@ def _inner(number: int, segment: Segment, obligation: Obligation) -> Iterator[Pl
             kind = "access" if isinstance(subject, Access) else "event"
             before = subject.before
             key = (kind, before.trace, len(before.accesses))
-            if subject.at != obligation.at or key in seen:
+            if subject.at != obligation.at or key in seen or (asked is not None and subject is not asked):
                 continue
             seen.add(key)
+            if asked is not None:
+                yield Place(number, before, kind, None, subject)
+                continue
             if obligation.path:
                 if kind == "event" and before.trace == obligation.path:
                     yield Place(number, before, kind, None, subject)

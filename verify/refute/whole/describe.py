@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from specs.kimage import SEGMENT_BYTES
+from verify.arm64.state import UNSYNCED
 from verify.logic import Formula, Term, application, constant, variables
 from verify.refute.whole.chain import MEMORY, Chain
 from verify.refute.whole.effects import Inputs
@@ -12,9 +13,15 @@ from verify.refute.whole.values import Values, usual
 _LINES = ("clean", "pending", "dirty", "lost")
 _FETCHED = ("fetchable", "pending", "stale", "lost")
 _GHOSTS = {
-    "icache": ("invalidated", "invalidation issued, not complete", "may hold older instructions"),
+    "icache": (
+        "invalidated",
+        "invalidation issued, not complete",
+        "may hold older instructions",
+        "invalidation complete, no ISB since",
+    ),
     "translation": ("settled", "written", "in effect", "TLBI issued", "invalidated"),
     "unsynced": ("none awaits an ISB", "one awaits an ISB"),
+    **dict.fromkeys(UNSYNCED.values(), ("its change does not await an ISB", "its change awaits an ISB")),
     "unfinished": ("complete", "awaits a DSB"),
 }
 _ANSWERED = ("x0", "ttbr0_el1", "ttbr1_el1")

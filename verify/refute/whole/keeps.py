@@ -9,7 +9,8 @@ import msgspec
 
 from specs.contracts import Contract
 from verify.arm64.lift import Code
-from verify.arm64.state import GENERAL, SYSTEM
+from verify.arm64.state import GENERAL, SYSTEM, UNSYNCED
+from verify.arm64.system import FREE
 from verify.errors import InternalError
 from verify.kexec.calls import CLOBBERED, POINTED_BYTES
 from verify.kexec.whole import FRAME_BYTES, Whole
@@ -17,7 +18,7 @@ from verify.logic import const, constant
 from verify.obligation import Obligation
 from verify.refute import ghost as plain
 from verify.refute.whole.by_contract import LIMIT, ByContract, Range, entered, varied
-from verify.refute.whole.effects import Inputs
+from verify.refute.whole.effects import Happened, Inputs
 from verify.refute.whole.layout import CLEAR_OF_OBJECTS, MM_STRUCT, base
 from verify.refute.whole.processor import PAGE
 from verify.refute.whole.record import CallCounterexample, ending, executed, rerun
@@ -191,6 +192,11 @@ def _breaches(run: ByContract, contract: Contract) -> Iterator[str]:
         yield run.misplaced
         return
     yield from _unmapped(run, contract)
+    for event in run.events:
+        told = _forbidden(run, contract, event)
+        if told is not None:
+            yield told
+            return
     if left.kind != "ret" or left.target != before["x30"]:
         found = f"{left.kind} at {where(left.at)} to {left.target:#x}"
         yield f"expected that it returns to its caller, found that it leaves by {found}"
@@ -200,10 +206,11 @@ def _breaches(run: ByContract, contract: Contract) -> Iterator[str]:
             yield f"expected {name} as it was, found {after[name]:#x} after {before[name]:#x}"
     yield from _memory(run, contract)
     yield from _maintenance(run, contract)
-    states = {"unsynced": run.ghost.unsynced, "translation": run.ghost.translation}
-    were = {"unsynced": 1, "translation": plain.SETTLED}
+    awaiting = {name: getattr(run.ghost, name) for name in UNSYNCED.values()}
+    states = {"unsynced": run.ghost.unsynced, "translation": run.ghost.translation, **awaiting}
+    were = {"unsynced": 1, "translation": plain.SETTLED, **dict.fromkeys(awaiting, 1)}
     for ghost, value in states.items():
-        if ghost not in contract.changes and value != were[ghost]:
+        if ghost not in contract.changes and value != were[ghost] and ghost not in awaiting:
             yield f"expected no context change, found that {ghost} is {value}"
     if contract.ensures is not None:
         x, y = run.terms({**before, **were}), run.terms({**after, **states})
@@ -221,6 +228,19 @@ def _breaches(run: ByContract, contract: Contract) -> Iterator[str]:
         ]
         if [[x["x0"], x["x1"]] for x in asked] != [wanted]:
             yield f"expected one HVC with x0 and x1 {wanted}, found {[[x['x0'], x['x1']] for x in asked]}"
+
+
+def _forbidden(run: ByContract, contract: Contract, event: Happened) -> str | None:
+    """What is wrong with an effect that no rule of the contract allows; None if one does."""
+    if event.name in FREE or event.name in ("call", "warn"):
+        return None
+    rules = [rule for rule in contract.effects if rule.effect == event.name]
+    entry, before = run.terms(run.inputs.registers), run.terms(event.registers)
+    operands = (const(event.operand),)
+    if rules and rules[0].holds(entry, before, operands).is_true():
+        return None
+    allowed = f"that it {rules[0].sentence}" if rules else "no such effect"
+    return f"expected {allowed}, found {event.name} at {run.code.where(event.at)}"
 
 
 def _memory(run: ByContract, contract: Contract) -> Iterator[str]:

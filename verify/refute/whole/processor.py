@@ -14,10 +14,12 @@ from unicorn import arm64_const
 
 from verify.arm64 import pointer_authentication
 from verify.arm64.emulator import emulator
+from verify.arm64.execute import UNDEFINED, UNPRIVILEGED
+from verify.arm64.legality import lowest_el
 from verify.arm64.lift import SIZE, Code, Instruction
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from verify.errors import UnsupportedError
-from verify.refute.intercept import system_register, user_operation
+from verify.refute.intercept import effect, system_register, user_operation
 from verify.refute.whole.effects import Accessed, Happened, Inputs, Left
 
 PAGE = 4096
@@ -78,7 +80,10 @@ class Processor:
             return  # a run that comes here differs from every path
         kinds, name = set(instruction.opcodes), user_operation(instruction)
         action: Callable[[int], None] | None = None
-        if instruction.word in pointer_authentication.MEANING:
+        what = effect(instruction)
+        if lowest_el(instruction.word) > self.code.el:
+            action = self._undefined
+        elif instruction.word in pointer_authentication.MEANING:
             action = lambda at: None  # noqa: E731 - as on a CPU without pointer authentication
         elif name == "SoftwareBreakpoint":
             action = self._brk
@@ -88,8 +93,9 @@ class Processor:
             action = self._hvc
         elif system_register(instruction, SYSTEM) is not None:
             action = self._register
-        elif name is not None:
-            action = lambda at: self._happen(name, at)  # noqa: E731
+        elif name is not None or what is not None:
+            happens = what or name or ""
+            action = lambda at: self._happen(happens, at)  # noqa: E731
         elif "CALL" in kinds:
             action = self._call
         elif kinds & {"CALLIND", "BRANCHIND", "RETURN"}:
@@ -100,6 +106,7 @@ class Processor:
             action = self._refuse
         if action is not None:
             self._actions[address] = action
+        if action is not None and what != UNPRIVILEGED:
             self._uc.mem_write(address, _NOP)
 
     def run(self) -> None:
@@ -256,6 +263,10 @@ class Processor:
             value = self._operand(number)
         self._happen(f"msr {name}", at, value)
         self.system[name] = value
+
+    def _undefined(self, at: int) -> None:
+        self._happen(UNDEFINED, at)
+        self._leave("undefined", at, 0)
 
     def _refuse(self, at: int) -> None:
         self._unsupported = UnsupportedError(f"instruction {self.code.at(at).text}", at)

@@ -46,6 +46,7 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
     :param inputs: what differs from zero at entry and after calls, by the kernel's names.
     :param effect: the first bad effect in a sentence; ``at``: the address of its instruction.
     :param code: address and length in bytes of what was run; ``resumed``: its WARNs.
+    :param el: the exception level that the code runs at.
     :param given: what the run can be repeated from; ``ending``: how it ends.
     """
 
@@ -63,6 +64,7 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
     resumed: tuple[int, ...]
     given: Inputs
     ending: Ending
+    el: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """The counterexample as what JSON has; keys are strings."""
@@ -98,7 +100,7 @@ def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallC
     known = msgspec.convert(record, CallCounterexample, strict=False)
     address, length = known.code
     data = read(address, length)
-    code = Code(known.function, address, data, calls=True, warnings=frozenset(known.resumed))
+    code = Code(known.function, address, data, calls=True, warnings=frozenset(known.resumed), el=known.el)
     run = Processor(code, known.given)
     run.run()
     again = ending(run, {at: run.read(at, 1) or 0 for at in known.ending.memory})

@@ -126,6 +126,7 @@ def _record(
         code=(code.address, len(code.data)),
         resumed=tuple(sorted(code.warnings)),
         given=given,
+        el=code.el,
         ending=ending(run, {at: byte for at, byte in mapped.items() if byte is not None}),
     )
     if rerun(shown.as_dict(), proof.whole.kernel.read) != shown:

@@ -1,0 +1,58 @@
+"""Proof obligations on effects: each system instruction is one that its function may execute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from specs.effects import Registers, Rules
+from verify.arm64.state import Event
+from verify.arm64.system import FREE
+from verify.logic import FALSE, Formula
+from verify.obligation import Obligation
+
+
+def is_effect(event: Event) -> bool:
+    """The event is an effect that a rule must allow; calls have contracts, barriers and hints are free."""
+    return event.name not in FREE and event.name != "warn" and not event.name.startswith("call ")
+
+
+def allowed(event: Event, rules: Rules, entry: Registers, before: Registers) -> tuple[str, Formula]:
+    """What a rule allows of ``event``, in words and as a formula; FALSE where no rule is about it."""
+    found = [rule for rule in rules if rule.effect == event.name]
+    if not found:
+        return "", FALSE
+    return found[0].sentence, found[0].holds(entry, before, event.operands)
+
+
+def effect_obligations(
+    name: str,
+    where: Callable[[int], str],
+    events: Iterable[Event],
+    rules: Rules,
+    entry: Registers,
+    values: Callable[[Event], Registers] = lambda event: event.before.registers,
+) -> list[Obligation]:
+    """The obligation of each effect that it is allowed.
+
+    :param name: of the obligations.
+    :param entry: registers at the function's entry.
+    :param values: what rules speak of just before an event.
+    """
+    found = []
+    for event in events:
+        if not is_effect(event):
+            continue
+        sentence, goal = allowed(event, rules, entry, values(event))
+        what = f"{shown(event)} at {where(event.at)} {sentence or 'is an effect that the function may have'}"
+        facts = () if goal.is_true() else event.before.facts[: event.known]
+        found.append(Obligation(name, what, facts, goal, event.at, subject=event))
+    return found
+
+
+def shown(event: Event) -> str:
+    """The event as a reader knows it: ``msr vbar_el2``, ``tlbi vmalle1``, ``hvc``."""
+    if event.name == "CallHyperVisor":
+        return "hvc"
+    if event.name[:3] in ("DC_", "IC_", "AT_") or event.name.startswith("TLBI_"):
+        return event.name.replace("_", " ", 1).lower()
+    return event.name
