@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from verify.arm64.state import Access, Event
-from verify.logic import Formula
+from verify.arm64.state import Access, Event, State
+from verify.logic import And, Formula, Not
 
 type Facts = tuple[tuple[str, Formula], ...]
 
@@ -18,7 +18,7 @@ class Obligation:
     :param sentence: the goal in words.
     :param at: address of the instruction that it is about, or None.
     :param path: addresses executed, for the reader.
-    :param subject: the access or event that it is about, if it is about one.
+    :param subject: the access, event or state at a path's end that it is about, if it is about one.
     """
 
     name: str
@@ -27,4 +27,18 @@ class Obligation:
     goal: Formula
     at: int | None = None
     path: tuple[int, ...] = field(default=(), repr=False)
-    subject: Access | Event | None = field(default=None, repr=False, compare=False)
+    subject: Access | Event | State | None = field(default=None, repr=False, compare=False)
+
+
+def unreached(
+    name: str, sentence: str, facts: Facts, further: Facts, at: int, subject: Event | State
+) -> Obligation:
+    """The obligation that a path is not taken, for what it ends at must not be reached.
+
+    Its branch conditions are the goal, negated: as hypotheses they would contradict the others.
+
+    :param facts: what holds on the path; ``further``: what is assumed beside.
+    """
+    branches = [fact for label, fact in facts if label.startswith("branch ")]
+    others = tuple(fact for fact in facts if not fact[0].startswith("branch "))
+    return Obligation(name, sentence, (*others, *further), Not(And(*branches)), at, subject=subject)

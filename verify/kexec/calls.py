@@ -30,7 +30,7 @@ from verify.logic import (
     var,
 )
 from verify.memory import WORD_BYTES
-from verify.obligation import Facts, Obligation
+from verify.obligation import Facts, Obligation, unreached
 from verify.symbolic.objects import STACK_FRAME, Object, Objects
 
 ARGUMENTS = tuple(f"x{i}" for i in range(8))
@@ -167,9 +167,9 @@ class Calls:
     def _owe_unreached(self, name: str, call: Event) -> None:
         """What never returns is called on no path of a machine that is quiet."""
         before = call.before
-        facts = (*before.facts, *(self.quiet(before) if self.quiet else ()))
+        further = self.quiet(before) if self.quiet else ()
         sentence = f"at {self.code.where(call.at)} {name}, which never returns, is not called"
-        owed = Obligation("call-unreached", sentence, facts, FALSE, call.at, before.trace, subject=call)
+        owed = unreached("call-unreached", sentence, before.facts, further, call.at, call)
         self.obligations.append(owed)
 
     def _owe_pointers(self, found: Contract, name: str, before: State, at: int) -> None:

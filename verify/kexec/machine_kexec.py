@@ -27,7 +27,7 @@ from verify.kexec.calls import Calls, owed_access, stack_obligations, without_do
 from verify.kexec.effects import effect_obligations
 from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
-from verify.obligation import Facts, Obligation
+from verify.obligation import Facts, Obligation, unreached
 from verify.symbolic.explore import Decide, Explorer
 from verify.symbolic.join import join
 from verify.symbolic.objects import STACK_FRAME
@@ -159,7 +159,8 @@ class MachineKexec:
         known = self.whole.breaks.get(at) is not None
         self.bugs.append(Bug("BUG" if known else "brk that no table names", at, state.facts))
         sentence = f"the {'BUG' if known else 'brk, which no table names,'} at {where} is not reached"
-        self._owe("unreached", sentence, step, FALSE, *(self.quiet(state) if known else ()))
+        further = self.quiet(state) if known else ()
+        self.obligations.append(unreached("mk-unreached", sentence, state.facts, further, at, state))
 
     def owe_effects(self, state: State) -> None:
         """Owe that each system instruction on the path is one that machine_kexec may execute."""

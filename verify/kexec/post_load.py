@@ -55,7 +55,7 @@ from verify.logic import (
     variables,
     within,
 )
-from verify.obligation import Facts, Obligation
+from verify.obligation import Facts, Obligation, unreached
 from verify.symbolic.explore import ANYWHERE, Decide, Explorer
 from verify.symbolic.objects import STACK_FRAME
 from verify.symbolic.segments import Segment as Part
@@ -212,7 +212,8 @@ class PostLoad:
         sentence = (
             f"the {'BUG' if known else 'brk, which no table names,'} at {self.code.where(at)} is not reached"
         )
-        self._owe("unreached", sentence, state, FALSE, *(self._one_flag(state) if known else ()))
+        further = self._one_flag(state) if known else ()
+        self.obligations.append(unreached("pl-unreached", sentence, state.facts, further, at, state))
 
     def _one_flag(self, state: State) -> Facts:
         """What is assumed of the flags of the words of the list that ``state`` has read."""

@@ -55,7 +55,8 @@ def places(proof: Proof, obligation: Obligation) -> Iterator[Place]:
     """Where ``obligation`` is owed; several where paths are the same up to there, and then one of each."""
     for number, segment in enumerate(proof.segments):
         for step in segment.ends:
-            if obligation.path and step.state.trace == obligation.path:
+            at_end = obligation.path and step.state.trace == obligation.path
+            if at_end or (obligation.subject is step.state):
                 yield Place(number, step.state, "end", step.then)
         yield from _inner(number, segment, obligation)
 
