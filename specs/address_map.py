@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.logic import And, Formula, If, Implies, Or, Term, const, shift_right, ule, ult
+from verify.logic import And, Formula, If, Implies, Or, Term, aligned, const, shift_right, ule, ult
 
 TTBR_CNP = 1  # TTBR_ELx.CnP: entries may be shared with other CPUs
 ASID_SHIFT = 48  # TTBR_EL1.ASID, in the register that TCR_EL1.A1 chooses (the kernel: TTBR1)
@@ -88,31 +88,30 @@ def folded(physical: Term) -> Term:
     return (physical | shift_right(physical, const(46))) & 0x0000_FFFF_FFFF_FFFC
 
 
-def is_table(ttbr: Term, physical: Term, folds: bool | None) -> Formula:
+def is_table(ttbr: Term, physical: Term, folds: bool | None, offset: Term | int = 0) -> Formula:
     """``ttbr`` names the table at ``physical``, with CnP or without.
 
     :param folds: whether the kernel is built for physical addresses of 52 bits, which a TTBR has
-        folded; None where that is not known. Then addresses have 48 bits (physical-48-bits), of
-        which the folded value is the plain one.
+        folded; None where that is not known. Then tables are at multiples of 4 KiB below 2^48
+        (physical-48-bits), of which the folded value is the plain one.
+    :param offset: bits that are set besides.
     """
     value = ttbr & ~TTBR_CNP
     if folds:
-        return value == (folded(physical) & ~TTBR_CNP)
-    plain = value == (physical & ~TTBR_CNP)
-    return plain if folds is False else Implies(ult(physical, const(1 << 48)), plain)
+        return value == ((folded(physical) & ~TTBR_CNP) | offset)
+    plain = value == ((physical & ~TTBR_CNP) | offset)
+    if folds is False:
+        return plain
+    return Implies(And(ult(physical, const(1 << 48)), aligned(physical, 4096)), plain)
 
 
-TTBR1_OFFSET = 0x1E00
-"""What TTBR1 is above its table in a kernel with 64 KiB pages and 52-bit virtual addresses, on a CPU
-that has 48 (asm/pgtable-hwdef.h, TTBR1_BADDR_4852_OFFSET)."""
+def ttbr1_offset(tcr: Term) -> Term:
+    """What TTBR1_EL1 has besides its table, 64 KiB pages, in a kernel with 52-bit virtual addresses.
 
-
-def with_offset(ttbr: Term, tcr: Term) -> Term:
-    """``ttbr`` as such a kernel has it in TTBR1_EL1 (asm/assembler.h, offset_ttbr1).
-
-    TCR_EL1.T1SZ is 16 where the CPU has 48 bits.
+    Such a kernel sets TTBR1_BADDR_4852_OFFSET (asm/pgtable-hwdef.h) on a CPU with 48 bits, of which
+    TCR_EL1.T1SZ is 16 (asm/assembler.h, offset_ttbr1).
     """
-    return If(tcr[21:16] == 16, ttbr | TTBR1_OFFSET, ttbr)
+    return If(tcr[21:16] == 16, const(0x1E00), const(0))
 
 
 def same_table(left: Term, right: Term) -> Formula:

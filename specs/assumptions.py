@@ -62,8 +62,8 @@ _ALL = (
     ),
     Assumption(
         "physical-48-bits",
-        "Page tables have physical addresses below 2^48, for it is not known whether the kernel folds longer "
-        "ones in a TTBR.",
+        "Page tables are at multiples of 4 KiB below 2^48, for it is not known whether the kernel folds "
+        "longer addresses in a TTBR.",
         "arch/arm64/include/asm/assembler.h: phys_to_ttbr folds them where CONFIG_ARM64_PA_BITS_52 is set",
     ),
     Assumption(

@@ -22,6 +22,8 @@ def refused(word: int) -> str | None:
 def _system(word: int) -> str | None:
     if word & 0xFFFF_F01F == 0xD503_201F and word >> 5 & 0x7F in _POINTER_AUTHENTICATION:
         return "a hint of pointer authentication is taken for a nop"
+    if word & 0xFFFF_F0FF == 0xD503_303F:
+        return "a dsb with the nXS qualifier needs FEAT_XS, of which no kernel tests the capability here"
     if word & 0xFFFF_F01F == 0xD500_401F and word >> 5 & 0b111 < 3:
         return _FLAGS  # it is accepted with a CRm other than 0, too
     if word & 0xFFFF_FFE0 in _MSR_READ_ONLY:
@@ -64,6 +66,10 @@ def _memory(word: int) -> str | None:
     if word & 0x3F00_0000 == 0x0800_0000:
         if not word >> 23 & 1:
             return "an exclusive access is taken for a plain one"
+        if word >> 21 & 1:
+            return "compare and swap needs FEAT_LSE, of which no kernel tests the capability here"
+        if not word >> 15 & 1:
+            return "an access of a limited ordering region needs FEAT_LOR"
         status, second = word >> 16 & 31, word >> 10 & 31
         if status != _ALL_ONES or second != _ALL_ONES:
             return "an ordered access is accepted with fields that should be one"

@@ -41,7 +41,7 @@ class Form:
     :param tests_head: the routine skips that loop by a test of its own, for a head with IND_DONE.
     :param folds_ttbr: whether the kernel folds physical addresses for a TTBR (address_map.is_table).
     :param offsets_ttbr1: the kernel has 64 KiB pages and 52-bit virtual addresses, so that TTBR1 has an
-        offset on a CPU with 48 (address_map.with_offset). Of a routine alone, it looks at TCR_EL1 itself.
+        offset on a CPU with 48 (address_map.ttbr1_offset). Of a routine alone, it looks at TCR_EL1 itself.
     :param unclear: why the registers' roles could not be read off; empty where they could. Such a
         routine can be run and refuted, not proved.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from specs import boot_protocol, effects
-from specs.address_map import is_table, same_table, with_offset
+from specs.address_map import is_table, same_table, ttbr1_offset
 from specs.relocate_kernel import ListMachine
 from verify.arm64.cache import CTR_EL0
 from verify.arm64.execute import Exit, Step
@@ -135,12 +135,9 @@ class Routine:
 
     def selects_copy(self, ttbr: Term) -> Formula:
         """``ttbr`` names the kimage's copy of the linear map."""
-        table = self.ttbr1
-        if not self.form.offsets_ttbr1:
-            return is_table(ttbr, table, self.form.folds_ttbr)
         tcr = self.entry.registers["tcr_el1"]
-        offset = with_offset(const(0), tcr)
-        return And((ttbr & offset) == offset, is_table(ttbr & ~offset, table, self.form.folds_ttbr))
+        offset = ttbr1_offset(tcr) if self.form.offsets_ttbr1 else const(0)
+        return is_table(ttbr, self.ttbr1, self.form.folds_ttbr, offset)
 
     def is_off(self, sctlr: Term) -> Formula:
         """``sctlr`` is SCTLR_EL1 with the MMU off: the kernel's value, or the one at entry."""

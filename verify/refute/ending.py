@@ -22,7 +22,7 @@ MAINTENANCE = frozenset({"DC_CIVAC", "DC_CVAC", "DC_IVAC"})
 """Cache maintenance by address, by SLEIGH's names."""
 
 
-def is_table(value: int, physical: int, folds: bool | None) -> bool:
+def is_table(value: int, physical: int, folds: bool | None, offset: int = 0) -> bool:
     """``value`` is a TTBR for a table, with or without the folding of 52-bit addresses.
 
     Source: Arm ARM, D24.2.203.
@@ -31,8 +31,8 @@ def is_table(value: int, physical: int, folds: bool | None) -> bool:
     """
     folded = (physical | physical >> 46) & 0x0000_FFFF_FFFF_FFFC
     if folds is None and physical >> 48:
-        return value in (physical, folded)
-    return value == (folded if folds else physical)
+        return value in (physical | offset, folded | offset)
+    return value == (folded if folds else physical) | offset
 
 
 def is_copy(form: Form, scenario: Scenario, context: Context) -> bool:
@@ -42,7 +42,7 @@ def is_copy(form: Form, scenario: Scenario, context: Context) -> bool:
 
 def _names_copy(form: Form, scenario: Scenario, value: int, tcr: int) -> bool:
     offset = _TTBR1_OFFSET if form.offsets_ttbr1 and tcr >> 16 & 63 == _T1SZ_48 else 0
-    return value & offset == offset and is_table(value & ~offset, scenario.ttbr1, form.folds_ttbr)
+    return is_table(value, scenario.ttbr1, form.folds_ttbr, offset)
 
 
 def _allowed(form: Form) -> frozenset[str]:

@@ -15,7 +15,7 @@ from verify.arm64.execute import Exit, Step, execute
 from verify.arm64.lift import Code, Loop, loops
 from verify.arm64.state import State
 from verify.errors import LimitError, UnsupportedError
-from verify.logic import And, Formula, Not, Term, aligned, const, normal, replace, same, ult, var
+from verify.logic import And, Formula, If, Not, Term, aligned, const, normal, replace, same, ult, var
 from verify.memory import cases
 from verify.obligation import Facts, Obligation
 from verify.symbolic.loops import Entered, Shape, generic_state, infer
@@ -33,6 +33,23 @@ type Leave = Callable[[Step], "list[Step] | None"]
 
 type Decide = Callable[[Facts, Formula], bool]
 """Whether hypotheses imply a goal; used to filter candidates, never to prove."""
+
+
+def _joined(steps: list[Step], before: State) -> list[Step]:
+    """The two sides of a conditional select as one step, whose registers are chosen by the condition."""
+    if len(steps) != 2 or steps[0].then != steps[1].then or isinstance(steps[0].then, Exit):
+        return steps
+    left, right = (step.state for step in steps)
+    others = ("ghosts", "memory", "lines", "fetch", "accesses", "events")
+    chosen = all(getattr(left, name) is getattr(right, name) for name in others)
+    if not chosen or not len(left.facts) == len(right.facts) == len(before.facts) + 1:
+        return steps
+    condition = left.facts[-1][1]
+    registers = {
+        name: value if same(value, right.registers[name]) else If(condition, value, right.registers[name])
+        for name, value in left.registers.items()
+    }
+    return [altered(steps[0], state=altered(left, registers=registers, facts=before.facts))]
 
 
 @dataclass
@@ -104,7 +121,7 @@ class Explorer:
                 memory = after.memory.popped(STACK_FRAME, state.sp, after.sp)
                 step = altered(step, state=altered(after, memory=memory))
             steps.append(step)
-        return steps
+        return steps if self.code.calls else _joined(steps, state)
 
     def _taken(self, steps: list[Step], before: State) -> list[Step]:
         """The sides of a branch that can be taken; that the others cannot is owed."""
