@@ -24,6 +24,8 @@ def _system(word: int) -> str | None:
         return "a hint of pointer authentication is taken for a nop"
     if word & 0xFFFF_F0FF == 0xD503_303F:
         return "a dsb with the nXS qualifier needs FEAT_XS, of which no kernel tests the capability here"
+    if word & 0xFFFF_F0FF == 0xD503_30FF:
+        return "sb needs FEAT_SB, of which no kernel tests the capability here"
     if word & 0xFFFF_F01F == 0xD500_401F and word >> 5 & 0b111 < 3:
         return _FLAGS  # it is accepted with a CRm other than 0, too
     if word & 0xFFFF_FFE0 in _MSR_READ_ONLY:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from verify.arm64.execute import Exit, Step, execute
+from verify.arm64.execute import UNDEFINED, UNPRIVILEGED, Exit, Step, execute
 from verify.arm64.lift import decode
 from verify.arm64.state import FLAGS, State
+from verify.arm64.system import FREE
 from verify.errors import UnsupportedError
 from verify.logic import Not, const, constant, same
 from verify.prove.smtlib import script
@@ -19,11 +20,7 @@ from verify.symbolic.objects import Object, Objects
 AT = 0x1000
 
 UNMODELLED = {
-    "at S1E1R": 0xD5087800,
-    "smc": 0xD4000003,
-    "svc": 0xD4000001,
     "drps": 0xD6BF03E0,
-    "hlt": 0xD4400020,
     "udf": 0x00000000,
     "fadd d0": 0x1E622820,
     "add v0.4S": 0x4EA28420,
@@ -31,34 +28,46 @@ UNMODELLED = {
     "ldp q0": 0xAD400400,
     "ldadd": 0xF8200041,
     "ldp w0": 0x29400440,
+    "sb": 0xD50330FF,
+    "mrs x0, mpidr_el1": 0xD53800A0,
+    "mrs x0, cntvct_el0": 0xD53BE040,
+    "mrs x0, nzcv": 0xD53B4200,
+    "mrs x0, spsr_el1": 0xD5384000,
+    "msr currentel": 0xD5184240,
+    "msr nzcv": 0xD51B4200,
+}
+# No model says what they do: each is an effect that some rule must allow.
+EFFECTS = {
+    "at S1E1R": 0xD5087800,
+    "smc": 0xD4000003,
+    "svc": 0xD4000001,
+    "hlt": 0xD4400020,
     "wfi": 0xD503207F,
     "wfe": 0xD503205F,
-    "yield": 0xD503203F,
-    "sb": 0xD50330FF,
-    "clrex": 0xD5033F5F,
-    "prfm": 0xF9800000,
     "dc ZVA": 0xD50B7420,
     "dc CVAP": 0xD50B7C20,
     "dc ISW": 0xD5087640,
     "dc CISW": 0xD5087E40,
     "ic IALLUIS": 0xD508711F,
-    "tlbi ALLE1": 0xD50C879F,
     "tlbi VAE1": 0xD5088720,
     "tlbi VMALLE1IS": 0xD508831F,
-    "mrs x0, mpidr_el1": 0xD53800A0,
-    "mrs x0, sctlr_el2": 0xD53C1000,
-    "mrs x0, cntvct_el0": 0xD53BE040,
-    "mrs x0, nzcv": 0xD53B4200,
-    "mrs x0, spsr_el1": 0xD5384000,
-    "msr currentel": 0xD5184240,
     "msr elr_el1": 0xD5184020,
     "msr vbar_el1": 0xD518C000,
     "msr mair_el1": 0xD518A200,
     "msr tpidr_el0": 0xD51BD040,
+    "msr PState.SP": 0xD50041BF,
+}
+FREE_HINTS = {
+    "yield": 0xD503203F,
+    "clrex": 0xD5033F5F,
+    "prfm": 0xF9800000,
+}
+UNDEFINED_AT_EL1 = {
+    "tlbi ALLE1": 0xD50C879F,
+    "mrs x0, sctlr_el2": 0xD53C1000,
     "msr sctlr_el2": 0xD51C1000,
     "msr hcr_el2": 0xD51C1100,
-    "msr nzcv": 0xD51B4200,
-    "msr PState.SP": 0xD50041BF,
+    "msr vbar_el2": 0xD51CC000,
 }
 # SLEIGH gives these no p-code, or that of a plain instruction.
 PASSED_OVER = {
@@ -88,14 +97,14 @@ STILL_RUN = {
 }
 
 
-def run(word: int, state: State | None = None, **registers: int) -> list[Step]:
+def run(word: int, state: State | None = None, el: int = 1, **registers: int) -> list[Step]:
     start = state or generic_state()
     known = {name: const(value, start.registers[name].length) for name, value in registers.items()}
-    return list(execute(decode(word, AT), start.with_registers(**known)))
+    return list(execute(decode(word, AT), start.with_registers(**known), el))
 
 
-def only(word: int, **registers: int) -> State:
-    (step,) = run(word, **registers)
+def only(word: int, el: int = 1, **registers: int) -> State:
+    (step,) = run(word, None, el, **registers)
     assert step.then == AT + 4
     return step.state
 
@@ -110,6 +119,46 @@ def flags(state: State) -> str:
 
 def follows(facts, goal) -> bool:
     return ask_bitwuzla(script(facts, goal)).answer is Answer.UNSAT
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_system_instruction_without_a_model_is_an_effect(name):
+    state = only(EFFECTS[name])
+    (event,) = state.events
+    assert event.name not in FREE and event.at == AT
+
+
+@pytest.mark.parametrize("name", FREE_HINTS)
+def test_hint_is_free(name):
+    assert {event.name for event in only(FREE_HINTS[name]).events} <= FREE
+
+
+@pytest.mark.parametrize("name", UNDEFINED_AT_EL1)
+def test_what_is_defined_at_el2_is_undefined_at_el1(name):
+    (step,) = run(UNDEFINED_AT_EL1[name])
+    assert [event.name for event in step.state.events] == [UNDEFINED]
+    assert isinstance(step.then, Exit) and step.then.kind == "undefined"
+
+
+def test_unprivileged_access_is_an_effect_and_an_access():
+    state = only(0xF8400810)  # ldtr x16, [x0]
+    assert [event.name for event in state.events] == [UNPRIVILEGED]
+    assert [access.kind for access in state.accesses] == ["load"]
+
+
+@pytest.mark.parametrize(
+    ("word", "through"),
+    [
+        (0xA9BD7BFD, True),  # stp x29, x30, [sp, #-48]!
+        (0xF94003E0, True),  # ldr x0, [sp]
+        (0xF9400000, False),  # ldr x0, [x0]
+        (0x910003FD, False),  # mov x29, sp
+        (0x580003FF, False),  # ldr xzr, an address near
+        (0xF861681F, False),  # ldr xzr, [x0, x1]
+    ],
+)
+def test_access_through_sp(word, through):
+    assert decode(word, AT).through_sp is through
 
 
 @pytest.mark.parametrize("name", UNMODELLED)
@@ -387,7 +436,7 @@ def test_trace_names_each_instruction():
     ],
 )
 def test_msr_sets_its_register_and_is_an_event(word, name):
-    state = only(word, x0=0x123)
+    state = only(word, el=2, x0=0x123)
     assert value(state, name) == 0x123
     (event,) = state.events
     assert (event.name, [constant(o) for o in event.operands], event.at) == (f"msr {name}", [0x123], AT)
@@ -410,7 +459,7 @@ def test_msr_sets_its_register_and_is_an_event(word, name):
     ],
 )
 def test_mrs_reads_its_register(word, name):
-    state = only(word)
+    state = only(word, el=2)
     assert same(state.registers["x0"], generic_state().registers[name])
     assert state.events == ()
 

@@ -11,6 +11,7 @@ from verify.arm64.execute import execute
 from verify.arm64.lift import decode
 from verify.arm64.state import (
     GHOSTS,
+    ICACHE_COMPLETE,
     ICACHE_INVALID,
     ICACHE_PENDING,
     ICACHE_STALE,
@@ -19,7 +20,9 @@ from verify.arm64.state import (
     TRANSLATION_SETTLED,
     TRANSLATION_SYNCED,
     TRANSLATION_WRITTEN,
+    UNSYNCED,
     State,
+    synced,
 )
 from verify.arm64.system import MEANING
 from verify.errors import UnsupportedError
@@ -92,7 +95,7 @@ def test_only_a_full_dsb_completes_invalidations(kind):
     state = start(icache=ICACHE_PENDING, translation=TRANSLATION_INVALIDATING)
     done = after(state, DSB[kind])
     full = kind in ("sy", "ish", "nsh", "osh")
-    assert same(done.ghosts["icache"], ICACHE_INVALID if full else ICACHE_PENDING)
+    assert same(done.ghosts["icache"], ICACHE_COMPLETE if full else ICACHE_PENDING)
     assert same(done.ghosts["translation"], TRANSLATION_INVALIDATED if full else TRANSLATION_INVALIDATING)
 
 
@@ -198,11 +201,13 @@ def test_instruction_cache_is_stale_after_a_store():
         ((DSB["nshst"], IC_IALLU), ICACHE_PENDING),
         ((DSB["nsh"], IC_IALLU, ISB), ICACHE_PENDING),
         ((DSB["nsh"], IC_IALLU, DSB["nshst"]), ICACHE_PENDING),
-        ((DSB["nsh"], IC_IALLU, DSB["nsh"]), ICACHE_INVALID),
+        ((DSB["nsh"], IC_IALLU, DSB["nsh"]), ICACHE_COMPLETE),
+        ((DSB["nsh"], IC_IALLU, ISB, DSB["nsh"]), ICACHE_COMPLETE),
+        ((DSB["nsh"], IC_IALLU, DSB["nsh"], ISB), ICACHE_INVALID),
         ((DSB["nsh"], IC_IALLU, DSB["nsh"], STR), ICACHE_STALE),
     ],
 )
-def test_instruction_cache_is_invalidated_between_two_dsbs_after_the_last_store(words, reached):
+def test_instruction_cache_is_invalidated_between_two_dsbs_before_an_isb(words, reached):
     state = after(start(), STR, *words)
     assert same(state.ghosts["icache"], reached)
 
@@ -270,3 +275,21 @@ def test_barriers_and_maintenance_change_no_register_and_no_memory(word):
     assert state.registers == before.registers
     assert state.memory is before.memory
     assert len(state.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "register"),
+    [
+        (0xD518_1000, "sctlr_el1"),
+        (0xD518_2000, "ttbr0_el1"),
+        (0xD518_2020, "ttbr1_el1"),
+        (0xD518_2040, "tcr_el1"),
+    ],
+)
+def test_isb_is_awaited_by_the_register_that_was_written(word: int, register: str) -> None:
+    settled = after(start(), ISB)
+    assert synced(settled.ghosts).is_true()
+    written = after(settled, word)
+    waiting = {name for name, component in UNSYNCED.items() if ghost(written, component) == 1}
+    assert waiting == {register} and ghost(written, "unsynced") == 1
+    assert synced(after(written, ISB).ghosts).is_true()
