@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from specs.assumptions import ASSUMPTIONS
 from specs.kimage import KimageLayout
@@ -143,7 +143,7 @@ def prove(
 class RoutineProof:
     """The proof of a routine, from the start of which all is asked that can be asked at once.
 
-    The parameters are those of :func:`prove`.
+    The parameters are those of :func:`prove`; ``folds_ttbr`` is that of Form.
 
     :ivar form: None if it is none that the proof covers.
     """
@@ -156,6 +156,7 @@ class RoutineProof:
         layout: KimageLayout | None = None,
         progress: Progress | None = None,
         discharger: Discharger | None = None,
+        folds_ttbr: bool | None = None,
     ):
         self.code = code
         self.claims = list(claims)
@@ -169,7 +170,7 @@ class RoutineProof:
         started = time.perf_counter()
         try:
             self._tell("recognising the routine's form")
-            self.form = recognise(code, page_size, layout)
+            self.form = replace(recognise(code, page_size, layout), folds_ttbr=folds_ttbr)
             self.claims = [claim for claim in claims if claim.form in (None, self.form.name)]
             self._tell("running every path")
             self.seconds["form"] = time.perf_counter() - started
@@ -328,6 +329,7 @@ def _assumptions(claim: Property, form: Form | None, results: Sequence[Result]) 
         if name in used
         and (form is None or assumption.form in (None, form.name))
         and not (name == "kimage-layout" and form is not None and form.layout_from == "BTF")
+        and not (name == "physical-48-bits" and form is not None and form.folds_ttbr is not None)
     ]
 
 

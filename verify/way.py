@@ -13,6 +13,7 @@ from verify.kexec.form import Form
 from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function
 from verify.kexec.way import Part, Way, has_way
+from verify.kexec.witnesses import folds_addresses
 from verify.kexec.words import condition
 from verify.prove.discharge import Discharger, Result
 from verify.refute.whole.paths import Paths
@@ -63,7 +64,8 @@ def prove_kernel(
     """
     code = Code(routine.name, routine.address, routine.code)
     own = [claim for claim in claims if claim in RELOCATION]
-    proof = RoutineProof(code, own, kernel.page_size, stated_layout(kernel), progress, discharger)
+    layout, folds = stated_layout(kernel), folds_addresses(kernel, "__enable_mmu")
+    proof = RoutineProof(code, own, kernel.page_size, layout, progress, discharger, folds)
     rest_of = [claim for claim in claims if claim not in own]
     way: WayProof | None = None
     if proof.form is not None and rest_of and has_way(kernel):

@@ -1,7 +1,8 @@
-"""Where the kernel keeps what its kexec code reads: by symbol, or by code that must know.
+"""Where the kernel keeps what its kexec code reads: by symbol, or by code that is not under proof.
 
-6.1's kallsyms holds text symbols only. There boot code that is not under proof says where a
-global stands: it stores to it, or passes it to a function that is known by name.
+6.1's kallsyms holds text symbols only. There other functions say where a global is: they read it,
+store to it, or pass it to a function that is known by name. A proof must not read a global off the
+code that it is about, for a fault there would move the global along.
 """
 
 from __future__ import annotations
@@ -9,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from capstone import arm64
-
-from verify.errors import TargetError
-from verify.kexec.locate import find_function
+from verify.errors import UnsupportedError
+from verify.kexec import witnesses
 from verify.target import Kernel
-from verify.target.constants import MASK, walk
 
 NAMES = (
     "kimage_voffset",
@@ -30,6 +28,7 @@ NAMES = (
     "__idmap_text_start",
     "__idmap_text_end",
 )
+_SYMBOL = "its symbol"
 _MAX_GLOBALS = 1 << 28  # an image with its .bss is smaller (arch/arm64/kernel/vmlinux.lds.S: MODULES_VADDR)
 
 
@@ -39,6 +38,8 @@ class Globals:
 
     :param low: of the image.
     :param signed_words: those of 32 bits, signed; others have 64.
+    :param folds_ttbr: whether physical addresses are folded for a TTBR (address_map.is_table).
+    :param page_offset: first address of the linear map. None for either where no code says it.
     """
 
     low: int
@@ -46,6 +47,7 @@ class Globals:
     found_by: dict[str, str] = field(default_factory=dict)
     signed_words: frozenset[str] = frozenset()
     folds_ttbr: bool | None = None
+    page_offset: int | None = None
 
     @property
     def high(self) -> int:
@@ -64,123 +66,127 @@ class Globals:
         return replace(self, addresses=addresses, found_by={**self.found_by, name: found_by})
 
 
-def find_globals(kernel: Kernel) -> Globals:
-    """The globals that symbols or other code name; what neither names is left out."""
-    found = Globals(kernel.segments[0].address)
-    for name in NAMES:
-        symbol = kernel.symbol(name)
-        if symbol is not None:
-            found = found.with_(name, symbol.address, "its symbol")
-    for name, function, look in _WITNESSES:
-        if name in found:
-            continue
-        address = _ask(kernel, function, look)
-        if address is not None:
-            found = found.with_(name, address, f"the code of {function}")
-    reads = {name: _reads(kernel, name) for name in _READERS}
-    if "memstart_addr" not in found and "kimage_voffset" in found:
-        shared = set.intersection(*(words for words, _ in reads.values())) - {found["kimage_voffset"]}
-        if len(shared) == 1:
-            how = f"the one word beside kimage_voffset that {' and '.join(_READERS)} read"
-            found = found.with_("memstart_addr", shared.pop(), how)
-    signed = reads["machine_kexec"][1]
-    if "idmap_t0sz" not in found and len(signed) == 1:
-        found = found.with_("idmap_t0sz", min(signed), "the one signed 32-bit word that machine_kexec reads")
-    if "idmap_t0sz" in found and found["idmap_t0sz"] in signed:
-        found = replace(found, signed_words=frozenset({"idmap_t0sz"}))
-    if "reserved_pg_dir" not in found and "swapper_pg_dir" in found and kernel.page_size:
-        # arch/arm64/include/asm/kernel-pgtable.h: RESERVED_SWAPPER_OFFSET is one page.
-        below = found["swapper_pg_dir"] - kernel.page_size
-        found = found.with_("reserved_pg_dir", below, "swapper_pg_dir, one page above it")
-    return found
+type _Look = Callable[[Kernel, Globals], set[int]]
+"""The places that one function of the kernel says a global may be at."""
+
+_LINEAR_MAPS = frozenset((1 << 64) - (1 << bits) for bits in (36, 39, 42, 47, 48, 52))
 
 
-_READERS = ("machine_kexec", "machine_kexec_post_load")
+def _reads(kind: str, *functions: str) -> _Look:
+    """The one word that all the functions read, beside kimage_voffset."""
 
-
-def _reads(kernel: Kernel, function: str) -> tuple[set[int], set[int]]:
-    """Addresses of the 64-bit words and of the signed 32-bit words that the function reads."""
-    words: set[int] = set()
-    signed: set[int] = set()
-    try:
-        code = find_function(kernel, function)
-    except TargetError:
-        return words, signed
-    for insn, known in walk(kernel, code.address, code.code):
-        if insn.id in (arm64.ARM64_INS_LDR, arm64.ARM64_INS_LDRSW) and len(insn.operands) == 2:
-            operand = insn.operands[1]
-            base = known.get(insn.reg_name(operand.mem.base)) if operand.type == arm64.ARM64_OP_MEM else None
-            if base is None or operand.mem.index:
-                continue
-            address = (base + operand.mem.disp) & MASK
-            if insn.id == arm64.ARM64_INS_LDRSW:
-                signed.add(address)
-            elif insn.reg_name(insn.operands[0].reg).startswith("x"):
-                words.add(address)
-    return words, signed
-
-
-type _Look = Callable[[Kernel, int, bytes], "int | None"]
-
-
-def _ask(kernel: Kernel, function: str, look: _Look) -> int | None:
-    try:
-        code = find_function(kernel, function)
-    except TargetError:
-        return None
-    return look(kernel, code.address, code.code)
-
-
-def _stored_difference(kernel: Kernel, address: int, code: bytes) -> int | None:
-    """Where a difference from x0 is stored: __primary_switched has the image's physical address there."""
-    differences: set[str] = set()
-    for insn, known in walk(kernel, address, code):
-        name = insn.reg_name(insn.operands[0].reg) if insn.operands and insn.operands[0].reg else ""
-        if insn.id == arm64.ARM64_INS_STR and name in differences:
-            base = known.get(insn.reg_name(insn.operands[1].mem.base))
-            return None if base is None else (base + insn.operands[1].mem.disp) & MASK
-        operands = [operand for operand in insn.operands if operand.type == arm64.ARM64_OP_REG]
-        registers = [insn.reg_name(operand.reg) for operand in operands]
-        if insn.id == arm64.ARM64_INS_SUB and len(registers) == 3 and registers[2] == "x0":
-            differences.add(name)
-        else:
-            differences.discard(name)
-    return None
-
-
-def _passed_to_enable_mmu(register: str) -> _Look:
-    """__enable_mmu is given the tables for TTBR1 in x1 and for TTBR0, the idmap, in x2."""
-
-    def look(kernel: Kernel, address: int, code: bytes) -> int | None:
-        for insn, known in walk(kernel, address, code):
-            if insn.id == arm64.ARM64_INS_BL:
-                if "__enable_mmu" in kernel.symbols_at(insn.operands[0].imm & MASK):
-                    return known.get(register)
-        return None
+    def look(kernel: Kernel, known: Globals) -> set[int]:
+        words = [witnesses.words_read(kernel, function, kind) for function in functions]
+        return set.intersection(*words) - {known.addresses.get("kimage_voffset")}
 
     return look
 
 
-def _first_constant_pointer(kernel: Kernel, address: int, code: bytes) -> int | None:
-    """The lowest constant address that the function forms: set_cpu_boot_mode_flag has one array."""
-    found: list[int] = []
-    for insn, known in walk(kernel, address, code):
-        if insn.id == arm64.ARM64_INS_STR and insn.operands[1].type == arm64.ARM64_OP_MEM:
-            base = known.get(insn.reg_name(insn.operands[1].mem.base))
-            if base is not None:
-                found.append((base + insn.operands[1].mem.disp) & MASK)
-        elif insn.id == arm64.ARM64_INS_ADD and insn.operands[0].reg and insn.operands[1].reg:
-            base = known.get(insn.reg_name(insn.operands[1].reg))
-            if base is not None and insn.operands[2].type == arm64.ARM64_OP_IMM:
-                found.append((base + insn.operands[2].imm) & MASK)
-    return min(found, default=None)
+def _zero_page(function: str) -> _Look:
+    return lambda kernel, _: witnesses.addresses_formed(kernel, function, kernel.page_size or 4096)
 
 
+def _enable_mmu(function: str, register: str) -> _Look:
+    """__enable_mmu is given the tables for TTBR1 in x1 and for TTBR0, the idmap, in x2."""
+    return lambda kernel, _: witnesses.passed(kernel, function, "__enable_mmu", register)
+
+
+def _memblock(kernel: Kernel, known: Globals) -> set[int]:
+    read = witnesses.words_read(kernel, "arch_crash_save_vmcoreinfo", "x")
+    return read & witnesses.words_stored(kernel, "arm64_memblock_init")
+
+
+def _below_swapper(kernel: Kernel, known: Globals) -> set[int]:
+    """arch/arm64/include/asm/kernel-pgtable.h: RESERVED_SWAPPER_OFFSET is one page."""
+    found = "swapper_pg_dir" in known and kernel.page_size is not None
+    return {known["swapper_pg_dir"] - (kernel.page_size or 0)} if found else set()
+
+
+# In this order: what a look needs of others comes before it.
 _WITNESSES: tuple[tuple[str, str, _Look], ...] = (
-    ("kimage_voffset", "__primary_switched", _stored_difference),
-    ("swapper_pg_dir", "cpu_resume", _passed_to_enable_mmu("x1")),
-    ("idmap_pg_dir", "cpu_resume", _passed_to_enable_mmu("x2")),
-    ("swapper_pg_dir", "secondary_startup", _passed_to_enable_mmu("x1")),
-    ("idmap_pg_dir", "secondary_startup", _passed_to_enable_mmu("x2")),
-    ("__boot_cpu_mode", "set_cpu_boot_mode_flag", _first_constant_pointer),
+    (
+        "kimage_voffset",
+        "__primary_switched",
+        lambda k, _: witnesses.stored_difference(k, "__primary_switched"),
+    ),
+    ("kimage_voffset", "init_zero_pfn", _reads("x", "init_zero_pfn")),
+    ("memstart_addr", "__pmd_alloc and __pud_alloc", _reads("x", "__pmd_alloc", "__pud_alloc")),
+    ("memstart_addr", "arch_crash_save_vmcoreinfo and arm64_memblock_init", _memblock),
+    ("idmap_pg_dir", "cpu_resume", _enable_mmu("cpu_resume", "x2")),
+    ("idmap_pg_dir", "secondary_startup", _enable_mmu("secondary_startup", "x2")),
+    ("swapper_pg_dir", "cpu_resume", _enable_mmu("cpu_resume", "x1")),
+    ("swapper_pg_dir", "secondary_startup", _enable_mmu("secondary_startup", "x1")),
+    (
+        "reserved_pg_dir",
+        "idmap_cpu_replace_ttbr1",
+        lambda kernel, _: witnesses.pages_formed(kernel, "idmap_cpu_replace_ttbr1"),
+    ),
+    ("reserved_pg_dir", "swapper_pg_dir, one page above it", _below_swapper),
+    ("empty_zero_page", "init_zero_pfn", _zero_page("init_zero_pfn")),
+    ("empty_zero_page", "kvm_clear_guest", _zero_page("kvm_clear_guest")),
+    ("idmap_t0sz", "__cpu_suspend_exit", _reads("signed", "__cpu_suspend_exit")),
+    ("idmap_t0sz", "cpu_enable_cnp", _reads("signed", "cpu_enable_cnp")),
+    (
+        "__boot_cpu_mode",
+        "set_cpu_boot_mode_flag",
+        lambda k, _: witnesses.lowest_pointer(k, "set_cpu_boot_mode_flag"),
+    ),
+    (
+        "__boot_cpu_mode",
+        "is_hyp_mode_available",
+        lambda k, _: witnesses.lowest_pointer(k, "is_hyp_mode_available"),
+    ),
+    ("kexec_crash_image", "kexec_crash_loaded", _reads("x", "kexec_crash_loaded")),
+    ("kexec_crash_image", "crash_prepare_suspend", _reads("x", "crash_prepare_suspend")),
+    ("__num_online_cpus", "page_writeback_cpu_online", _reads("w", "page_writeback_cpu_online")),
+    ("__num_online_cpus", "_cpu_down", _reads("w", "_cpu_down")),
 )
+_LINEAR_MAP_USERS = ("__pmd_alloc", "__pud_alloc", "__pte_alloc_kernel", "arm64_memblock_init")
+
+
+def find_globals(kernel: Kernel) -> Globals:
+    """The globals that symbols or code outside of the functions under proof name; others are left out.
+
+    :raises UnsupportedError: if two functions name different places for one.
+    """
+    found = Globals(kernel.segments[0].address, folds_ttbr=witnesses.folds_addresses(kernel, "__enable_mmu"))
+    for name in NAMES:
+        symbol = kernel.symbol(name)
+        if symbol is not None:
+            found = found.with_(name, symbol.address, _SYMBOL)
+    for name, function, look in _WITNESSES:
+        if name in found and found.found_by[name] == _SYMBOL:
+            continue
+        places = look(kernel, found)
+        if len(places) == 1:
+            found = _agreed(found, name, places.pop(), function)
+    # The word is signed where it has 32 bits: who reads it says how, and where it is its symbol says.
+    readers = ("__cpu_suspend_exit", "cpu_enable_cnp", "machine_kexec")
+    signed = {place for reader in readers for place in witnesses.words_read(kernel, reader, "signed")}
+    if "idmap_t0sz" in found and found["idmap_t0sz"] in signed:
+        found = replace(found, signed_words=frozenset({"idmap_t0sz"}))
+    return replace(found, page_offset=_page_offset(kernel))
+
+
+def _agreed(found: Globals, name: str, place: int, function: str) -> Globals:
+    """What is known with one more function's word for where ``name`` is."""
+    if name not in found:
+        return found.with_(name, place, f"the code of {function}")
+    if found[name] != place:
+        first = f"at {found[name]:#x} by {found.found_by[name]}"
+        raise UnsupportedError(f"kernel whose {name} is {first}, and at {place:#x} by the code of {function}")
+    return found.with_(name, place, f"{found.found_by[name]} and of {function}")
+
+
+def _page_offset(kernel: Kernel) -> int | None:
+    """The start of the linear map, by all functions that set addresses to be above it.
+
+    :raises UnsupportedError: if they do not agree.
+    """
+    by_function = {f: witnesses.masks_set(kernel, f) & _LINEAR_MAPS for f in _LINEAR_MAP_USERS}
+    said = {function: masks for function, masks in by_function.items() if masks}
+    every = set().union(*said.values())
+    if len(every) > 1:
+        shown = ", ".join(f"{f}: {mask:#x}" for f, masks in said.items() for mask in sorted(masks))
+        raise UnsupportedError(f"kernel whose functions differ on where its linear map starts ({shown})")
+    return every.pop() if every else None

@@ -12,6 +12,7 @@ from specs.machine_kexec_post_load import Prepared, is_linear_map
 from verify.arm64 import cache
 from verify.arm64.lift import Code
 from verify.arm64.state import Event, State
+from verify.errors import UnsupportedError
 from verify.kexec.calls import CONTROL_PAGE, filled, objects
 from verify.kexec.locate import Function
 from verify.kexec.soft_restart import position_independence
@@ -96,8 +97,10 @@ class Preparation:
 
     def _owe_tables(self, state: State, where: str, prepared: Prepared, facts: Facts) -> None:
         built = [e for e in state.events if e.name == "call trans_pgd_create_copy"]
-        zero = self.whole.globals.addresses.get("empty_zero_page", self._zero_page(prepared))
-        if len(built) != 1 or zero is None:
+        zero = self.whole.globals.addresses.get("empty_zero_page")
+        if zero is None:
+            raise UnsupportedError("kernel whose empty_zero_page was not found")
+        if len(built) != 1:
             self.owe("tables", f"at {where} the routine's tables are ready", state, FALSE, *facts)
             return
         table = filled(built[0])
@@ -142,12 +145,6 @@ class Preparation:
             f"before {where} {call.name.removeprefix('call ')} is given kexec_page_alloc, and the kimage"
         )
         self.owe("tables", sentence, state, goal)
-
-    def _zero_page(self, prepared: Prepared) -> int | None:
-        """empty_zero_page where it has no symbol: the page of .bss whose physical address is given."""
-        found = constant(normal(prepared.zero_page + self.map.kimage_voffset))
-        zero = found is not None and not self.whole.kernel.mapped(found)
-        return found if zero else None
 
     def owe_routine(self, copied: list[tuple[int, int, tuple[int, ...]]]) -> None:
         """The bytes that are copied are the routine's, all of them, and run anywhere."""

@@ -161,7 +161,15 @@ class Whole:
 
     @cached_property
     def page_offset(self) -> int:
-        """First address of the linear map: what most instructions of post_load set addresses to be above."""
+        """First address of the linear map, by code that is not under proof where there is such code.
+
+        In a kernel that lacks it, it is what most instructions of post_load set addresses to be above.
+        The run then says so.
+        """
+        known = self.globals.page_offset
+        if known is not None:
+            self.globals = self.globals.with_("PAGE_OFFSET", known, "code that sets addresses to be above it")
+            return known
         votes: Counter[int] = Counter()
         candidates = {(1 << 64) - (1 << bits) for bits in _LINEAR_MAP_BITS}
         for name in ("machine_kexec_post_load", "machine_kexec"):
@@ -178,7 +186,9 @@ class Whole:
                     votes.update(values & candidates)
         if not votes:
             raise UnsupportedError("machine_kexec_post_load that names no address of the linear map")
-        return max(votes, key=lambda offset: (votes[offset], offset))
+        found = max(votes, key=lambda offset: (votes[offset], offset))
+        self.globals = self.globals.with_("PAGE_OFFSET", found, "the functions under proof themselves")
+        return found
 
     def where(self, address: int) -> str:
         """``address`` as the kernel prints it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from specs.properties import PROPERTIES, Property
 from verify.arm64.lift import Code
@@ -13,6 +13,7 @@ from verify.kexec.form import Form, recognise
 from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function, find_routine
 from verify.kexec.way import Part, Way, has_way
+from verify.kexec.witnesses import folds_addresses
 from verify.prove.discharge import Discharger, Result, decide
 from verify.refute.whole.effects import Inputs
 from verify.refute.whole.judge import usable
@@ -56,7 +57,8 @@ class Base:
     def __post_init__(self) -> None:
         self.routine = find_routine(self.kernel)
         self.code = Code(self.routine.name, self.routine.address, self.routine.code)
-        self.form = recognise(self.code, self.kernel.page_size, stated_layout(self.kernel))
+        form = recognise(self.code, self.kernel.page_size, stated_layout(self.kernel))
+        self.form = replace(form, folds_ttbr=folds_addresses(self.kernel, "__enable_mmu"))
         if has_way(self.kernel):
             self.way = Way(self.kernel, self.form, self.routine, decide)
             self.way.build()

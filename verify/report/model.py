@@ -173,6 +173,7 @@ class FunctionRecord(msgspec.Struct, frozen=True):
     instructions: list[InstructionRecord]
     loops: list[int] = []  # addresses of loop heads, which are cutpoints
     invariants: list[InvariantRecord] = []
+    folds_ttbr: bool | None = None  # whether the kernel folds physical addresses for a TTBR
 
 
 class TargetRecord(msgspec.Struct, frozen=True):

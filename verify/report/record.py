@@ -128,6 +128,7 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
         instructions=list_instructions(outcome.code, _covered(results)),
         loops=loop_heads(outcome.code),
         invariants=loop_invariants(outcome.code, form, results),
+        folds_ttbr=form.folds_ttbr if form else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -79,6 +80,7 @@ def recorded(run: Run) -> list[Recorded | RecordedCall]:
             code = _code(run.function)
             layout = KimageLayout(run.function.layout["dtb_mem"]) if run.function.layout else None
             form = recognise(code, run.function.page_size, layout)
+            form = dataclasses.replace(form, folds_ttbr=run.function.folds_ttbr)
             shown = msgspec.convert(record.counterexample, Counterexample, strict=False)
             found.append(Recorded(shown, code, form))
     return found
