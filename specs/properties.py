@@ -144,7 +144,7 @@ WAY = (
         "callee-contracts",
         "T6",
         "Each small callee keeps its contract, by its own bytes; each call gives it a range in order.",
-        ("contract-*", "call-*"),
+        ("contract-*", "call-pointer", "call-range"),
         assumptions=("alternatives-unapplied", "callees-by-contract", "ctr-legal"),
         function="",
     ),

@@ -18,6 +18,7 @@ class Obligation:
     :param sentence: the goal in words.
     :param at: address of the instruction that it is about, or None.
     :param path: addresses executed, for the reader.
+    :param fault: what a run that refutes it does, in words; empty where values say it.
     :param subject: the access, event or state at a path's end that it is about, if it is about one.
     """
 
@@ -27,11 +28,12 @@ class Obligation:
     goal: Formula
     at: int | None = None
     path: tuple[int, ...] = field(default=(), repr=False)
+    fault: str = ""
     subject: Access | Event | State | None = field(default=None, repr=False, compare=False)
 
 
 def unreached(
-    name: str, sentence: str, facts: Facts, further: Facts, at: int, subject: Event | State
+    name: str, sentence: str, fault: str, facts: Facts, further: Facts, at: int, subject: Event | State
 ) -> Obligation:
     """The obligation that a path is not taken, for what it ends at must not be reached.
 
@@ -41,4 +43,5 @@ def unreached(
     """
     branches = [fact for label, fact in facts if label.startswith("branch ")]
     others = tuple(fact for fact in facts if not fact[0].startswith("branch "))
-    return Obligation(name, sentence, (*others, *further), Not(And(*branches)), at, subject=subject)
+    goal = Not(And(*branches))
+    return Obligation(name, sentence, (*others, *further), goal, at, fault=fault, subject=subject)

@@ -33,6 +33,8 @@ from verify.memory import WORD_BYTES
 from verify.obligation import Facts, Obligation, unreached
 from verify.symbolic.objects import STACK_FRAME, Object, Objects
 
+ENDS = "ends"
+"""How a path ends at a call of what never returns; that it is not reached is an obligation."""
 ARGUMENTS = tuple(f"x{i}" for i in range(8))
 CLOBBERED = (*(f"x{i}" for i in range(19)), "x30", *FLAGS, *SCRATCH)
 """What every callee may change (AAPCS64, 6.1.1; x18 is the platform's, and counted with them)."""
@@ -88,8 +90,8 @@ class Calls:
         if self.used.setdefault(name, (target, found))[0] != target:
             raise UnsupportedError(f"calls of two functions that are named {name}", at)
         after = self.apply(found, name, state, at)
-        if after is None:
-            return []
+        if not found.returns:
+            return [Step(after, Exit(ENDS, const(target)))]
         if kind == "br":
             return [Step(after, Exit("ret", state.registers["x30"]))]
         return [Step(after, at + SIZE)]
@@ -109,14 +111,14 @@ class Calls:
         event = Event(name, operands, at, len(state.facts), state, tag)
         return replace(state, events=(*state.events, event))
 
-    def apply(self, found: Contract, name: str, before: State, at: int) -> State | None:
-        """The state after the call of ``name`` in ``before``; None if it does not return."""
+    def apply(self, found: Contract, name: str, before: State, at: int) -> State:
+        """The state after the call of ``name`` in ``before``, or at the call if it does not return."""
         self._count += 1
         tag = f"{name}#{self._count}"
         after = self._event(before, f"call {name}", at, tag)
         if not found.returns:
             self._owe_unreached(name, after.events[-1])
-            return None
+            return after
         free = clobbered(self.whole, name, found)
         after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in free})
         changed = {*found.changes, *TOUCHED}
@@ -169,7 +171,8 @@ class Calls:
         before = call.before
         further = self.quiet(before) if self.quiet else ()
         sentence = f"at {self.code.where(call.at)} {name}, which never returns, is not called"
-        owed = unreached("call-unreached", sentence, before.facts, further, call.at, call)
+        fault = f"{name} is called, which never returns"
+        owed = unreached("call-unreached", sentence, fault, before.facts, further, call.at, call)
         self.obligations.append(owed)
 
     def _owe_pointers(self, found: Contract, name: str, before: State, at: int) -> None:
@@ -325,7 +328,8 @@ def stack_obligations(name: str, code: Code, entry: State, states: Iterable[Stat
         for subject, sp, what in uses:
             goal = aligned(normal(sp), 16)
             sentence = f"SP is a multiple of 16 at {what} at {code.where(subject.at)}"
-            owed = Obligation(name, sentence, (assumed,), goal, subject.at, subject=subject)
+            fault = f"SP is no multiple of 16 at {what}"
+            owed = Obligation(name, sentence, (assumed,), goal, subject.at, fault=fault, subject=subject)
             found.setdefault(goal.hash(), owed)
     return list(found.values())
 

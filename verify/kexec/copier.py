@@ -9,6 +9,7 @@ from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
 from verify.kexec.calls import (
     CLOBBERED,
     CONTROL_PAGE,
+    ENDS,
     TOUCHED,
     Calls,
     objects,
@@ -66,6 +67,8 @@ class Copier:
         events = [event for state in states for event in state.events]
         self.obligations += effect_obligations(f"{name}-effect", code.where, events, (), entry.registers)
         for step in ends:
+            if isinstance(step.then, Exit) and step.then.kind == ENDS:
+                continue
             self._owe_end(entry, step, code.where(step.state.trace[-1]))
             for access in step.state.accesses:
                 self.obligations += owed_access(f"contract-{self.name}", code.where, access, _may_store)

@@ -44,8 +44,11 @@ def effect_obligations(
             continue
         sentence, goal = allowed(event, rules, entry, values(event))
         what = f"{shown(event)} at {where(event.at)} {sentence or 'is an effect that the function may have'}"
+        fault = f"{shown(event)} is executed, which no rule of specs/effects.py allows here"
+        if sentence:
+            fault = f"{shown(event)} does other than its rule in specs/effects.py allows: it {sentence}"
         facts = () if goal.is_true() else event.before.facts[: event.known]
-        found.append(Obligation(name, what, facts, goal, event.at, subject=event))
+        found.append(Obligation(name, what, facts, goal, event.at, fault=fault, subject=event))
     return found
 
 

@@ -23,7 +23,7 @@ from verify.arm64.state import (
     synced,
 )
 from verify.errors import UnsupportedError
-from verify.kexec.calls import Calls, owed_access, stack_obligations, without_doubles
+from verify.kexec.calls import ENDS, Calls, owed_access, stack_obligations, without_doubles
 from verify.kexec.effects import effect_obligations
 from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
@@ -131,7 +131,7 @@ class MachineKexec:
             assert isinstance(step.then, Exit)
             if step.then.kind == "brk":
                 self._owe_brk(step)
-            elif step.then.kind != "undefined":  # which is an effect that no rule allows
+            elif step.then.kind not in (ENDS, "undefined"):  # what ends there fails by itself
                 self.exits.append(step)
                 self.owe_exit(step)
         for state in self.ran:
@@ -159,8 +159,9 @@ class MachineKexec:
         known = self.whole.breaks.get(at) is not None
         self.bugs.append(Bug("BUG" if known else "brk that no table names", at, state.facts))
         sentence = f"the {'BUG' if known else 'brk, which no table names,'} at {where} is not reached"
+        fault = "a BUG is reached" if known else "a brk is reached that no table names"
         further = self.quiet(state) if known else ()
-        self.obligations.append(unreached("mk-unreached", sentence, state.facts, further, at, state))
+        self.obligations.append(unreached("mk-unreached", sentence, fault, state.facts, further, at, state))
 
     def owe_effects(self, state: State) -> None:
         """Owe that each system instruction on the path is one that machine_kexec may execute."""

@@ -24,6 +24,7 @@ from verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State
 from verify.errors import UnsupportedError
 from verify.kexec.calls import (
     CONTROL_PAGE,
+    ENDS,
     Calls,
     objects,
     owed_access,
@@ -187,8 +188,8 @@ class PostLoad:
                 self._owe_brk(step)
             elif isinstance(leaves, Exit) and leaves.kind == "ret":
                 self.owe_return(step, leaves)
-            elif isinstance(leaves, Exit) and leaves.kind == "undefined":
-                continue  # an effect that no rule allows
+            elif isinstance(leaves, Exit) and leaves.kind in (ENDS, "undefined"):
+                continue  # what ends there fails by itself
             else:
                 raise UnsupportedError(f"{NAME} that ends in no return", step.state.trace[-1])
         self.copied = sorted({(start, length) for start, length, _ in calls.copied})
@@ -212,8 +213,9 @@ class PostLoad:
         sentence = (
             f"the {'BUG' if known else 'brk, which no table names,'} at {self.code.where(at)} is not reached"
         )
+        fault = "a BUG is reached" if known else "a brk is reached that no table names"
         further = self._one_flag(state) if known else ()
-        self.obligations.append(unreached("pl-unreached", sentence, state.facts, further, at, state))
+        self.obligations.append(unreached("pl-unreached", sentence, fault, state.facts, further, at, state))
 
     def _one_flag(self, state: State) -> Facts:
         """What is assumed of the flags of the words of the list that ``state`` has read."""

@@ -109,7 +109,8 @@ def _record(
     code = proof.code
     at = place.subject.at if place.subject is not None else run.trace[-1]
     where = code.where(at)
-    found = failing(chain, values, obligation.goal)
+    found = obligation.fault or failing(chain, values, obligation.goal)
+    told = f"expected that {obligation.sentence.removeprefix(f'at {where} ')}; found {found}"
     memory = stored(chain, values, place.state)
     mapped = {address: run.read(address, 1) for address in memory}
     shown = CallCounterexample(
@@ -119,7 +120,7 @@ def _record(
         inputs=named(chain, values, given),
         expected=obligation.sentence,
         found=found,
-        effect=f"{where}: expected that {obligation.sentence.removeprefix(f'at {where} ')}; found {found}",
+        effect=f"{where}: {obligation.fault or told}",
         at=at,
         where=where,
         steps=executed(code, run, proof.whole.kernel.called),
