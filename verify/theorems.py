@@ -26,7 +26,7 @@ from verify.symbolic.turns import Turns
 from verify.verdict import Verdict, join
 from verify.waivers import Waiver
 
-SEARCH_SECONDS = 30.0
+SEARCH_SECONDS = 30.0  # of CPU time
 _TRIED = 6  # obligations whose hypotheses are asked for values of an assumption
 
 type Progress = Callable[[str], None]
@@ -134,7 +134,7 @@ def prove(
     :param page_size: bytes, where the image's header says so.
     :param layout: of struct kimage, where the kernel's BTF says so.
     :param discharger: one to share with other targets: equal questions are asked once.
-    :param search_seconds: how long to look for a run that refutes what is not proved; 0 for not at all.
+    :param search_seconds: CPU time for a search for a run that refutes what is not proved; 0 for no search.
     """
     proof = RoutineProof(code, claims, page_size, layout, progress, discharger)
     return proof.finish(search_seconds, known)
