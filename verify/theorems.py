@@ -93,6 +93,7 @@ class Outcome:
     :param globals: name, address, and how it is known.
     :param paths: the paths that proofs are about, and a list that the real bytes ran along each on.
     :param runs: paths of C functions, and what the real bytes were given when they ran along each.
+    :param notes: what a reader should know that is no verdict, a sentence each.
     """
 
     code: Code
@@ -106,6 +107,7 @@ class Outcome:
     contracts: list[Relied] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)
     globals: list[tuple[str, int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def where(self, address: int) -> str:
         """``address`` as the kernel prints it, in whichever function holds it."""

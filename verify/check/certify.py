@@ -24,7 +24,7 @@ from verify.errors import LimitError, UnsupportedError
 
 SOLVER = "cadical"
 TIME_LIMIT = 120.0  # seconds of CPU time for the check of one proof
-CONFLICTS = 1_000_000  # of the SAT solver for one obligation: far more than a proof has that is checked in time
+CONFLICTS = 1_000_000  # of the SAT solver for one obligation; a proof with more is not checked in time
 _HANGS = 1800.0  # seconds of the clock, after which a SAT solver is given up
 _UNSATISFIABLE, _SATISFIABLE, _UNDECIDED = 20, 10, 0  # exit statuses of SAT solvers
 # Without inprocessing there are fewer clauses in a proof, and all follow by unit propagation.

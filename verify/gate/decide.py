@@ -33,7 +33,7 @@ class Rule(enum.StrEnum):
     ASSUMPTION = "assumption"
     """A proof leans on an assumption that neither baseline nor policy allows."""
     WAIVER = "waiver"
-    """A refutation is waived, and the policy does not allow that; or what is waived is proved."""
+    """A refutation is waived, and the policy does not allow that."""
     CODE = "code"
     """A function's bytes are not the baseline's, and the policy wants the same."""
     MUTANTS = "mutants"
@@ -120,8 +120,6 @@ def _of_run(item: Evidence, policy: Policy) -> Iterator[Reason]:
     for glob in policy.required:
         if not any(matches(record.id, [glob]) for record in run.properties):
             yield Reason(Rule.MISSING, name, glob, "required by the policy, and the run has none such")
-    for stale in run.stale_waivers:
-        yield Reason(Rule.WAIVER, name, stale, "waived in specs/waivers.toml, and PROVED: the waiver must go")
     for record in run.properties:
         yield from _of_property(name, record, policy)
 

@@ -24,6 +24,7 @@ from verify.report.save import RUN
 from verify.target import Kernel
 from verify.theorems import Finding, Listed, Outcome
 from verify.verdict import Verdict
+from verify.waivers import Waiver
 
 TEXTS = "obligations"
 _AT = re.compile(r"\bat (0x[0-9a-f]{8,16})\b")
@@ -63,8 +64,12 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
         counterexample=msgspec.to_builtins(shown) if shown is not None else None,
         function=claim.function,
         parts=[f.claim.id for f in outcome.findings if f.claim.id in claim.parts],
-        waiver=model.WaiverRecord(waiver.reason, waiver.reference) if waiver is not None else None,
+        waiver=_waiver(waiver) if waiver is not None else None,
     )
+
+
+def _waiver(waiver: Waiver) -> model.WaiverRecord:
+    return model.WaiverRecord(waiver.reason, waiver.reference, waiver.obligation, waiver.sentence)
 
 
 def record(
@@ -99,6 +104,7 @@ def record(
         ],
         versions=engine_versions(),
         questions=questions or {},
+        notes=outcome.notes,
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         contracts=[model.ContractRecord(c.name, c.sentence, c.how) for c in outcome.contracts],
         globals=[model.GlobalRecord(*known) for known in outcome.globals],

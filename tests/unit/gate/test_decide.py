@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from verify.gate.baseline import baseline_of
@@ -22,6 +23,11 @@ SHRUNK = claim("claim-b", obligations=[examples.owed("claim-b-a")])
 LEANING = claim("claim-b", assumptions=["mmu-on", "list-one-flag"])
 EMPTY = claim("claim-b", obligations=[])
 TORN = claim("claim-b", obligations=[examples.owed("claim-b-a", Verdict.UNKNOWN)])
+SECOND = [
+    examples.owed("claim-waived-a", Verdict.UNKNOWN),
+    examples.owed("claim-waived-b"),
+    examples.owed("claim-waived-c", Verdict.UNKNOWN),
+]
 MUTANTS = Policy(mutants=Mutants())
 
 # name: (the evidence, policy, baseline, the rules it fails on, exit status)
@@ -44,11 +50,18 @@ FAILING = {
         [Rule.WAIVER],
         1,
     ),
-    "waiver of what is proved": (
-        [evidence(run(claim("claim-a", waiver=examples.WAIVER)))],
+    "waived, and more fails than the waiver names": (
+        [evidence(run(msgspec.structs.replace(waived(), obligations=SECOND)))],
         Policy(waivers=["*"]),
         None,
-        [Rule.WAIVER],
+        [Rule.REFUTED],
+        1,
+    ),
+    "waived, and nothing fails that the waiver could name": (
+        [evidence(run(msgspec.structs.replace(waived(), obligations=SECOND[1:2])))],
+        Policy(waivers=["*"]),
+        None,
+        [Rule.REFUTED],
         1,
     ),
     "required": ([evidence(run())], Policy(required=["claim-a", "other-*"]), None, [Rule.MISSING], 1),
@@ -145,6 +158,11 @@ def test_every_rule_has_a_run_that_fails_on_it():
 
 PASSING = {
     "proved": (evidence(run()), None, None),
+    "note of a waiver that matches nothing": (
+        evidence(run(claim("claim-a"), notes=["claim-a is PROVED: its waiver matches nothing"])),
+        None,
+        None,
+    ),
     "as in the baseline": (evidence(run()), None, BEFORE),
     "the binary": (evidence(run(), binary=examples.SHA), None, None),
     "waiver that is allowed": (evidence(run(claim("claim-a"), waived())), Policy(waivers=["claim-w*"]), None),

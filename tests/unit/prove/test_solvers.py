@@ -47,7 +47,7 @@ def _answer(ask, pipe) -> None:
 
 @pytest.mark.parametrize("ask", SOLVERS)
 def test_a_machine_that_does_other_things_changes_no_answer(ask):
-    """The process gets no CPU for longer than the limit, as on a crowded machine, and answers all the same."""
+    """A process that gets no CPU for longer than the limit, as on a crowded machine, answers all the same."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_answer, args=(ask, theirs), daemon=True)
