@@ -104,7 +104,7 @@ def _z3_context() -> Any:
 
 
 def model_z3(text: str, names: Sequence[str], limit: float = TIME_LIMIT) -> dict[str, int] | None:
-    """Values of some variables in a model of ``text``; None if z3 finds none in ``limit`` seconds of steps."""
+    """Values of some variables in a model of ``text``; None if z3 finds none in ``limit`` seconds."""
     import z3
 
     context = z3.Context()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from specs.properties import PROPERTIES
 from verify.gate.baseline import baseline_of
 from verify.gate.decide import Rule, decide
 from verify.gate.policy import Mutants, Policy
@@ -178,7 +179,11 @@ PASSING = {
         None,
         BEFORE,
     ),
-    "composed of parts": (evidence(run(claim("claim-a", obligations=[], parts=["claim-b"]))), None, None),
+    "composed of parts": (
+        evidence(run(claim("claim-a", obligations=[], parts=["claim-b"]), claim("claim-b"))),
+        None,
+        None,
+    ),
     "mutants": (evidence(run(), mutation=mutation()), MUTANTS, None),
     "equivalent mutant": (evidence(run(), mutation=mutation("equivalent")), MUTANTS, None),
     "unsupported mutant that is allowed": (
@@ -188,6 +193,50 @@ PASSING = {
     ),
     "bad mutants that nobody asks for": (evidence(run(), mutation=mutation("survivor")), None, None),
 }
+
+
+def _theorem(form: str = "kimage"):
+    """Every property of the specs that is about a form, PROVED."""
+    claims = [
+        claim(known.id, rests_on=list(known.rests_on), parts=list(known.parts))
+        for known in PROPERTIES.values()
+        if known.form in (None, form)
+    ]
+    return run(*claims, functions=[msgspec.structs.replace(function(), form=form)])
+
+
+@pytest.mark.parametrize("form", ["kimage", "registers"])
+def test_theorem_over_all_its_parts_passes(form):
+    assert rules(evidence(_theorem(form))) == []
+
+
+@pytest.mark.parametrize("edit", ["deleted", "refuted", "unknown", "unnamed"])
+def test_theorem_is_rejected_without_any_one_of_its_parts(edit):
+    """By the specs, whatever the record says that it is made of."""
+    whole = _theorem()
+    theorem = PROPERTIES["kexec-reaches-entry"]
+    for part in theorem.parts:
+        if PROPERTIES[part].form not in (None, "kimage"):
+            continue
+        records = []
+        for record in whole.properties:
+            if record.id != part:
+                records.append(msgspec.structs.replace(record, rests_on=[], parts=[]))
+            elif edit == "refuted":
+                records.append(msgspec.structs.replace(record, verdict=Verdict.REFUTED))
+            elif edit == "unknown":
+                records.append(msgspec.structs.replace(record, verdict=Verdict.UNKNOWN))
+            elif edit == "unnamed":
+                records.append(msgspec.structs.replace(record, id=f"{part}-2"))
+        reasons = decide([evidence(msgspec.structs.replace(whole, properties=records))], Policy()).reasons
+        assert (Rule.UNDECIDED, theorem.id) in {(reason.rule, reason.property) for reason in reasons}, part
+
+
+def test_property_is_rejected_without_what_it_rests_on():
+    found = decide([evidence(run(claim("reloc-step")))], Policy()).reasons
+    assert [reason.message for reason in found] == [
+        "PROVED, though reloc-covered, which it is made of or rests on, is not in the run"
+    ]
 
 
 @pytest.mark.parametrize("name", PASSING)
