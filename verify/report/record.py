@@ -21,6 +21,8 @@ from verify.report import model
 from verify.report.invariants import loop_invariants, other_invariants
 from verify.report.listing import list_instructions, loop_heads
 from verify.report.save import RUN
+from verify.report.seal import FILE as SEAL
+from verify.report.seal import seal_of
 from verify.target import Kernel
 from verify.theorems import Finding, Listed, Outcome
 from verify.verdict import Verdict
@@ -221,9 +223,12 @@ def _covered(results: list[Result]) -> set[int]:
 def report_files(
     run: model.Run, outcome: Outcome, pages: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, bytes]:
-    """The files of a run's report: run.json, the obligations' texts, and ``pages`` by name."""
+    """The files of a run's report: run.json and its seal, the obligations' texts, and ``pages`` by name."""
     encoded = msgspec.json.format(msgspec.json.encode(run), indent=1)
     files = {RUN: encoded + b"\n"}
+    seal = seal_of(files[RUN])
+    if seal is not None:
+        files[SEAL] = f"{seal}\n".encode()
     for finding in outcome.findings:
         for result in finding.results:
             files[_text_file(result)] = result.text.encode()
