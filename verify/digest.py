@@ -1,18 +1,37 @@
-"""What decides a verdict beside the bytes that are verified: this tool's own files and its engines."""
+"""What decides a verdict beside the bytes that are verified: this tool's files, its engines, and Python."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
+import re
+import sys
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import specs
 import verify
 
-ENGINES = ("angr", "pypcode", "z3-solver", "bitwuzla", "unicorn", "networkx")
+ENGINES = (
+    "angr",
+    "pypcode",
+    "z3-solver",
+    "bitwuzla",
+    "unicorn",
+    "capstone",
+    "pyelftools",
+    "networkx",
+    "lz4",
+    "zstandard",
+    "msgspec",
+)
+"""The packages that a verdict hangs on, by what is installed; what these require counts with them."""
 _COMPILED = "__pycache__"
+_SLACK = 2.0  # seconds between the writing of a package's files and of its RECORD, which comes last
+_REQUIRES = re.compile(r"^Requires-Dist: *([A-Za-z0-9._-]+)(.*)$", re.MULTILINE)
 
 
 def engine_versions() -> dict[str, str]:
@@ -28,12 +47,82 @@ def engine_versions() -> dict[str, str]:
 
 @functools.cache
 def tool_digest() -> str:
-    """SHA-256, in hexadecimal, of the tool's version, every file of its own, and its engines' versions."""
-    digest = hashlib.sha256(verify.__version__.encode())
+    """SHA-256, in hexadecimal, of the tool's version, every file of its own, its engines, and Python."""
+    digest = hashlib.sha256(f"{verify.__version__}\0{sys.version}".encode())
     for package in (verify, specs):
         for folder in map(Path, package.__path__):
             for source in sorted(folder.rglob("*")):
                 if source.is_file() and _COMPILED not in source.parts:
                     digest.update(f"{source.relative_to(folder)}\0".encode() + source.read_bytes())
-    digest.update(repr(sorted(engine_versions().items())).encode())
+    for part in engine_parts(sys.path):
+        digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
+
+
+def engine_parts(path: Iterable[str]) -> Iterator[bytes]:
+    """What is installed of the engines and of what they require, of all of them in one order.
+
+    :param path: the folders that Python imports from.
+    """
+    installed = _installed(path)
+    todo, seen = list(ENGINES), set[str]()
+    while todo:
+        name = _plain(todo.pop())
+        if name not in seen:
+            seen.add(name)
+            if name in installed:
+                todo += _required(installed[name])
+    for name in sorted(seen):
+        yield name.encode()
+        yield from _package(installed[name]) if name in installed else (b"missing",)
+
+
+def _plain(name: str) -> str:
+    """A package's name as PyPI compares names."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _installed(path: Iterable[str]) -> dict[str, Path]:
+    """The folder of metadata of each installed package; of two the one that Python imports."""
+    found: dict[str, Path] = {}
+    for folder in path:
+        try:
+            entries = sorted(entry.name for entry in os.scandir(folder or "."))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.endswith(".dist-info"):
+                found.setdefault(_plain(entry.split("-", 1)[0]), Path(folder, entry))
+    return found
+
+
+def _required(metadata: Path) -> list[str]:
+    """The packages that one requires, those of its extras left out."""
+    text = (metadata / "METADATA").read_text(errors="replace")
+    return [name for name, rest in _REQUIRES.findall(text) if "extra ==" not in rest]
+
+
+def _package(metadata: Path) -> Iterator[bytes]:
+    """The package's list of its files with their hashes, and each file that was changed since then."""
+    yield metadata.name.encode()
+    record = metadata / "RECORD"
+    try:
+        listed = record.read_bytes()
+        last = record.stat().st_mtime + _SLACK
+    except OSError:
+        yield (metadata / "METADATA").read_bytes()
+        return
+    yield listed
+    base = f"{metadata.parent}/"
+    for line in listed.decode(errors="replace").splitlines():
+        name = line.rsplit(",", 2)[0].strip('"')
+        if name.endswith(".pyc"):
+            continue
+        try:
+            changed = os.stat(base + name).st_mtime > last
+        except OSError:
+            yield f"{name} is gone".encode()
+            continue
+        if changed:
+            yield name.encode()
+            yield Path(base, name).read_bytes()

@@ -26,7 +26,7 @@ from verify.symbolic.turns import Turns
 from verify.verdict import Verdict, join
 from verify.waivers import Waiver
 
-SEARCH_SECONDS = 30.0
+SEARCH_SECONDS = 30.0  # of CPU time
 _TRIED = 6  # obligations whose hypotheses are asked for values of an assumption
 
 type Progress = Callable[[str], None]
@@ -93,6 +93,7 @@ class Outcome:
     :param globals: name, address, and how it is known.
     :param paths: the paths that proofs are about, and a list that the real bytes ran along each on.
     :param runs: paths of C functions, and what the real bytes were given when they ran along each.
+    :param notes: what a reader should know that is no verdict, a sentence each.
     """
 
     code: Code
@@ -106,6 +107,7 @@ class Outcome:
     contracts: list[Relied] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)
     globals: list[tuple[str, int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def where(self, address: int) -> str:
         """``address`` as the kernel prints it, in whichever function holds it."""
@@ -134,7 +136,7 @@ def prove(
     :param page_size: bytes, where the image's header says so.
     :param layout: of struct kimage, where the kernel's BTF says so.
     :param discharger: one to share with other targets: equal questions are asked once.
-    :param search_seconds: how long to look for a run that refutes what is not proved; 0 for not at all.
+    :param search_seconds: CPU time for a search for a run that refutes what is not proved; 0 for no search.
     """
     proof = RoutineProof(code, claims, page_size, layout, progress, discharger)
     return proof.finish(search_seconds, known)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,24 @@ from specs.properties import PROPERTIES
 from verify.errors import UsageError
 
 FILE = Path(__file__).parent.parent / "specs" / "waivers.toml"
-_KEYS = frozenset({"property", "form", "reason", "reference"})
+_KEYS = frozenset({"property", "form", "obligation", "sentence", "reason", "reference"})
+
+type Failing = tuple[str, str]
+"""An obligation that is not proved: its name and its sentence."""
 
 
 @dataclass(frozen=True)
 class Waiver:
-    """One accepted deviation: of which property, in which form of the routine, why, and a reference."""
+    """One accepted deviation: of which property, in which form of the routine, why, and a reference.
+
+    :param obligation: the name of the obligation that fails.
+    :param sentence: a glob of its sentence, in which offsets differ from kernel to kernel.
+    """
 
     property: str
     form: str
+    obligation: str
+    sentence: str
     reason: str
     reference: str
 
@@ -45,6 +55,22 @@ def read_waivers(path: Path = FILE) -> list[Waiver]:
     return found
 
 
-def waiver_of(waivers: Iterable[Waiver], claim: str, form: str) -> Waiver | None:
-    """The waiver for the property ``claim`` in the routine's ``form``, if there is one."""
-    return next((w for w in waivers if w.property == claim and w.form == form), None)
+def names_all(obligation: str, sentence: str, failing: Collection[Failing]) -> bool:
+    """Something fails, and a waiver of ``obligation`` and ``sentence`` names all of it.
+
+    A second deviation of the same property is never waived with the first.
+    """
+    return bool(failing) and all(
+        name == obligation and fnmatch.fnmatchcase(told, sentence) for name, told in failing
+    )
+
+
+def waiver_of(
+    waivers: Iterable[Waiver], claim: str, form: str, failing: Collection[Failing]
+) -> Waiver | None:
+    """The waiver for the refuted property ``claim`` in the routine's ``form``, if there is one.
+
+    :param failing: every obligation of the property that is not proved.
+    """
+    mine = (w for w in waivers if w.property == claim and w.form == form)
+    return next((w for w in mine if names_all(w.obligation, w.sentence, failing)), None)

@@ -74,10 +74,25 @@ def prove_kernel(
     outcome = proof.finish(known=known)
     if way is not None:
         way.finish(outcome)
+    _waive(outcome, waivers)
+    return outcome
+
+
+def _waive(outcome: Outcome, waivers: Sequence[Waiver]) -> None:
+    """Give each refuted property its waiver, and note each waiver of this form that matches nothing."""
     form = waived_form(outcome.form)
     for finding in outcome.findings:
-        finding.waiver = waiver_of(waivers, finding.claim.id, form)
-    return outcome
+        if finding.verdict is Verdict.REFUTED:
+            failing = [(result.obligation.name, result.obligation.sentence) for result in finding.failing]
+            finding.waiver = waiver_of(waivers, finding.claim.id, form, failing)
+    for waiver in waivers:
+        finding_of = {finding.claim.id: finding for finding in outcome.findings}
+        found = finding_of.get(waiver.property)
+        if found is not None and waiver.form == form and found.waiver != waiver:
+            outcome.notes.append(
+                f"{waiver.property} is {found.verdict}: its waiver for {waiver.obligation} in "
+                "specs/waivers.toml matches nothing here"
+            )
 
 
 def waived_form(form: Form | None) -> str:
@@ -192,12 +207,12 @@ def _listed(findings: Sequence[Finding], way: Way) -> list[Listed]:
 
 def _refute(findings: Sequence[Finding], paths: Paths, progress: Progress) -> float:
     """Look for a run that shows what is not proved; seconds spent."""
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     for finding in findings:
         if finding.verdict is not Verdict.UNKNOWN:
             continue
         for result in finding.failing:
-            if time.perf_counter() - started > SEARCH_SECONDS:
+            if time.process_time() - spent > SEARCH_SECONDS:
                 break
             progress(f"searching for a run that shows the fault of {finding.claim.id}")
             shown = paths.refute(result, finding.claim.id)
@@ -239,9 +254,9 @@ def _compose(finding: Finding, everything: Sequence[Finding]) -> None:
     """A composed property is as bad as its worst part, and assumes what its parts assume."""
     by_id = {other.claim.id: other for other in everything}
     parts = [by_id[name] for name in finding.claim.parts if name in by_id]
-    if not parts:
+    if not finding.claim.parts:
         return
-    worst = max(parts, key=lambda part: part.verdict.rank)
+    worst = max([finding, *parts], key=lambda part: part.verdict.rank)
     if worst.verdict.rank > finding.verdict.rank:
         finding.verdict = worst.verdict if worst.verdict is not Verdict.REFUTED else Verdict.UNKNOWN
         finding.reason = f"its part {worst.claim.id} is {worst.verdict}: {worst.reason}"

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import fnmatch
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from specs.properties import PROPERTIES
+from verify.arm64.lift import Code
 from verify.errors import UsageError
+from verify.kexec.form import Form
+from verify.logic import FALSE
+from verify.obligation import Obligation
+from verify.prove.discharge import Result
+from verify.theorems import Finding, Outcome
+from verify.verdict import Verdict
 from verify.waivers import FILE, Waiver, read_waivers, waiver_of
+from verify.way import _waive
+
+KNOWN = ("mk-icache-invalid", "when machine_kexec+0x200 leaves")
 
 GOOD = """
 [[waiver]]
 property = "inplace-icache-invalid"
 form = "kimage"
+obligation = "mk-icache-invalid"
+sentence = "when machine_kexec+* leaves"
 reason = "known"
 reference = "booting.rst"
 """
@@ -23,6 +39,9 @@ def test_shipped_waivers_name_known_properties_and_say_why():
     for waiver in waivers:
         assert waiver.property in PROPERTIES
         assert waiver.form in ("kimage", "registers")
+        pattern = PROPERTIES[waiver.property].obligations
+        assert any(fnmatch.fnmatchcase(waiver.obligation, glob) for glob in pattern)
+        assert waiver.sentence != "*"
         assert len(waiver.reason.split()) > 5 and waiver.reference
 
 
@@ -30,10 +49,65 @@ def test_waiver_is_for_its_property_and_form_alone(tmp_path):
     path = tmp_path / "waivers.toml"
     path.write_text(GOOD)
     waivers = read_waivers(path)
-    assert waivers == [Waiver("inplace-icache-invalid", "kimage", "known", "booting.rst")]
-    assert waiver_of(waivers, "inplace-icache-invalid", "kimage") is waivers[0]
-    assert waiver_of(waivers, "inplace-icache-invalid", "registers") is None
-    assert waiver_of(waivers, "inplace-restart", "kimage") is None
+    named = ("mk-icache-invalid", "when machine_kexec+* leaves")
+    assert waivers == [Waiver("inplace-icache-invalid", "kimage", *named, "known", "booting.rst")]
+    assert waiver_of(waivers, "inplace-icache-invalid", "kimage", [KNOWN]) is waivers[0]
+    assert waiver_of(waivers, "inplace-icache-invalid", "registers", [KNOWN]) is None
+    assert waiver_of(waivers, "inplace-restart", "kimage", [KNOWN]) is None
+
+
+@pytest.mark.parametrize(
+    ("failing", "covered"),
+    [
+        ([KNOWN], True),
+        ([KNOWN, ("mk-icache-invalid", "when machine_kexec+0x8 leaves")], True),
+        ([], False),
+        ([KNOWN, ("mk-untaken", KNOWN[1])], False),
+        ([KNOWN, ("mk-icache-invalid", "when cpu_soft_restart leaves")], False),
+        ([("mk-icache-invalid-2", KNOWN[1])], False),
+    ],
+)
+def test_waiver_covers_the_deviation_that_it_names_and_no_other(tmp_path, failing, covered):
+    path = tmp_path / "waivers.toml"
+    path.write_text(GOOD)
+    found = waiver_of(read_waivers(path), "inplace-icache-invalid", "kimage", failing)
+    assert (found is not None) is covered
+
+
+def outcome(verdict: Verdict, *failing: tuple[str, str]) -> Outcome:
+    """What came of one property, of which these obligations are not proved."""
+    results = [
+        Result(Obligation(name, sentence, (), FALSE), Verdict.UNKNOWN, "", (), False)
+        for name, sentence in failing
+    ]
+    finding = Finding(PROPERTIES["inplace-icache-invalid"], verdict, results=results)
+    return Outcome(
+        Code("f", 0, b""), cast(Form, SimpleNamespace(name="kimage", tests_head=False)), [finding], {}
+    )
+
+
+@pytest.mark.parametrize("verdict", set(Verdict) - {Verdict.REFUTED})
+def test_only_what_is_refuted_is_waived(tmp_path, verdict):
+    path = tmp_path / "waivers.toml"
+    path.write_text(GOOD)
+    known = outcome(verdict, KNOWN)
+    _waive(known, read_waivers(path))
+    assert known.findings[0].waiver is None and len(known.notes) == 1
+
+
+def test_waiver_that_matches_nothing_is_a_note(tmp_path):
+    path = tmp_path / "waivers.toml"
+    path.write_text(GOOD + GOOD.replace("kimage", "registers"))
+    waivers = read_waivers(path)
+    waived, another = outcome(Verdict.REFUTED, KNOWN), outcome(Verdict.REFUTED, KNOWN, ("mk-untaken", "no"))
+    _waive(waived, waivers)
+    _waive(another, waivers)
+    assert waived.findings[0].waiver == waivers[0] and waived.notes == []
+    assert another.findings[0].waiver is None
+    assert another.notes == [
+        "inplace-icache-invalid is REFUTED: its waiver for mk-icache-invalid in specs/waivers.toml "
+        "matches nothing here"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +116,8 @@ def test_waiver_is_for_its_property_and_form_alone(tmp_path):
         ('reason = "known"\n', "", "expected the keys"),
         ('reason = "known"', 'reason = ""', "expected the keys"),
         ("reason", "excuse", "expected the keys"),
+        ('obligation = "mk-icache-invalid"\n', "", "expected the keys"),
+        ('sentence = "when machine_kexec+* leaves"\n', "", "expected the keys"),
         ("inplace-icache-invalid", "inplace-anything", "expected a property, found 'inplace-anything'"),
         ('form = "kimage"', "form = 1", "expected the keys"),
         ("[[waiver]]", "[[waiver", "expected a file of waivers"),

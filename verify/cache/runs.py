@@ -29,7 +29,7 @@ def question(data: bytes, source: str, place: str, asked: Sequence[str], seed: i
     """A digest of the target's file, what is asked of it, and the tool.
 
     :param source: the target as the user typed it; ``place``: its report's directory; both are in the report.
-    :param asked: ids of properties.
+    :param asked: the properties as the user typed them, and the ids of those that are decided.
     """
     parts = (hashlib.sha256(data).hexdigest(), source, place, *asked, str(seed), tool_digest())
     return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).digest()

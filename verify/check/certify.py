@@ -23,8 +23,10 @@ from verify.check.rup import ProofError, check_proof
 from verify.errors import LimitError, UnsupportedError
 
 SOLVER = "cadical"
-TIME_LIMIT = 120.0  # seconds for one obligation: solving and checking
-_UNSATISFIABLE, _SATISFIABLE = 20, 10  # exit statuses of SAT solvers
+TIME_LIMIT = 120.0  # seconds of CPU time for the check of one proof
+CONFLICTS = 1_000_000  # of the SAT solver for one obligation; a proof with more is not checked in time
+_HANGS = 1800.0  # seconds of the clock, after which a SAT solver is given up
+_UNSATISFIABLE, _SATISFIABLE, _UNDECIDED = 20, 10, 0  # exit statuses of SAT solvers
 # Without inprocessing there are fewer clauses in a proof, and all follow by unit propagation.
 _OPTIONS = ("-q", "-n", "--no-binary", "--no-elim", "--no-probe", "--no-subsume", "--no-decompose")
 
@@ -69,11 +71,11 @@ def solver_version() -> str:
     return f"{SOLVER} {found.stdout.strip()}"
 
 
-def prove_unsatisfiable(cnf: Cnf, limit: float) -> str:
+def prove_unsatisfiable(cnf: Cnf, conflicts: int = CONFLICTS) -> str:
     """A proof, in DRAT's text form, that no assignment satisfies ``cnf``.
 
     :raises ProofError: if one does.
-    :raises LimitError: if the SAT solver is missing or takes longer than ``limit`` seconds.
+    :raises LimitError: if the SAT solver is missing or comes to more than ``conflicts``.
     """
     path = shutil.which(SOLVER)
     if path is None:
@@ -83,17 +85,19 @@ def prove_unsatisfiable(cnf: Cnf, limit: float) -> str:
         question.write_text(cnf.dimacs())
         try:
             done = subprocess.run(
-                [path, *_OPTIONS, str(question), str(proof)],
+                [path, *_OPTIONS, "-c", str(conflicts), str(question), str(proof)],
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=max(1.0, limit),
+                timeout=_HANGS,
             )
         except subprocess.TimeoutExpired as error:
-            size = f"{len(cnf.clauses)} clauses"
-            raise LimitError(f"too large: {SOLVER} takes longer than {limit:.0f} s on {size}") from error
+            raise LimitError(f"{SOLVER} does not end on {len(cnf.clauses)} clauses") from error
         if done.returncode == _SATISFIABLE:
             raise ProofError("the clauses can be satisfied")
+        if done.returncode == _UNDECIDED:
+            size = f"{len(cnf.clauses)} clauses"
+            raise LimitError(f"too large: {SOLVER} comes to more than {conflicts} conflicts on {size}")
         if done.returncode != _UNSATISFIABLE:
             raise LimitError(f"{SOLVER} left with status {done.returncode}: {done.stderr.strip()[:80]}")
         return proof.read_text()
@@ -102,7 +106,7 @@ def prove_unsatisfiable(cnf: Cnf, limit: float) -> str:
 def certify(text: str, limit: float = TIME_LIMIT, clauses: int = CLAUSE_LIMIT) -> Certificate:
     """A certificate for the SMT-LIB script ``text``, or why there is none.
 
-    :param limit: seconds.
+    :param limit: seconds of CPU time for the check of the proof.
     :param clauses: the most that are tried.
     """
     started = time.monotonic()
@@ -110,8 +114,8 @@ def certify(text: str, limit: float = TIME_LIMIT, clauses: int = CLAUSE_LIMIT) -
     steps, proof, reason, status = 0, "", "", Status.CERTIFIED
     try:
         cnf = bit_blast(text, clauses)
-        proof = prove_unsatisfiable(cnf, limit - (time.monotonic() - started))
-        steps = check_proof(cnf.variables, cnf.clauses, proof, started + limit)
+        proof = prove_unsatisfiable(cnf)
+        steps = check_proof(cnf.variables, cnf.clauses, proof, time.process_time() + limit)
     except (LimitError, UnsupportedError) as error:
         status, reason = Status.OUT_OF_REACH, str(error)
     except ProofError as error:

@@ -6,7 +6,7 @@ import msgspec
 
 from verify.verdict import Verdict
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "check.json"
 
 
@@ -44,19 +44,27 @@ class TextRecord(msgspec.Struct, frozen=True):
 
 
 class ClaimRecord(msgspec.Struct, frozen=True):
-    """One property: what the run says of it, and what follows from its obligations."""
+    """One property: what the run says of it, and what follows from its obligations.
+
+    ``digest`` is a SHA-256 over the names and texts of its obligations: two runs of the same tool on the
+    same bytes have the same.
+    """
 
     id: str
     claimed: Verdict
     recomputed: Verdict
     reason: str
+    obligations: int
+    digest: str
 
 
 class Check(msgspec.Struct, frozen=True):
     """One check of one run; time in seconds, ``run_sha256`` is that of run.json.
 
     ``certified`` and ``uncertified`` count obligations, the latter by reason; they are
-    empty where no certificates were asked for.
+    empty where no certificates were asked for. ``sealed`` says that run.json bears this user's seal,
+    ``absent`` are properties that the run says nothing of, ``unsettled`` is what the run's files cannot show
+    or what nobody decided, and ``exit_status`` is that of ``verify check``.
     """
 
     schema: int
@@ -70,3 +78,7 @@ class Check(msgspec.Struct, frozen=True):
     certified: int
     uncertified: dict[str, int]
     faults: list[str]
+    sealed: bool
+    absent: list[str]
+    unsettled: list[str]
+    exit_status: int

@@ -2,7 +2,9 @@
 
 The record and the texts are all that is used; neither angr nor the code under proof.
 So this shows that each recorded obligation is valid and that the verdicts follow from
-them, not that they are the right obligations: only a new run shows that.
+them by the specs. That these are the obligations of the target's bytes, and all of them,
+no file of the run can show: the seal says that they are those that this user's tool wrote,
+and where there is none only a new run does.
 """
 
 from __future__ import annotations
@@ -17,20 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import verify
-from specs.properties import PROPERTIES
-from verify.check.certify import Status, solver_version
+from verify.check.certify import SOLVER, Status, solver_version
+from verify.check.claims import absent, claim_of, outcome, rest, unwaivable
 from verify.check.model import SCHEMA, Check, ClaimRecord, TextRecord
 from verify.check.text import Job, check_text, require_independence
 from verify.errors import UsageError
 from verify.prove.solvers import TIME_LIMIT, bitwuzla_version, z3_version
-from verify.report.model import ObligationRecord, PropertyRecord, Run
-from verify.report.read import read_run
-from verify.verdict import Verdict, join
+from verify.report.model import Run
+from verify.report.read import decode_run
+from verify.report.seal import is_sealed
+from verify.verdict import Verdict
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to check: processes, seconds for one question, whether to ask cvc5 and for certificates."""
+    """How to check: processes, CPU time for one question, whether to ask cvc5 and for certificates."""
 
     jobs: int = 1
     limit: float = 3 * TIME_LIMIT
@@ -45,27 +48,31 @@ def check_run(
 ) -> Check:
     """Check the run in ``directory``.
 
-    :raises UsageError: if it holds no run, or cvc5 is asked for and not installed.
+    :raises UsageError: if it holds no run, or cvc5 or certificates are asked for and not to be had.
     :raises TargetError: if a text is missing or changed.
     :raises InternalError: if solvers contradict each other.
     """
     started = time.monotonic()
     path = directory / "run.json"
-    run = read_run(path)
+    data, run = _read(path)
+    if options.certificates and not solver_version():
+        raise UsageError(f"expected {SOLVER} for --certify, found none: apt-get install {SOLVER}")
     if options.third and importlib.util.find_spec("cvc5") is None:
         raise UsageError("expected the package cvc5 to be installed, found none: pip install cvc5")
     texts = _check_texts(_jobs(run, directory, options), options.jobs, progress)
     records = {record.text: record for record in texts}
-    claims = [_claim(record, run, records) for record in run.properties]
-    claims = _rest(claims, run)
+    claims = rest([claim_of(record, records) for record in run.properties], run)
     counted, uncertified = _certified(run, records) if options.certificates else (0, {})
     versions = {"z3": z3_version(), "bitwuzla": bitwuzla_version()}
     if options.certificates:
-        versions["sat"] = solver_version() or "missing"
+        versions["sat"] = solver_version()
+    faults = _faults(run, texts, claims)
+    sealed = is_sealed(data, directory)
+    unsettled, status = outcome(run, claims, faults, sealed, uncertified)
     return Check(
         schema=SCHEMA,
         tool=f"kexec-verify {verify.__version__}",
-        run_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        run_sha256=hashlib.sha256(data).hexdigest(),
         seconds=round(time.monotonic() - started, 3),
         versions=versions,
         obligations=sum(len(record.obligations) for record in run.properties),
@@ -73,16 +80,32 @@ def check_run(
         claims=claims,
         certified=counted,
         uncertified=uncertified,
-        faults=_faults(run, texts, claims),
+        faults=faults,
+        sealed=sealed,
+        absent=absent(run),
+        unsettled=unsettled,
+        exit_status=status,
     )
+
+
+def _read(path: Path) -> tuple[bytes, Run]:
+    """The bytes of a run.json, and the run in them.
+
+    :raises UsageError: if it is none.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: expected a run.json, found: {error.strerror}") from error
+    return data, decode_run(data, str(path))
 
 
 def _jobs(run: Run, directory: Path, options: Options) -> list[Job]:
     """One job a text; the hypotheses of one instance of each kind that is not idle are asked about."""
-    found: dict[tuple[str, str], Job] = {}
+    found: dict[tuple[str, str, tuple[str, ...]], Job] = {}
     for record in run.properties:
         for obligation in record.obligations:
-            key = (obligation.text, obligation.sha256)
+            key = (obligation.text, obligation.sha256, tuple(obligation.hypotheses))
             before = found.get(key)
             proved = obligation.verdict is Verdict.PROVED or (before and before.claimed is Verdict.PROVED)
             found[key] = Job(
@@ -113,48 +136,6 @@ def _check_texts(jobs: Sequence[Job], processes: int, progress: Callable[[str], 
             raise
 
 
-def _recheck(obligation: ObligationRecord, texts: dict[str, TextRecord]) -> Verdict:
-    if obligation.verdict is Verdict.PROVED and not texts[obligation.text].holds:
-        return Verdict.UNKNOWN
-    return obligation.verdict
-
-
-def _claim(record: PropertyRecord, run: Run, texts: dict[str, TextRecord]) -> ClaimRecord:
-    """A property's verdict by its own obligations."""
-    verdict = join(_recheck(obligation, texts) for obligation in record.obligations)
-    reason = "" if verdict is Verdict.PROVED else "not every obligation is proved"
-    if not record.obligations:
-        reason = "it has no obligation"
-    if verdict is Verdict.PROVED:
-        live = {o.name for o in record.obligations if not o.idle and texts[o.text].live}
-        dead = sorted({o.name for o in record.obligations} - live)
-        if dead:
-            verdict, reason = Verdict.VACUOUS, f"no instance of {dead[0]} has hypotheses that can hold"
-    return ClaimRecord(record.id, record.verdict, verdict, reason)
-
-
-def _rest(claims: list[ClaimRecord], run: Run) -> list[ClaimRecord]:
-    """A property is not proved while one that it rests on is not, by the record or by the specs."""
-    by_id = {claim.id: claim for claim in claims}
-    grounds = {record.id: set(record.rests_on) for record in run.properties}
-    for name in grounds:
-        if name in PROPERTIES:
-            grounds[name] |= set(PROPERTIES[name].rests_on)
-    changed = True
-    while changed:
-        changed = False
-        for claim in list(by_id.values()):
-            if claim.recomputed is not Verdict.PROVED:
-                continue
-            for ground in sorted(grounds[claim.id]):
-                if ground not in by_id or by_id[ground].recomputed is not Verdict.PROVED:
-                    reason = f"it rests on {ground}, which is not proved"
-                    by_id[claim.id] = ClaimRecord(claim.id, claim.claimed, Verdict.UNKNOWN, reason)
-                    changed = True
-                    break
-    return list(by_id.values())
-
-
 def _certified(run: Run, texts: dict[str, TextRecord]) -> tuple[int, dict[str, int]]:
     """Obligations with a certificate, and those without by reason."""
     counted, reasons = 0, dict[str, int]()
@@ -172,6 +153,9 @@ def _certified(run: Run, texts: dict[str, TextRecord]) -> tuple[int, dict[str, i
 def _faults(run: Run, texts: Sequence[TextRecord], claims: Sequence[ClaimRecord]) -> list[str]:
     """Each thing that the record claims and the check does not find."""
     faults = [] if run.complete else ["the run is not complete"]
+    if not run.properties:
+        faults.append("the run has no property")
+    faults += unwaivable(run)
     for record in texts:
         if not record.holds:
             said = ", ".join(f"{answer.solver} {answer.answer}" for answer in record.answers)

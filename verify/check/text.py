@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from verify.verdict import Verdict
 
 CONTRADICTIONS = "contradictions"
 _GOAL = ":named |goal|"
+_LABEL = re.compile(r"^\(assert \(! \S+ :named \|\d+:(.*)\|\)\)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Job:
     :param directory: of the run.
     :param claimed: the best verdict that an obligation with this text has.
     :param live: an obligation with this text counts on its hypotheses: ask whether they can hold.
-    :param limit: seconds for one question.
+    :param limit: seconds of CPU time for one question.
+    :param hypotheses: their labels, as the record has them.
     """
 
     directory: Path
     text: str
     sha256: str
+    hypotheses: tuple[str, ...]
     claimed: Verdict
     live: bool
     limit: float
@@ -59,7 +63,8 @@ def ask_cvc5(text: str, limit: float) -> Reply:
     started = time.perf_counter()
     manager = cvc5.TermManager()
     solver = cvc5.Solver(manager)
-    solver.setOption("tlimit-per", str(int(limit * 1000)))
+    # cvc5 counts the clock: a generous limit, which can do no more than leave the question undecided.
+    solver.setOption("tlimit-per", str(int(limit * 60_000)))
     parser = cvc5.InputParser(solver)
     try:
         parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, text.replace("(check-sat)", ""), "obligation")
@@ -97,6 +102,9 @@ def check_text(job: Job) -> TextRecord:
     :raises InternalError: if solvers contradict each other; the text is kept.
     """
     text = read_text(job.directory, job.text, job.sha256)
+    labels = tuple(_LABEL.findall(text))
+    if labels != job.hypotheses:
+        raise TargetError(f"{job.text}: expected the hypotheses {list(job.hypotheses)}, found {list(labels)}")
     solvers: list[Callable[[str, float], Reply]] = [ask_z3, ask_bitwuzla]
     if job.third:
         solvers.append(ask_cvc5)

@@ -33,8 +33,14 @@ def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -
     what the record claims; the engine that wrote the texts takes no part. What was found
     is written to RUNDIR/check.json.
 
-    Exit status: 0 the record holds, 1 it claims what the check does not find,
-    2 a text is missing or changed, 70 the solvers contradict each other.
+    That the obligations are those of the target's bytes, and all of them, is not to be seen
+    in a run's files. The seal beside run.json shows that it is what your own tool wrote; of a
+    run without your seal only `verify run TARGET --recheck` shows that.
+
+    Exit status: 0 the record holds, is sealed, and all that it is about is PROVED or waived;
+    1 it claims what the check does not find, or something is refuted; 2 usage, or a text is
+    missing or changed; 3 something is undecided, not sealed, or not certified as --certify asks;
+    70 the solvers contradict each other.
     """
     import msgspec
 
@@ -55,9 +61,10 @@ def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -
         raise UsageError(f"expected a file to write, found {path}: {error.strerror}") from error
     terminal.lines(lines(found, certify))
     terminal.line(f"  {path}")
-    if found.faults:
-        terminal.line(f"next: verify run {shlex.quote(_source(directory))} --reports {directory.parent}")
-    return 1 if found.faults else 0
+    if found.exit_status:
+        again = f"verify run {shlex.quote(_source(directory))} --recheck"
+        terminal.line(f"next: {again} --reports {shlex.quote(str(directory.parent))}")
+    return found.exit_status
 
 
 def _source(directory: Path) -> str:
@@ -70,7 +77,8 @@ def _source(directory: Path) -> str:
 def lines(found: Check, certified: bool) -> list[str]:
     """The check for the terminal: a row a property, the sums, then each fault."""
     shown = [
-        f"{claim.id:<24} claimed {claim.claimed:<11} found {claim.recomputed:<11} {claim.reason}".rstrip()
+        f"{claim.id:<24} claimed {claim.claimed:<11} found {claim.recomputed:<11} "
+        f"{claim.obligations:>4} obligations {claim.digest[:12]} {claim.reason}".rstrip()
         for claim in found.claims
     ]
     solvers = sorted({answer.solver for text in found.texts for answer in text.answers}, reverse=True)
@@ -83,6 +91,15 @@ def lines(found: Check, certified: bool) -> list[str]:
             f"{found.certified} of {found.obligations} obligations certified ({found.versions['sat']})"
         )
         shown += [f"  not certified: {count}: {reason}" for reason, count in found.uncertified.items()]
+    if found.absent:
+        shown.append(f"the run says nothing of {', '.join(found.absent)}")
     shown += [f"fault: {fault}" for fault in found.faults]
-    shown.append("the record does not hold" if found.faults else "the record holds")
+    shown += [f"not established: {what}" for what in found.unsettled]
+    shown.append(
+        "the record does not hold"
+        if found.faults
+        else "the record holds"
+        if found.sealed
+        else "what is recorded holds; whether it is all that must hold is not established"
+    )
     return shown

@@ -47,6 +47,7 @@ class Session:
 
         self.terminal = terminal
         self.directory = directory
+        self.patterns = patterns
         self.claims: list[Property] = select(patterns)
         self._seed, self._jobs, self._scheduler, self._recheck = seed, jobs, scheduler, recheck
         self._cache = None if no_cache else open_cache()
@@ -126,4 +127,5 @@ class Session:
     def _question(self, data: bytes, target: str, place: Path) -> bytes:
         from verify.cache.runs import question
 
-        return question(data, target, str(place), [claim.id for claim in self.claims], self._seed)
+        asked = [*self.patterns, *(claim.id for claim in self.claims)]
+        return question(data, target, str(place), asked, self._seed)

@@ -128,6 +128,8 @@ class Terminal:
         for reason, records in reasons.items():
             more = f" and {len(records) - 1} more" if len(records) > 1 else ""
             self.line(f"  {records[0].id}{more}: {reason}", style=style(records[0]))
+        for note in run.notes:
+            self.line(f"  note: {note}")
 
     def _table(self, properties: list[PropertyRecord]) -> None:
         table = Table(box=None, padding=(0, 2, 0, 0))

@@ -28,7 +28,7 @@ from verify.prove.discharge import Result, decide
 from verify.target import Kernel
 from verify.theorems import Outcome, Progress, prove
 
-SEARCH_SECONDS = 5.0
+SEARCH_SECONDS = 5.0  # of CPU time
 _ARCH = 648
 """Offset of struct kimage_arch where neither BTF nor the routine tells: that of most configurations."""
 

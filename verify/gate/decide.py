@@ -12,6 +12,7 @@ import msgspec
 from verify.gate.baseline import Baseline, Claim, Target, baseline_of, key
 from verify.gate.policy import Policy, matches
 from verify.mutate.model import MutationRun
+from verify.report.grounds import unproved
 from verify.report.model import PropertyRecord, Run
 from verify.report.status import status
 from verify.verdict import Verdict
@@ -33,7 +34,7 @@ class Rule(enum.StrEnum):
     ASSUMPTION = "assumption"
     """A proof leans on an assumption that neither baseline nor policy allows."""
     WAIVER = "waiver"
-    """A refutation is waived, and the policy does not allow that; or what is waived is proved."""
+    """A refutation is waived, and the policy does not allow that."""
     CODE = "code"
     """A function's bytes are not the baseline's, and the policy wants the same."""
     MUTANTS = "mutants"
@@ -120,13 +121,12 @@ def _of_run(item: Evidence, policy: Policy) -> Iterator[Reason]:
     for glob in policy.required:
         if not any(matches(record.id, [glob]) for record in run.properties):
             yield Reason(Rule.MISSING, name, glob, "required by the policy, and the run has none such")
-    for stale in run.stale_waivers:
-        yield Reason(Rule.WAIVER, name, stale, "waived in specs/waivers.toml, and PROVED: the waiver must go")
     for record in run.properties:
-        yield from _of_property(name, record, policy)
+        yield from _of_property(run, record, policy)
 
 
-def _of_property(target: str, record: PropertyRecord, policy: Policy) -> Iterator[Reason]:
+def _of_property(run: Run, record: PropertyRecord, policy: Policy) -> Iterator[Reason]:
+    target = run.target.name
     verdict, name = record.verdict, key(record)
     if record.waived:
         if not matches(record.id, policy.waivers):
@@ -147,6 +147,9 @@ def _of_property(target: str, record: PropertyRecord, policy: Policy) -> Iterato
             yield Reason(Rule.UNDECIDED, target, name, f"PROVED, though its obligation {failing[0]} is not")
         elif not record.obligations and not record.parts:
             yield Reason(Rule.UNDECIDED, target, name, "PROVED, though nothing was owed for it")
+        ground = unproved(run, record)
+        if ground:
+            yield Reason(Rule.UNDECIDED, target, name, f"PROVED, though {ground}")
 
 
 def _assumptions(run: Run, policy: Policy, before: Target | None) -> Iterator[Reason]:

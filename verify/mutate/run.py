@@ -26,7 +26,7 @@ from verify.verdict import Verdict, join
 if TYPE_CHECKING:
     from verify.mutate.base import Base
 
-SEARCH_SECONDS = 20.0
+SEARCH_SECONDS = 20.0  # of CPU time
 SEARCH_LISTS = 60
 
 

@@ -80,7 +80,7 @@ class Asker:
         def answer() -> Replies:
             if not got:
                 got.append(future.result() if future is not None else ask(text, limit, seed))
-                # That a solver gave up hangs on the machine and its load, so it is no answer for later.
+                # That a solver gave up says nothing of the question, so it is no answer for later.
                 if self._store is not None and all(r.answer is not Answer.UNKNOWN for r in got[0]):
                     self._store.keep(kind, text, seed, got[0])
             return got[0]

@@ -22,7 +22,7 @@ from verify.prove.smtlib import script
 from verify.prove.solvers import SOLVERS, TIME_LIMIT, Answer, Replies, Reply
 from verify.verdict import Verdict
 
-_FILTER_LIMIT = 10.0  # seconds of the clock, 20 times what any takes on an idle machine; then it is dropped
+_FILTER_LIMIT = 10.0  # seconds of CPU time, 20 times what any takes; then it is dropped
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from verify.logic import Formula, var
 from verify.obligation import Facts
 from verify.prove.smtlib import script
-from verify.prove.solvers import Answer
+from verify.prove.solvers import Answer, limit_z3
 
-LIMIT = 10.0  # seconds for the first model; a wish that takes longer than the next is dropped
+LIMIT = 10.0  # seconds of CPU time for the first model; a wish that takes longer than the next is dropped
 _WISH_LIMIT = 1.0
 _DECLARED = re.compile(r"^\(declare-fun \|(.*)\| \(\) \(_ BitVec (\d+)\)\)$", re.MULTILINE)
 
@@ -28,12 +28,12 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
     text = script((*facts, *told), goal)
     context = z3.Context()
     solver = z3.SimpleSolver(ctx=context)
-    solver.set("timeout", int(LIMIT * 1000))
+    limit_z3(solver, LIMIT)
     solver.add(z3.parse_smt2_string(text.replace("(check-sat)", ""), ctx=context))
     if str(solver.check()) != Answer.SAT:
         return None
     model = solver.model()
-    solver.set("timeout", int(_WISH_LIMIT * 1000))
+    limit_z3(solver, _WISH_LIMIT)
     todo = [[z3.BitVec(name, 1, context) for name in granted]]
     while todo:
         group = todo.pop()

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from verify.verdict import Verdict, join
+from verify.waivers import names_all
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class SolverAnswer(msgspec.Struct, frozen=True):
@@ -43,10 +44,15 @@ class ObligationRecord(msgspec.Struct, frozen=True):
 
 
 class WaiverRecord(msgspec.Struct, frozen=True):
-    """A declared, accepted deviation: why it is accepted, and where that can be read."""
+    """A declared, accepted deviation: why it is accepted, where that can be read, and what it is.
+
+    ``obligation`` is the name of the obligation that fails, ``sentence`` a glob of its sentence.
+    """
 
     reason: str
     reference: str
+    obligation: str
+    sentence: str
 
 
 class PropertyRecord(msgspec.Struct, frozen=True):
@@ -73,8 +79,13 @@ class PropertyRecord(msgspec.Struct, frozen=True):
 
     @property
     def waived(self) -> bool:
-        """It is refuted, and that is a declared deviation."""
-        return self.waiver is not None and self.verdict is Verdict.REFUTED
+        """It is refuted, and all of it that fails is the deviation that its waiver names."""
+        failing = [(o.name, o.sentence) for o in self.obligations if o.verdict is not Verdict.PROVED]
+        return (
+            self.waiver is not None
+            and self.verdict is Verdict.REFUTED
+            and names_all(self.waiver.obligation, self.waiver.sentence, failing)
+        )
 
 
 class AssumptionRecord(msgspec.Struct, frozen=True):
@@ -190,6 +201,7 @@ class TargetRecord(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True):
     """One target's run; times in seconds, dates in UTC (ISO 8601).
 
+    ``notes`` are what a reader should know that is no verdict, a sentence each.
     ``questions`` counts those that went to solvers (``asked``), and those that an earlier run had
     answered (``reused``).
     """
@@ -210,20 +222,12 @@ class Run(msgspec.Struct, frozen=True):
     ends: list[EndRecord] = []
     globals: list[GlobalRecord] = []
     questions: dict[str, int] = {}
+    notes: list[str] = []
 
     @property
     def function(self) -> FunctionRecord:
         """The relocation routine."""
         return self.functions[0]
-
-    @property
-    def stale_waivers(self) -> list[str]:
-        """Properties that a waiver speaks of though they are proved: it matches nothing."""
-        return [
-            record.id
-            for record in self.properties
-            if record.waiver is not None and record.verdict is Verdict.PROVED
-        ]
 
     @property
     def verdict(self) -> Verdict:

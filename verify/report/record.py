@@ -21,9 +21,12 @@ from verify.report import model
 from verify.report.invariants import loop_invariants, other_invariants
 from verify.report.listing import list_instructions, loop_heads
 from verify.report.save import RUN
+from verify.report.seal import FILE as SEAL
+from verify.report.seal import seal_of
 from verify.target import Kernel
 from verify.theorems import Finding, Listed, Outcome
 from verify.verdict import Verdict
+from verify.waivers import Waiver
 
 TEXTS = "obligations"
 _AT = re.compile(r"\bat (0x[0-9a-f]{8,16})\b")
@@ -63,8 +66,12 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
         counterexample=msgspec.to_builtins(shown) if shown is not None else None,
         function=claim.function,
         parts=[f.claim.id for f in outcome.findings if f.claim.id in claim.parts],
-        waiver=model.WaiverRecord(waiver.reason, waiver.reference) if waiver is not None else None,
+        waiver=_waiver(waiver) if waiver is not None else None,
     )
+
+
+def _waiver(waiver: Waiver) -> model.WaiverRecord:
+    return model.WaiverRecord(waiver.reason, waiver.reference, waiver.obligation, waiver.sentence)
 
 
 def record(
@@ -99,6 +106,7 @@ def record(
         ],
         versions=engine_versions(),
         questions=questions or {},
+        notes=outcome.notes,
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         contracts=[model.ContractRecord(c.name, c.sentence, c.how) for c in outcome.contracts],
         globals=[model.GlobalRecord(*known) for known in outcome.globals],
@@ -216,9 +224,12 @@ def _covered(results: list[Result]) -> set[int]:
 def report_files(
     run: model.Run, outcome: Outcome, pages: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, bytes]:
-    """The files of a run's report: run.json, the obligations' texts, and ``pages`` by name."""
+    """The files of a run's report: run.json and its seal, the obligations' texts, and ``pages`` by name."""
     encoded = msgspec.json.format(msgspec.json.encode(run), indent=1)
     files = {RUN: encoded + b"\n"}
+    seal = seal_of(files[RUN])
+    if seal is not None:
+        files[SEAL] = f"{seal}\n".encode()
     for finding in outcome.findings:
         for result in finding.results:
             files[_text_file(result)] = result.text.encode()

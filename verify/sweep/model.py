@@ -73,7 +73,6 @@ class Row(msgspec.Struct, frozen=True):
     asked: int = 0
     properties: list[Cell] = []
     functions: list[Function] = []
-    stale_waivers: list[str] = []
 
     @property
     def verdict(self) -> Verdict:
@@ -93,7 +92,6 @@ class Sweep(msgspec.Struct, frozen=True):
 def exit_status(rows: list[Row]) -> int:
     """What ``verify sweep`` exits with: the same as ``verify run`` of all these kernels."""
     found = {row.exit_status if row.error else row.verdict.exit_status for row in rows}
-    found |= {1 for row in rows if row.stale_waivers}
     found |= {3 for row in rows if not row.error and not row.complete}
     # An internal fault outranks all, a refutation outranks bad input, bad input an undecided claim.
     return next((status for status in (70, 1, 2, 3) if status in found), 0)

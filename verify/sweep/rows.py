@@ -74,7 +74,6 @@ def row_of(package: Package, tool: str, run: Run, path: Path, cost: Cost) -> Row
             for record in run.properties
         ],
         functions=[identity(function) for function in run.functions],
-        stale_waivers=run.stale_waivers,
     )
 
 

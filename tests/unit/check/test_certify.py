@@ -84,12 +84,12 @@ def test_satisfiable_clauses_have_no_proof_that_passes(cadical):
         cnf = Cnf(8, tuple(clauses))
         if satisfiable:
             with pytest.raises(ProofError, match="satisfied"):
-                prove_unsatisfiable(cnf, 10)
+                prove_unsatisfiable(cnf)
             offered = "".join(f"{rng.choice((1, -1)) * v} 0\n" for v in rng.sample(range(1, 9), 8)) + "0\n"
             with pytest.raises(ProofError):
                 check_proof(8, clauses, offered)
         else:
-            check_proof(8, clauses, prove_unsatisfiable(cnf, 10))
+            check_proof(8, clauses, prove_unsatisfiable(cnf))
             passed += 1
     assert 10 < passed < 50
 
@@ -119,7 +119,7 @@ def test_a_text_changed_to_be_satisfiable_is_not(cadical):
 
 def test_a_tampered_proof_is_rejected(cadical, monkeypatch):
     cnf = bit_blast(question())
-    proof = prove_unsatisfiable(cnf, 60)
+    proof = prove_unsatisfiable(cnf)
     assert check_proof(cnf.variables, cnf.clauses, proof) > 10
     steps = proof.splitlines()
     flipped = [" ".join(str(-int(x)) for x in line.split()) for line in steps[:1]] + steps[1:]
@@ -130,7 +130,7 @@ def test_a_tampered_proof_is_rejected(cadical, monkeypatch):
 
 
 def test_the_proof_of_another_text_is_rejected(cadical, monkeypatch):
-    proof = prove_unsatisfiable(bit_blast(question()), 60)
+    proof = prove_unsatisfiable(bit_blast(question()))
     monkeypatch.setattr(module, "prove_unsatisfiable", lambda *_: proof)
     assert certify(question("wrong")).status is Status.REJECTED
 

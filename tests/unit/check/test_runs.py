@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +16,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from specs.properties import PROPERTIES, RELOCATION, WAY, Property
 from verify.check import text as module
-from verify.check.model import FILE, Check
+from verify.check.certify import Certificate, Status
+from verify.check.model import FILE, SCHEMA, Check
 from verify.check.runs import Options, check_run
 from verify.cli import check as command
 from verify.errors import InternalError, TargetError, UsageError, VerifyError
@@ -22,8 +27,16 @@ from verify.logic import FALSE, ult, var
 from verify.prove.smtlib import script
 from verify.prove.solvers import Answer, Reply
 from verify.report import model
+from verify.report.read import read_run
+from verify.report.seal import FILE as SEAL
+from verify.report.seal import seal_of
 from verify.verdict import Verdict
+from verify.waivers import read_waivers
 
+SPECS = (*RELOCATION, *WAY)
+REAL = "reloc-covered"  # the name of a property, and of its obligations
+SENTENCE = "when machine_kexec+0x8 leaves the kernel the instruction cache is invalid and that is complete"
+WAIVER = next(w for w in read_waivers() if w.form == "kimage")
 X, Y = var("x"), var("y")
 VALID = script([("below", ult(X, Y))], X != Y)
 ALSO_VALID = script([("same", X == Y)], X + 1 == Y + 1)
@@ -44,13 +57,37 @@ def obligation(text: str, name: str = "kind", verdict: Verdict = Verdict.PROVED,
     """The text and its record (model.ObligationRecord)."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     path = f"obligations/{digest[:24]}.smt2"
+    labels = re.findall(r":named \|\d+:(.*)\|", text)
     return text, filled(
-        model.ObligationRecord, name=name, verdict=verdict, idle=idle, text=path, sha256=digest
+        model.ObligationRecord,
+        name=name,
+        verdict=verdict,
+        idle=idle,
+        text=path,
+        sha256=digest,
+        hypotheses=labels,
+        sentence=SENTENCE,
     )
 
 
+def seal(folder: Path) -> None:
+    """Seal the folder's run.json as a run does."""
+    (folder / SEAL).write_text(seal_of((folder / "run.json").read_bytes()))
+
+
+def edit(folder: Path, change, sealed: bool = False) -> Path:
+    """Change the properties in the folder's run.json, with or without the key for its seal."""
+    run = read_run(folder / "run.json")
+    properties = change(list(run.properties))
+    changed = msgspec.structs.replace(run, properties=properties)
+    (folder / "run.json").write_bytes(msgspec.json.encode(changed))
+    if sealed:
+        seal(folder)
+    return folder
+
+
 def write(
-    folder: Path, properties: dict[str, list], rests_on=None, claimed=None, complete: bool = True
+    folder: Path, properties: dict[str, list], rests_on=None, claimed=None, complete: bool = True, **fields
 ) -> Path:
     """A run's folder: property to its obligations; claimed PROVED unless said otherwise."""
     (folder / "obligations").mkdir(parents=True)
@@ -65,6 +102,7 @@ def write(
                 verdict=(claimed or {}).get(name, Verdict.PROVED),
                 rests_on=(rests_on or {}).get(name, []),
                 obligations=[record for _, record in owed],
+                **fields,
             )
         )
     run = filled(
@@ -76,12 +114,21 @@ def write(
         functions=[filled(model.FunctionRecord)],
     )
     (folder / "run.json").write_bytes(msgspec.json.encode(run))
+    seal(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def properties(monkeypatch) -> None:
+    """Three properties that every obligation may be one of, beside those of the specs."""
+    for name in "abc":
+        monkeypatch.setitem(PROPERTIES, name, Property(name, "T1", "", ("*",)))
 
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    return write(tmp_path / "run", {"a": [obligation(VALID), obligation(ALSO_VALID, "other")]})
+    owed = [obligation(VALID, REAL), obligation(ALSO_VALID, REAL)]
+    return write(tmp_path / "run", {REAL: owed})
 
 
 def found(folder: Path) -> dict[str, Verdict]:
@@ -172,6 +219,177 @@ def test_a_property_rests_on_others_by_the_specs(tmp_path):
     assert found(folder) == {"reloc-memory-safe": Verdict.UNKNOWN}
 
 
+def theorem(folder: Path) -> Path:
+    """A run of every property about a form, with a valid obligation each."""
+    properties = {
+        known.id: [obligation(VALID, known.obligations[0].replace("*", "x"))]
+        for known in SPECS
+        if known.form in (None, "kimage")
+    }
+    made = write(folder, properties)
+    run = read_run(made / "run.json")
+    functions = [filled(model.FunctionRecord, form="kimage")]
+    (made / "run.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(run, functions=functions)))
+    seal(made)
+    return made
+
+
+def test_a_theorem_over_all_its_parts_holds(tmp_path):
+    result = check_run(theorem(tmp_path / "run"))
+    assert (result.faults, result.unsettled, result.exit_status) == ([], [], 0)
+    assert set(result.absent) == set("abc")
+
+
+@pytest.mark.parametrize("how", ["deleted", "refuted", "undecided"])
+def test_a_theorem_is_not_proved_without_one_of_its_parts(tmp_path, how):
+    """By the specs, whatever the record says that it is made of, and with a seal."""
+    name = "kexec-reaches-entry"
+    whole = theorem(tmp_path / "run")
+    for part in PROPERTIES[name].parts:
+        folder = shutil.copytree(whole, tmp_path / part)
+        worse = {"refuted": Verdict.REFUTED, "undecided": Verdict.UNKNOWN}.get(how)
+
+        def change(records, part=part, worse=worse):
+            if worse is None:
+                return [record for record in records if record.id != part]
+            return [
+                msgspec.structs.replace(
+                    record,
+                    verdict=worse,
+                    obligations=[msgspec.structs.replace(o, verdict=worse) for o in record.obligations],
+                )
+                if record.id == part
+                else record
+                for record in records
+            ]
+
+        result = check_run(edit(folder, change, sealed=True))
+        assert any(fault.startswith(f"{name}: claimed PROVED") for fault in result.faults), part
+        assert result.exit_status == 1
+
+
+def _dropped(records):
+    return records[:-1]
+
+
+def _fewer(records):
+    return [msgspec.structs.replace(r, obligations=r.obligations[:1]) for r in records]
+
+
+def _another_text(records):
+    """Each obligation's text is that of the first."""
+    first = records[0].obligations[0]
+    same = {"text": first.text, "sha256": first.sha256, "hypotheses": first.hypotheses}
+    return [
+        msgspec.structs.replace(r, obligations=[msgspec.structs.replace(o, **same) for o in r.obligations])
+        for r in records
+    ]
+
+
+def _renamed(records):
+    return [*records[:-1], msgspec.structs.replace(records[-1], statement="It holds.")]
+
+
+@pytest.mark.parametrize("change", [_dropped, _fewer, _another_text, _renamed])
+def test_an_edited_record_is_not_green(tmp_path, change):
+    """What is left of it holds, and it is not what a run wrote."""
+    owed = [obligation(VALID, "reloc-covered"), obligation(ALSO_VALID, "reloc-covered")]
+    folder = write(tmp_path / "run", {"reloc-covered": owed, "a": owed})
+    assert check_run(folder).exit_status == 0
+    result = check_run(edit(folder, change))
+    assert result.faults == [] and not result.sealed
+    assert "no seal" in result.unsettled[0]
+    assert result.exit_status == 3
+
+
+def test_a_verdict_that_is_edited_is_found_out(tmp_path):
+    """The key for the seal is of no use here: the solvers do not find it."""
+    owed = [obligation(VALID), obligation(INVALID, verdict=Verdict.UNKNOWN)]
+    folder = write(tmp_path / "run", {"a": owed}, claimed={"a": Verdict.UNKNOWN})
+
+    def change(records):
+        proved = [msgspec.structs.replace(o, verdict=Verdict.PROVED) for o in records[0].obligations]
+        return [msgspec.structs.replace(records[0], verdict=Verdict.PROVED, obligations=proved)]
+
+    assert check_run(folder).exit_status == 3
+    result = check_run(edit(folder, change, sealed=True))
+    assert (len(result.faults), result.exit_status) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["run.seal", "nothing"])
+def test_a_run_without_the_seal_of_this_user_is_not_green(run, monkeypatch, name):
+    if name == "nothing":
+        monkeypatch.setenv("KEXEC_VERIFY_CACHE_KEY", "somebody else's")
+    else:
+        (run / name).unlink()
+    result = check_run(run)
+    assert (result.sealed, result.faults, result.exit_status) == (False, [], 3)
+
+
+def test_a_run_without_properties_is_not_green(tmp_path):
+    result = check_run(write(tmp_path / "run", {}))
+    assert (result.faults, result.exit_status) == (["the run has no property"], 1)
+
+
+def test_what_the_run_says_nothing_of_is_named(run):
+    said = {known.id for known in SPECS if known.form is None} | set("abc")
+    assert set(check_run(run).absent) == said - {REAL}
+
+
+def test_an_obligation_of_another_property_proves_nothing(tmp_path):
+    folder = write(tmp_path / "run", {REAL: [obligation(VALID, REAL), obligation(VALID, "reloc-init")]})
+    result = check_run(folder)
+    assert result.claims[0].reason == "reloc-init is no obligation of it"
+    assert result.exit_status == 1
+
+
+def test_a_property_that_the_specs_lack_is_not_proved(tmp_path):
+    result = check_run(write(tmp_path / "run", {"own-idea": [obligation(VALID)]}))
+    assert (result.claims[0].recomputed, result.exit_status) == (Verdict.UNKNOWN, 1)
+
+
+def test_other_hypotheses_than_those_of_the_text_are_an_error(run):
+    def change(records):
+        owed = [msgspec.structs.replace(o, hypotheses=["none"]) for o in records[0].obligations]
+        return [msgspec.structs.replace(records[0], obligations=owed)]
+
+    with pytest.raises(TargetError, match=r"expected the hypotheses \['none'\]"):
+        check_run(edit(run, change, sealed=True))
+
+
+def test_a_property_twice_is_a_fault(run):
+    result = check_run(edit(run, lambda records: [*records, *records], sealed=True))
+    assert result.faults == [f"{REAL}: the run has it 2 times"]
+
+
+@pytest.mark.parametrize(
+    ("waiver", "status"),
+    [
+        (model.WaiverRecord(WAIVER.reason, WAIVER.reference, WAIVER.obligation, WAIVER.sentence), 0),
+        (model.WaiverRecord(WAIVER.reason, WAIVER.reference, WAIVER.obligation, "*"), 1),
+        (model.WaiverRecord("mine", WAIVER.reference, WAIVER.obligation, WAIVER.sentence), 1),
+        (None, 1),
+    ],
+)
+def test_a_refuted_property_is_green_with_a_waiver_of_the_specs_alone(tmp_path, monkeypatch, waiver, status):
+    known = PROPERTIES[WAIVER.property]
+    monkeypatch.setitem(PROPERTIES, WAIVER.property, dataclasses.replace(known, rests_on=()))
+    owed = [obligation(INVALID, WAIVER.obligation, Verdict.UNKNOWN)]
+    folder = write(
+        tmp_path / "run", {WAIVER.property: owed}, claimed={WAIVER.property: Verdict.REFUTED}, waiver=waiver
+    )
+    assert check_run(folder).exit_status == status
+
+
+def test_two_runs_of_one_question_have_one_digest(tmp_path):
+    owed = [obligation(VALID), obligation(ALSO_VALID)]
+    digests = [
+        check_run(write(tmp_path / str(n), {"a": some})).claims[0].digest
+        for n, some in enumerate([owed, owed[::-1], owed[:1], [owed[0], owed[0]]])
+    ]
+    assert digests[0] == digests[1] and len(set(digests)) == 3
+
+
 def test_a_proof_from_a_contradiction_is_vacuous(tmp_path):
     folder = write(tmp_path / "run", {"a": [obligation(IDLE)], "b": [obligation(IDLE), obligation(VALID)]})
     assert found(folder) == {"a": Verdict.VACUOUS, "b": Verdict.PROVED}
@@ -216,6 +434,7 @@ def test_certificates_are_counted(tmp_path, require_tool):
     folder = write(tmp_path / "run", {"a": owed}, claimed={"a": Verdict.UNKNOWN})
     result = check_run(folder, Options(certificates=True))
     assert (result.certified, result.faults) == (2, [])
+    assert result.unsettled == ["a: the run itself says UNKNOWN"]
     assert result.uncertified == {"UNKNOWN: there is no proof to certify": 1}
     assert "cadical" in result.versions["sat"]
 
@@ -227,11 +446,18 @@ def test_a_rejected_certificate_is_a_fault(tmp_path, require_tool):
     assert any("the clauses can be satisfied" in fault for fault in result.faults)
 
 
-def test_without_a_sat_solver_nothing_is_certified(run, monkeypatch):
+def test_without_a_sat_solver_there_is_no_certificate_and_no_success(run, monkeypatch):
     monkeypatch.setattr("verify.check.certify.shutil.which", lambda name: None)
+    with pytest.raises(UsageError, match="expected cadical for --certify, found none"):
+        check_run(run, Options(certificates=True))
+
+
+def test_what_is_proved_and_not_certified_is_not_green(run, monkeypatch, require_tool):
+    require_tool("cadical", "cadical")
+    monkeypatch.setattr(module, "certify", lambda text: Certificate(Status.OUT_OF_REACH, "too large"))
     result = check_run(run, Options(certificates=True))
-    assert (result.certified, result.faults) == (0, [])
-    assert result.uncertified == {"no cadical installed": 2}
+    assert (result.certified, result.faults, result.exit_status) == (0, [], 3)
+    assert result.unsettled == ["a certificate of 2 obligations that are recorded as PROVED"]
 
 
 def test_the_command_says_what_it_found(run, tmp_path, monkeypatch):
@@ -239,12 +465,16 @@ def test_the_command_says_what_it_found(run, tmp_path, monkeypatch):
     done = CliRunner().invoke(command.check, [str(run), "-j", "1"], standalone_mode=False)
     assert done.return_value == 0
     assert "the record holds" in done.output
-    assert msgspec.json.decode((run / FILE).read_bytes(), type=Check).schema == 1
+    assert msgspec.json.decode((run / FILE).read_bytes(), type=Check).schema == SCHEMA
     wrong = write(tmp_path / "wrong", {"a": [obligation(INVALID)]})
     done = CliRunner().invoke(command.check, [str(wrong), "-j", "1"], standalone_mode=False)
     assert done.return_value == 1
     assert "the record does not hold" in done.output
     assert done.output.splitlines()[-1].startswith("next: verify run ")
+    (run / SEAL).unlink()
+    done = CliRunner().invoke(command.check, [str(run), "-j", "1"], standalone_mode=False)
+    assert done.return_value == 3
+    assert "whether it is all that must hold is not established" in done.output
 
 
 def test_angr_takes_no_part(run):

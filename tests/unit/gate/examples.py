@@ -26,7 +26,7 @@ ROUTINE = "arm64_relocate_new_kernel"
 WHERE = f"{ROUTINE}+0xe8/0x120"
 SHA = "ab" * 32
 EVIL = "x\n::error::y\r]]><b a='1'>&\"|#`\x1b[31m\u202e##[add-mask]\x00%,:\ud800"
-WAIVER = WaiverRecord("hardware keeps it coherent", "docs/deviations.md")
+WAIVER = WaiverRecord("hardware keeps it coherent", "docs/deviations.md", "claim-waived-a", "It *")
 
 
 def owed(name: str, verdict: Verdict = Verdict.PROVED, where: str = "") -> ObligationRecord:
@@ -68,7 +68,7 @@ def refuted(name: str = "claim-refuted", where: str = WHERE, **fields: Any) -> P
 
 
 def waived(name: str = "claim-waived") -> PropertyRecord:
-    return refuted(name, waiver=WAIVER)
+    return refuted(name, waiver=msgspec.structs.replace(WAIVER, obligation=f"{name}-a"))
 
 
 def undecided(name: str = "claim-undecided", verdict: Verdict = Verdict.UNKNOWN) -> PropertyRecord:
@@ -117,7 +117,9 @@ def evil() -> Run:
     where = f"{EVIL}+0x4/0x8"
     broken = refuted("claim-refuted", where, function=EVIL)
     open_ = msgspec.structs.replace(undecided(), function=EVIL, reason=EVIL)
-    kept = msgspec.structs.replace(waived(), function=EVIL, waiver=WaiverRecord(EVIL, EVIL))
+    kept = msgspec.structs.replace(
+        waived(), function=EVIL, waiver=WaiverRecord(EVIL, EVIL, "claim-waived-a", "*")
+    )
     target = TargetRecord(EVIL, EVIL, "elf", SHA, None, EVIL)
     return run(
         broken, open_, kept, claim("claim-a", function=EVIL), target=target, functions=[function(EVIL)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from specs.properties import PROPERTIES
 from verify.gate.baseline import baseline_of
 from verify.gate.decide import Rule, decide
 from verify.gate.policy import Mutants, Policy
@@ -22,6 +24,11 @@ SHRUNK = claim("claim-b", obligations=[examples.owed("claim-b-a")])
 LEANING = claim("claim-b", assumptions=["mmu-on", "list-one-flag"])
 EMPTY = claim("claim-b", obligations=[])
 TORN = claim("claim-b", obligations=[examples.owed("claim-b-a", Verdict.UNKNOWN)])
+SECOND = [
+    examples.owed("claim-waived-a", Verdict.UNKNOWN),
+    examples.owed("claim-waived-b"),
+    examples.owed("claim-waived-c", Verdict.UNKNOWN),
+]
 MUTANTS = Policy(mutants=Mutants())
 
 # name: (the evidence, policy, baseline, the rules it fails on, exit status)
@@ -44,11 +51,18 @@ FAILING = {
         [Rule.WAIVER],
         1,
     ),
-    "waiver of what is proved": (
-        [evidence(run(claim("claim-a", waiver=examples.WAIVER)))],
+    "waived, and more fails than the waiver names": (
+        [evidence(run(msgspec.structs.replace(waived(), obligations=SECOND)))],
         Policy(waivers=["*"]),
         None,
-        [Rule.WAIVER],
+        [Rule.REFUTED],
+        1,
+    ),
+    "waived, and nothing fails that the waiver could name": (
+        [evidence(run(msgspec.structs.replace(waived(), obligations=SECOND[1:2])))],
+        Policy(waivers=["*"]),
+        None,
+        [Rule.REFUTED],
         1,
     ),
     "required": ([evidence(run())], Policy(required=["claim-a", "other-*"]), None, [Rule.MISSING], 1),
@@ -145,6 +159,11 @@ def test_every_rule_has_a_run_that_fails_on_it():
 
 PASSING = {
     "proved": (evidence(run()), None, None),
+    "note of a waiver that matches nothing": (
+        evidence(run(claim("claim-a"), notes=["claim-a is PROVED: its waiver matches nothing"])),
+        None,
+        None,
+    ),
     "as in the baseline": (evidence(run()), None, BEFORE),
     "the binary": (evidence(run(), binary=examples.SHA), None, None),
     "waiver that is allowed": (evidence(run(claim("claim-a"), waived())), Policy(waivers=["claim-w*"]), None),
@@ -160,7 +179,11 @@ PASSING = {
         None,
         BEFORE,
     ),
-    "composed of parts": (evidence(run(claim("claim-a", obligations=[], parts=["claim-b"]))), None, None),
+    "composed of parts": (
+        evidence(run(claim("claim-a", obligations=[], parts=["claim-b"]), claim("claim-b"))),
+        None,
+        None,
+    ),
     "mutants": (evidence(run(), mutation=mutation()), MUTANTS, None),
     "equivalent mutant": (evidence(run(), mutation=mutation("equivalent")), MUTANTS, None),
     "unsupported mutant that is allowed": (
@@ -170,6 +193,50 @@ PASSING = {
     ),
     "bad mutants that nobody asks for": (evidence(run(), mutation=mutation("survivor")), None, None),
 }
+
+
+def _theorem(form: str = "kimage"):
+    """Every property of the specs that is about a form, PROVED."""
+    claims = [
+        claim(known.id, rests_on=list(known.rests_on), parts=list(known.parts))
+        for known in PROPERTIES.values()
+        if known.form in (None, form)
+    ]
+    return run(*claims, functions=[msgspec.structs.replace(function(), form=form)])
+
+
+@pytest.mark.parametrize("form", ["kimage", "registers"])
+def test_theorem_over_all_its_parts_passes(form):
+    assert rules(evidence(_theorem(form))) == []
+
+
+@pytest.mark.parametrize("edit", ["deleted", "refuted", "unknown", "unnamed"])
+def test_theorem_is_rejected_without_any_one_of_its_parts(edit):
+    """By the specs, whatever the record says that it is made of."""
+    whole = _theorem()
+    theorem = PROPERTIES["kexec-reaches-entry"]
+    for part in theorem.parts:
+        if PROPERTIES[part].form not in (None, "kimage"):
+            continue
+        records = []
+        for record in whole.properties:
+            if record.id != part:
+                records.append(msgspec.structs.replace(record, rests_on=[], parts=[]))
+            elif edit == "refuted":
+                records.append(msgspec.structs.replace(record, verdict=Verdict.REFUTED))
+            elif edit == "unknown":
+                records.append(msgspec.structs.replace(record, verdict=Verdict.UNKNOWN))
+            elif edit == "unnamed":
+                records.append(msgspec.structs.replace(record, id=f"{part}-2"))
+        reasons = decide([evidence(msgspec.structs.replace(whole, properties=records))], Policy()).reasons
+        assert (Rule.UNDECIDED, theorem.id) in {(reason.rule, reason.property) for reason in reasons}, part
+
+
+def test_property_is_rejected_without_what_it_rests_on():
+    found = decide([evidence(run(claim("reloc-step")))], Policy()).reasons
+    assert [reason.message for reason in found] == [
+        "PROVED, though reloc-covered, which it is made of or rests on, is not in the run"
+    ]
 
 
 @pytest.mark.parametrize("name", PASSING)

@@ -100,7 +100,7 @@ def obligation(name: str, verdict: Verdict = Verdict.PROVED, **changed: Any) -> 
 
 
 def claim(name: str, verdict: Verdict = Verdict.PROVED, **changed: Any) -> PropertyRecord:
-    """A property with one obligation of its verdict."""
+    """A property with one obligation of its verdict, which its waiver names if it has one."""
     made = PropertyRecord(
         id=name,
         theorem="T1",
@@ -112,7 +112,11 @@ def claim(name: str, verdict: Verdict = Verdict.PROVED, **changed: Any) -> Prope
         seconds=0.5,
         obligations=[obligation(f"{name}-part", verdict)],
     )
-    return msgspec.structs.replace(made, **changed)
+    made = msgspec.structs.replace(made, **changed)
+    if made.waiver is None:
+        return made
+    named = msgspec.structs.replace(made.waiver, obligation=made.obligations[0].name)
+    return msgspec.structs.replace(made, waiver=named)
 
 
 def list_counterexample(words: int = 4) -> dict[str, Any]:
@@ -188,7 +192,7 @@ def call_counterexample(name: str = "machine_kexec") -> dict[str, Any]:
     }
 
 
-WAIVER = WaiverRecord("accepted by the maintainers", "arch/arm64/kernel/machine_kexec.c")
+WAIVER = WaiverRecord("accepted by the maintainers", "arch/arm64/kernel/machine_kexec.c", "", "*")
 
 
 def run(*properties: PropertyRecord, name: str = "vmlinux", **changed: Any) -> Run:
@@ -310,7 +314,7 @@ def hostile() -> Run:
             function=HOSTILE,
             obligations=[owed, links],
             counterexample=bad,
-            waiver=WaiverRecord(HOSTILE, f"javascript:{HOSTILE}"),
+            waiver=WaiverRecord(HOSTILE, f"javascript:{HOSTILE}", HOSTILE, "*"),
         ),
         claim("listed", Verdict.REFUTED, counterexample=listed, reason=HOSTILE),
         claim("odd", Verdict.REFUTED, counterexample=odd, parts=[HOSTILE]),

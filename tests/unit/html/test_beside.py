@@ -16,7 +16,7 @@ from . import example
 
 
 def check(run_sha256: str) -> Check:
-    return Check(1, "t", run_sha256, 1.0, {"z3": "z3 5"}, 0, [], [], 0, {}, [])
+    return Check(1, "t", run_sha256, 1.0, {"z3": "z3 5"}, 0, [], [], 0, {}, [], True, [], [], 0)
 
 
 def mutation(sha256: str) -> MutationRun:

@@ -213,7 +213,7 @@ def test_certificates_of_a_check_are_shown():
     certificate = CertificateRecord("certified", "", 10, 20, 30, 0.1, "a" * 64, "b" * 64)
     answers = [AnswerRecord("z3", "unsat", 0.1)]
     record = TextRecord(text, "0" * 64, Verdict.PROVED, answers, True, True, certificate)
-    check = Check(1, "t", "0" * 64, 1.0, {"z3": "z3 5"}, 2, [record], [], 2, {}, [])
+    check = Check(1, "t", "0" * 64, 1.0, {"z3": "z3 5"}, 2, [record], [], 2, {}, [], True, [], [], 0)
     words = tree(example.proved(), Beside(check=check)).all("main")[0].text
     assert "certificate: certified, SAT proof of 30 steps" in words
     assert "2 of 2 obligations certified" in words

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+import signal
+import time
 
 import pytest
 
@@ -16,6 +20,9 @@ SOLVERS = [ask_z3, ask_bitwuzla]
 P, Q = var("p", 128), var("q", 128)
 # The factors of a product of two primes of 62 bits: too hard for a tenth of a second.
 FACTORS = And(P * Q == 0x2876A25E206F5C67 * 0x3A8DD4E45C76F18B, ult(1, P), ult(P, Q), ult(Q, 1 << 62))
+# A prime is no product of two factors of 14 bits: half a second of work for either solver.
+PRIME = script([("product", And(P * Q == 134217757, ult(1, P), ult(P, 1 << 14), ult(Q, 1 << 14)))], P == 0)
+LIMIT = 4.0
 
 
 @pytest.mark.parametrize("ask", SOLVERS)
@@ -30,6 +37,37 @@ def test_question_without_an_answer_in_time_is_unknown(ask):
     reply = ask(script([("hard", FACTORS)], P == 0), limit=0.1)
     assert reply.answer is Answer.UNKNOWN
     assert reply.seconds < 5
+
+
+def _answer(ask, pipe) -> None:
+    ask(script([], P == Q))  # what is loaded at first use is loaded
+    pipe.send("ready")
+    pipe.send(ask(PRIME, limit=LIMIT).answer)
+
+
+@pytest.mark.parametrize("ask", SOLVERS)
+def test_a_machine_that_does_other_things_changes_no_answer(ask):
+    """A process that gets no CPU for longer than the limit, as on a crowded machine, answers all the same."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_answer, args=(ask, theirs), daemon=True)
+    process.start()
+    assert process.pid is not None and ours.recv() == "ready"
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGSTOP)
+    assert not ours.poll(1.5 * LIMIT), "it was answered before the process was stopped: the test says nothing"
+    os.kill(process.pid, signal.SIGCONT)
+    assert ours.recv() is Answer.UNSAT
+    process.join()
+
+
+@pytest.mark.parametrize("ask", SOLVERS)
+def test_the_clock_has_no_say(ask, monkeypatch):
+    """Each look at a clock finds that an hour has passed."""
+    hours = iter(range(0, 1 << 40, 3600))
+    for clock in ("monotonic", "perf_counter", "time"):
+        monkeypatch.setattr(time, clock, lambda: float(next(hours)))
+    assert ask(PRIME, limit=LIMIT).answer is Answer.UNSAT
 
 
 @pytest.mark.parametrize("ask", SOLVERS)

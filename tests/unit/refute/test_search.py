@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import msgspec
 import pytest
@@ -48,6 +49,14 @@ def found(broken):
 def test_search_finds_what_is_broken_and_nothing_else(found):
     assert set(found) == {"reloc-icache-invalid", "reloc-clean-to-poc"}
     assert set(found) < REFUTABLE
+
+
+def test_a_busy_machine_finds_the_same(broken, found, monkeypatch):
+    """Each look at a clock finds that an hour has passed."""
+    hours = iter(range(0, 1 << 40, 3600))
+    for clock in ("monotonic", "perf_counter", "time"):
+        monkeypatch.setattr(time, clock, lambda: float(next(hours)))
+    assert search(*broken, most=30) == found
 
 
 def test_search_looks_for_what_is_wanted_only(broken):

@@ -10,6 +10,7 @@ from verify.errors import UsageError
 from verify.report import save as module
 from verify.report.record import report_files
 from verify.report.save import is_saved
+from verify.report.seal import is_sealed, seal_of
 
 
 def outcome(**texts: str) -> SimpleNamespace:
@@ -30,6 +31,7 @@ def test_report_has_run_json_and_each_text_once(tmp_path):
     assert path == tmp_path / "deep" / "vmlinux" / "run.json"
     assert files(tmp_path / "deep") == {
         "vmlinux/run.json": '{\n "schema": 1\n}\n',
+        "vmlinux/run.seal": f"{seal_of(path.read_bytes())}\n",
         f"vmlinux/obligations/{'a' * 24}.smt2": "(check-sat)\n",
         f"vmlinux/obligations/{'b' * 24}.smt2": "(exit)\n",
     }
@@ -43,7 +45,28 @@ def test_pages_are_written_with_it(tmp_path):
 def test_second_report_replaces_the_first(tmp_path):
     save({"schema": 1}, outcome(a="old"), tmp_path / "vmlinux")
     save({"schema": 2}, outcome(b="new"), tmp_path / "vmlinux")
-    assert set(files(tmp_path)) == {"vmlinux/run.json", f"vmlinux/obligations/{'b' * 24}.smt2"}
+    assert set(files(tmp_path)) == {
+        "vmlinux/run.json",
+        "vmlinux/run.seal",
+        f"vmlinux/obligations/{'b' * 24}.smt2",
+    }
+
+
+def test_seal_is_of_one_run_and_one_user(tmp_path, monkeypatch):
+    folder = save({"schema": 1}, outcome(), tmp_path / "vmlinux").parent
+    data = (folder / "run.json").read_bytes()
+    assert is_sealed(data, folder)
+    assert not is_sealed(data + b" ", folder)
+    monkeypatch.setenv("KEXEC_VERIFY_CACHE_KEY", "somebody else's")
+    assert not is_sealed(data, folder)
+
+
+def test_without_a_key_there_is_no_seal(tmp_path, monkeypatch):
+    monkeypatch.setattr("verify.report.seal.user_key", lambda: None)
+    folder = save({"schema": 1}, outcome(), tmp_path / "vmlinux").parent
+    assert not (folder / "run.seal").exists()
+    (folder / "run.seal").write_text("None\n")
+    assert not is_sealed((folder / "run.json").read_bytes(), folder)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -1,0 +1,123 @@
+"""Verdicts on properties by what a run recorded of them, and by the specs; and what is left open."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from specs.properties import PROPERTIES
+from verify.check.model import ClaimRecord, TextRecord
+from verify.report.grounds import grounds
+from verify.report.model import ObligationRecord, PropertyRecord, Run
+from verify.verdict import Verdict, join
+from verify.waivers import read_waivers
+
+
+def _recheck(obligation: ObligationRecord, texts: Mapping[str, TextRecord]) -> Verdict:
+    if obligation.verdict is Verdict.PROVED and not texts[obligation.text].holds:
+        return Verdict.UNKNOWN
+    return obligation.verdict
+
+
+def claim_of(record: PropertyRecord, texts: Mapping[str, TextRecord]) -> ClaimRecord:
+    """A property's verdict by its own obligations."""
+    verdict, reason = _judge(record, texts)
+    owed = sorted(f"{obligation.name}\0{obligation.sha256}\n" for obligation in record.obligations)
+    digest = hashlib.sha256("".join(owed).encode()).hexdigest()
+    return ClaimRecord(record.id, record.verdict, verdict, reason, len(owed), digest)
+
+
+def _judge(record: PropertyRecord, texts: Mapping[str, TextRecord]) -> tuple[Verdict, str]:
+    known = PROPERTIES.get(record.id)
+    if known is None:
+        return Verdict.UNKNOWN, "specs/properties.py has no such property"
+    if not record.obligations:
+        return Verdict.UNKNOWN, "it has no obligation"
+    for obligation in record.obligations:
+        if not any(fnmatch.fnmatchcase(obligation.name, glob) for glob in known.obligations):
+            return Verdict.UNKNOWN, f"{obligation.name} is no obligation of it"
+    verdict = join(_recheck(obligation, texts) for obligation in record.obligations)
+    if verdict is not Verdict.PROVED:
+        return verdict, "not every obligation is proved"
+    live = {o.name for o in record.obligations if not o.idle and texts[o.text].live}
+    dead = sorted({o.name for o in record.obligations} - live)
+    if dead:
+        return Verdict.VACUOUS, f"no instance of {dead[0]} has hypotheses that can hold"
+    return Verdict.PROVED, ""
+
+
+def rest(claims: Sequence[ClaimRecord], run: Run) -> list[ClaimRecord]:
+    """A property is not proved while one that it rests on or is made of is not."""
+    needed = {record.id: grounds(run, record) for record in run.properties}
+    found = list(claims)
+    changed = True
+    while changed:
+        changed = False
+        proved = {c.id for c in found} - {c.id for c in found if c.recomputed is not Verdict.PROVED}
+        for index, one in enumerate(found):
+            if one.recomputed is not Verdict.PROVED:
+                continue
+            lacking = next((ground for ground in needed[one.id] if ground not in proved), None)
+            if lacking is not None:
+                reason = f"it rests on {lacking}, which is not proved"
+                found[index] = replace(one, recomputed=Verdict.UNKNOWN, reason=reason)
+                changed = True
+    return found
+
+
+def absent(run: Run) -> list[str]:
+    """Properties of the specs that are about the run's form, and of which it says nothing."""
+    form = run.functions[0].form if run.functions else ""
+    said = {record.id for record in run.properties}
+    return [name for name, known in PROPERTIES.items() if known.form in (None, form) and name not in said]
+
+
+def unwaivable(run: Run) -> list[str]:
+    """Faults of the run's list of properties: one twice, one waived by no waiver of the specs."""
+    counted = Counter((record.id, record.function) for record in run.properties)
+    faults = [f"{name}: the run has it {count} times" for (name, _), count in counted.items() if count > 1]
+    declared = {(w.property, w.obligation, w.sentence, w.reason, w.reference) for w in read_waivers()}
+    for record in run.properties:
+        waiver = record.waiver
+        if waiver is not None:
+            stated = (waiver.obligation, waiver.sentence, waiver.reason, waiver.reference)
+            if (record.id, *stated) not in declared or not record.waived:
+                faults.append(f"{record.id}: it is waived, and no waiver of specs/waivers.toml covers it")
+    return faults
+
+
+def outcome(
+    run: Run,
+    claims: Sequence[ClaimRecord],
+    faults: Sequence[str],
+    sealed: bool,
+    uncertified: Mapping[str, int],
+) -> tuple[list[str], int]:
+    """What is not settled, a sentence each, and the exit status.
+
+    :param uncertified: obligations without the certificate that was asked for, by reason.
+    """
+    unsettled = []
+    if not sealed:
+        unsettled.append(
+            "that run.json is whole: it bears no seal of this user, so it was written elsewhere or edited; "
+            "whether obligations or properties are left out is to be seen in the target's bytes alone"
+        )
+    refuted = False
+    for record in run.properties:
+        if record.verdict is Verdict.REFUTED:
+            refuted = refuted or not record.waived
+        elif record.verdict is not Verdict.PROVED:
+            unsettled.append(f"{record.id}: the run itself says {record.verdict}")
+    owed = [obligation for record in run.properties for obligation in record.obligations]
+    unproved = sum(obligation.verdict is not Verdict.PROVED for obligation in owed)
+    lacking = sum(uncertified.values()) - unproved
+    if lacking > 0:
+        unsettled.append(f"a certificate of {lacking} obligations that are recorded as PROVED")
+    if faults or refuted:
+        return unsettled, 1
+    return unsettled, 3 if unsettled else 0

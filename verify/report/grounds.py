@@ -1,0 +1,36 @@
+"""What a property cannot be proved without: the one definition is specs/properties.py, not a record."""
+
+from __future__ import annotations
+
+from specs.properties import PROPERTIES
+from verify.report.model import PropertyRecord, Run
+from verify.verdict import Verdict
+
+
+def grounds(run: Run, record: PropertyRecord) -> list[str]:
+    """The properties that ``record`` rests on or joins, for the form of the run's routine.
+
+    What the record names is wanted as well, so that a property of another version is held to its own words.
+    """
+    named = [*record.rests_on, *record.parts]
+    claim = PROPERTIES.get(record.id)
+    if claim is not None:
+        named += [*claim.rests_on, *claim.parts]
+    form = run.functions[0].form if run.functions else ""
+    return [
+        name
+        for name in dict.fromkeys(named)
+        if name not in PROPERTIES or PROPERTIES[name].form in (None, form)
+    ]
+
+
+def unproved(run: Run, record: PropertyRecord) -> str:
+    """Why ``record`` is not proved though it says so: its first ground that is not; empty if all are."""
+    for name in grounds(run, record):
+        verdicts = [other.verdict for other in run.properties if other.id == name]
+        if not verdicts:
+            return f"{name}, which it is made of or rests on, is not in the run"
+        bad = next((verdict for verdict in verdicts if verdict is not Verdict.PROVED), None)
+        if bad is not None:
+            return f"{name}, which it is made of or rests on, is {bad}"
+    return ""
