@@ -8,7 +8,7 @@ from pathlib import Path
 
 from verify.errors import TargetError
 from verify.target.compressed import MAX_SIZE, unpack
-from verify.target.debian import PREFIX, fetch
+from verify.target.debian import PREFIX, read
 from verify.target.elf import MAGIC, load_elf
 from verify.target.header import is_image
 from verify.target.image import load_image
@@ -48,7 +48,7 @@ def read_target(source: str) -> tuple[bytes, str]:
     """
     if source.startswith(PREFIX):
         package = source.removeprefix(PREFIX)
-        return _read(fetch(package), source), package
+        return read(package), package
     path = Path(source)
     return _read(path, source), path.name
 
