@@ -60,6 +60,9 @@ class Apt:
             f'Dir::State::lists "{self.root}/state/lists";',
             f'Dir::State::status "{self.root}/state/status";',
             f'Dir::Cache "{self.root}/cache";',
+            # Container images have apt keep no index, and then each look-up takes a second.
+            'Dir::Cache::pkgcache "pkgcache.bin";',
+            'Dir::Cache::srcpkgcache "";',
             f'Dir::Log "{self.root}/log";',
             'Acquire::Languages "none";',
             'APT::Get::List-Cleanup "1";',
