@@ -38,7 +38,9 @@ class Apt:
         try:
             for part in ("state/lists/partial", "cache/archives/partial", "log"):
                 (root / part).mkdir(parents=True, exist_ok=True)
-            (root / "state" / "status").touch()
+            status = root / "state" / "status"
+            if not status.exists():  # a newer one would have apt make its index again
+                status.touch()
             self._config = self._write_config()
         except OSError as error:
             raise TargetError(

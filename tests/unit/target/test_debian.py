@@ -284,6 +284,16 @@ def test_state_of_the_host_is_never_written(host, make):
     assert os.access(config, os.R_OK)
 
 
+def test_index_of_the_lists_stays_valid(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.read(PACKAGE)
+    root = host.parent / "cache" / "kexec-verify" / "debian"
+    assert 'Dir::Cache::pkgcache "pkgcache.bin";' in (root / "apt.conf").read_text()
+    os.utime(root / "state" / "status", (1, 1))
+    debian.read(PACKAGE)
+    assert (root / "state" / "status").stat().st_mtime == 1
+
+
 STANZAS = [
     ("linux-image-6.1.0-9-arm64", "6.1.27-1", "kmod, linux-base (>= 4.3~)"),
     ("linux-image-6.1.0-56-arm64", "6.1.192-2", "kmod"),
