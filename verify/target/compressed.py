@@ -68,6 +68,7 @@ def _decompress(data: bytes, kind: str, decompress: Decompress, source: str) -> 
         MemoryError,
         zlib.error,
         lzma.LZMAError,
+        lz4.block.LZ4BlockError,
         zstandard.ZstdError,
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

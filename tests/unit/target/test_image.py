@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from verify.errors import TargetError
-from verify.target import load_kernel
+from verify.target import kallsyms, load_kernel
 
 ORDERS = ("6.1", "6.3", "6.12", "newest")
 
@@ -254,6 +254,14 @@ def test_cut_containers_are_refused(make, kind):
             load_kernel(packed[:size], "vmlinuz", "vmlinuz")
 
 
+def test_flipped_byte_in_a_legacy_lz4_block_is_refused(make):
+    packed = bytearray(legacy_lz4(make.image()))
+    for at in range(8, len(packed), 97):
+        packed[at] ^= 0xFF
+        with pytest.raises(TargetError, match=r"expected .*, found "):
+            load_kernel(bytes(packed), "vmlinuz", "vmlinuz")
+
+
 @pytest.mark.parametrize("size", [8, 63, 64, 100])
 def test_cut_zboot_is_refused(make, size):
     with pytest.raises(TargetError, match="zboot"):
@@ -286,6 +294,14 @@ def test_corrupt_images_are_loaded_or_refused(make, order):
         for _ in range(chance.choice((1, 2, 8, 64))):
             bad[chance.randrange(make.tables_at, len(bad))] = chance.randrange(256)
         loads_or_is_refused(bytes(bad))
+
+
+def test_false_tables_are_not_decoded_for_ever(make, monkeypatch):
+    monkeypatch.setattr(kallsyms, "_MAX_BLOCKS", 4)  # 600 names are three blocks
+    load_kernel(make.image(), "vmlinuz", "vmlinuz")
+    monkeypatch.setattr(kallsyms, "_MAX_BLOCKS", 3)
+    with pytest.raises(TargetError, match="kallsyms"):
+        load_kernel(make.image(), "vmlinuz", "vmlinuz")
 
 
 @pytest.mark.parametrize("order", ORDERS)
