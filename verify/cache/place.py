@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from verify.cache.store import Cache, user_key
+from verify.cache.store import Cache
+from verify.key import user_key
 from verify.target.apt import cache_root
 
 VARIABLE = "KEXEC_VERIFY_CACHE"

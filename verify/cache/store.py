@@ -8,10 +8,7 @@ read is asked again, what cannot be written is lost.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -19,10 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from verify.key import seal
+
 FILE = "cache.sqlite"
-KEY_VARIABLE = "KEXEC_VERIFY_CACHE_KEY"
 MOST_BYTES = 1 << 30
-_KEY_BYTES = 32
 _WAIT = 5.0  # seconds for another run's write
 _PENDING = 200
 _SCHEMA = """
@@ -31,41 +28,6 @@ CREATE TABLE IF NOT EXISTS sealed (
     PRIMARY KEY (kind, key)
 ) WITHOUT ROWID
 """
-
-
-def config_root() -> Path:
-    """The directory for what is the user's own (XDG base directories)."""
-    configured = os.environ.get("XDG_CONFIG_HOME", "")
-    # The XDG specification has relative paths ignored.
-    root = Path(configured) if configured.startswith("/") else Path.home() / ".config"
-    return root / "kexec-verify"
-
-
-def user_key() -> bytes | None:
-    """The key of this user's seals, made at first use; None if it can neither be read nor made.
-
-    ``KEXEC_VERIFY_CACHE_KEY`` names one that several machines share, such as those of a CI.
-    """
-    given = os.environ.get(KEY_VARIABLE)
-    if given:
-        return hashlib.sha256(given.encode()).digest()
-    path = config_root() / "cache.key"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            # Of two runs at once one makes it. It has its content before it has its name.
-            fresh = path.with_name(f".{path.name}.{os.getpid()}")
-            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                os.write(handle, secrets.token_bytes(_KEY_BYTES))
-                os.link(fresh, path)
-            finally:
-                os.close(handle)
-                fresh.unlink()
-        key = path.read_bytes()
-    except OSError:
-        return None
-    return key if len(key) == _KEY_BYTES else None
 
 
 @dataclass(frozen=True)
@@ -209,8 +171,7 @@ class Cache:
 
     def _seal(self, kind: str, key: bytes, value: bytes) -> bytes:
         assert self._key is not None
-        place = f"{kind}\0{len(key)}\0".encode() + key
-        return hmac.new(self._key, place + value, hashlib.sha256).digest()
+        return seal(self._key, kind, key, value)
 
     def _is_true(self, kind: str, key: object, value: object, seal: object) -> bool:
         """The seal is that of these bytes at this place; a hostile file may have anything there."""

@@ -52,14 +52,12 @@ def _runs_in(path: Path) -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a binary as run.json states it: of its contents after unpacking.
+    """SHA-256 of a binary as run.json states it: of the file as it is.
 
     :raises UsageError: if it cannot be read.
     """
-    from verify.target.compressed import unpack
-
     try:
-        return hashlib.sha256(unpack(path.read_bytes(), str(path))).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"{path}: expected a readable binary, found: {error.strerror}") from error
 

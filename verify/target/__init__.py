@@ -1,12 +1,14 @@
 """What bytes there are to verify: kernels from files and from Debian packages."""
 
+import hashlib
 import shlex
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from verify.errors import TargetError
 from verify.target.compressed import MAX_SIZE, unpack
-from verify.target.debian import PREFIX, fetch
+from verify.target.debian import PREFIX, read
 from verify.target.elf import MAGIC, load_elf
 from verify.target.header import is_image
 from verify.target.image import load_image
@@ -46,7 +48,7 @@ def read_target(source: str) -> tuple[bytes, str]:
     """
     if source.startswith(PREFIX):
         package = source.removeprefix(PREFIX)
-        return _read(fetch(package), source), package
+        return read(package), package
     path = Path(source)
     return _read(path, source), path.name
 
@@ -56,17 +58,21 @@ def load_kernel(data: bytes, source: str, name: str) -> Kernel:
 
     :param source: the target as the user typed it, for messages.
     :param name: the kernel's short name; made safe for paths.
+    :returns: a kernel whose sha256 is that of *data*, compressed as it may be: it also names the bytes
+        that are not loaded, such as a header, a signature or what stands around a payload.
     :raises TargetError: it is no little-endian arm64 kernel.
     """
     if not data:
         raise TargetError(f"{source}: expected an arm64 kernel, found an empty file")
     unpacked = unpack(data, source)
     if unpacked.startswith(MAGIC):
-        return load_elf(unpacked, source, safe_name(name))
-    if is_image(unpacked):
-        return load_image(unpacked, source, safe_name(name))
-    found = unpacked[:8].hex(" ")
-    raise TargetError(f"{source}: expected an ELF file or an arm64 Image, found bytes {found}")
+        kernel = load_elf(unpacked, source, safe_name(name))
+    elif is_image(unpacked):
+        kernel = load_image(unpacked, source, safe_name(name))
+    else:
+        found = unpacked[:8].hex(" ")
+        raise TargetError(f"{source}: expected an ELF file or an arm64 Image, found bytes {found}")
+    return kernel if unpacked is data else replace(kernel, sha256=hashlib.sha256(data).hexdigest())
 
 
 def _read(path: Path, source: str) -> bytes:

@@ -38,7 +38,9 @@ class Apt:
         try:
             for part in ("state/lists/partial", "cache/archives/partial", "log"):
                 (root / part).mkdir(parents=True, exist_ok=True)
-            (root / "state" / "status").touch()
+            status = root / "state" / "status"
+            if not status.exists():  # a newer one would have apt make its index again
+                status.touch()
             self._config = self._write_config()
         except OSError as error:
             raise TargetError(
@@ -60,6 +62,9 @@ class Apt:
             f'Dir::State::lists "{self.root}/state/lists";',
             f'Dir::State::status "{self.root}/state/status";',
             f'Dir::Cache "{self.root}/cache";',
+            # Container images have apt keep no index, and then each look-up takes a second.
+            'Dir::Cache::pkgcache "pkgcache.bin";',
+            'Dir::Cache::srcpkgcache "";',
             f'Dir::Log "{self.root}/log";',
             'Acquire::Languages "none";',
             'APT::Get::List-Cleanup "1";',

@@ -18,6 +18,7 @@ _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 _MEMBER = struct.Struct("<III")
 _STRUCT = 4
+_MOST = 1 << 16  # words like the magic; kernels have fewer than ten
 # Bytes behind a type's three words: a constant, and so many for each of its vlen entries.
 _TAIL = {
     1: (4, 0),
@@ -74,13 +75,20 @@ class Blob:
 
 
 def find(kernel: Kernel) -> Blob | None:
-    """The kernel's own BTF, or None if it has none."""
+    """The kernel's own BTF, or None if it has none.
+
+    :raises TargetError: if its magic is all over the kernel.
+    """
+    looks = 0
     for segment in kernel.segments:
         at = segment.data.find(_MAGIC)
         while at >= 0:
             blob = _blob(segment.data, at)
             if blob is not None:
                 return blob
+            looks += 1
+            if looks > _MOST:
+                raise TargetError(f"{kernel.source}: expected one BTF blob, found its magic {looks} times")
             at = segment.data.find(_MAGIC, at + 4)
     return None
 

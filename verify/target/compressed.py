@@ -1,7 +1,10 @@
 """The containers that distributions put an arm64 Image into.
 
 Facts: arch/arm64/boot/Makefile (gzip, bzip2, lzma, lzo, lz4 in its legacy frame, xz, zstd);
+scripts/Makefile.lib (the unpacked size that some builds append, four bytes);
 drivers/firmware/efi/libstub/zboot-header.S (EFI zboot: payload offset, size and type).
+
+Nothing else may follow a compressed stream: a boot loader might go on where this reader stops.
 """
 
 import bz2
@@ -20,11 +23,15 @@ MAX_SIZE = 1 << 29  # bytes; the largest distribution kernels are near 64 MiB
 _LZ4_LEGACY_BLOCK = 8 << 20
 _CHUNK = 1 << 12  # bytes; even at the best ratio, one makes less than MAX_SIZE
 
+type Decompress = Callable[[bytes], tuple[bytes, bytes]]
+"""Returns what a stream holds, and the bytes behind it."""
+
 
 def unpack(data: bytes, source: str) -> bytes:
     """Return what *data* contains when it is a known container, else *data* itself.
 
-    :raises TargetError: the container is damaged, truncated, or holds more than MAX_SIZE bytes.
+    :raises TargetError: the container is damaged, truncated, followed by other bytes, or holds more
+        than MAX_SIZE bytes.
     """
     for _ in range(3):  # zboot around a compressed Image; never deeper than that
         if data[:2] == b"MZ" and data[4:8] == b"zimg":
@@ -50,9 +57,9 @@ def _zboot_payload(data: bytes, source: str) -> bytes:
     return data[offset : offset + size]
 
 
-def _decompress(data: bytes, kind: str, decompress: Callable[[bytes], bytes], source: str) -> bytes:
+def _decompress(data: bytes, kind: str, decompress: Decompress, source: str) -> bytes:
     try:
-        found = decompress(data)
+        found, behind = decompress(data)
     except (
         OSError,
         EOFError,
@@ -61,40 +68,45 @@ def _decompress(data: bytes, kind: str, decompress: Callable[[bytes], bytes], so
         MemoryError,
         zlib.error,
         lzma.LZMAError,
+        lz4.block.LZ4BlockError,
         zstandard.ZstdError,
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TargetError(f"{source}: expected an Image compressed with {kind}, found {reason}") from error
     if len(found) > MAX_SIZE:
         raise TargetError(f"{source}: expected at most {MAX_SIZE} bytes, found more in its {kind}")
+    if behind and behind != struct.pack("<I", len(found)):
+        raise TargetError(
+            f"{source}: expected nothing behind an Image compressed with {kind}, found {len(behind)} bytes"
+        )
     return found
 
 
-def _gzip(data: bytes) -> bytes:
+def _gzip(data: bytes) -> tuple[bytes, bytes]:
     worker = zlib.decompressobj(wbits=31)
     found = worker.decompress(data, MAX_SIZE + 1)
     if not worker.eof and len(found) <= MAX_SIZE:
         raise EOFError("its end missing")
-    return found
+    return found, worker.unused_data
 
 
-def _bzip2(data: bytes) -> bytes:
+def _bzip2(data: bytes) -> tuple[bytes, bytes]:
     worker = bz2.BZ2Decompressor()
     found = worker.decompress(data, MAX_SIZE + 1)
     if not worker.eof and len(found) <= MAX_SIZE:
         raise EOFError("its end missing")
-    return found
+    return found, worker.unused_data
 
 
-def _xz(data: bytes) -> bytes:
+def _xz(data: bytes) -> tuple[bytes, bytes]:
     worker = lzma.LZMADecompressor(memlimit=1 << 30)
     found = worker.decompress(data, MAX_SIZE + 1)
     if not worker.eof and len(found) <= MAX_SIZE:
         raise EOFError("its end missing")
-    return found
+    return found, worker.unused_data
 
 
-def _zstd(data: bytes) -> bytes:
+def _zstd(data: bytes) -> tuple[bytes, bytes]:
     # The frame may not say how much it holds: stream it, with a bound.
     worker = zstandard.ZstdDecompressor(max_window_size=1 << 30).decompressobj()
     pieces: list[bytes] = []
@@ -104,22 +116,22 @@ def _zstd(data: bytes) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if worker.eof or size > MAX_SIZE:
-            return b"".join(pieces)
+            return b"".join(pieces), worker.unused_data + data[start + _CHUNK :]
     raise EOFError("its end missing")
 
 
-def _lz4_frame(data: bytes) -> bytes:
+def _lz4_frame(data: bytes) -> tuple[bytes, bytes]:
     worker = lz4.frame.LZ4FrameDecompressor()
     found: bytes = worker.decompress(data, MAX_SIZE + 1)
     if not worker.eof and len(found) <= MAX_SIZE:
         raise EOFError("its end missing")
-    return found
+    return found, worker.unused_data or b""
 
 
-def _lz4_legacy(data: bytes) -> bytes:
+def _lz4_legacy(data: bytes) -> tuple[bytes, bytes]:
     pieces: list[bytes] = []
     at, size = 4, 0
-    # scripts/Makefile.lib appends the unpacked size; it is no block, and shorter than a header.
+    # The appended size is no block: it is shorter than a block's length and content.
     while at + 8 <= len(data) and size <= MAX_SIZE:
         (length,) = struct.unpack_from("<I", data, at)
         block = data[at + 4 : at + 4 + length]
@@ -129,10 +141,10 @@ def _lz4_legacy(data: bytes) -> bytes:
         pieces.append(piece)
         size += len(piece)
         at += 4 + length
-    return b"".join(pieces)
+    return b"".join(pieces), data[at:]
 
 
-_FORMATS: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
+_FORMATS: dict[str, tuple[bytes, Decompress]] = {
     "gzip": (b"\x1f\x8b", _gzip),
     "xz": (b"\xfd7zXZ\0", _xz),
     "zstd": (b"\x28\xb5\x2f\xfd", _zstd),

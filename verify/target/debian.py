@@ -1,6 +1,13 @@
-"""Kernels from Debian packages: fetched, checked against apt's hashes, unpacked, cached."""
+"""Kernels from Debian packages: fetched, checked against apt's hashes, unpacked, cached.
+
+apt's signed lists name the hash of a package, not of the kernel in it, and unpacking takes seconds.
+So a kernel that came out of a package with the hash of the lists is cached with a seal, made with the
+user's own key, over the package's name, version and hash and the kernel's hash. At each use the lists
+say which hash the package has, and the seal must be the one of that hash and of these bytes.
+"""
 
 import hashlib
+import hmac
 import os
 import re
 import shutil
@@ -11,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from verify.errors import TargetError
+from verify.key import seal, user_key
 from verify.target.apt import Apt, cache_root
 from verify.target.compressed import MAX_SIZE
 
@@ -22,7 +29,7 @@ PREFIX = "debian:"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?")
 _IMAGE = re.compile(r"linux-image-(?P<abi>\d[^-]*(?:-\d+)?)-(?P<flavour>[a-z].*|[0-9]+k)")
 _NO_IMAGE = ("-dbg", "-unsigned", "-template")
-_CHUNK = 1 << 20
+_KIND = "debian kernel"  # of seals
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,8 @@ def newest(series: str, flavour: str = "arm64") -> str | None:
     return None
 
 
-def fetch(package: str) -> Path:
-    """Return the path of the kernel image that *package* holds, from the cache where possible.
+def read(package: str) -> bytes:
+    """Return the kernel image that *package* holds, from the cache where the lists vouch for it.
 
     :param package: its name, with ``=VERSION`` behind it for another version than apt would choose.
     :raises TargetError: apt or dpkg-deb is missing, the package is unknown or not for arm64, or
@@ -107,10 +114,8 @@ def fetch(package: str) -> Path:
         apt = Apt(cache_root() / "debian")
         with apt.locked():
             record = _record(apt, package)
-            place = _place(apt, record)
-            if not _intact(place):
-                _unpack_into(apt, record, place)
-            return place / "vmlinuz"
+            data = _held(apt, record)
+            return data if data is not None else _fetched(apt, record)
     except TargetError as error:
         raise TargetError(f"{PREFIX}{package}: {error}") from error
     except OSError as error:
@@ -143,7 +148,11 @@ def _record(apt: Apt, package: str) -> Package:
         apt.refresh(force=True)
         fields = _show(apt, package)
     if not fields:
-        raise TargetError("expected a package of the host's suites, found none of that name")
+        found = "expected a package of the host's suites, found none of that name or version"
+        if any((apt.root / "kernels").glob(f"{package.replace('=', '_')}_*")):
+            # Only the lists say which bytes are this package's.
+            found += "; its cached kernel cannot be checked: name another version, or the kernel's file"
+        raise TargetError(found)
     return _promised(fields)
 
 
@@ -185,13 +194,26 @@ def _fields(stanza: str) -> dict[str, str]:
     return fields
 
 
-def _intact(place: Path) -> bool:
-    """Return whether *place* holds a kernel that is still what was unpacked there."""
+def _held(apt: Apt, record: Package) -> bytes | None:
+    """Return the cached kernel of the package if its seal is that of the hash that the lists name."""
+    place = _place(apt, record)
+    key = user_key()
     try:
-        expected = (place / "sha256").read_text().strip()
-        return _sha256(place / "vmlinuz") == expected
-    except (OSError, UnicodeDecodeError):
-        return False
+        if key is None or not (place / "vmlinuz").is_file() or not (place / "seal").is_file():
+            return None
+        if max((place / name).stat().st_size for name in ("vmlinuz", "seal")) > MAX_SIZE:
+            return None
+        given = (place / "seal").read_bytes()
+        data = (place / "vmlinuz").read_bytes()
+    except OSError:
+        return None
+    return data if hmac.compare_digest(given, _seal(key, record, data)) else None
+
+
+def _seal(key: bytes, record: Package, data: bytes) -> bytes:
+    """Return the seal that says: *data* is the kernel of the package that *record* describes."""
+    name = f"{record.package}\0{record.version}\0{record.sha256}".encode()
+    return seal(key, _KIND, name, hashlib.sha256(data).digest())
 
 
 def _sha256(path: Path) -> str:
@@ -199,8 +221,20 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _unpack_into(apt: Apt, record: Package, place: Path) -> None:
-    """Fetch the package and leave its kernel in *place*, complete or not at all."""
+def _fetched(apt: Apt, record: Package) -> bytes:
+    """Fetch the package and cache its kernel; say of one that is cached already why it was not used."""
+    place = _place(apt, record)
+    unsealed = (place / "vmlinuz").exists()
+    try:
+        return _unpack_into(apt, record, place)
+    except TargetError as error:
+        if not unsealed:
+            raise
+        raise TargetError(f"{error}; the kernel in {place} has no true seal and is not used") from error
+
+
+def _unpack_into(apt: Apt, record: Package, place: Path) -> bytes:
+    """Fetch the package, leave its kernel in *place*, complete or not at all, and return it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in apt.root.glob("fetch-*"):  # by a run that was killed: the lock is ours
         shutil.rmtree(abandoned, ignore_errors=True)
@@ -215,15 +249,19 @@ def _unpack_into(apt: Apt, record: Package, place: Path) -> None:
             raise TargetError(f"expected SHA-256 {record.sha256}, found {digest} ({size} bytes)")
         ready = work / "ready"
         ready.mkdir()
-        digest = _extract_kernel(archives[0], ready / "vmlinuz")
-        (ready / "sha256").write_text(digest + "\n")
+        data = _kernel_of(archives[0])
+        _write(ready / "vmlinuz", data)
+        key = user_key()
+        if key is not None:  # without one the kernel is fetched again each time
+            _write(ready / "seal", _seal(key, record, data))
         if place.exists():
             shutil.rmtree(place)
         os.replace(ready, place)
+        return data
 
 
-def _extract_kernel(archive: Path, target: Path) -> str:
-    """Copy the one ./boot/vmlinuz-* of *archive* to *target*; return its SHA-256."""
+def _kernel_of(archive: Path) -> bytes:
+    """Return the one ./boot/vmlinuz-* of *archive*."""
     with _members(archive) as members:
         for member, content in members:
             name = member.name.removeprefix("./")
@@ -233,7 +271,10 @@ def _extract_kernel(archive: Path, target: Path) -> str:
                 raise TargetError(f"expected at most {MAX_SIZE} bytes, found {member.size}")
             stream = content.extractfile(member)
             if stream is not None:
-                return _copy(stream, target, member.size)
+                data = stream.read(member.size)
+                if len(data) != member.size:
+                    raise TargetError(f"expected a kernel of {member.size} bytes, found {len(data)}")
+                return data
     raise TargetError("expected a kernel at ./boot/vmlinuz-*, found none in the package")
 
 
@@ -257,20 +298,11 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, tarfile.
         worker.kill()
 
 
-def _copy(stream: IO[bytes], target: Path, size: int) -> str:
-    digest = hashlib.sha256()
-    left = size
-    with target.open("wb") as file:
-        while left:
-            piece = stream.read(min(_CHUNK, left))
-            if not piece:
-                raise TargetError(f"expected a kernel of {size} bytes, found {size - left}")
-            digest.update(piece)
-            file.write(piece)
-            left -= len(piece)
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return digest.hexdigest()
 
 
 def _version_key(package: str) -> tuple[tuple[int, ...], str]:

@@ -15,7 +15,15 @@ from verify.target.header import is_image, parse_header
 from verify.target.image import kallsyms_symbols
 from verify.target.kallsyms import find_kallsyms
 from verify.target.kernel import Kernel, Segment, banner_version, note_build_id
-from verify.target.relocations import NO_RELOCATIONS, Relocations, apply, parse_rela
+from verify.target.rela_bounds import Bounds, agreed, by_code, by_symbol
+from verify.target.relocations import (
+    NO_RELOCATIONS,
+    Relocations,
+    apply,
+    check_apart,
+    parse_rela,
+    resembles_rela,
+)
 from verify.target.symbols import NO_SYMBOLS, SymbolTable
 from verify.target.words import U16, U32, U64, words
 
@@ -30,15 +38,28 @@ _SHF_ALLOC = 2
 _SHN_UNDEF, _SHN_ABS = 0, 0xFFF1
 _STT_SECTION, _STT_FILE = 3, 4
 _FEWEST_KALLSYMS = 1 << 16  # bytes; below it no kernel is worth the search
+_MOST_PROGRAMS = 256  # program headers; vmlinux has fewer than ten
 
 
 @dataclass(frozen=True)
 class _Section:
     type: int
     flags: int
+    address: int
     offset: int
     size: int
     link: int
+
+
+@dataclass(frozen=True)
+class _Load:
+    """A PT_LOAD entry: *size* bytes at *offset* of the file, *room* bytes of memory."""
+
+    address: int
+    physical: int
+    offset: int
+    size: int
+    room: int
 
 
 class _StringNames:
@@ -85,11 +106,14 @@ def load_elf(data: bytes, source: str, name: str) -> Kernel:
     _check_header(data, source)
     sections = _sections(data, source)
     loads, notes = _segments(data, source)
-    relocations = _relocations(data, sections, source)
-    loaded = tuple(Segment(s.address, apply(s.data, s.address, relocations)) for s in loads)
     symbols = _symbols(data, sections, source)
+    coded = [bounds for load in loads for bounds in by_code(load.data, load.address, source)]
+    bounds = agreed(by_symbol(symbols.lookup), coded, source)
+    relocations = _relocations(loads, sections, bounds, source)
+    loaded = tuple(Segment(s.address, apply(s.data, s.address, relocations, source)) for s in loads)
     if not len(symbols):
         symbols = _kallsyms(loaded, source)
+        agreed(by_symbol(symbols.lookup), coded, source)
     head = loads[0].data[:64]
     return Kernel(
         name=name,
@@ -132,24 +156,57 @@ def _segments(data: bytes, source: str) -> tuple[list[Segment], list[bytes]]:
     entry_size, count = struct.unpack_from("<HH", data, 54)
     if count and entry_size != 56:
         raise TargetError(f"{source}: expected 56-byte program headers, found {entry_size}")
+    if count > _MOST_PROGRAMS:
+        raise TargetError(f"{source}: expected at most {_MOST_PROGRAMS} program headers, found {count}")
     table = _slice(data, at, 56 * count, "program headers", source)
-    loads: list[Segment] = []
+    loads: list[_Load] = []
     notes: list[bytes] = []
     for row in range(count):
-        kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", table, 56 * row)
-        if kind == PT_LOAD and size:
-            if address + size > 1 << 64:
-                raise TargetError(f"{source}: expected segments below 2^64, found one at {address:#x}")
-            loads.append(Segment(address, _slice(data, offset, size, "a segment", source)))
+        kind, _, offset, address, physical, size, room = struct.unpack_from("<IIQQQQQ", table, 56 * row)
+        if kind == PT_LOAD and room:
+            loads.append(_Load(address, physical, offset, size, room))
         elif kind == PT_NOTE:
             notes.append(_slice(data, offset, size, "notes", source))
-    loads.sort(key=lambda segment: segment.address)
-    if not loads:
+    loads.sort(key=lambda load: load.address)
+    _check_loads(loads, source)
+    segments = [
+        Segment(load.address, _slice(data, load.offset, load.size, "a segment", source))
+        for load in loads
+        if load.size
+    ]
+    if not segments:
         raise TargetError(f"{source}: expected a PT_LOAD segment with bytes, found none")
+    return segments, notes
+
+
+def _check_loads(loads: list[_Load], source: str) -> None:
+    """Refuse segments, sorted by address, that cannot all be what stands in memory.
+
+    :raises TargetError: two overlap in memory or in the file, or are not as far apart in physical as
+        in virtual memory: the Image, and so the kernel that runs, is laid out by physical addresses.
+    """
+    for load in loads:
+        if load.size > load.room:
+            raise TargetError(
+                f"{source}: expected segments as large in memory as in the file, "
+                f"found {load.size} bytes for {load.room} at {load.address:#x}"
+            )
+        if max(load.address, load.physical) + load.room > 1 << 64:
+            raise TargetError(f"{source}: expected segments below 2^64, found one at {load.address:#x}")
     for low, high in pairwise(loads):
-        if low.end > high.address:
+        if low.address + low.room > high.address:
             raise TargetError(f"{source}: expected separate segments, found an overlap at {high.address:#x}")
-    return loads, notes
+        if high.physical - low.physical != high.address - low.address:
+            raise TargetError(
+                f"{source}: expected segments as far apart in physical as in virtual memory, "
+                f"found {low.address:#x} at {low.physical:#x} and {high.address:#x} at {high.physical:#x}"
+            )
+    in_file = sorted((load.offset, load.size) for load in loads if load.size)
+    for (offset, size), (following, _) in pairwise(in_file):
+        if offset + size > following:
+            raise TargetError(
+                f"{source}: expected segments apart in the file, found two that share byte {following}"
+            )
 
 
 def _sections(data: bytes, source: str) -> list[_Section]:
@@ -162,17 +219,42 @@ def _sections(data: bytes, source: str) -> list[_Section]:
     table = _slice(data, at, 64 * count, "section headers", source)
     sections = []
     for row in range(count):
-        _, kind, flags, _, offset, size, link = struct.unpack_from("<IIQQQQI", table, 64 * row)
-        sections.append(_Section(kind, flags, offset, size, link))
+        _, kind, flags, address, offset, size, link = struct.unpack_from("<IIQQQQI", table, 64 * row)
+        sections.append(_Section(kind, flags, address, offset, size, link))
     return sections
 
 
-def _relocations(data: bytes, sections: list[_Section], source: str) -> Relocations:
-    """Return the dynamic relocations: those of sections that are loaded with the kernel."""
+def _relocations(
+    loads: list[Segment], sections: list[_Section], bounds: Bounds | None, source: str
+) -> Relocations:
+    """Return what the kernel's boot code relocates: the table that has *bounds*.
+
+    The section table, which no boot code reads, must name no other.
+
+    :raises TargetError: a section disagrees, only a section says where the table is, or nothing does.
+    """
     for section in sections:
         if section.type == SHT_RELA and section.flags & _SHF_ALLOC and section.size:
-            return parse_rela(_slice(data, section.offset, section.size, "relocations", source))
-    return NO_RELOCATIONS
+            named = Bounds(section.address, section.address + section.size)
+            if bounds is None or (bounds.start, bounds.end) != (named.start, named.end):
+                found = bounds or "no symbols and no code that bound it"
+                raise TargetError(
+                    f"{source}: expected relocations from {named}, as a section says, found {found}"
+                )
+    if bounds is None:
+        if any(resembles_rela(load.data) for load in loads):
+            raise TargetError(
+                f"{source}: expected symbols or code that bound the kernel's relocations, found neither"
+            )
+        return NO_RELOCATIONS
+    if bounds.start == bounds.end:
+        return NO_RELOCATIONS
+    for load in loads:
+        if load.address <= bounds.start and bounds.end <= load.end:
+            relocations = parse_rela(load.data[bounds.start - load.address : bounds.end - load.address])
+            check_apart(relocations, bounds.start, bounds.end, "their own table", source)
+            return relocations
+    raise TargetError(f"{source}: expected relocations in one segment, found a table from {bounds}")
 
 
 def _symbols(data: bytes, sections: list[_Section], source: str) -> SymbolTable:

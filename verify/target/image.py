@@ -2,13 +2,23 @@
 
 import hashlib
 from array import array
+from collections.abc import Iterator
 
 from verify.errors import TargetError
 from verify.target.header import parse_header
 from verify.target.kallsyms import KERNEL_HALF, Kallsyms, find_kallsyms
 from verify.target.kernel import Kernel, Segment, banner_version, note_build_id
-from verify.target.relocations import Relocations, apply, find_rela
-from verify.target.symbols import ListedNames, SymbolTable
+from verify.target.pe import loaded_image
+from verify.target.rela_bounds import Bounds, agreed, by_code, by_symbol
+from verify.target.relocations import (
+    NO_RELOCATIONS,
+    Relocations,
+    apply,
+    check_apart,
+    parse_rela,
+    resembles_rela,
+)
+from verify.target.symbols import ListedNames, Symbol, SymbolTable
 
 _BASE_ALIGN = 1 << 21  # Documentation/arch/arm64/booting.rst: a 2 MiB aligned base
 _ADDRESSES = 1 << 64
@@ -20,26 +30,69 @@ def load_image(data: bytes, source: str, name: str) -> Kernel:
 
     :param source: the target as the user typed it, for messages.
     :param name: the kernel's short name.
-    :raises TargetError: no Image, a big-endian one, or one whose kallsyms cannot be recovered.
+    :raises TargetError: no Image, a big-endian one, one with bytes behind it, one whose kallsyms
+        cannot be recovered, or one whose relocation table nothing bounds.
     """
     header = parse_header(data, source)
-    tables = find_kallsyms(data)
+    loaded = loaded_image(data, header, source)
+    tables = find_kallsyms(loaded)
     if tables is None:
         raise TargetError(f"{source}: expected a kernel's kallsyms tables, found none intact")
-    relocations = find_rela(data)
-    base = _link_base(data, tables, relocations, header.text_offset, source)
+    bounds = _bounds(loaded, tables, header.text_offset, source)
+    relocations = parse_rela(loaded[bounds.start : bounds.end]) if bounds else NO_RELOCATIONS
+    base = _link_base(loaded, tables, relocations, header.text_offset, source)
+    if bounds:
+        check_apart(relocations, base + bounds.start, base + bounds.end, "their own table", source)
     symbols = kallsyms_symbols(tables, _relative_base(tables, relocations, base), source)
     return Kernel(
         name=name,
         source=source,
         format="image",
         sha256=hashlib.sha256(data).hexdigest(),
-        build_id=note_build_id(data),
-        version=banner_version(data),
+        build_id=note_build_id(loaded),
+        version=banner_version(loaded),
         page_size=header.page_size,
-        segments=(Segment(base, apply(data, base, relocations)),),
+        segments=(Segment(base, apply(loaded, base, relocations, source)),),
         symbols=symbols,
     )
+
+
+def _bounds(data: bytes, tables: Kallsyms, text_offset: int, source: str) -> Bounds | None:
+    """Return the relocation table of an Image, in offsets from its first byte, or None without one.
+
+    :raises TargetError: it lies outside the Image, or there is one but nothing says where.
+    """
+    # Where it is linked is known only from its relocations: here it stands at 0.
+    coded = []
+    for found in by_code(data, 0, source):
+        if found.kimage_vaddr is not None:
+            away = found.kimage_vaddr + text_offset
+            found = Bounds(found.start - away, found.end - away)
+        coded.append(found)
+    bounds = agreed(_named(tables), coded, source)
+    if bounds is None:
+        if resembles_rela(data):
+            raise TargetError(
+                f"{source}: expected symbols or code that bound the kernel's relocations, found neither"
+            )
+        return None
+    if not 0 <= bounds.start <= bounds.end <= len(data):
+        raise TargetError(f"{source}: expected relocations inside the Image, found a table from {bounds}")
+    return bounds
+
+
+def _named(tables: Kallsyms) -> Iterator[Bounds]:
+    """Yield the bounds that symbols give, in offsets from _text, which is an Image's first byte."""
+    if "_text" not in tables.names:
+        return
+    text = tables.offsets[tables.names.index("_text")]
+
+    def lookup(name: str) -> Symbol | None:
+        if name not in tables.names:
+            return None
+        return Symbol(name, tables.offsets[tables.names.index(name)] - text, None)
+
+    yield from by_symbol(lookup)
 
 
 def kallsyms_symbols(tables: Kallsyms, base: int, source: str) -> SymbolTable:

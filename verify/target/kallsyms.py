@@ -30,6 +30,7 @@ _PER_MARKER = 256
 _MIN_PER_MARKER = 2 * _PER_MARKER
 _MAX_PER_MARKER = 514 * _PER_MARKER
 _MAX_MARKER_TRIES = 32
+_MAX_BLOCKS = 1 << 13  # of _PER_MARKER names each, decoded in all tries together
 # seqs_of_names may stand between markers and token_table: at most four bytes a symbol.
 _SEARCH_WINDOWS = (1 << 16, 1 << 19, 1 << 22)
 
@@ -67,10 +68,23 @@ class _Names:
     kinds: bytes
 
 
+class _Budget:
+    """How many blocks of names may still be decoded: false tables could ask for ever more."""
+
+    def __init__(self, blocks: int):
+        self.left = blocks
+
+    def spend(self) -> bool:
+        """Take one block; return whether there was one."""
+        self.left -= 1
+        return self.left >= 0
+
+
 def find_kallsyms(data: bytes) -> Kallsyms | None:
     """Return the tables in *data*, or None when there are none that are consistent."""
+    budget = _Budget(_MAX_BLOCKS)
     for tokens in _token_tables(data):
-        for names in _name_tables(data, tokens):
+        for names in _name_tables(data, tokens, budget):
             found = _with_offsets(data, tokens, names)
             if found is not None:
                 return found
@@ -112,7 +126,7 @@ def _starts(tokens: list[bytes]) -> list[int]:
     return starts
 
 
-def _name_tables(data: bytes, tokens: _Tokens) -> Iterator[_Names]:
+def _name_tables(data: bytes, tokens: _Tokens, budget: _Budget) -> Iterator[_Names]:
     """Yield num_syms and names as the markers before *tokens* confirm them."""
     tries = 0
     seen: set[int] = set()
@@ -128,7 +142,7 @@ def _name_tables(data: bytes, tokens: _Tokens) -> Iterator[_Names]:
                 tries += 1
                 if tries > 4 * _MAX_MARKER_TRIES:
                     return
-                yield from _names_before(data, low + 4 * first, block[first:end], tokens.text)
+                yield from _names_before(data, low + 4 * first, block[first:end], tokens.text, budget)
 
 
 def _marker_runs(block: array[int]) -> Iterator[tuple[int, int]]:
@@ -148,7 +162,7 @@ def _marker_runs(block: array[int]) -> Iterator[tuple[int, int]]:
 
 
 def _names_before(
-    data: bytes, markers_at: int, markers: array[int], tokens: tuple[str, ...]
+    data: bytes, markers_at: int, markers: array[int], tokens: tuple[str, ...], budget: _Budget
 ) -> Iterator[_Names]:
     """Yield the names that end where *markers* start and agree with each of them."""
     last = markers[-1]
@@ -158,14 +172,16 @@ def _names_before(
     for row, count in enumerate(words(U64, data[low : max(low, high) + 8])):
         # kallsyms_num_syms is a .long, padded with zeros to the next label's alignment.
         if fewest < count <= fewest + _PER_MARKER and count <= _MAX_SYMBOLS:
+            if not budget.spend():
+                return
             start = low + 8 * row
-            found = _decode(data[start + 8 : markers_at], count, markers, tokens)
+            found = _decode(data[start + 8 : markers_at], count, markers, tokens, budget)
             if found is not None:
                 yield _Names(start, *found)
 
 
 def _decode(
-    names: bytes, count: int, markers: array[int], tokens: tuple[str, ...]
+    names: bytes, count: int, markers: array[int], tokens: tuple[str, ...], budget: _Budget
 ) -> tuple[list[str], bytes] | None:
     """Expand *count* compressed names that must fill *names* up to alignment, or return None."""
     found: list[str] = []
@@ -173,7 +189,7 @@ def _decode(
     at, end = 0, len(names)
     token = tokens.__getitem__
     for row in range(count):
-        if not row % _PER_MARKER and at != markers[row // _PER_MARKER]:
+        if not row % _PER_MARKER and (at != markers[row // _PER_MARKER] or not budget.spend()):
             return None
         if at + 2 > end:
             return None

@@ -41,7 +41,7 @@ class Kernel:
     :param name: short and safe in a path, such as ``linux-image-6.1.0-56-arm64``.
     :param source: the target as the user typed it.
     :param format: ``elf`` or ``image``.
-    :param sha256: of the file, after unpacking; of a patched copy, of its history.
+    :param sha256: of the file as it is, compressed or not; of a patched copy, of its history.
     :param build_id: the linker's build-id in hex, or None.
     :param version: first word after ``Linux version`` in the banner, or None.
     :param page_size: in bytes, from the Image header's flags

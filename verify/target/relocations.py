@@ -2,18 +2,21 @@
 
 Facts: arch/arm64/Makefile links relocatable kernels with --no-apply-dynamic-relocs, so the words to
 relocate are zero in the file and their values stand in .rela.dyn;
-arch/arm64/kernel/pi/relocate.c applies those of type R_AARCH64_RELATIVE.
+arch/arm64/kernel/pi/relocate.c applies those of type R_AARCH64_RELATIVE. The words that .relr.dyn
+names hold their link-time values in the file: at the link address nothing is left to do for them.
 """
 
 from array import array
 from dataclasses import dataclass
 
+from verify.errors import TargetError
 from verify.target.words import U64, words
 
 R_AARCH64_RELATIVE = 0x403
 ENTRY_SIZE = 24
+_TYPE = 0xFFFFFFFF  # ELF64_R_TYPE (include/uapi/linux/elf.h): the kernel looks at no other bit
 _INFO = R_AARCH64_RELATIVE.to_bytes(8, "little")
-_MIN_RUN = 16
+_FEWEST = 16  # entries in a row that no other data resembles
 _MAX_RUNS = 1024
 
 
@@ -32,44 +35,66 @@ NO_RELOCATIONS = Relocations(array(U64), array(U64))
 
 
 def parse_rela(data: bytes) -> Relocations:
-    """Return the relative ones of the Elf64_Rela entries in *data*."""
+    """Return the relative ones of the Elf64_Rela entries in *data*, in their order."""
     table = words(U64, data[: len(data) - len(data) % ENTRY_SIZE])
     places, kinds, values = table[0::3], table[1::3], table[2::3]
     if kinds.count(R_AARCH64_RELATIVE) == len(kinds):
         return Relocations(places, values)
-    rows = [row for row, kind in enumerate(kinds) if kind == R_AARCH64_RELATIVE]
+    rows = [row for row, kind in enumerate(kinds) if kind & _TYPE == R_AARCH64_RELATIVE]
     return Relocations(array(U64, (places[r] for r in rows)), array(U64, (values[r] for r in rows)))
 
 
-def find_rela(data: bytes) -> Relocations:
-    """Return the longest run of relative Elf64_Rela entries in *data*, which has no section table."""
-    best = (0, 0)
+def resembles_rela(data: bytes) -> bool:
+    """Return whether some bytes of *data* look like a table of relative relocations.
+
+    A look is enough to refuse a kernel whose tables nothing bounds, never to apply what was found.
+    """
     at = 0
     for _ in range(_MAX_RUNS):
         at = data.find(_INFO, at)
         if at < 0:
-            break
-        # The longest run first: entries are counted in strides, never byte by byte.
-        count = 1
-        while data[at + ENTRY_SIZE * count : at + ENTRY_SIZE * count + 8] == _INFO:
-            count += 1
-        if at >= 8 and count > best[1] and at - 8 + ENTRY_SIZE * count <= len(data):
-            best = (at - 8, count)
-        at += ENTRY_SIZE * (count - 1) + 8
-    start, count = best
-    if count < _MIN_RUN:
-        return NO_RELOCATIONS
-    return parse_rela(data[start : start + ENTRY_SIZE * count])
+            return False
+        if all(data.startswith(_INFO, at + ENTRY_SIZE * row) for row in range(1, _FEWEST)):
+            return True
+        at += 8
+    return True  # nothing else holds that word so often
 
 
-def apply(data: bytes, address: int, relocations: Relocations) -> bytes:
-    """Return *data*, which stands at *address*, with the relocations of its words applied."""
+def apply(data: bytes, address: int, relocations: Relocations, source: str) -> bytes:
+    """Return *data*, which stands at *address*, with the relocations of its words applied.
+
+    :raises TargetError: a word to relocate holds something else than zero or what it is to hold, so
+        the file was changed after it was linked, or two relocations of it disagree; or only a part of
+        it is in *data*.
+    """
     if not len(relocations):
         return data
     out = bytearray(data)
-    last = len(data) - 8
+    size = len(data)
+    zero = bytes(8)
     for place, value in zip(relocations.places, relocations.values, strict=True):
         offset = place - address
-        if 0 <= offset <= last:
-            out[offset : offset + 8] = value.to_bytes(8, "little")
+        if 0 <= offset <= size - 8:
+            word = value.to_bytes(8, "little")
+            before = out[offset : offset + 8]
+            if before != zero and before != word:
+                raise TargetError(
+                    f"{source}: expected 0 or {value:#x} at {place:#x}, which is relocated, "
+                    f"found {int.from_bytes(before, 'little'):#x}"
+                )
+            out[offset : offset + 8] = word
+        elif -8 < offset < size:
+            raise TargetError(
+                f"{source}: expected whole words to relocate, found a part of one at {place:#x}"
+            )
     return bytes(out)
+
+
+def check_apart(relocations: Relocations, start: int, end: int, what: str, source: str) -> None:
+    """Refuse relocations of the bytes from *start* up to *end*, which were read before any was applied.
+
+    :raises TargetError: one of them changes *what* stands there.
+    """
+    for place in relocations.places:
+        if start - 8 < place < end:
+            raise TargetError(f"{source}: expected relocations apart from {what}, found one of {place:#x}")

@@ -10,7 +10,8 @@ import sqlite3
 import pytest
 
 from verify.cache import store
-from verify.cache.store import FILE, Cache, user_key
+from verify.cache.store import FILE, Cache
+from verify.key import KEY_VARIABLE, user_key
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 
@@ -191,7 +192,7 @@ def test_clear_forgets_everything(kept):
 
 
 def test_key_is_the_users_own_and_stays(tmp_path, monkeypatch):
-    monkeypatch.delenv(store.KEY_VARIABLE)
+    monkeypatch.delenv(KEY_VARIABLE)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     key = user_key()
     assert key is not None and len(key) == 32
@@ -205,8 +206,8 @@ def test_key_is_the_users_own_and_stays(tmp_path, monkeypatch):
 
 
 def test_key_of_the_environment_is_the_same_on_every_machine(monkeypatch):
-    monkeypatch.setenv(store.KEY_VARIABLE, "a secret of the CI")
+    monkeypatch.setenv(KEY_VARIABLE, "a secret of the CI")
     first = user_key()
     assert first == user_key()
-    monkeypatch.setenv(store.KEY_VARIABLE, "another")
+    monkeypatch.setenv(KEY_VARIABLE, "another")
     assert user_key() != first

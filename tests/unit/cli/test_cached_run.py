@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from verify.cache.answers import KIND, Answers
-from verify.cache.store import Cache, user_key
+from verify.cache.store import Cache
+from verify.key import user_key
 from verify.prove.solvers import Answer, Reply
 from verify.report.model import Run
 from verify.report.read import read_run

@@ -14,6 +14,7 @@ BUILD_ID = bytes(range(20))
 NOTE = struct.pack("<III4s", 4, 20, 3, b"GNU\0") + BUILD_ID
 TABLES_AT = 0x4000
 ORDERS = ("6.1", "6.3", "6.12", "newest")
+RELOCATE_AT = 0x3400
 
 
 def aligned(data: bytes, to: int = 8) -> bytes:
@@ -75,14 +76,66 @@ def kallsyms(
     return head + tail + struct.pack(f"<{len(table)}i", *places) + seqs, -1
 
 
+def address_of(register: int, here: int, there: int) -> list[int]:
+    """The words of ``adrp`` and ``add``, which stand at *here*, for the address *there*."""
+    pages = (there >> 12) - (here >> 12)
+    return [
+        0x90000000 | (pages & 3) << 29 | (pages >> 2 & 0x7FFFF) << 5 | register,
+        0x91000000 | (there & 0xFFF) << 10 | register << 5 | register,
+    ]
+
+
+def relocate(form: str, at: int, start: int, end: int) -> bytes:
+    """The code at *at* that applies the relocations from *start* to *end*, in one of three forms.
+
+    ``asm`` is __relocate_kernel up to 6.8, ``c`` what compilers make of relocate_kernel() from 6.9;
+    ``offsets`` is __relocate_kernel up to 5.11, where *start* counts from KIMAGE_VADDR.
+    """
+    if form == "c":
+        code = [*address_of(1, at, start), *address_of(2, at + 8, end)]
+        code += [0xEB02003F, 0x54000043, 0xD65F03C0]  # cmp x1, x2; b.lo 1f; ret
+        code += [0xB9400823, 0xF1100C7F, 0x540000A1]  # 1: ldr w3, [x1, #8]; cmp x3, #0x403; b.ne 2f
+        code += [0xF9400024, 0xF9400823, 0x8B000063, 0xF8206883]  # ldr, ldr, add, str
+        code += [0x91006021, 0x17FFFFF5]  # 2: add x1, x1, #24; b to the cmp
+        return struct.pack(f"<{len(code)}I", *code)
+    loop = [0xEB0A013F, 0x54000102]  # 0: cmp x9, x10; b.hs 1f
+    loop += [0xA8C1B52C, 0xF85F812E, 0x71100DBF]  # ldp x12, x13, [x9], #24; ldur x14, [x9, #-8]; cmp w13
+    loop += [0x54FFFF61, 0x8B1701CE, 0xF837698E, 0x17FFFFF8, 0xD65F03C0]  # b.ne 0b; add; str; b 0b; 1: ret
+    if form == "asm":
+        code = [*address_of(9, at, start), *address_of(10, at + 8, end), *loop]
+        return struct.pack(f"<{len(code)}I", *code)
+    code = [0x18000000 | 17 << 5 | 9, 0x18000000 | 17 << 5 | 10]  # ldr w9, =offset; ldr w10, =size
+    code += [
+        0xD2800000 | 3 << 21 | (BASE >> 48) << 5 | 11,
+        0xF2800000 | 2 << 21 | (BASE >> 32 & 0xFFFF) << 5 | 11,
+    ]
+    code += [0xF2800000 | 1 << 21 | (BASE >> 16 & 0xFFFF) << 5 | 11]  # mov x11, KIMAGE_VADDR
+    code += [
+        0x8B17016B,
+        0x8B0B0129,
+        0x8B0A012A,
+        *loop[:-1],
+    ]  # add x11, x11, x23; add x9, x9, x11; add x10, x9, x10
+    return struct.pack(f"<{len(code) + 2}I", *code, start, end - start)
+
+
 def image(
-    order: str = "6.12", relocated: bool = True, flags: int = 0xA, table=None, base: int = BASE
+    order: str = "6.12",
+    relocated: bool = True,
+    flags: int = 0xA,
+    table=None,
+    base: int = BASE,
+    code: str | None = "asm",
+    text_offset: int = 0,
 ) -> bytes:
-    """An Image whose relocated words, when it has any, are zero and named by Elf64_Rela entries."""
+    """An Image whose relocated words, when it has any, are zero and named by Elf64_Rela entries.
+
+    :param code: which form the code that applies them has, or None without any.
+    """
     table = table or symbols()
     tables, base_at = kallsyms(order, TABLES_AT, base, relocated, table)
     body = bytearray(TABLES_AT)
-    struct.pack_into("<2s6xQQQ24x4s", body, 0, b"MZ", 0, 0x200000, flags, b"ARM\x64")
+    struct.pack_into("<2s6xQQQ24x4s", body, 0, b"MZ", text_offset, 0x200000, flags, b"ARM\x64")
     body[0x3000 : 0x3000 + len(BANNER)] = BANNER
     body[0x3100 : 0x3100 + len(NOTE)] = NOTE
     body += aligned(tables)
@@ -90,6 +143,10 @@ def image(
         entries = [(0x2000 + 8 * row, table[row][1]) for row in range(40)]
         if base_at >= 0:
             entries.append((base_at, table[0][1]))
+        bounds = (len(body), len(body) + 24 * len(entries))
+        if code is not None:
+            words = relocate(code, RELOCATE_AT, *(b + text_offset * (code == "offsets") for b in bounds))
+            body[RELOCATE_AT : RELOCATE_AT + len(words)] = words
         for place, value in entries:
             body += struct.pack("<QQQ", base + place, 0x403, base + value)
     return bytes(body + bytes(64))
@@ -107,13 +164,21 @@ class Elf:
     type: int = 2
     elf_class: int = 2
     encoding: int = 1
+    physical: list[int] | None = None  # of each segment; by default its virtual address
+    offsets: list[int] | None = None  # of each segment in the file, from its first one
+    room: list[int] | None = None  # of each segment in memory, in bytes
+    rela_at: int = 0  # the address of the section with *rela*
 
     def build(self) -> bytes:
         programs = len(self.segments) + 1
         at = 64 + 56 * programs
         table, blobs = b"", b""
-        for kind, address, data in [(1, a, d) for a, d in self.segments] + [(4, 0, self.notes)]:
-            table += struct.pack("<IIQQQQQQ", kind, 7, at + len(blobs), address, 0, len(data), len(data), 8)
+        for row, (address, data) in enumerate([*self.segments, (0, self.notes)]):
+            kind = 4 if row == len(self.segments) else 1
+            physical = self.physical[row] if self.physical and kind == 1 else address
+            offset = self.offsets[row] if self.offsets and kind == 1 else len(blobs)
+            room = self.room[row] if self.room and kind == 1 else len(data)
+            table += struct.pack("<IIQQQQQQ", kind, 7, at + offset, address, physical, len(data), room, 8)
             blobs += aligned(data)
         strings, entries = b"\0", bytes(24)
         for name, value, size, info, place in self.symbols:
@@ -121,9 +186,10 @@ class Elf:
             strings += name.encode() + b"\0"
         rela = b"".join(struct.pack("<QQQ", *entry) for entry in self.rela)
         sections = bytes(64)
-        for kind, flags, link, data in ((2, 0, 2, entries), (3, 0, 0, strings), (4, 2, 0, rela)):
+        tables = ((2, 0, 2, 0, entries), (3, 0, 0, 0, strings), (4, 2, 0, self.rela_at, rela))
+        for kind, flags, link, address, data in tables:
             sections += struct.pack(
-                "<IIQQQQIIQQ", 0, kind, flags, 0, at + len(blobs), len(data), link, 0, 8, 24
+                "<IIQQQQIIQQ", 0, kind, flags, address, at + len(blobs), len(data), link, 0, 8, 24
             )
             blobs += aligned(data)
         header = struct.pack(
@@ -146,6 +212,8 @@ def make() -> SimpleNamespace:
         elf=Elf,
         zboot=zboot,
         kallsyms=kallsyms,
+        relocate=relocate,
+        relocate_at=RELOCATE_AT,
         symbols=symbols,
         note=NOTE,
         build_id=BUILD_ID.hex(),

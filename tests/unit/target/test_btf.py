@@ -91,3 +91,10 @@ def test_damage_never_loops_or_raises_anything_else():
         damaged = good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :]
         with contextlib.suppress(TargetError):
             stated_layout(kernel(damaged))
+
+
+def test_magic_all_over_a_kernel_is_refused():
+    data = b"\x9f\xeb\x01\x00" * (1 << 17)
+    kernel = Kernel("k", "k", "elf", "0", None, None, 4096, (Segment(1 << 63, data),))
+    with pytest.raises(TargetError, match="k: expected one BTF blob, found its magic 65537 times"):
+        member_offsets(kernel, "kimage")

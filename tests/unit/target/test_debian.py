@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from verify.errors import TargetError
-from verify.target import debian, open_target
+from verify.target import debian, open_target, read_target
 
 PACKAGE = "linux-image-6.1.0-56-arm64"
 TOOL = """#!/bin/sh
@@ -38,6 +38,7 @@ def host(tmp_path, monkeypatch):
         path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{root}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return root
 
 
@@ -63,6 +64,16 @@ def kernel_member(name: str = "./boot/vmlinuz-6.1.0-56-arm64") -> tarfile.TarInf
     return tarfile.TarInfo(name)
 
 
+def cached_all(root: Path) -> list[Path]:
+    return sorted((root.parent / "cache").rglob("vmlinuz"))
+
+
+def cached(root: Path) -> Path:
+    """The one kernel in the cache."""
+    (path,) = cached_all(root)
+    return path
+
+
 def calls(root: Path, word: str) -> int:
     return (root / "log").read_text().count(f" {word} ")
 
@@ -78,20 +89,98 @@ def test_package_is_fetched_once_and_opened_from_the_cache(host, make):
 
 def test_corrupt_cache_entry_is_fetched_again(host, make):
     serve(host, [(kernel_member(), make.image())])
-    path = debian.fetch(PACKAGE)
-    path.write_bytes(b"corrupt")
-    assert debian.fetch(PACKAGE).read_bytes() == make.image()
+    debian.read(PACKAGE)
+    cached(host).write_bytes(b"corrupt")
+    assert debian.read(PACKAGE) == make.image()
+    assert cached(host).read_bytes() == make.image()
+    assert calls(host, "download") == 2
+
+
+def other_bytes(path: Path, data: bytes) -> None:
+    """Put *data* in the place of a cached kernel, and of everything beside it that one can compute."""
+    path.write_bytes(data)
+    digest = hashlib.sha256(data)
+    (path.parent / "sha256").write_text(digest.hexdigest() + "\n")
+    (path.parent / "seal").write_bytes(digest.digest())
+
+
+def test_swapped_kernel_and_hash_are_not_verified_under_the_package_s_name(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.read(PACKAGE)
+    other_bytes(cached(host), make.image(flags=2))
+    kernel, _ = read_target(f"debian:{PACKAGE}")
+    assert kernel == make.image()
+    (host / "archive").unlink()  # offline
+    other_bytes(cached(host), make.image(flags=2))
+    with pytest.raises(
+        TargetError, match=f"^debian:{PACKAGE}: expected .* has no true seal and is not used$"
+    ):
+        debian.read(PACKAGE)
+
+
+def test_kernel_of_another_package_is_not_taken_for_this_one(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.read(PACKAGE)
+    first = cached(host).parent
+    serve(host, [(kernel_member(), make.image(flags=2))], Version="6.1.193-1")
+    debian.read(PACKAGE)
+    (second,) = {path.parent for path in cached_all(host)} - {first}
+    for name in ("vmlinuz", "seal"):
+        (second / name).write_bytes((first / name).read_bytes())
+    assert debian.read(PACKAGE) == make.image(flags=2)
+    assert calls(host, "download") == 3
+
+
+def test_lists_that_name_another_hash_are_asked_each_time(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.read(PACKAGE)
+    serve(host, [(kernel_member(), make.image(flags=2))])
+    assert debian.read(PACKAGE) == make.image(flags=2)
+    # The name of the place has only a part of the hash.
+    record = (host / "record").read_text()
+    digest = record.split("SHA256: ")[1].split()[0]
+    (host / "record").write_text(record.replace(digest, digest[:16] + "0" * 48))
+    with pytest.raises(TargetError, match=r"expected SHA-256 \w{16}0000"):
+        debian.read(PACKAGE)
+
+
+def test_cached_kernel_that_the_lists_have_no_longer_is_an_error(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.read(PACKAGE)
+    (host / "record").unlink()
+    for name in (PACKAGE, f"{PACKAGE}=6.1.192-2"):
+        with pytest.raises(
+            TargetError, match="found none of that name or version; its cached kernel cannot be"
+        ):
+            debian.read(name)
+
+
+def test_cached_kernel_is_used_offline_as_long_as_the_lists_have_it(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.read(PACKAGE)
+    (host / "offline").touch()
+    (host / "archive").unlink()
+    assert debian.read(PACKAGE) == make.image()
+    assert calls(host, "show") == 2, "held against the lists each time"
+
+
+def test_without_a_key_nothing_cached_is_believed(host, make, monkeypatch):
+    monkeypatch.delenv("KEXEC_VERIFY_CACHE_KEY", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/dev/null")
+    serve(host, [(kernel_member(), make.image())])
+    for _ in range(2):
+        assert debian.read(PACKAGE) == make.image()
     assert calls(host, "download") == 2
 
 
 def test_parallel_runs_fetch_once(host, make):
     serve(host, [(kernel_member(), make.image())])
-    threads = [threading.Thread(target=debian.fetch, args=(PACKAGE,)) for _ in range(4)]
+    threads = [threading.Thread(target=debian.read, args=(PACKAGE,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert debian.fetch(PACKAGE).read_bytes() == make.image()
+    assert debian.read(PACKAGE) == make.image()
     assert calls(host, "download") == 1
 
 
@@ -110,7 +199,7 @@ def test_parallel_runs_fetch_once(host, make):
 def test_records_and_archives_that_disagree_are_refused(host, make, changes, message):
     serve(host, [(kernel_member(), make.image())], **changes)
     with pytest.raises(TargetError, match=f"^debian:{PACKAGE}: .*{message}"):
-        debian.fetch(PACKAGE)
+        debian.read(PACKAGE)
     assert not list((host.parent / "cache").rglob("vmlinuz")), "nothing half-written"
 
 
@@ -120,7 +209,7 @@ def test_only_a_regular_file_directly_in_boot_is_taken(host):
     outside = kernel_member("./boot/vmlinuz-../../../outside")
     serve(host, [(link, b""), (outside, b"bad"), (kernel_member("/etc/vmlinuz-6.1"), b"bad")])
     with pytest.raises(TargetError, match=r"expected a kernel at ./boot/vmlinuz"):
-        debian.fetch(PACKAGE)
+        debian.read(PACKAGE)
     assert not list(host.parent.rglob("outside"))
 
 
@@ -132,41 +221,41 @@ def test_archive_that_is_no_package_is_refused(host):
     record += [f"Size: {len(archive)}", f"SHA256: {hashlib.sha256(archive).hexdigest()}"]
     (host / "record").write_text("\n".join(record))
     with pytest.raises(TargetError, match="expected an intact package"):
-        debian.fetch(PACKAGE)
+        debian.read(PACKAGE)
 
 
 def test_unknown_package_is_looked_for_in_new_lists(host, make):
     serve(host, [(kernel_member(), make.image())])
-    debian.fetch(PACKAGE)
+    debian.read(PACKAGE)
     (host / "record").unlink()
     with pytest.raises(TargetError, match="found none of that name"):
-        debian.fetch("linux-image-7")
+        debian.read("linux-image-7")
     assert calls(host, "update") == 2
 
 
 def test_offline_without_lists_says_so(host):
     (host / "offline").touch()
     with pytest.raises(TargetError, match="expected apt-get update to succeed, found: E: no network"):
-        debian.fetch(PACKAGE)
+        debian.read(PACKAGE)
 
 
 @pytest.mark.parametrize("name", ["", "-o", "A b", "../x", "x;y", "x=1"])
 def test_what_is_no_package_name_never_reaches_apt(host, name):
     with pytest.raises(TargetError, match="expected a Debian package's name"):
-        debian.fetch(name)
+        debian.read(name)
     assert not (host / "log").exists()
 
 
 def test_missing_apt_is_named(host, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(TargetError, match="expected apt-get for debian: targets, found none on PATH"):
-        debian.fetch(PACKAGE)
+        debian.read(PACKAGE)
 
 
 def test_unwritable_cache_is_named(host, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     with pytest.raises(TargetError, match="expected a writable cache directory"):
-        debian.fetch(PACKAGE)
+        debian.read(PACKAGE)
 
 
 def test_newest_counts_numbers_as_numbers(host):
@@ -184,14 +273,25 @@ def test_newest_counts_numbers_as_numbers(host):
 
 def test_state_of_the_host_is_never_written(host, make):
     serve(host, [(kernel_member(), make.image())])
-    debian.fetch(PACKAGE)
+    debian.read(PACKAGE)
     config = host.parent / "cache" / "kexec-verify" / "debian" / "apt.conf"
     for line in (host / "log").read_text().splitlines():
         if "apt-" in line.split()[0]:
             assert f"-c {config}" in line
-    private = [line for line in config.read_text().splitlines() if line.startswith("Dir::")]
-    assert private and all(str(config.parent) in line for line in private)
+    private = [line.split() for line in config.read_text().splitlines() if line.startswith("Dir::")]
+    # A name without a folder is one in Dir::Cache.
+    assert private and all(str(config.parent) in value or "/" not in value for _, value in private)
     assert os.access(config, os.R_OK)
+
+
+def test_index_of_the_lists_stays_valid(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.read(PACKAGE)
+    root = host.parent / "cache" / "kexec-verify" / "debian"
+    assert 'Dir::Cache::pkgcache "pkgcache.bin";' in (root / "apt.conf").read_text()
+    os.utime(root / "state" / "status", (1, 1))
+    debian.read(PACKAGE)
+    assert (root / "state" / "status").stat().st_mtime == 1
 
 
 STANZAS = [
@@ -254,7 +354,8 @@ def test_an_image_is_held_until_it_is_dropped(host, make):
     (host / "names").write_text(PACKAGE)
     (package,) = debian.images()
     assert not debian.is_held(package)
-    path = debian.fetch(PACKAGE)
+    debian.read(PACKAGE)
+    path = cached(host)
     assert debian.is_held(package)
     for _ in range(2):
         debian.drop(package)

@@ -52,11 +52,150 @@ def test_names_may_share_their_ends(make):
     assert load_kernel(bytes(elf), "v", "v").symbol("memcpy").address == make.base
 
 
-def test_relocations_of_a_relocatable_kernel_are_applied(make):
-    elf = make.elf(type=3, rela=[(make.base + 8, 0x403, make.base + 0x40), (make.base + 16, 0x101, 7)])
+TABLE_AT = 0x200
+
+
+def relocatable(make, entries=((8, 0x403, 0x40), (16, 0x101, 7)), code=None, symbols=True, **changes):
+    """A kernel whose relocation table stands at TABLE_AT, bounded by symbols, by code, or by both."""
+    table = b"".join(
+        struct.pack("<QQQ", make.base + at, info, make.base + value) for at, info, value in entries
+    )
+    start, end = make.base + TABLE_AT, make.base + TABLE_AT + len(table)
+    text = bytearray(TABLE_AT)
+    if code is not None:
+        words = make.relocate(code, make.base + 0x100, start, end)
+        text[0x100 : 0x100 + len(words)] = words
+    names = [("__rela_start", start, 0, 0x10, 1), ("__rela_end", end, 0, 0x10, 1)] if symbols else []
+    elf = make.elf(type=3, segments=[(make.base, bytes(text) + table)], symbols=names)
+    for field, value in changes.items():
+        setattr(elf, field, value)
+    return elf
+
+
+@pytest.mark.parametrize(("code", "symbols"), [(None, True), ("asm", False), ("c", False), ("c", True)])
+def test_relocations_of_a_relocatable_kernel_are_applied(make, code, symbols):
+    kernel = load_kernel(relocatable(make, code=code, symbols=symbols).build(), "vmlinux", "vmlinux")
+    assert kernel.read(make.base + 8, 8) == struct.pack("<Q", make.base + 0x40)
+    assert kernel.read(make.base + 16, 8) == bytes(8), "the boot code applies no other type"
+
+
+def test_the_type_is_in_the_low_half_of_the_info(make):
+    elf = relocatable(make, entries=[(8, 5 << 32 | 0x403, 0x40)])
     kernel = load_kernel(elf.build(), "vmlinux", "vmlinux")
     assert kernel.read(make.base + 8, 8) == struct.pack("<Q", make.base + 0x40)
-    assert kernel.read(make.base + 16, 4) == b"\xc0\x03\x5f\xd6"
+
+
+@pytest.mark.parametrize("away", [8, 24, -24])
+def test_symbols_and_code_that_bound_other_tables_are_refused(make, away):
+    elf = relocatable(make, code="c")
+    name, address, *rest = elf.symbols[1]
+    elf.symbols[1] = (name, address + away, *rest)
+    with pytest.raises(
+        TargetError, match=r"expected one relocation table, found 0x.* by symbol, 0x.* by code"
+    ):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+
+
+def test_two_pieces_of_code_that_bound_other_tables_are_refused(make):
+    elf = relocatable(make, code="c", symbols=False)
+    ((address, data),) = elf.segments
+    other = make.relocate("asm", address + 0x180, address + TABLE_AT, address + TABLE_AT + 24)
+    elf.segments = [(address, data[:0x180] + other + data[0x180 + len(other) :])]
+    with pytest.raises(TargetError, match="expected one relocation table"):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+
+
+def test_a_section_never_says_alone_where_relocations_are(make):
+    entries = [(make.base + 8, 0x403, make.base + 0x40)]
+    elf = make.elf(type=3, rela=entries)
+    with pytest.raises(TargetError, match="as a section says, found no symbols and no code"):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+    elf = relocatable(make, rela=[*entries, (make.base + 16, 0x101, 7)], rela_at=make.base + TABLE_AT)
+    assert load_kernel(elf.build(), "vmlinux", "vmlinux").read(make.base + 8, 8) != bytes(8)
+    elf.rela_at += 24
+    with pytest.raises(TargetError, match="as a section says, found 0x"):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+
+
+def test_what_looks_like_a_table_is_not_applied_but_refused(make):
+    entries = [(8 * row, 0x403, 0x40) for row in range(20)]
+    elf = relocatable(make, entries=entries, symbols=False)
+    with pytest.raises(TargetError, match="bound the kernel's relocations, found neither"):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+
+
+def test_a_longer_run_of_entries_beside_the_table_is_left_alone(make):
+    elf = relocatable(make, code="c", symbols=False)
+    ((address, data),) = elf.segments
+    bait = struct.pack("<QQQ", address + 0x18, 0x403, address + 0x80) * 40
+    elf.segments = [(address, data + bait)]
+    kernel = load_kernel(elf.build(), "vmlinux", "vmlinux")
+    assert kernel.read(address + 8, 8) == struct.pack("<Q", address + 0x40)
+    assert kernel.read(address + 0x18, 8) == bytes(8)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([(8, 0x403, 0x40), (8, 0x403, 0x48)], "which is relocated, found 0x"),  # two of one word
+        ([(TABLE_AT + 40, 0x403, 0x40), (8, 0x403, 0x48)], "apart from their own table"),
+        ([(-4, 0x403, 0x40)], "whole words to relocate"),
+    ],
+)
+def test_relocations_that_contradict_each_other_are_refused(make, entries, message):
+    with pytest.raises(TargetError, match=message):
+        load_kernel(relocatable(make, entries=entries).build(), "vmlinux", "vmlinux")
+
+
+def test_a_changed_word_that_boot_would_overwrite_is_refused(make):
+    elf = relocatable(make)
+    ((address, data),) = elf.segments
+    elf.segments = [(address, data[:8] + b"\1" + data[9:])]
+    with pytest.raises(TargetError, match=r"which is relocated, found 0x1$"):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+
+
+def test_a_table_of_no_whole_number_of_entries_is_refused(make):
+    elf = relocatable(make)
+    name, address, *rest = elf.symbols[1]
+    elf.symbols[1] = (name, address - 8, *rest)
+    with pytest.raises(TargetError, match="expected 24-byte relocations"):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"physical": [0x2000, 0x1000]}, "as far apart in physical as in virtual memory"),  # order
+        ({"physical": [0x1000, 0x1000]}, "as far apart in physical as in virtual memory"),  # overlap
+        ({"physical": [0x1000, 0x3000]}, "as far apart in physical as in virtual memory"),  # distance
+        ({"room": [0x2000, 8]}, "expected separate segments, found an overlap at 0x2000"),
+        ({"room": [4, 8]}, "as large in memory as in the file, found 8 bytes for 4"),
+        ({"offsets": [0, 4]}, "apart in the file, found two that share byte"),
+    ],
+)
+def test_segments_that_contradict_each_other_are_refused(make, changes, message):
+    elf = make.elf(segments=[(0x1000, b"abcdefgh"), (0x2000, b"ijklmnop")])
+    assert load_kernel(elf.build(), "vmlinux", "vmlinux").read(0x2000, 4) == b"ijkl"
+    for field, value in changes.items():
+        setattr(elf, field, value)
+    with pytest.raises(TargetError, match=message):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+
+
+def test_too_many_program_headers_are_refused(make):
+    elf = bytearray(make.elf().build() + bytes(56 * 60000))
+    struct.pack_into("<H", elf, 56, 60000)
+    with pytest.raises(TargetError, match="expected at most 256 program headers, found 60000"):
+        load_kernel(bytes(elf), "vmlinux", "vmlinux")
+
+
+def test_bytes_that_are_not_loaded_are_part_of_the_hash(make, small):
+    data = small.build()
+    kernel = load_kernel(data, "vmlinux", "vmlinux")
+    longer = load_kernel(data + b"\0", "vmlinux", "vmlinux")
+    assert longer.segments == kernel.segments
+    assert longer.sha256 != kernel.sha256
 
 
 def test_stripped_kernel_has_the_symbols_of_its_kallsyms(make):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import random
 import struct
@@ -14,7 +15,7 @@ import pytest
 import zstandard
 
 from verify.errors import TargetError
-from verify.target import load_kernel
+from verify.target import kallsyms, load_kernel
 
 ORDERS = ("6.1", "6.3", "6.12", "newest")
 
@@ -96,9 +97,148 @@ def test_note_of_the_vdso_is_not_the_kernels(make):
 
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_containers_are_unpacked(make, kind):
+    plain = load_kernel(make.image(), "vmlinuz", "vmlinuz")
+    packed = CONTAINERS[kind](make.image())
+    kernel = load_kernel(packed, "vmlinuz", "vmlinuz")
+    assert kernel.segments == plain.segments
+    assert kernel.sha256 == hashlib.sha256(packed).hexdigest()
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_bytes_behind_a_container_are_refused_but_the_size(make, kind):
     plain = make.image()
-    kernel = load_kernel(CONTAINERS[kind](plain), "vmlinuz", "vmlinuz")
-    assert kernel.sha256 == load_kernel(plain, "vmlinuz", "vmlinuz").sha256
+    packed = CONTAINERS[kind](plain)
+    if kind != "legacy-lz4":  # has it already
+        load_kernel(packed + struct.pack("<I", len(plain)), "vmlinuz", "vmlinuz")
+    for behind in (b"\1", bytes(4), b"another stream", packed, bytes(5000)):
+        with pytest.raises(TargetError, match=r"expected (nothing behind )?an Image compressed with"):
+            load_kernel(packed + behind, "vmlinuz", "vmlinuz")
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zboot"])
+def test_hash_of_a_container_covers_what_is_not_unpacked(make, kind):
+    packed = gzip.compress(make.image(), mtime=0)
+    at = 4  # the time in gzip's header
+    if kind == "zboot":
+        packed, at = make.zboot(packed) + b"stub", -1
+    changed = bytearray(packed)
+    changed[at] ^= 1
+    kernels = [load_kernel(bytes(data), "vmlinuz", "vmlinuz") for data in (packed, changed)]
+    assert kernels[0].segments == kernels[1].segments
+    assert kernels[0].sha256 != kernels[1].sha256
+
+
+def pe(data: bytes, sections=None, certificate: bytes = b"", gap: int = 0) -> bytes:
+    """The Image *data* with the PE header of an EFI kernel, and a signature behind it."""
+    out = bytearray(data) + bytes(gap) + certificate
+    sections = sections or [(0x1000, 0x1000), (0x2000, len(data) - 0x2000)]
+    struct.pack_into("<I", out, 60, 64)
+    struct.pack_into("<4sHH12xHH", out, 64, b"PE\0\0", 0xAA64, len(sections), 160, 0x206)
+    struct.pack_into("<I", out, 64 + 24 + 108, 6)
+    if certificate:
+        struct.pack_into("<II", out, 64 + 24 + 112 + 32, len(data) + gap, len(certificate))
+    for row, (offset, size, *address) in enumerate(sections):
+        at = 64 + 24 + 160 + 40 * row
+        struct.pack_into("<8sIIII", out, at, b".text", size, *(address or [offset]), size, offset)
+    return bytes(out)
+
+
+def test_a_signature_is_not_loaded_but_hashed(make):
+    data = aligned(make.image())
+    kernel = load_kernel(pe(data, certificate=b"signature"), "vmlinuz", "vmlinuz")
+    assert kernel.segments[0].end - make.base == len(data)
+    other = load_kernel(pe(data, certificate=b"Signature"), "vmlinuz", "vmlinuz")
+    assert other.segments == kernel.segments
+    assert other.sha256 != kernel.sha256
+
+
+def aligned(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+@pytest.mark.parametrize(
+    ("behind", "gap"), [(b"x", 0), (b"", 1), (b"", 512), (b"certificate", 8)], ids=["byte", "1", "512", "far"]
+)
+def test_bytes_behind_the_sections_are_refused(make, behind, gap):
+    certificate = behind if behind == b"certificate" else b""
+    data = pe(aligned(make.image()), certificate=certificate, gap=gap)
+    with pytest.raises(TargetError, match="expected nothing but a signature behind the Image"):
+        load_kernel(data if certificate else data + behind, "vmlinuz", "vmlinuz")
+
+
+def test_sections_that_are_loaded_elsewhere_are_refused(make):
+    data = aligned(make.image())
+    with pytest.raises(TargetError, match="where they are in the file, found one of offset 0x1000 at 0x2000"):
+        load_kernel(pe(data, [(0x1000, len(data) - 0x1000, 0x2000)]), "vmlinuz", "vmlinuz")
+    with pytest.raises(TargetError, match=r"expected an Image up to byte \d+, found"):
+        load_kernel(pe(data, [(0x1000, len(data))]), "vmlinuz", "vmlinuz")
+    with pytest.raises(TargetError, match="PE sections, found 17"):
+        load_kernel(pe(data, [(0x1000, 0)] * 17), "vmlinuz", "vmlinuz")
+
+
+def test_bytes_behind_image_size_are_refused(make):
+    data = make.image()
+    full = data + bytes(0x200000 - len(data))
+    load_kernel(full, "vmlinuz", "vmlinuz")
+    with pytest.raises(TargetError, match="expected an Image of 2097152 bytes, found 1 bytes behind it"):
+        load_kernel(full + b"x", "vmlinuz", "vmlinuz")
+
+
+@pytest.mark.parametrize("offset", [1 << 60, 0x200000, 0x80])
+def test_an_impossible_text_offset_is_refused(make, offset):
+    data = bytearray(make.image())
+    struct.pack_into("<Q", data, 8, offset)
+    with pytest.raises(TargetError, match="expected a text_offset of whole pages below 0x200000"):
+        load_kernel(bytes(data), "vmlinuz", "vmlinuz")
+
+
+@pytest.mark.parametrize("code", ["asm", "c"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_code_that_relocates_bounds_the_table(make, order, code):
+    kernel = load_kernel(make.image(order, code=code), "vmlinuz", "vmlinuz")
+    assert kernel.segments[0].address == make.base
+    assert kernel.read(make.base + 0x2010, 8) == struct.pack("<Q", make.base + 0x100)
+
+
+@pytest.mark.parametrize("text_offset", [0, 0x80000])
+def test_offsets_from_kimage_vaddr_bound_the_table(make, text_offset):
+    base = make.base + text_offset
+    data = make.image("6.1", base=base, code="offsets", text_offset=text_offset)
+    kernel = load_kernel(data, "vmlinuz", "vmlinuz")
+    assert kernel.segments[0].address == base
+    assert kernel.read(base + 0x2010, 8) == struct.pack("<Q", base + 0x100)
+
+
+def test_a_table_that_nothing_bounds_is_refused(make):
+    with pytest.raises(TargetError, match="bound the kernel's relocations, found neither"):
+        load_kernel(make.image(code=None), "vmlinuz", "vmlinuz")
+
+
+def test_a_longer_run_of_entries_is_not_taken_for_the_table(make):
+    plain = make.image()
+    bait = b"".join(struct.pack("<QQQ", make.base + 0x1000 + 8 * row, 0x403, make.base) for row in range(200))
+    kernel = load_kernel(plain + bait, "vmlinuz", "vmlinuz")
+    assert kernel.read(make.base + 0x1000, 8) == bytes(8)
+    assert kernel.read(make.base + 0x2010, 8) == struct.pack("<Q", make.base + 0x100)
+
+
+@pytest.mark.parametrize("away", [0, 24])
+@pytest.mark.parametrize("code", [None, "c"])
+def test_symbols_bound_the_table_and_must_agree_with_the_code(make, code, away):
+    # The symbols' own length moves the table: the first Image only says where it is.
+    table = [*make.symbols(), ("D__pi_rela_start", 0x7000), ("D__pi_rela_end", 0x7100)]
+    start = make.image(table=table, code=code).find(struct.pack("<QQ", make.base + 0x2000, 0x403))
+    table[-2:] = [("D__pi_rela_start", start), ("D__pi_rela_end", start + 24 * 41 - away)]
+    data = make.image(table=table, code=code)
+    if code is not None and away:
+        with pytest.raises(
+            TargetError, match=r"expected one relocation table, found .* by symbol, .* by code"
+        ):
+            load_kernel(data, "vmlinuz", "vmlinuz")
+        return
+    if not away:
+        kernel = load_kernel(data, "vmlinuz", "vmlinuz")
+        assert kernel.read(make.base + 0x2010, 8) == struct.pack("<Q", make.base + 0x100)
 
 
 def test_efi_zboot_is_unpacked(make):
@@ -112,6 +252,14 @@ def test_cut_containers_are_refused(make, kind):
     for size in {8, len(packed) // 3, len(packed) // 2, len(packed) - 9}:
         with pytest.raises(TargetError, match=r"expected .*, found "):
             load_kernel(packed[:size], "vmlinuz", "vmlinuz")
+
+
+def test_flipped_byte_in_a_legacy_lz4_block_is_refused(make):
+    packed = bytearray(legacy_lz4(make.image()))
+    for at in range(8, len(packed), 97):
+        packed[at] ^= 0xFF
+        with pytest.raises(TargetError, match=r"expected .*, found "):
+            load_kernel(bytes(packed), "vmlinuz", "vmlinuz")
 
 
 @pytest.mark.parametrize("size", [8, 63, 64, 100])
@@ -146,6 +294,14 @@ def test_corrupt_images_are_loaded_or_refused(make, order):
         for _ in range(chance.choice((1, 2, 8, 64))):
             bad[chance.randrange(make.tables_at, len(bad))] = chance.randrange(256)
         loads_or_is_refused(bytes(bad))
+
+
+def test_false_tables_are_not_decoded_for_ever(make, monkeypatch):
+    monkeypatch.setattr(kallsyms, "_MAX_BLOCKS", 4)  # 600 names are three blocks
+    load_kernel(make.image(), "vmlinuz", "vmlinuz")
+    monkeypatch.setattr(kallsyms, "_MAX_BLOCKS", 3)
+    with pytest.raises(TargetError, match="kallsyms"):
+        load_kernel(make.image(), "vmlinuz", "vmlinuz")
 
 
 @pytest.mark.parametrize("order", ORDERS)
