@@ -86,9 +86,11 @@ def enter_restart(
     return _all((scenes.soft_restart(code, page_size, way, sctlr) for way in ways), page_size, machine)
 
 
-def enter_stub(stub: bytes, page_size: int = 4096, machine: Machine | None = None) -> Outcome:
-    """Ask the stub's vectors for HVC_SOFT_RESTART and for HVC_SET_VECTORS."""
-    asked = (scenes.stub_restart, scenes.stub_set_vectors)
+def enter_stub(
+    stub: bytes, page_size: int = 4096, machine: Machine | None = None, sets_vectors: bool = True
+) -> Outcome:
+    """Ask the stub's vectors for HVC_SOFT_RESTART and, if they answer that too, for HVC_SET_VECTORS."""
+    asked = (scenes.stub_restart, scenes.stub_set_vectors)[: 2 if sets_vectors else 1]
     return _all((ask(stub, page_size) for ask in asked), page_size, machine)
 
 
