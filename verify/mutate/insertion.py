@@ -1,4 +1,4 @@
-"""Mutants with one harmful instruction in the place of another."""
+"""Mutants with one harmful instruction, in the place of another or between two."""
 
 from __future__ import annotations
 
@@ -108,3 +108,42 @@ def insertions(code: bytes, slots: Sequence[int] | None = None) -> Iterator[tupl
             changed = code[:slot] + word.to_bytes(SIZE, "little") + code[slot + SIZE :]
             if changed != code:
                 yield f"+{slot:#x}: {text}", changed
+
+
+def additions(code: bytes) -> Iterator[tuple[str, bytes]]:
+    """Every mutant in which one of ``HARMFUL`` stands before an instruction, and none is lost.
+
+    The instructions behind it move, and each branch still goes to where it went; a branch to
+    the instruction itself goes to the new one. Code that reads its own bytes is not mended.
+
+    :returns: as ``insertions``; the bytes are one instruction longer.
+    """
+    for slot in range(0, len(code), SIZE):
+        moved = [_moved(code, at, slot) for at in range(0, len(code), SIZE)]
+        for word, text in HARMFUL:
+            words = [*moved[: slot // SIZE], word, *moved[slot // SIZE :]]
+            yield f"before +{slot:#x}: {text}", b"".join(w.to_bytes(SIZE, "little") for w in words)
+
+
+# Branches with an offset in words (Arm ARM, C4.1.94): mask, value, lowest bit and width of the offset.
+_BRANCHES = (
+    (0x7C00_0000, 0x1400_0000, 0, 26),  # b, bl
+    (0xFF00_0010, 0x5400_0000, 5, 19),  # b.cond
+    (0x7E00_0000, 0x3400_0000, 5, 19),  # cbz, cbnz
+    (0x7E00_0000, 0x3600_0000, 5, 14),  # tbz, tbnz
+)
+
+
+def _moved(code: bytes, at: int, slot: int) -> int:
+    """The word at ``at``, whose branch goes to where it went once all from ``slot`` on stand a word later."""
+    word = int.from_bytes(code[at : at + SIZE], "little")
+    for mask, value, low, width in _BRANCHES:
+        if word & mask != value:
+            continue
+        offset = word >> low & (1 << width) - 1
+        offset -= (offset >> width - 1) << width
+        target = at + SIZE * offset
+        now = offset + (target > slot) - (at >= slot)
+        field = (1 << width) - 1 << low
+        return word & ~field | (now & (1 << width) - 1) << low
+    return word

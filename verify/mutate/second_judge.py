@@ -26,7 +26,7 @@ from verify.kexec.way import has_way
 from verify.kexec.whole import RESTART, Whole
 from verify.logic import Formula
 from verify.mutate.binary import shares
-from verify.mutate.insertion import insertions
+from verify.mutate.insertion import additions, insertions
 from verify.mutate.pairs import sample, sample_pairs
 from verify.obligation import Facts, Obligation
 from verify.prove.discharge import Discharger
@@ -37,7 +37,7 @@ from verify.verdict import Verdict
 
 LIVES, REFUSED, SURVIVES = "lives", "dies, not proved", "dies, PROVED"
 RESULTS = (REFUSED, SURVIVES, LIVES)
-KINDS = ("insertion", "pair")
+KINDS = ("replaced", "added", "pair")
 _PATIENCE = 5.0
 """Seconds that a run may take before it counts as a hang, when that is looked at once more."""
 _FIRST = ("effect", "mapped", "undefined", "access")
@@ -99,6 +99,7 @@ class Subject:
     :param slots: offsets of the instructions to change.
     :param enter: runs its bytes on a machine.
     :param build: what must be proved of its bytes; raises for those that the proof does not cover.
+    :param grows: nothing that matters stands behind it, so that an instruction may be added.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Subject:
     slots: tuple[int, ...]
     enter: Enter
     build: Build
+    grows: bool = False
 
 
 def campaign(
@@ -119,7 +121,8 @@ def campaign(
 ) -> Summary:
     """Try mutants of the routine and, in a kernel, of the restart code and of the stubs.
 
-    The mutants are divided in proportion to the functions' instructions.
+    The mutants are divided in proportion to the functions' instructions. Of a function that may grow,
+    half of the insertions stand between two instructions, the others in the place of one.
 
     :raises UsageError: if an unchanged function does not enter or is not proved: then nothing is learnt.
     """
@@ -145,10 +148,12 @@ def _work(
     possible = [len(list(insertions(s.code, s.slots))) for s in found]
     parts = zip(found, shares(possible, count_insertions), _parts(sizes, count_pairs), strict=True)
     for subject, first, second in parts:
-        for edit, code in sample(insertions(subject.code, subject.slots), first, seed):
-            yield subject, KINDS[0], edit, code
-        for edit, code in sample_pairs(subject.code, subject.slots, second, seed):
-            yield subject, KINDS[1], edit, code
+        added = sample(additions(subject.code), first // 2, seed) if subject.grows else []
+        replaced = sample(insertions(subject.code, subject.slots), first - len(added), seed)
+        both = sample_pairs(subject.code, subject.slots, second, seed)
+        for kind, mutants in zip(KINDS, (replaced, added, both), strict=True):
+            for edit, code in mutants:
+                yield subject, kind, edit, code
 
 
 def _parts(sizes: Sequence[int], most: int) -> list[int]:
@@ -266,7 +271,7 @@ def _routine(kernel: Kernel, routine: Function, prover: Prover, whole: Whole | N
         return relocation.build(code, form, prover.decide, single_flags=True)
 
     slots = tuple(range(0, len(routine.code), SIZE))
-    return Subject(routine.name, routine.address, routine.code, slots, enter, build)
+    return Subject(routine.name, routine.address, routine.code, slots, enter, build, grows=True)
 
 
 def _restart(kernel: Kernel, whole: Whole, prover: Prover) -> Subject:

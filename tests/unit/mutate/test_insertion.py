@@ -1,9 +1,10 @@
 """Insertions: the words are what their texts say, and each slot gets each of them."""
 
 import re
+import struct
 import subprocess
 
-from verify.mutate.insertion import HARMFUL, insertions, spoils
+from verify.mutate.insertion import HARMFUL, additions, insertions, spoils
 
 CODE = bytes.fromhex("1f2003d5 c0035fd6")
 
@@ -46,3 +47,20 @@ def test_only_the_slots_asked_for_are_changed():
 
 def test_order_is_fixed():
     assert list(insertions(CODE)) == list(insertions(CODE))
+
+
+def test_what_is_added_takes_nothing_away():
+    # b +8; cbz x0, +8; tbnz x1, #3, -8; b.ne -12
+    branches = struct.pack("<4I", 0x1400_0002, 0xB400_0040, 0x371F_FFC1, 0x54FF_FFA1)
+    harmful = [word for word, _ in HARMFUL]
+    found = [struct.unpack("<5I", changed) for _, changed in additions(branches)]
+    assert [(i // len(harmful), each[i // len(harmful)]) for i, each in enumerate(found)] == [
+        (slot, word) for slot in range(4) for word in harmful
+    ]
+    every = len(harmful)
+    new = harmful[0]
+    # Each branch goes to the same instruction as before; one to where the new one stands goes to that.
+    assert found[0] == (new, 0x1400_0002, 0xB400_0040, 0x371F_FFA1, 0x54FF_FF81)
+    assert found[every] == (0x1400_0003, new, 0xB400_0040, 0x371F_FFA1, 0x54FF_FF81)
+    assert found[2 * every] == (0x1400_0002, 0xB400_0060, new, 0x371F_FFA1, 0x54FF_FF81)
+    assert found[3 * every] == (0x1400_0002, 0xB400_0040, 0x371F_FFC1, new, 0x54FF_FF81)
