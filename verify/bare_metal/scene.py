@@ -27,6 +27,8 @@ _HCR_TSC = 1 << 19  # SMC traps to EL2
 _FAR_STACK = 0xFFFF_8000_1234_0F00
 """SP of the old kernel: a multiple of 16 in the range of TTBR1 that no table maps."""
 _EL1, _EL2 = 1 << 2, 2 << 2
+_ASID = 1 << 48
+"""Of the first TTBRs: QEMU's TLB forgets the old table only if a write of TTBR changes the ASID."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def routine(
         image.put_words(at.KIMAGE, offset, [value])
     general = _general({0: image.va(at.KIMAGE)})
     exits = (image.pa(at.DTB), 0, 0, 0)
-    registers = _registers(image, SCTLR_MMU_ON, idmap, old, stub)
+    registers = _registers(image, SCTLR_MMU_ON, idmap | _ASID, old | _ASID, stub)
     el = _EL1 if stub is None else _EL2
     name = ("routine", image.pa(at.CODE), len(text))
     return Scene(image, registers, general, exits, el, SCTLR_MMU_OFF, copied, name)
@@ -109,7 +111,7 @@ def soft_restart(text: bytes, page_size: int, stub: bytes | None = None, sctlr: 
     general = _general(
         {0: 0 if stub is None else 1, 1: image.pa(at.START), **dict(zip((2, 3, 4), arguments, strict=True))}
     )
-    registers = _registers(image, SCTLR_MMU_ON, idmap, image.pa(at.ZERO_PAGE), stub)
+    registers = _registers(image, SCTLR_MMU_ON, idmap | _ASID, image.pa(at.ZERO_PAGE), stub)
     el = _EL1 if stub is None else _EL2
     exits = (*arguments, arguments[1])
     return Scene(image, registers, general, exits, el, sctlr, (), ("restart", image.pa(at.CODE), len(text)))

@@ -115,6 +115,8 @@ FAULTS = {
         patched(ROUTINE, at_0x38=0xD51C_C000),
         "undefined instruction is taken to EL1 (vector 4) from routine+0x38",
     ),
+    "load before the ISB of the zero page": (patched(ROUTINE, at_0x44=0xF941_5C19), "data abort"),
+    "TTBR0 without the code": (patched(ROUTINE, at_0x38=0xD518_201F), "hangs"),
     "load through SP": (patched(ROUTINE, at_0x38=0xF940_03E1), "data abort"),
     "msr daifclr": (patched(ROUTINE, at_0x38=0xD503_4FFF), "DAIF = 0x0"),
     "SCTLR with SA": (patched(ROUTINE, at_0xe4=0xD281_0105), "SCTLR_EL1 = 0x30500808"),
