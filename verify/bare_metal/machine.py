@@ -153,7 +153,7 @@ class Machine:
         memory = f"memory-backend-file,id=ram,size={_RAM_BYTES},mem-path={self._folder.name}/ram,share=on"
         self._process = subprocess.Popen(
             [
-                *(QEMU, "-S", "-nodefaults", "-display", "none", "-net", "none"),
+                *(QEMU, "-S", "-no-shutdown", "-nodefaults", "-display", "none", "-net", "none"),
                 *("-M", "virt,virtualization=on,memory-backend=ram", "-object", memory),
                 *("-cpu", _CPUS[self.page_size], "-m", f"{_RAM_BYTES >> 20}"),
                 *("-device", f"loader,addr={_STARTUP:#x},cpu-num=0"),

@@ -191,3 +191,10 @@ def test_missing_qemu_is_told(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="qemu-system-arm"):
         Machine()
+
+
+def test_code_that_switches_the_machine_off_is_told(machine):
+    # movz x0, #0x8400, lsl #16; movk x0, #8; smc #0: PSCI's SYSTEM_OFF, by EL2.
+    outcome = enter_stub(replaced(STUB, 0x400, 0xD2B0_8000, 0xF280_0100, 0xD400_0003), machine=machine)
+    assert "hangs" in outcome.reason
+    assert enter_stub(STUB, machine=machine).entered
