@@ -16,6 +16,8 @@ want apt-get apt
 want dpkg-deb dpkg
 want cadical cadical
 want chromium chromium
+want qemu-system-aarch64 qemu-system-arm
+want llvm-mc llvm
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -46,9 +46,29 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
     show_default=True,
     help="Ask for a proof of every n-th refuted mutant too; it must fail. 0 for none.",
 )
+@click.option(
+    "--second-judge",
+    "by_qemu",
+    is_flag=True,
+    help="Hold insertions and pairs of changes against QEMU's whole machine instead. Exit status 1 if a "
+    "mutant dies there and is PROVED.",
+)
+@click.option(
+    "--insertions", default=1000, show_default=True, help="Harmful instructions to insert, with QEMU."
+)
+@click.option("--pairs", default=500, show_default=True, help="Pairs of changes to try, with QEMU.")
 @reports_option("Directory that mutation.json is written under.")
 def mutate(
-    target: str, most: int, patterns: tuple[str, ...], seed: int, jobs: int, share: int, directory: Path
+    target: str,
+    most: int,
+    patterns: tuple[str, ...],
+    seed: int,
+    jobs: int,
+    share: int,
+    by_qemu: bool,
+    insertions: int,
+    pairs: int,
+    directory: Path,
 ) -> int:
     """Change the functions of TARGET one instruction at a time and try each mutant.
 
@@ -59,6 +79,9 @@ def mutate(
 
     What came of each mutant is written to mutation.jsonl at once: a run that was interrupted
     goes on from there when it is started again.
+
+    With --second-judge other mutants, of the routine, the restart code and the stubs, are run on
+    QEMU's whole machine: two changes at once, or a harmful instruction in the place of another.
     """
     from verify.kexec.layout import stated_layout
     from verify.mutate import decision_whole, model
@@ -70,6 +93,8 @@ def mutate(
     from verify.theorems import prove
 
     terminal = Terminal()
+    if by_qemu:
+        return _second_judge(terminal, target, insertions, pairs, seed)
     started = time.monotonic()
     base = base_of(target)
     kernel = base.kernel
@@ -121,6 +146,35 @@ def mutate(
     terminal.line(f"  {path}")
     unnoticed = [fault for fault in faults if not fault.noticed]
     return 3 if result.count("survivor") or unnoticed else 0
+
+
+def _second_judge(terminal: Terminal, target: str, insertions: int, pairs: int, seed: int) -> int:
+    """Try mutants on QEMU; print the counts, and each mutant that dies there and is PROVED."""
+    from verify.kexec.locate import find_routine
+    from verify.mutate.second_judge import KINDS, RESULTS, campaign
+    from verify.target import open_target
+
+    kernel = open_target(target)
+    with terminal.progress(f"mutants of {kernel.name}"):
+        summary = campaign(
+            kernel,
+            find_routine(kernel),
+            insertions,
+            pairs,
+            seed,
+            lambda record, done, of: terminal.doing(f"{done} of {of}"),
+        )
+    terminal.line(f"{'function':<32}{'kind':<12}" + "".join(f"{result:>18}" for result in RESULTS))
+    for function in summary.functions:
+        for kind in KINDS:
+            counts = "".join(f"{summary.count(function, kind, result):>18}" for result in RESULTS)
+            terminal.line(f"{function:<32}{kind:<12}{counts}")
+    for record in summary.survivors:
+        words = ", ".join(f"{address:#x}: {word:#010x}" for address, word in record.words)
+        terminal.line(f"  PROVED, but dies: {record.function} {record.edit} ({words}): {record.reason}")
+    found = len(summary.survivors)
+    terminal.line(f"{kernel.name}: {len(summary.records)} mutants, {found} die on QEMU and are PROVED")
+    return 1 if found else 0
 
 
 def _possible(base: Base, patterns: tuple[str, ...]) -> dict[str, int]:
