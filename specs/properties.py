@@ -261,6 +261,17 @@ WAY = (
         function=_POST_LOAD,
     ),
     Property(
+        "postload-list-clean",
+        "T7",
+        "When machine_kexec_post_load returns 0, every word of the list after head, and every word of the "
+        "page that a SOURCE names, is clean to the point of coherency, for a list of any length.",
+        ("pl-list-clean", "pl-loop-*", "pl-returns", "pl-untaken"),
+        ("post-load-effects", "callee-contracts"),
+        ("list-kept-clean", *_ENVIRONMENT),
+        form="registers",
+        function=_POST_LOAD,
+    ),
+    Property(
         "postload-copies-routine",
         "T7",
         "Otherwise exactly the routine's bytes are in the control page, clean and fetchable, they mean "
@@ -341,6 +352,7 @@ WAY = (
             "stub-soft-restart",
             "stub-copy-soft-restart",
             "postload-segments-clean",
+            "postload-list-clean",
             "postload-copies-routine",
             "postload-tables",
             "postload-memory-safe",
@@ -349,8 +361,15 @@ WAY = (
             *(claim.id for claim in RELOCATION),
         ),
         # handover-to-routine: the routine is entered for no other head, masked, and in the state that
-        # its proof assumes; postload-tables: with that phys_offset.
-        discharges=("list-head", "daif-masked", "mmu-off", "phys-offset-aligned", "context-synced"),
+        # its proof assumes; postload-tables: with that phys_offset; postload-list-clean: with those pages.
+        discharges=(
+            "list-head",
+            "daif-masked",
+            "mmu-off",
+            "phys-offset-aligned",
+            "context-synced",
+            "inputs-clean-to-poc",
+        ),
     ),
 )
 
