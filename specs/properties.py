@@ -152,8 +152,9 @@ WAY = (
         "machine-kexec-effects",
         "T6",
         "machine_kexec executes no system instruction except those that specs/effects.py allows, with the "
-        "operand that it allows, and SP is a multiple of 16 at each access through it and at each call.",
-        ("mk-effect", "mk-sp", "mk-untaken"),
+        "operand that it allows, SP is a multiple of 16 at each access through it and at each call, and each "
+        "loop ends.",
+        ("mk-effect", "mk-sp", "mk-untaken", "mk-scan-*", "mk-flush-*", "mk-inval-*", "mk-copy-*"),
         ("callee-contracts",),
         _ENVIRONMENT,
         function=_MACHINE_KEXEC,
@@ -161,9 +162,9 @@ WAY = (
     Property(
         "post-load-effects",
         "T7",
-        "machine_kexec_post_load executes no system instruction except barriers, and SP is a multiple of 16 "
-        "at each access through it and at each call.",
-        ("pl-effect", "pl-sp", "pl-untaken"),
+        "machine_kexec_post_load executes no system instruction except barriers, SP is a multiple of 16 "
+        "at each access through it and at each call, and each loop ends.",
+        ("pl-effect", "pl-sp", "pl-untaken", "pl-loop-*"),
         ("callee-contracts",),
         _ENVIRONMENT,
         function=_POST_LOAD,
