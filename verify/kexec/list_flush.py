@@ -23,6 +23,8 @@ from verify.symbolic.objects import Objects
 
 CLEAN = "earlier words of the list are clean"
 REACHED = "no more turns than words of the list"
+LIST_WORD, LIST_POINTER = "list word", "list pointer"
+"""Names of the ghost functions of a word's index."""
 _INDEX = var("word")
 """An arbitrary index of a word: what holds of it holds of every word."""
 _POINTERS = tuple(f"x{i}" for i in range(19, 29))
@@ -44,7 +46,7 @@ class ListFlush:
     @property
     def list(self) -> LinearList:
         """The list that the function walks."""
-        word, ptr = Function("list word"), Function("list pointer")
+        word, ptr = Function(LIST_WORD), Function(LIST_POINTER)
         return LinearList(word, ptr, var("last"), self.kimage, self.addresses, self.page_size)
 
     def start(self) -> Facts:

@@ -15,7 +15,8 @@ from verify.kexec.whole import Whole
 from verify.logic import FALSE
 from verify.obligation import Obligation
 from verify.prove.discharge import Discharger, Result, decide
-from verify.refute.whole.search import refute
+from verify.refute.whole.judge import broken, renewed, usable
+from verify.refute.whole.search import leaving, refute
 from verify.target import Kernel, open_target
 from verify.verdict import Verdict
 
@@ -108,3 +109,13 @@ def test_a_loop_that_neither_flushes_nor_counts_has_an_obligation_that_fails(fau
     found = failing(proof.obligations, ENDS)
     assert {result.obligation.at for result in found} == {symbol.address + 0x48}
     assert all(result.obligation.goal is FALSE for result in found)
+
+
+@pytest.mark.slow
+def test_the_concrete_judge_sees_dirty_list_and_source_words():
+    good = proof_of(opened("seed-after-4k-gcc"))
+    given = usable(good, leaving(good, 6), lambda name: True)
+    for fault in ("flushes no word of the list", "flushes no source page", "stops one word early"):
+        whole = Whole(patched("seed-after-4k-gcc", FAULTS[fault]), KimageLayout(ARCH), 4096)
+        told = [broken(renewed(good, whole), inputs, lambda name: name == CLEAN)[0] for inputs in given]
+        assert any(told), fault
