@@ -187,6 +187,18 @@ _ALL = (
         "registers",
     ),
     Assumption(
+        "list-apart",
+        "No list page and no source page holds the stack, struct kimage or the control page.",
+        "kernel/kexec_core.c: kimage_alloc_page and kimage_alloc_control_pages; W7",
+        "registers",
+    ),
+    Assumption(
+        "list-kept-clean",
+        "Between the load and the routine nothing writes to list pages and source pages.",
+        "kernel/kexec_core.c: pages of the image's own, under kexec_lock",
+        "registers",
+    ),
+    Assumption(
         "control-page-linear",
         "The control page lies in the linear map, apart from the kernel's image.",
         "kernel/kexec_core.c: kimage_alloc_control_pages",

@@ -152,8 +152,9 @@ WAY = (
         "machine-kexec-effects",
         "T6",
         "machine_kexec executes no system instruction except those that specs/effects.py allows, with the "
-        "operand that it allows, and SP is a multiple of 16 at each access through it and at each call.",
-        ("mk-effect", "mk-sp", "mk-untaken"),
+        "operand that it allows, SP is a multiple of 16 at each access through it and at each call, and each "
+        "loop ends.",
+        ("mk-effect", "mk-sp", "mk-untaken", "mk-scan-*", "mk-flush-*", "mk-inval-*", "mk-copy-*"),
         ("callee-contracts",),
         _ENVIRONMENT,
         function=_MACHINE_KEXEC,
@@ -161,9 +162,9 @@ WAY = (
     Property(
         "post-load-effects",
         "T7",
-        "machine_kexec_post_load executes no system instruction except barriers, and SP is a multiple of 16 "
-        "at each access through it and at each call.",
-        ("pl-effect", "pl-sp", "pl-untaken"),
+        "machine_kexec_post_load executes no system instruction except barriers, SP is a multiple of 16 "
+        "at each access through it and at each call, and each loop ends.",
+        ("pl-effect", "pl-sp", "pl-untaken", "pl-loop-*"),
         ("callee-contracts",),
         _ENVIRONMENT,
         function=_POST_LOAD,
@@ -261,6 +262,17 @@ WAY = (
         function=_POST_LOAD,
     ),
     Property(
+        "postload-list-clean",
+        "T7",
+        "When machine_kexec_post_load returns 0, every word of the list after head, and every word of the "
+        "page that a SOURCE names, is clean to the point of coherency, for a list of any length.",
+        ("pl-list-clean", "pl-loop-*", "pl-returns", "pl-untaken"),
+        ("post-load-effects", "callee-contracts"),
+        ("list-kept-clean", *_ENVIRONMENT),
+        form="registers",
+        function=_POST_LOAD,
+    ),
+    Property(
         "postload-copies-routine",
         "T7",
         "Otherwise exactly the routine's bytes are in the control page, clean and fetchable, they mean "
@@ -341,6 +353,7 @@ WAY = (
             "stub-soft-restart",
             "stub-copy-soft-restart",
             "postload-segments-clean",
+            "postload-list-clean",
             "postload-copies-routine",
             "postload-tables",
             "postload-memory-safe",
@@ -349,8 +362,15 @@ WAY = (
             *(claim.id for claim in RELOCATION),
         ),
         # handover-to-routine: the routine is entered for no other head, masked, and in the state that
-        # its proof assumes; postload-tables: with that phys_offset.
-        discharges=("list-head", "daif-masked", "mmu-off", "phys-offset-aligned", "context-synced"),
+        # its proof assumes; postload-tables: with that phys_offset; postload-list-clean: with those pages.
+        discharges=(
+            "list-head",
+            "daif-masked",
+            "mmu-off",
+            "phys-offset-aligned",
+            "context-synced",
+            "inputs-clean-to-poc",
+        ),
     ),
 )
 

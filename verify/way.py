@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from specs.assumptions import ASSUMPTIONS
-from specs.properties import PROPERTIES, RELOCATION, Property
+from specs.properties import PROPERTIES, RELOCATION, WAY, Property
 from verify.arm64.lift import Code
 from verify.errors import InternalError
 from verify.kexec.form import Form
@@ -126,6 +126,7 @@ class WayProof:
             for obligation in part.obligations
             if any(owed(claim, obligation.name) for claim in self.claims)
         ]
+        _demand_owners(self.way, form)
         self._asked = discharger.begin(wanted)
         self._execution = time.perf_counter() - started
         self._paths = Paths(self.way)
@@ -146,7 +147,7 @@ class WayProof:
         everything = [*outcome.findings, *findings]
         rest(everything)
         for finding in findings:
-            _compose(finding, everything)
+            _compose(finding, everything, form)
         outcome.findings = everything
         outcome.others = _listed(findings, way)
         outcome.contracts = [
@@ -186,6 +187,18 @@ class WayProof:
                     finding.verdict = Verdict.VACUOUS
                     name, end = result.obligation.name, result.obligation.path[-1]
                     finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
+
+
+def _demand_owners(way: Way, form: Form) -> None:
+    """Each obligation is some property's: one that is not would be asked by no run.
+
+    :raises InternalError: if one is no property's.
+    """
+    claims = [claim for claim in WAY if claim.form in (None, form.name)]
+    for part in way.parts.values():
+        for name in {obligation.name for obligation in part.obligations}:
+            if not any(owed(claim, name) for claim in claims):
+                raise InternalError(f"no property asks {name}")
 
 
 def _listed(findings: Sequence[Finding], way: Way) -> list[Listed]:
@@ -250,7 +263,7 @@ def _parts(claim: Property, way: Way) -> list[Part]:
     return [part for name, part in way.parts.items() if name in names]
 
 
-def _compose(finding: Finding, everything: Sequence[Finding]) -> None:
+def _compose(finding: Finding, everything: Sequence[Finding], form: Form) -> None:
     """A composed property is as bad as its worst part, and assumes what its parts assume."""
     by_id = {other.claim.id: other for other in everything}
     parts = [by_id[name] for name in finding.claim.parts if name in by_id]
@@ -264,13 +277,9 @@ def _compose(finding: Finding, everything: Sequence[Finding]) -> None:
     if finding.verdict is Verdict.PROVED:
         used -= set(finding.claim.discharges)
     finding.assumptions = [name for name in ASSUMPTIONS if name in used]
-    missing = [name for name in finding.claim.parts if name not in by_id and _expected(name, everything)]
+    # A part for another form is not missing.
+    own = [name for name in finding.claim.parts if PROPERTIES[name].form in (None, form.name)]
+    missing = [name for name in own if name not in by_id]
     if missing and finding.verdict is Verdict.PROVED:
         finding.verdict = Verdict.UNKNOWN
         finding.reason = f"its part {missing[0]} was not asked for"
-
-
-def _expected(name: str, everything: Sequence[Finding]) -> bool:
-    """The part is one of this form's: a part for another form is not missing."""
-    forms = {finding.claim.form for finding in everything if finding.claim.form is not None}
-    return PROPERTIES[name].form in (None, *forms)

@@ -32,6 +32,8 @@ from verify.kexec.calls import (
     without_doubles,
 )
 from verify.kexec.effects import effect_obligations
+from verify.kexec.list_flush import CLEAN as LIST_CLEAN
+from verify.kexec.list_flush import ListFlush, follows_list
 from verify.kexec.locate import Function
 from verify.kexec.machine_kexec import Bug
 from verify.kexec.prepared import Preparation
@@ -60,7 +62,7 @@ from verify.obligation import Facts, Obligation, unreached
 from verify.symbolic.explore import ANYWHERE, Decide, Explorer
 from verify.symbolic.objects import STACK_FRAME
 from verify.symbolic.segments import Segment as Part
-from verify.symbolic.turns import Run, Turns, infer_turns
+from verify.symbolic.turns import Candidates, Run, Turns, infer_turns
 
 NAME = "machine_kexec_post_load"
 _CLEAN = "earlier segments are clean"
@@ -99,9 +101,12 @@ class PostLoad:
         self.map: AddressMap = self.whole.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
         layout = self.whole.layout
+        head = self.whole.field(self.entry, self.kimage, layout.head)
+        # A routine that runs with the MMU off reads list and source pages at the point of coherency.
+        self.flush = None if self.mmu_on else ListFlush(self.kimage, head, self.map, self.whole.page_size)
         self.copied: list[tuple[int, int]] = []
         self._counts: tuple[Term, ...] = ()
-        self.in_place: Formula = done(self.whole.field(self.entry, self.kimage, layout.head))
+        self.in_place: Formula = done(head)
         self.nr_segments: Term = self.whole.field(self.entry, self.kimage, layout.nr_segments)
         self.preparation = Preparation(
             self.whole, self.map, self.entry, self.kimage, self.routine, self.mmu_on, self._owe
@@ -129,6 +134,7 @@ class PostLoad:
             ("segments-in-memory", Implies(ult(_SEGMENT, self.nr_segments), asked.in_memory(self.map))),
             ("segments-apart", Implies(asked.holds(self.map, ANYWHERE), Not(Or(frame, kimage)))),
             ("nothing-lost", self.entry.lines.read(ANYWHERE) != cache.LOST),
+            *(self.flush.start() if self.flush is not None else ()),
         )
 
     def each_segment(self, above: Term) -> Facts:
@@ -233,7 +239,16 @@ class PostLoad:
 
         return run
 
-    def _candidates(self, state: State, count: Term, start: State) -> Facts:
+    def _candidates(self, unknown: frozenset[str]) -> Candidates:
+        """What may hold at a loop's head: of the segments, and of the list where a turn may follow that."""
+
+        def candidates(state: State, count: Term, start: State) -> Facts:
+            listed = () if self.flush is None else self.flush.candidates(state, count, unknown)
+            return (*self._of_segments(state, count, start), *listed)
+
+        return candidates
+
+    def _of_segments(self, state: State, count: Term, start: State) -> Facts:
         """What may hold at a loop's head after ``count`` turns: the segments before are clean."""
         asked, word, fetch = self.segment(_SEGMENT), state.lines.read(ANYWHERE), state.fetch.read(ANYWHERE)
         holds = And(ult(_SEGMENT, self.nr_segments), asked.holds(self.map, ANYWHERE))
@@ -248,10 +263,11 @@ class PostLoad:
             (_CLEAN, Implies(And(holds, ult(_SEGMENT, count)), word == cache.CLEAN)),
         )
 
-    def _assumed(self, count: Term) -> Facts:
-        """The segment of a turn is in memory."""
+    def _assumed(self, state: State, count: Term) -> Facts:
+        """The segment of a turn is in memory; and what the list is there."""
         this = self.segment(count).in_memory(self.map)
-        return (("segments-in-memory", Implies(ult(count, self.nr_segments), this)),)
+        segment = ("segments-in-memory", Implies(ult(count, self.nr_segments), this))
+        return (segment, *(self.flush.assumed(state, count) if self.flush is not None else ()))
 
     def _in_memory(self, address: Term) -> Facts:
         """Of an address that the list names or is read at: the linear map shows it, and a page from it."""
@@ -266,7 +282,7 @@ class PostLoad:
             for mask in (-self.whole.page_size, (1 << 48) - self.whole.page_size):
                 size = const(self.map.page_end - self.map.page_offset - 2 * self.whole.page_size)
                 fits = ult((word & mask) - self.map.memstart_addr, size)
-                found = (*found, ("list-in-memory", fits))
+                found = (*found, ("list-in-memory", Or(done(word), fits)))  # DONE names no page
         return found
 
     @staticmethod
@@ -326,13 +342,27 @@ class PostLoad:
             later = dict(turns.candidates(step.state, normal(turns.count + 1), turns.start))
             for label in sorted(turns.kept):
                 sentence = f"a turn of the loop at {where} keeps: {label}"
-                for extra in self._cases(turns.count) if label == _CLEAN else ((),):
+                for extra in self._kept_cases(label, turns.count):
                     self._owe("loop-kept", sentence, step.state, later[label], *extra)
-            flushes = any(event.name.startswith("call ") for event in step.state.events)
-            if "no more turns than segments" in turns.kept and flushes:
-                left = ult(turns.count, self.nr_segments)
-                sentence = f"each turn of the loop at {where} has a segment left"
-                self._owe("loop-terminates", sentence, step.state, left)
+            self._owe_end_of_loop(turns, where, step.state)
+
+    def _kept_cases(self, label: str, count: Term) -> Iterator[Facts]:
+        """The cases in which it is asked whether a turn keeps the invariant called ``label``."""
+        if label == _CLEAN:
+            yield from self._cases(count)
+        elif label == LIST_CLEAN and self.flush is not None:
+            yield from self.flush.cases((count,))
+        else:
+            yield ()
+
+    def _owe_end_of_loop(self, turns: Turns, where: str, back: State) -> None:
+        """A loop ends: it has a segment or a word of the list left for each turn, and these are finite."""
+        goal, what = FALSE, "a segment or a word of the list"
+        if follows_list(turns.kept) and self.flush is not None:
+            goal, what = ult(turns.count, self.flush.list.last), "a word of the list"
+        elif "no more turns than segments" in turns.kept:
+            goal, what = ult(turns.count, self.nr_segments), "a segment"
+        self._owe("loop-terminates", f"each turn of the loop at {where} has {what} left", back, goal)
 
     def _owe_kimage(self, state: State, where: str) -> None:
         """Whatever it returns, struct kimage is as it was, except the fields that it is to set."""
@@ -359,6 +389,25 @@ class PostLoad:
                 goal = var(f"x0@{event.tag}")[31:0] == 0
                 self._owe("errors", sentence, state, goal, succeeds)
 
+    def _owe_list(self, state: State, where: str, page: Term | None, succeeds: tuple[str, Formula]) -> None:
+        """A routine that runs with the MMU off finds list and source pages at the point of coherency."""
+        if self.flush is None:
+            return
+        frame = within(ANYWHERE, self.entry.sp - FRAME_BYTES, FRAME_BYTES)
+        own = Or(frame, within(ANYWHERE, self.kimage, self.whole.layout.size))
+        clean = state.lines.read(ANYWHERE) == cache.CLEAN
+        sentence = f"at {where} every word of the list and of every source page is clean to the point of "
+        counts = tuple(turns.count for turns in self.turns if follows_list(turns.kept))
+        for extra in self.flush.cases(self._spoken(state, counts)):
+            further = (succeeds, *self.flush.asked(own, page), *extra)
+            self._owe("list-clean", f"{sentence}coherency", state, clean, *further)
+
+    @staticmethod
+    def _spoken(state: State, counts: tuple[Term, ...]) -> tuple[Term, ...]:
+        """Those of the loops' numbers of turns that the path's facts speak of."""
+        spoken = set(variables([fact for _, fact in state.facts]))
+        return tuple(count for count in counts if count.args[0] in spoken)
+
     def owe_return(self, step: Step, leaves: Exit) -> None:
         state, where = step.state, self.code.where(step.state.trace[-1])
         back = leaves.target == self.entry.registers["x30"]
@@ -377,13 +426,13 @@ class PostLoad:
         asked = And(ult(_SEGMENT, self.nr_segments), self.segment(_SEGMENT).holds(self.map, ANYWHERE))
         word = ("the word is one of a segment", asked)
         page = next((item.base for item in objects(state).objects if item.name == CONTROL_PAGE), None)
+        self._owe_list(state, where, page, succeeds)
         apart: Facts = ()
         if page is not None:
             apart = (("segments-apart", Not(within(ANYWHERE, page, self.whole.page_size))),)
         clean = state.lines.read(ANYWHERE) == cache.CLEAN
         sentence = f"at {where} every word of every segment is clean to the point of coherency"
-        spoken = set(variables([fact for _, fact in state.facts]))
-        for extra in self._cases(*(count for count in self._counts if count.args[0] in spoken)):
+        for extra in self._cases(*self._spoken(state, self._counts)):
             self._owe("segments-clean", sentence, state, clean, in_place, word, *apart, *extra)
         self._owe(
             "inplace-result",

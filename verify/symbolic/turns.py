@@ -28,8 +28,8 @@ type Run = Callable[[State], list[Step]]
 type Candidates = Callable[[State, Term, State], Facts]
 """What may hold at the head after a number of turns, and what the loop was entered with."""
 
-type Assumed = Callable[[Term], Facts]
-"""What is assumed at the head after a number of turns."""
+type Assumed = Callable[[State, Term], Facts]
+"""What is assumed of the state at the head after a number of turns."""
 
 type Pointed = Callable[[Term], Facts]
 """What is assumed of a pointer of unknown value that a turn reads through."""
@@ -71,8 +71,9 @@ class Turns:
                 memory = memory.adding(Object(_pointee(name), registers[name], 0, self.pointed))
         ghosts = {name: var(f"{name}@{self.tag}", width) for name, width in GHOSTS.items()}
         lines, fetch = Lines(f"L@{self.tag}"), Lines(f"F@{self.tag}")
-        facts = (*self.start.facts, *self.pointers, *self.assumed(count))
-        return State(registers, ghosts, memory, lines, facts, fetch=fetch)
+        facts = (*self.start.facts, *self.pointers)
+        state = State(registers, ghosts, memory, lines, facts, fetch=fetch)
+        return state.assume(*self.assumed(state, count))
 
     def segment(self, paths: Sequence[Step]) -> Segment:
         """What was explored from the head."""
@@ -95,7 +96,7 @@ def infer_turns(
     head: int,
     arrivals: Sequence[State],
     run: Run,
-    candidates: Candidates,
+    candidates: Callable[[frozenset[str]], Candidates],
     decide: Decide,
     pointed: int,
     pointer: Pointed,
@@ -103,6 +104,7 @@ def infer_turns(
 ) -> tuple[Turns, list[Step]]:
     """The loop at ``head`` that ``arrivals`` enter, and the paths from its head under its invariants.
 
+    :param candidates: the candidates of a loop in which nothing is known of those registers.
     :param pointed: bytes that a pointer of unknown value is taken to point at.
     :param pointer: what is assumed of such a pointer.
     :param assumed: what is assumed at the head.
@@ -110,7 +112,7 @@ def infer_turns(
     """
     start = join(arrivals, f"{head:#x}/entry")
     count = var(f"turns@{head:#x}")
-    turns = Turns(head, start, count, {}, frozenset(), candidates, frozenset(), pointed, assumed)
+    turns = Turns(head, start, count, {}, frozenset(), _none, frozenset(), pointed, assumed)
     for _ in range(_ROUNDS):
         state = turns.state(count)
         back = [step.state for step in run(state) if step.then == head]
@@ -122,6 +124,7 @@ def infer_turns(
         turns = found
     else:
         raise LimitError(f"the loop at {head:#x} did not settle in {_ROUNDS} rounds")
+    turns = replace(turns, candidates=candidates(turns.unknown))
     turns = replace(turns, pointers=_pointers(turns, run, pointer))
     turns = _filter(turns, arrivals, run, decide)
     state = turns.state(count)
@@ -139,6 +142,10 @@ def _pointers(turns: Turns, run: Run, pointer: Pointed) -> Facts:
     registers = turns.state(turns.count).registers
     used = [name for name in sorted(turns.unknown) if _pointee(name) in read]
     return tuple(fact for name in used for fact in pointer(registers[name]))
+
+
+def _none(state: State, count: Term, start: State) -> Facts:
+    return ()
 
 
 def _pointee(register: str) -> str:
@@ -168,12 +175,11 @@ def _demote(turns: Turns, before: State, back: Sequence[State]) -> Turns:
 
 def _filter(turns: Turns, arrivals: Sequence[State], run: Run, decide: Decide) -> Turns:
     """Those candidates that hold on entry and survive a turn (Houdini)."""
-    zero = turns.state(const(0))
     kept = {
         label
         for label, formula in turns.candidates(turns.state(turns.count), turns.count, turns.start)
         if all(
-            decide(state.facts, dict(turns.candidates(entry_of(zero, state), const(0), turns.start))[label])
+            decide(state.facts, dict(turns.candidates(state, const(0), turns.start))[label])
             for state in arrivals
         )
     }
@@ -198,8 +204,3 @@ def _filter(turns: Turns, arrivals: Sequence[State], run: Run, decide: Decide) -
         if survivors == kept:
             return turns
         kept = survivors
-
-
-def entry_of(head: State, arrival: State) -> State:
-    """An arriving state in the place of the head's."""
-    return replace(head, lines=arrival.lines, fetch=arrival.fetch)

@@ -93,6 +93,10 @@ HYPOTHESES = (
     # invariants: -init and -kept
     r"a segment is left|no more turns than segments|nothing is lost|earlier segments are clean",
     r"what was (clean|fetchable) is (clean|fetchable)",
+    r"x\d+ is the address of the word|no more turns than words of the list",
+    r"earlier words of the list are clean",
+    # definitions of the list's ghost functions, which hold of any memory
+    r"the list starts at head|the list goes on as the list machine does",
     r"progress is a multiple of the stride|the guard held before this turn|x\d+ has not wrapped",
     # lemmas, each owed before it is used
     r"sums that do not wrap keep order|its fields are the same",
@@ -100,6 +104,7 @@ HYPOTHESES = (
     r"the loop's (first )?line starts at its pointer|the word's line is whole lines from the first",
     # cases and conditions of goals
     r"head has (no )?IND_DONE|it returns 0|the segment is (not )?that of the last turn",
+    r"the word is (not )?that of the last turn|the word is one of the list or of a source page",
     r"the word is (aligned|in the range|not of the callee's frame|one of a segment|one of the copied code)",
     # what one part of the way gives another, proved there
     r"cpu_soft_restart (asks the stub|enters|turns the MMU off \(restart-mmu-off\))|the stub answers",

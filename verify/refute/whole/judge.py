@@ -14,10 +14,12 @@ from typing import cast
 
 import msgspec
 
+from specs.kimage import IND_DONE, IND_INDIRECTION, IND_SOURCE
 from verify.arm64.cache import LineState
 from verify.arm64.execute import Exit, Step
 from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SYSTEM, Event, State
 from verify.kexec.calls import CONTROL_PAGE
+from verify.kexec.list_flush import LIST_POINTER, LIST_WORD
 from verify.kexec.machine_kexec import MachineKexec
 from verify.kexec.post_load import PostLoad
 from verify.kexec.soft_restart import HypStub, SoftRestart
@@ -36,6 +38,7 @@ from verify.symbolic.objects import STACK_FRAME, Object, Objects
 type Function = MachineKexec | PostLoad | SoftRestart | HypStub
 
 _TASK_BYTES = 1 << 14
+_WORDS = 64  # of a list that a run is given; it has two or three
 _LIST_OFFSET, _LIST_BYTES = 0x40_0000, 0x1_0000
 
 
@@ -68,8 +71,12 @@ class _Judge:
         self.proof, self.whole, self.wanted = proof, proof.whole, wanted
         self.entry: State = proof.entry if not isinstance(proof, HypStub) else proof.entered()
         self.inputs = _long(inputs)
+        self.list: list[tuple[int, int]] = []
         self.segments = self._segments() if isinstance(proof, PostLoad) else []
+        if isinstance(proof, PostLoad) and proof.flush is not None:
+            self.list = self._listed()
         dirty = {at & -PAGE for start, end in self.segments for at in (start, end - 8)}
+        dirty |= {at & -PAGE for at, _ in self.list} | {at & -PAGE for at, _ in self._list_words()}
         self.run = ByContract(proof.code, self.inputs, self.whole, self._regions(), dirty)
 
     # Where things are
@@ -109,20 +116,49 @@ class _Judge:
                 found.append((start, start + size))
         return found
 
+    def _listed(self) -> list[tuple[int, int]]:
+        """Where each word of the list stands, and the word; empty if the list does not end in this run."""
+        found: list[tuple[int, int]] = []
+        at = base(self.whole, "kimage") + self.whole.layout.head
+        while len(found) < _WORDS:
+            word = self._word(at)
+            found.append((at, word))
+            if word & IND_DONE:
+                return found
+            indirection = word & IND_INDIRECTION and not word & IND_SOURCE
+            at = self._shown(word) if indirection else at + 8
+        return []
+
+    def _shown(self, word: int) -> int:
+        """Where the linear map shows the page that a word of the list names."""
+        assert isinstance(self.proof, PostLoad)
+        page = word & ~(self.whole.page_size - 1)
+        return self.value(self.proof.map.phys_to_linear(const(page)))
+
+    def _list_words(self) -> Iterator[tuple[int, int]]:
+        """Words that the routine reads of the list and of its source pages, each with the index of a word."""
+        for index, (at, word) in enumerate(self.list):
+            if index:
+                yield at, index
+            if word & IND_SOURCE and not word & IND_DONE:
+                page = self._shown(word)
+                yield from ((page, index), (page + self.whole.page_size - 8, index))
+
     # Values of terms over the entry
 
-    def value(self, term: Term, word: int = 0, segment: int = 0) -> int:
+    def value(self, term: Term) -> int:
         """A term over the state at entry, in this run."""
-        found = constant(self._bind(word, segment)(term))
+        found = constant(self._bind(0, 0, 0)(term))
         assert found is not None
         return found
 
-    def _bind(self, word: int, segment: int) -> Substitution:
-        given = self.inputs.registers
+    def _bind(self, word: int, segment: int, listed: int) -> Substitution:
+        """Terms in this run, at one word of memory, one segment and one word of the list."""
+        given, last = self.inputs.registers, len(self.list) - 1
 
         def variable(name: str, width: int) -> Term | None:
             register = name.partition("@")[0]
-            special = {"a": word, "segment": segment}
+            special = {"a": word, "segment": segment, "word": listed, "last": last}
             special |= {f"word{number}": value for number, value in enumerate(FILLED)}
             return const(special.get(register, given.get(register, 0)), width)
 
@@ -133,6 +169,9 @@ class _Judge:
                 return const(plain.DIRTY, width)
             address = constant(arguments[0])
             assert address is not None
+            if name in (LIST_POINTER, LIST_WORD):
+                standing = self.list[address] if address < len(self.list) else (0, 0)
+                return const(standing[name == LIST_WORD], width)
             return const(self._word(address), width)
 
         return Substitution(variable, apply)
@@ -161,10 +200,10 @@ class _Judge:
             return (
                 f"control does not leave {run.code.name} as it may: {left.kind} at {run.code.where(left.at)}"
             )
-        for word, segment in self._asked():
+        for word, segment, listed in self._asked():
             proof = replace(self.proof, obligations=[])
             self._owe(proof, self._step(word))
-            bind = self._bind(word, segment)
+            bind = self._bind(word, segment, listed)
             owed = [
                 *proof.obligations,
                 *(proof.preparation.obligations if isinstance(proof, PostLoad) else []),
@@ -202,14 +241,15 @@ class _Judge:
                 return f"the {access.kind} at {where} goes to {access.address:#x}, where it may not"
         return None
 
-    def _asked(self) -> Iterator[tuple[int, int]]:
-        """Words, with the segment that each is one of."""
+    def _asked(self) -> Iterator[tuple[int, int, int]]:
+        """Words, with the segment, and the word of the list, that each is one of."""
         words = [
-            (at, i) for i, (start, end) in enumerate(self.segments) for at in (start & -8, (end - 1) & -8)
+            (at, i, 0) for i, (start, end) in enumerate(self.segments) for at in (start & -8, (end - 1) & -8)
         ]
+        words += [(at, 0, index) for at, index in self._list_words()]
         for dest, _, length in self.run.copied[:1]:
-            words += [(at & -8, 0) for at in (dest, dest + max(length, 1) - 1)]
-        yield from words or [(0, 0)]
+            words += [(at & -8, 0, 0) for at in (dest, dest + max(length, 1) - 1)]
+        yield from words or [(0, 0, 0)]
 
     def _step(self, word: int) -> Step:
         run, left = self.run, self.run.left

@@ -1,0 +1,139 @@
+"""machine_kexec_post_load's flush of list and source pages (T7): an induction over the words of the list.
+
+Ghost functions of an index say what the list is: word(i) stands at ptr(i), and DONE is word
+``last`` (specs/linear_list.py). The loop that walks the list is described at its head after
+``count`` iterations, where a register holds ptr(count). What is cleaned is asked at one
+arbitrary index and one arbitrary address, so nothing here has a quantifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specs.address_map import AddressMap
+from specs.linear_list import LinearList
+from verify.arm64 import cache
+from verify.arm64.state import State
+from verify.errors import UnsupportedError
+from verify.logic import And, Formula, Function, Implies, Not, Or, Term, const, ule, ult, var, within
+from verify.memory import WORD_BYTES
+from verify.obligation import Facts
+from verify.symbolic.explore import ANYWHERE
+from verify.symbolic.objects import Objects
+
+CLEAN = "earlier words of the list are clean"
+REACHED = "no more turns than words of the list"
+LIST_WORD, LIST_POINTER = "list word", "list pointer"
+"""Names of the ghost functions of a word's index."""
+_INDEX = var("word")
+"""An arbitrary index of a word: what holds of it holds of every word."""
+_POINTERS = tuple(f"x{i}" for i in range(19, 29))
+"""Registers that may hold the address of a word: they keep it over the calls that clean."""
+
+
+@dataclass(frozen=True)
+class ListFlush:
+    """What is supposed and what must hold of the list in machine_kexec_post_load.
+
+    :param head: the value of kimage->head when the function is entered.
+    """
+
+    kimage: Term
+    head: Term
+    addresses: AddressMap
+    page_size: int
+
+    @property
+    def list(self) -> LinearList:
+        """The list that the function walks."""
+        word, ptr = Function(LIST_WORD), Function(LIST_POINTER)
+        return LinearList(word, ptr, var("last"), self.kimage, self.addresses, self.page_size)
+
+    def start(self) -> Facts:
+        """What the list is at its first word."""
+        return (
+            ("the list starts at head", self.list.starts(self.head)),
+            *self._at(const(0)),
+        )
+
+    def assumed(self, state: State, count: Term) -> Facts:
+        """What the list is at word ``count``, in a state at a loop's head after that many iterations."""
+        found = self._at(count)
+        for register in _POINTERS:
+            value = _word(state, register)
+            if value is not None:
+                here = state.registers[register] == self.list.ptr(count)
+                found = (*found, ("list-apart", Implies(here, value == self.list.word(count))))
+        return found
+
+    def _at(self, i: Term) -> Facts:
+        """What the list is at word ``i``."""
+        listed = self.list
+        return (
+            ("the list goes on as the list machine does", listed.follows(i)),
+            ("list-well-formed", listed.W3(i)),
+            ("list-in-memory", Implies(ule(i, listed.last), listed.in_memory(i))),
+        )
+
+    def candidates(self, state: State, count: Term, unknown: frozenset[str]) -> Facts:
+        """What may hold at a loop's head after ``count`` iterations: the words before are clean.
+
+        :param unknown: registers of which nothing is known there; one of them may point at the word.
+        """
+        listed = self.list
+        found: Facts = tuple(
+            (_points(register), state.registers[register] == listed.ptr(count))
+            for register in _POINTERS
+            if register in unknown
+        )
+        if not found:
+            return ()
+        asked = And(ult(_INDEX, count), listed.is_input(_INDEX, ANYWHERE))
+        return (
+            *found,
+            (REACHED, ule(count, listed.last)),
+            (CLEAN, Implies(asked, state.lines.read(ANYWHERE) == cache.CLEAN)),
+        )
+
+    def cases(self, counts: tuple[Term, ...]) -> tuple[Facts, ...]:
+        """The word is the one of a loop's last iteration, or it is another; to say so saves the search."""
+        here: tuple[Facts, ...] = tuple(
+            (("the word is that of the last turn", count == _INDEX),) for count in counts
+        )
+        others = tuple(("the word is not that of the last turn", count != _INDEX) for count in counts)
+        return (*here, others)
+
+    def asked(self, frame: Formula, page: Term | None) -> Facts:
+        """The address is one that the routine reads of the list, and it is apart from what is stored to.
+
+        :param frame: the address is in the stack frame or in struct kimage.
+        :param page: the control page, if anything was copied there.
+        """
+        copied = () if page is None else (within(ANYWHERE, page, self.page_size),)
+        return (
+            ("the word is one of the list or of a source page", self.list.is_input(_INDEX, ANYWHERE)),
+            ("list-in-memory", self.addresses.in_linear_map(ANYWHERE)),
+            ("list-apart", Not(Or(frame, *copied))),
+        )
+
+
+def follows_list(kept: frozenset[str]) -> bool:
+    """The loop with these invariants walks the list: word by word, and not beyond the last."""
+    return REACHED in kept and any(_points(register) in kept for register in _POINTERS)
+
+
+def _points(register: str) -> str:
+    return f"{register} is the address of the word"
+
+
+def _word(state: State, register: str) -> Term | None:
+    """The word at the address in ``register``, if that is one of an object of which anything may be read."""
+    memory = state.memory
+    assert isinstance(memory, Objects)
+    try:
+        item, _ = memory.find(state.registers[register])
+        if not item.name.startswith("what "):
+            return None
+        return memory.load(state.registers[register], WORD_BYTES)
+    except UnsupportedError:
+        return None
