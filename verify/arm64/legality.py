@@ -6,6 +6,9 @@ of sections are those of the Arm Architecture Reference Manual (DDI 0487).
 
 from __future__ import annotations
 
+from verify.arm64.base import in_base, is_unpredictable, is_vector
+from verify.arm64.extensions import extension
+
 EL0, EL1, EL2, EL3 = range(4)
 
 # C5.1.2 and AArch64.CheckSystemAccess (J1.1.3): the lowest exception level by op1 of an MRS, MSR,
@@ -16,6 +19,21 @@ _LOWEST_BY_OP1 = (EL1, EL1, EL1, EL0, EL2, EL2, EL3, EL3)
 _EXCEPTION_RETURNS = 0b0100  # opc of eret, eretaa, eretab (C4.1.93, unconditional branch (register))
 _DEBUG_RETURN = 0b0101
 _SVC = 1
+
+
+def illegal(word: int) -> str | None:
+    """Why a CPU need not have ``word``, or need not agree with others on it, in words; None if all do.
+
+    Code that tests for an extension before it uses it is not told apart: it is refused.
+    """
+    if is_vector(word):
+        return "floating point and SIMD: their registers have no meaning here"
+    if in_base(word):
+        return "it is CONSTRAINED UNPREDICTABLE" if is_unpredictable(word) else None
+    name = extension(word)
+    if name is None:
+        return "Armv8.0-A has no such instruction"
+    return f"it needs {name}, which no capability test here guards"
 
 
 def unprivileged(word: int) -> bool:
