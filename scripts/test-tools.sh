@@ -16,6 +16,7 @@ want apt-get apt
 want dpkg-deb dpkg
 want cadical cadical
 want chromium chromium
+want llvm-mc llvm
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -2,7 +2,8 @@
 
 Written from the encoding tables of the Arm Architecture Reference Manual (DDI 0487, C4.1), and by
 listing what there is, not what there is not: an encoding that a later extension fills is not
-here. Floating point and SIMD are left out as a whole: their registers have no meaning here.
+here. Floating point and SIMD are left out as a whole: their registers have no meaning here. So are
+DCPS1 to DCPS3 and DRPS, which are UNDEFINED outside of Debug state.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from verify.arm64.base_system import system
 
 _ALL_ONES = 31
 _MOVE_OPCODES = (0b00, 0b10, 0b11)
-_RETURN_AND_BRANCH = (0b0000, 0b0001, 0b0010, 0b0100, 0b0101)  # br, blr, ret, eret, drps
+_RETURN_AND_BRANCH = (0b0000, 0b0001, 0b0010, 0b0100)  # br, blr, ret, eret
 _LOAD_STORE_PAIR = (0b00, 0b01, 0b10)
 _ONE_SOURCE_32, _ONE_SOURCE_64 = (0, 1, 2, 4, 5), (0, 1, 2, 3, 4, 5)  # rbit, rev*, clz, cls
 _TWO_SOURCES = (2, 3, 8, 9, 10, 11)  # udiv, sdiv, lslv, lsrv, asrv, rorv
@@ -34,8 +35,8 @@ def in_base(word: int) -> bool:
 
 
 def is_vector(word: int) -> bool:
-    """Whether ``word`` is in the part of floating point and SIMD (C4.1: data, loads and stores)."""
-    return word >> 25 & 0b0111 == 0b0111 or word >> 25 & 0b0101 == 0b0100 and bool(word >> 26 & 1)
+    """Whether ``word`` is of floating point or SIMD (C4.1: x111, and loads and stores x110)."""
+    return word >> 26 & 0b11 == 0b11
 
 
 def _immediate(word: int) -> bool:
@@ -86,8 +87,8 @@ def _exception(word: int) -> bool:
     if op2:
         return False
     match word >> 21 & 0b111:
-        case 0b000 | 0b101:
-            return level != 0  # svc, hvc, smc; dcps1, dcps2, dcps3
+        case 0b000:
+            return level != 0  # svc, hvc, smc
         case 0b001 | 0b010:
             return level == 0  # brk, hlt
     return False

@@ -18,6 +18,7 @@ _LOWEST_BY_OP1 = (EL1, EL1, EL1, EL0, EL2, EL2, EL3, EL3)
 
 _EXCEPTION_RETURNS = 0b0100  # opc of eret, eretaa, eretab (C4.1.93, unconditional branch (register))
 _DEBUG_RETURN = 0b0101
+_DRPS = 0xD6BF_03E0
 _SVC = 1
 
 
@@ -28,12 +29,19 @@ def illegal(word: int) -> str | None:
     """
     if is_vector(word):
         return "floating point and SIMD: their registers have no meaning here"
+    if _is_of_debug_state(word):
+        return "it is UNDEFINED outside of Debug state"
     if in_base(word):
         return "it is CONSTRAINED UNPREDICTABLE" if is_unpredictable(word) else None
     name = extension(word)
     if name is None:
         return "Armv8.0-A has no such instruction"
     return f"it needs {name}, which no capability test here guards"
+
+
+def _is_of_debug_state(word: int) -> bool:
+    """DCPS1, DCPS2, DCPS3 and DRPS."""
+    return word & 0xFFE0_001C == 0xD4A0_0000 or word == _DRPS
 
 
 def unprivileged(word: int) -> bool:

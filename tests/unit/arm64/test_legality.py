@@ -225,6 +225,11 @@ def test_what_cpus_may_differ_on_is_refused(text):
         decode(UNPREDICTABLE[text], 0x1000)
 
 
+@pytest.mark.parametrize("word", [0xD4A00001, 0xD4A00002, 0xD4A00003, 0xD6BF03E0])
+def test_instructions_of_debug_state_are_refused(word):
+    assert "Debug state" in illegal(word)
+
+
 def test_floating_point_and_simd_are_refused():
     for word in (0x1E602820, 0x4E208400, 0xFD400020, 0x3DC00020, 0x9E660000, 0x0C407020):
         assert "floating point" in illegal(word)
