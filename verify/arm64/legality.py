@@ -1,26 +1,94 @@
-"""At which exception level an encoding is defined, and whether it accesses memory with EL0's permissions."""
+"""Where an instruction is legal: at which exception level, and with whose permissions.
+
+Read from the bits of the encoding and not from what a disassembler makes of it. The numbers
+of sections are those of the Arm Architecture Reference Manual (DDI 0487).
+"""
 
 from __future__ import annotations
 
-# Arm ARM, D18.1: op1 of an MSR, MRS or SYS names the lowest level that may use it: 0 to 2 EL1, 3 EL0,
-# 4 EL2, 5 EL2 with VHE (the _EL12 names), 6 EL3, 7 secure EL1. Secure state is none of a kernel's.
-_LOWEST_BY_OP1 = (1, 1, 1, 0, 2, 2, 3, 3)
-_ERET = 0xD69F_03E0
+from verify.arm64.base import in_base, is_unpredictable, is_vector
+from verify.arm64.extensions import extension
+
+EL0, EL1, EL2, EL3 = range(4)
+
+# C5.1.2 and AArch64.CheckSystemAccess (J1.1.3): the lowest exception level by op1 of an MRS, MSR,
+# SYS or SYSL. 5 is what the *_EL12 and *_EL02 names are, which only EL2 has. 7 is Secure EL1:
+# Linux runs in the Non-secure state, where only EL3 is left of it.
+_LOWEST_BY_OP1 = (EL1, EL1, EL1, EL0, EL2, EL2, EL3, EL3)
+
+_EXCEPTION_RETURNS = 0b0100  # opc of eret, eretaa, eretab (C4.1.93, unconditional branch (register))
+_DEBUG_RETURN = 0b0101
+_DRPS = 0xD6BF_03E0
+_SVC = 1
 
 
-def lowest_el(word: int) -> int:
-    """The lowest exception level, 0 to 3, at which the encoding ``word`` is defined; 0 for most.
+def illegal(word: int) -> str | None:
+    """Why a CPU need not have ``word``, or need not agree with others on it, in words; None if all do.
 
-    Source: Arm ARM, C5.1.2 and D18.1, the op1 field of system instructions.
+    Code that tests for an extension before it uses it is not told apart: it is refused.
     """
-    if word >> 22 == 0b1101010100 and word >> 19 & 3:
-        return _LOWEST_BY_OP1[word >> 16 & 7]
-    return 1 if word == _ERET else 0
+    if is_vector(word):
+        return "floating point and SIMD: their registers have no meaning here"
+    if _is_of_debug_state(word):
+        return "it is UNDEFINED outside of Debug state"
+    if in_base(word):
+        return "it is CONSTRAINED UNPREDICTABLE" if is_unpredictable(word) else None
+    name = extension(word)
+    if name is None:
+        return "Armv8.0-A has no such instruction"
+    return f"it needs {name}, which no capability test here guards"
+
+
+def _is_of_debug_state(word: int) -> bool:
+    """DCPS1, DCPS2, DCPS3 and DRPS."""
+    return word & 0xFFE0_001C == 0xD4A0_0000 or word == _DRPS
 
 
 def unprivileged(word: int) -> bool:
-    """The encoding is a load or store that EL0's permissions decide on: LDTR, STTR and their like.
+    """Whether ``word`` is an LDTR* or STTR*: an access with the permissions of EL0.
 
-    Source: Arm ARM, C4.1.94, load/store register (unprivileged).
+    C4.1.94, load/store register (unprivileged). Other unprivileged accesses need an extension
+    (FEAT_MOPS, FEAT_LSUI, FEAT_GCS), and are refused for that.
     """
-    return word & 0x3B20_0C00 == 0x3800_0800
+    return word & 0x3F20_0C00 == 0x3800_0800
+
+
+def lowest_el(word: int) -> int:
+    """The lowest exception level (0 to 3) at which ``word`` is not UNDEFINED.
+
+    It may be trapped there (SCTLR_EL1.UMA, HCR_EL2 and the like): that is not asked here.
+    At higher levels it is defined too, but for what Linux never does (a *_EL1 register with
+    HCR_EL2.E2H, SP_EL0 while it is the stack pointer). DCPS1 to DCPS3 and DRPS, which are
+    UNDEFINED at every level outside of Debug state, give 3.
+    """
+    if word >> 24 == 0b1101_0100:
+        return _exception(word)
+    if word >> 22 == 0b11_0101_0100:
+        return _system(word)
+    if word >> 25 == 0b110_1011:
+        match word >> 21 & 0b1111:
+            case opc if opc == _EXCEPTION_RETURNS:
+                return EL1  # C6.2.121: UNDEFINED at EL0
+            case opc if opc == _DEBUG_RETURN:
+                return EL3
+    return EL0
+
+
+def _exception(word: int) -> int:
+    """C4.1.93, exception generation."""
+    match word >> 21 & 0b111:
+        case 0:
+            return EL0 if word & 0b11 == _SVC else EL1  # C6.2.130, C6.2.304: HVC and SMC
+        case 0b101:
+            return EL3
+    return EL0  # brk, hlt
+
+
+def _system(word: int) -> int:
+    """C4.1.93: hints, barriers, PSTATE, SYS, SYSL, MSR and MRS."""
+    op0, op1, crn = word >> 19 & 0b11, word >> 16 & 0b111, word >> 12 & 0b1111
+    if op0 == 0 and crn != 4:
+        return EL0  # hints, barriers, wfet: CRn 4 is MSR (immediate)
+    if op0 == 0 and op1 == 0 and word >> 5 & 0b111 < 3:
+        return EL0  # cfinv, xaflag, axflag: flags and no part of PSTATE that is privileged
+    return _LOWEST_BY_OP1[op1]

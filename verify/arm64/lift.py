@@ -12,6 +12,7 @@ import archinfo
 import networkx
 from angr.engines.pcode.lifter import PcodeBasicBlockLifter, lift
 
+from verify.arm64.legality import illegal
 from verify.arm64.refused import refused
 from verify.errors import UnsupportedError
 
@@ -96,7 +97,8 @@ def system_register(varnode: Any) -> str | None:
 def decode(word: int, address: int) -> Instruction:
     """The instruction encoded by ``word`` at ``address``.
 
-    :raises UnsupportedError: if SLEIGH has no such instruction, or none that can be relied on.
+    :raises UnsupportedError: if SLEIGH has no such instruction, or none that can be relied on, or
+        if Armv8.0-A has none, so that it is legal on some CPUs only.
     """
     arch, lifter = _lifter()
     block = lift(word.to_bytes(SIZE, "little"), address, arch, max_inst=1, block_lifter=lifter)
@@ -104,8 +106,8 @@ def decode(word: int, address: int) -> Instruction:
         raise UnsupportedError(f"instruction {word:#010x}", address)
     shown = block.disassembly.insns[0]
     text = f"{shown.mnemonic} {shown.op_str}".strip()
-    reason = refused(word)
-    if reason is not None and word not in _GIVEN_MEANING:
+    reason = illegal(word) or (None if word in _GIVEN_MEANING else refused(word))
+    if reason is not None:
         raise UnsupportedError(f"instruction {text} ({reason})", address)
     operations = [operation for operation in block._ops if operation.opcode.name != "IMARK"]
     return Instruction(address, word, text, operations)

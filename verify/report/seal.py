@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from pathlib import Path
 
-from verify.cache.store import user_key
+from verify.key import user_key
 
 FILE = "run.seal"
 _WHAT = b"run.json\0"  # the key seals other things too
