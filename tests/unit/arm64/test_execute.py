@@ -20,6 +20,7 @@ from verify.symbolic.objects import Object, Objects
 AT = 0x1000
 
 UNMODELLED = {
+    "dc CVAP": 0xD50B7C20,
     "drps": 0xD6BF03E0,
     "udf": 0x00000000,
     "fadd d0": 0x1E622820,
@@ -45,7 +46,7 @@ EFFECTS = {
     "wfi": 0xD503207F,
     "wfe": 0xD503205F,
     "dc ZVA": 0xD50B7420,
-    "dc CVAP": 0xD50B7C20,
+
     "dc ISW": 0xD5087640,
     "dc CISW": 0xD5087E40,
     "ic IALLUIS": 0xD508711F,
