@@ -15,7 +15,21 @@ from specs.linear_list import LinearList
 from verify.arm64 import cache
 from verify.arm64.state import State
 from verify.errors import UnsupportedError
-from verify.logic import And, Formula, Function, Implies, Not, Or, Term, const, ule, ult, var, within
+from verify.logic import (
+    And,
+    Formula,
+    Function,
+    Implies,
+    Not,
+    Or,
+    Term,
+    const,
+    ule,
+    ult,
+    var,
+    variables,
+    within,
+)
 from verify.memory import WORD_BYTES
 from verify.obligation import Facts
 from verify.symbolic.explore import ANYWHERE
@@ -25,6 +39,7 @@ CLEAN = "earlier words of the list are clean"
 REACHED = "no more turns than words of the list"
 LIST_WORD, LIST_POINTER = "list word", "list pointer"
 """Names of the ghost functions of a word's index."""
+_LAST = "last"
 _INDEX = var("word")
 """An arbitrary index of a word: what holds of it holds of every word."""
 _POINTERS = tuple(f"x{i}" for i in range(19, 29))
@@ -47,7 +62,7 @@ class ListFlush:
     def list(self) -> LinearList:
         """The list that the function walks."""
         word, ptr = Function(LIST_WORD), Function(LIST_POINTER)
-        return LinearList(word, ptr, var("last"), self.kimage, self.addresses, self.page_size)
+        return LinearList(word, ptr, var(_LAST), self.kimage, self.addresses, self.page_size)
 
     def start(self) -> Facts:
         """What the list is at its first word."""
@@ -120,6 +135,12 @@ class ListFlush:
 def follows_list(kept: frozenset[str]) -> bool:
     """The loop with these invariants walks the list: word by word, and not beyond the last."""
     return REACHED in kept and any(_points(register) in kept for register in _POINTERS)
+
+
+def speaks_of_list(*formulas: Formula) -> bool:
+    """One of the formulas is about a word of the list, by its index."""
+    ghosts = (f"{LIST_WORD}@", f"{LIST_POINTER}@")
+    return any(name == _LAST or name.startswith(ghosts) for name in variables(formulas))
 
 
 def _points(register: str) -> str:

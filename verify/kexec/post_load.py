@@ -33,7 +33,7 @@ from verify.kexec.calls import (
 )
 from verify.kexec.effects import effect_obligations
 from verify.kexec.list_flush import CLEAN as LIST_CLEAN
-from verify.kexec.list_flush import ListFlush, follows_list
+from verify.kexec.list_flush import ListFlush, follows_list, speaks_of_list
 from verify.kexec.locate import Function
 from verify.kexec.machine_kexec import Bug
 from verify.kexec.prepared import Preparation
@@ -314,7 +314,11 @@ class PostLoad:
     def _owe(
         self, name: str, sentence: str, state: State, goal: Formula, *further: tuple[str, Formula]
     ) -> None:
-        facts = (*state.facts, *further)
+        known = state.facts
+        if not speaks_of_list(goal, *(fact for _, fact in further)):
+            # What the list is says nothing of the goal, and costs the solvers time.
+            known = tuple(fact for fact in known if not speaks_of_list(fact[1]))
+        facts = (*known, *further)
         at = state.trace[-1] if state.trace else None
         self.obligations.append(Obligation(f"pl-{name}", sentence, facts, goal, at, state.trace))
 
