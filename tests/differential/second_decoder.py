@@ -21,7 +21,8 @@ _BATCH = 50_000
 def llvm(words: Sequence[int], features: str = "-neon,-fp-armv8,+el3") -> list[str | None]:
     """Each word as LLVM prints it for Armv8.0-A; None for what it does not know.
 
-    What it calls potentially undefined counts as unknown. Its generic forms of system instructions stand for any bits, so they count as unknown.
+    What it calls potentially undefined counts as unknown. So do its generic forms of system
+    instructions, which stand for any bits.
     """
     found: list[str | None] = []
     for start in range(0, len(words), _BATCH):

@@ -46,7 +46,6 @@ EFFECTS = {
     "wfi": 0xD503207F,
     "wfe": 0xD503205F,
     "dc ZVA": 0xD50B7420,
-
     "dc ISW": 0xD5087640,
     "dc CISW": 0xD5087E40,
     "ic IALLUIS": 0xD508711F,
