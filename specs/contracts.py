@@ -235,7 +235,7 @@ CONTRACTS = (
     ),
     Contract(
         ("trans_pgd_idmap_page",),
-        "Builds a table that maps the page at x3 to itself and stores the table's physical address at x1 "
+        "Builds a table that maps the page at x3 to itself and stores the table's TTBR0 value at x1 "
         "and its T0SZ at x2, or returns an error in w0.",
         "arch/arm64/mm/trans_pgd.c",
         assumed=True,

@@ -174,7 +174,11 @@ class MachineKexec:
         known, folds = self.whole.globals, self.map.folds_ttbr
         images = [known[name] for name in ("reserved_pg_dir", "idmap_pg_dir") if name in known]
         tables = [self.map.image_to_phys(at) for at in images]
-        return Or(*(is_table(ttbr, table, folds) for table in (*tables, self.fields.ttbr0)))
+        return Or(self._is_own(ttbr), *(is_table(ttbr, table, folds) for table in tables))
+
+    def _is_own(self, ttbr: Term) -> Formula:
+        """``ttbr`` is kimage->arch.ttbr0, which trans_pgd_idmap_page has made a TTBR's value already."""
+        return is_table(ttbr, self.fields.ttbr0, folds=False)
 
     def _cutpoints(self, calls: Calls) -> frozenset[int]:
         """Behind a call of which nothing is asked and that every way out passes: all paths are one there."""
@@ -290,7 +294,7 @@ class MachineKexec:
         if self.routine_by_restart:
             self._owe("handover-idmap", sentence, step, on_idmap, copies)
         else:
-            own = And(is_table(ttbr0, self.fields.ttbr0, folds), t0sz_is(tcr, was, self.fields.t0sz))
+            own = And(self._is_own(ttbr0), t0sz_is(tcr, was, self.fields.t0sz))
             what = f"at {where} TTBR0 names the kimage's own table and TCR.T0SZ fits it"
             self._owe("handover-ttbr0", what, step, own, copies)
         table = same_table(state.registers["ttbr1_el1"], self.entry.registers["ttbr1_el1"])
