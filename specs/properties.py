@@ -46,7 +46,7 @@ RELOCATION = (
         "and no change awaiting an ISB. SP and every other system register keep their values.",
         ("reloc-effect*", "reloc-mapped"),
         ("reloc-covered",),
-        ("linear-map-copied",),
+        ("linear-map-copied", "physical-48-bits"),
     ),
     Property(
         "reloc-step",
@@ -130,6 +130,7 @@ RELOCATION = (
         "kimage's copy of the linear map.",
         ("reloc-ttbr1-*",),
         ("reloc-step",),
+        assumptions=("physical-48-bits",),
         form="kimage",
     ),
 )
@@ -145,7 +146,7 @@ WAY = (
         "T6",
         "Each small callee keeps its contract, by its own bytes; each call gives it a range in order.",
         ("contract-*", "call-pointer", "call-range"),
-        assumptions=("alternatives-unapplied", "callees-by-contract", "ctr-legal"),
+        assumptions=("alternatives-unapplied", "callees-by-contract", "ctr-legal", "physical-48-bits"),
         function="",
     ),
     Property(
@@ -198,7 +199,7 @@ WAY = (
         "and the TLB invalidated, and no change awaits an ISB.",
         ("mk-idmap", "mk-ttbr1-kept", "mk-translation-order", "mk-synced", "mk-untaken"),
         ("machine-kexec-effects", "callee-contracts"),
-        ("globals-found", *_ENVIRONMENT),
+        ("globals-found", "physical-48-bits", *_ENVIRONMENT),
         function=_MACHINE_KEXEC,
     ),
     Property(
@@ -329,7 +330,7 @@ WAY = (
             "way-handover",
         ),
         ("machine-kexec-effects", "callee-contracts", "restart-enters"),
-        ("kimage-kept", *_ENVIRONMENT),
+        ("kimage-kept", "physical-48-bits", *_ENVIRONMENT),
         function=_MACHINE_KEXEC,
     ),
     Property(

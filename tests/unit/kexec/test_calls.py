@@ -76,8 +76,12 @@ def test_a_call_of_a_register_ends_the_function():
     assert calls().leave(Step(entry(), Exit("ret", var("x30")))) is None
 
 
-def test_a_callee_that_does_not_return_has_no_state():
-    assert calls().apply(replace(PLAIN, returns=False), "callee", entry(), AT) is None
+def test_a_callee_that_does_not_return_must_not_be_reached():
+    owner = calls()
+    after = owner.apply(replace(PLAIN, returns=False), "callee", entry(), AT)
+    (owed,) = owner.obligations
+    assert owed.name == "call-unreached" and owed.subject is after.events[-1]
+    assert owed.goal.is_false()  # no branch leads there: it is reached on every path
 
 
 def test_what_a_callee_may_change_is_unknown_and_all_else_is_kept():

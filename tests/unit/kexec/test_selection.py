@@ -20,6 +20,7 @@ def test_no_glob_is_everything_in_the_order_of_the_specs():
 def test_name_brings_what_it_rests_on():
     assert names("reloc-dest-pages") == [
         "reloc-covered",
+        "reloc-effects",
         "reloc-step",
         "reloc-memory-safe",
         "reloc-dest-pages",

@@ -110,6 +110,7 @@ HYPOTHESES = (
     r"cpu_soft_restart (asks the stub|enters|turns the MMU off \(restart-mmu-off\))|the stub answers",
     r"daif is handed on \(restart-masked\)|the routine is called with the kimage \(mk-handover-routine\)",
     r"machine_kexec(: interrupts are masked \(mk-masked\)| hands over| keeps SCTLR_EL1 \(mk-sctlr-kept\))",
+    r"no context change awaits an ISB \(mk-synced\)",
     r"post_load: phys_offset is that of the linear map \(pl-tables\)",
 )
 

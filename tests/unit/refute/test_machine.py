@@ -132,10 +132,29 @@ def test_hvc_ends_the_run_or_returns(scenario):
     assert result.log[0].registers[1] == scenario.start
 
 
-@pytest.mark.parametrize("word", [0xD518C000, 0xD50B7423], ids=["msr vbar_el1", "dc zva"])
-def test_system_instruction_without_a_model_is_unsupported(scenario, word):
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        (0xD518C000, "msr vbar_el1"),
+        (0xD50B7423, "DC_ZVA"),
+        (0xD50343DF, "msr daif"),  # msr daifset, #3
+        (0xD4000003, "CallSecureMonitor"),
+        (0xF8400810, "unprivileged access"),  # ldtr x16, [x0]
+    ],
+)
+def test_system_instruction_without_a_model_is_an_effect(scenario, word, name):
+    result = run(scenario, NOP, word, BR_X1)
+    assert [(e.name, e.at) for e in result.log if isinstance(e, Event)] == [(name, AT + 4)]
+
+
+def test_instruction_of_el2_is_undefined(scenario):
+    result = run(scenario, NOP, 0xD51CC000, BR_X1)  # msr vbar_el2, x0
+    assert (result.end.kind, result.end.at) == ("undefined", AT + 4)
+
+
+def test_read_of_a_register_without_a_model_is_unsupported(scenario):
     with pytest.raises(UnsupportedError) as caught:
-        run(scenario, NOP, word, BR_X1)
+        run(scenario, NOP, 0xD53BE040, BR_X1)  # mrs x0, cntvct_el0
     assert caught.value.address == AT + 4
 
 

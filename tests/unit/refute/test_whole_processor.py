@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from verify.arm64.lift import Code
 from verify.arm64.state import FLAGS, GENERAL, SYSTEM
-from verify.errors import UnsupportedError
 from verify.refute.whole.effects import Answer, Inputs
 from verify.refute.whole.processor import Processor
 
@@ -71,9 +68,13 @@ def test_system_registers_are_our_own():
     assert registers["ttbr0_el1"] == 0x4100_0000 and registers["x2"] == 0x3C0
 
 
-def test_an_unknown_system_register_is_refused():
-    with pytest.raises(UnsupportedError):
-        run(MSR_SPSR, RET)
+def test_a_write_of_an_unknown_system_register_is_an_effect():
+    assert [event[:2] for event in run(MSR_SPSR, RET).events] == [("msr spsr_el1", AT)]
+
+
+def test_an_instruction_of_el2_is_undefined():
+    found = run(0xD51CC000, RET)  # msr vbar_el2, x0
+    assert found.left.kind == "undefined" and found.left.at == AT
 
 
 def test_a_warn_is_resumed_and_a_bug_ends_the_run():
