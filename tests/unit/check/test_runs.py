@@ -246,6 +246,8 @@ def test_a_theorem_is_not_proved_without_one_of_its_parts(tmp_path, how):
     name = "kexec-reaches-entry"
     whole = theorem(tmp_path / "run")
     for part in PROPERTIES[name].parts:
+        if PROPERTIES[part].form not in (None, "kimage"):
+            continue  # a part of other ABI variants than the run's
         folder = shutil.copytree(whole, tmp_path / part)
         worse = {"refuted": Verdict.REFUTED, "undecided": Verdict.UNKNOWN}.get(how)
 

@@ -269,11 +269,20 @@ NOP = 0xD503201F
 
 
 def test_instruction_without_a_model_is_unsupported_by_name_and_address(tmp_path):
-    target = patched({0xD508751F: 0xD508711F}, tmp_path)  # ic ialluis for ic iallu
+    target = patched({0xD508751F: 0x4EA28420}, tmp_path)  # add v0.4s, v1.4s, v2.4s for ic iallu
     done = verify("run", target, "--property", "reloc-covered", cwd=tmp_path)
     assert done.returncode == 3
     assert "UNSUPPORTED" in done.stdout
-    assert "ic IALLUIS (IC_IALLUIS) at arm64_relocate_new_kernel+0xd8/0x" in done.stdout
+    assert "at arm64_relocate_new_kernel+0xd8/0x" in done.stdout
+
+
+@pytest.mark.mutant
+def test_effect_that_no_rule_allows_is_refuted_at_the_instruction(tmp_path):
+    target = patched({0xD508751F: 0xD508711F}, tmp_path)  # ic ialluis for ic iallu
+    done = verify("run", target, "--property", "reloc-effects", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "the routine executes IC_IALLUIS" in done.stdout
+    assert "reloc-effects: arm64_relocate_new_kernel+0xd8/0x" in done.stdout
 
 
 @pytest.mark.mutant

@@ -105,7 +105,7 @@ def test_a_wrong_system_register_is_caught(monkeypatch):
 def test_a_lost_event_is_caught(monkeypatch):
     from verify.arm64.execute import _Run
 
-    monkeypatch.setattr(_Run, "_event", lambda self, name, operands: None)
+    monkeypatch.setattr(_Run, "record", lambda self, name, operands: None)
     assert "expected the event" in disagreement(0xD50B7E20)
 
 

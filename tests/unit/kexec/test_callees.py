@@ -88,18 +88,18 @@ FAULTS = {
         {"access", *LINES},
     ),
     "reads above its frame": ("__hyp_set_vectors", {0: 0xF9400BE2}, {"access"}),
-    "changes SCTLR": ("__hyp_set_vectors", {0: 0xD5181001}, {"keeps"}),
-    "changes DAIF": ("__hyp_set_vectors", {0: 0xD50342DF}, {"keeps"}),
+    "changes SCTLR": ("__hyp_set_vectors", {0: 0xD5181001}, {"effect", "keeps"}),
+    "changes DAIF": ("__hyp_set_vectors", {0: 0xD50342DF}, {"effect", "keeps"}),
     "asks for something else": ("__hyp_set_vectors", {8: 0xD2800020}, {"asks"}),
     "asks with another address": ("__hyp_set_vectors", {4: 0xD2800001}, {"asks"}),
     "asks twice": ("__hyp_set_vectors", {0: HVC}, {"asks"}),
     "never asks": ("__hyp_set_vectors", {12: NOP}, {"asks"}),
-    "asks in passing": ("cpu_do_switch_mm", {56: HVC}, {"asks", "ensures"}),
+    "asks in passing": ("cpu_do_switch_mm", {56: HVC}, {"effect", "asks", "ensures"}),
     "names another table": ("cpu_do_switch_mm", {52: 0xD5182003}, {"ensures"}),
     "has no ISB at the end": ("cpu_do_switch_mm", {56: NOP}, {"ensures"}),
-    "drops TTBR1's table": ("cpu_do_switch_mm", {28: 0xD2800004}, {"ensures"}),
+    "drops TTBR1's table": ("cpu_do_switch_mm", {28: 0xD2800004}, {"effect", "ensures"}),
     "stores below SP": ("cpu_do_switch_mm", {0: 0xF81F83E0}, {"access"}),  # str x0, [sp, #-8]
-    "names no reserved table": ("cpu_set_reserved_ttbr0_nosync", {24: NOP}, {"ensures"}),
+    "names no reserved table": ("cpu_set_reserved_ttbr0_nosync", {24: NOP}, {"effect", "ensures"}),
     "takes one CPU for all": ("is_hyp_nvhe", {48: NOP}, {"ensures"}),
     "looks at no level": ("is_hyp_nvhe", {52: 0xD2800000}, {"ensures"}),
     "answers the opposite": ("is_hyp_nvhe", {60: 0x9A9F17E0}, {"ensures"}),  # cset x0, eq
@@ -197,7 +197,7 @@ FLUSHES = {
     "waits before": ((DSB_NSH, TLBI, NOP, ISB), {"ensures"}),
     "has no ISB": ((DSB_NSHST, TLBI, DSB_NSH, NOP), {"ensures"}),
     "has its ISB first": ((ISB, TLBI, DSB_NSH, NOP), {"ensures"}),
-    "changes TTBR0": ((0xD5182000, TLBI, DSB_NSH, ISB), {"keeps", "ensures"}),
+    "changes TTBR0": ((0xD5182000, TLBI, DSB_NSH, ISB), {"effect", "keeps", "ensures"}),
 }
 
 

@@ -7,6 +7,7 @@ from array import array
 
 import pytest
 
+from verify.errors import UnsupportedError
 from verify.kexec.globals import find_globals
 from verify.target import Kernel, Segment, SymbolTable
 from verify.target.symbols import ListedNames
@@ -78,13 +79,33 @@ def place(index: int) -> int:
     return BASE + 0x1000 + 0x100 * index
 
 
+def words_reader(at: int, register: int, *offsets: int) -> list[int]:
+    """Reads 64-bit words or, for register 32 on, words of 32 bits, by offset from VOFFSET's page."""
+    page = VOFFSET & -4096
+    wide = [ldr(1, 3, offset) for offset in offsets]
+    narrow = [0xB9400000 | offset // 4 << 10 | 3 << 5 | 1 for offset in offsets]
+    return [adrp(3, at, page), *(wide if register < 32 else narrow), RET]
+
+
+CRASH, ONLINE, ZERO = VOFFSET + 0x40, VOFFSET + 0x48, BASE + 0xB000
+
+
 def witnesses() -> dict[str, list[int]]:
+    memstart, t0sz = MEMSTART & 0xFFF, T0SZ & 0xFFF
+    page = VOFFSET & -4096
     return {
         "__primary_switched": primary_switched(place(0)),
         "cpu_resume": cpu_resume(place(1)),
         "set_cpu_boot_mode_flag": boot_mode(place(2)),
-        "machine_kexec": reader(place(3), True),
-        "machine_kexec_post_load": reader(place(4), False),
+        "__pmd_alloc": words_reader(place(3), 0, VOFFSET & 0xFFF, memstart),
+        "__pud_alloc": words_reader(place(4), 0, memstart, VOFFSET & 0xFFF),
+        "__cpu_suspend_exit": [adrp(3, place(5), page), ldrsw(4, 3, t0sz), RET],
+        "kexec_crash_loaded": words_reader(place(6), 0, CRASH & 0xFFF),
+        "_cpu_down": words_reader(place(7), 32, ONLINE & 0xFFF),
+        "kvm_clear_guest": [adrp(0, place(8), ZERO), add(0, 0, 0), RET],
+        # The functions under proof read other words in the same way: they are asked nothing.
+        "machine_kexec": reader(place(9), True, ldr(6, 3, 0x60)),
+        "machine_kexec_post_load": reader(place(10), False, ldr(6, 3, 0x60)),
     }
 
 
@@ -106,6 +127,9 @@ def test_boot_code_says_where_globals_stand():
         "memstart_addr": MEMSTART,
         "idmap_t0sz": T0SZ,
         "reserved_pg_dir": SWAPPER - 4096,
+        "kexec_crash_image": CRASH,
+        "__num_online_cpus": ONLINE,
+        "empty_zero_page": ZERO,
     }
     assert found.found_by["kimage_voffset"] == "the code of __primary_switched"
     assert found.signed_words == {"idmap_t0sz"}
@@ -125,8 +149,14 @@ def test_what_no_code_names_is_left_out(missing):
         "__primary_switched": {"kimage_voffset", "memstart_addr"},
         "cpu_resume": {"swapper_pg_dir", "idmap_pg_dir", "reserved_pg_dir"},
         "set_cpu_boot_mode_flag": {"__boot_cpu_mode"},
-        "machine_kexec": {"memstart_addr", "idmap_t0sz"},
-        "machine_kexec_post_load": {"memstart_addr"},
+        "__pmd_alloc": {"memstart_addr"},
+        "__pud_alloc": {"memstart_addr"},
+        "__cpu_suspend_exit": {"idmap_t0sz"},
+        "kexec_crash_loaded": {"kexec_crash_image"},
+        "_cpu_down": {"__num_online_cpus"},
+        "kvm_clear_guest": {"empty_zero_page"},
+        "machine_kexec": set(),
+        "machine_kexec_post_load": set(),
     }
     everything = set(find_globals(kernel(witnesses())).addresses)
     assert set(find_globals(kernel(functions)).addresses) == everything - lost[missing]
@@ -138,9 +168,42 @@ def test_a_difference_from_another_register_is_not_taken_for_the_offset():
 
 
 def test_of_two_words_that_both_read_none_is_taken():
-    more = ldr(6, 3, 0x30)
+    words = (VOFFSET & 0xFFF, MEMSTART & 0xFFF, 0x30)
     functions = witnesses() | {
-        "machine_kexec": reader(place(3), True, more),
-        "machine_kexec_post_load": reader(place(4), False, more),
+        "__pmd_alloc": words_reader(place(3), 0, *words),
+        "__pud_alloc": words_reader(place(4), 0, *words),
     }
     assert "memstart_addr" not in find_globals(kernel(functions))
+
+
+def test_two_functions_that_differ_are_refused():
+    functions = witnesses() | {"crash_prepare_suspend": words_reader(place(11), 0, 0x70)}
+    with pytest.raises(UnsupportedError, match=r"kexec_crash_image is at .* by the code of crash_prep"):
+        find_globals(kernel(functions))
+
+
+@pytest.mark.parametrize("name", ["machine_kexec", "machine_kexec_post_load"])
+def test_the_functions_under_proof_move_no_global(name):
+    """Whatever they read, the words that other functions name stay where they are."""
+    places = find_globals(kernel(witnesses())).addresses
+    moved = witnesses() | {
+        name: [adrp(3, place(9), VOFFSET & -4096), ldrsw(4, 3, 0x6C), ldr(5, 3, 0x68), RET]
+    }
+    assert find_globals(kernel(moved)).addresses == places
+
+
+def test_where_the_linear_map_starts_is_agreed_on():
+    orr, other = 0xB250_3C00, 0xB24C_2C00  # orr x0, x0, #0xffff000000000000, and #0xfff0000000000000
+    said = witnesses() | {"__pte_alloc_kernel": [orr, RET]}
+    assert find_globals(kernel(said)).page_offset == 0xFFFF_0000_0000_0000
+    assert find_globals(kernel(witnesses())).page_offset is None
+    with pytest.raises(UnsupportedError, match="differ on where its linear map starts"):
+        find_globals(kernel(said | {"arm64_memblock_init": [other, RET]}))
+
+
+@pytest.mark.parametrize(("word", "folds"), [(0xAA42_B842, True), (0xAA02_03E2, False)])
+def test_enable_mmu_says_whether_ttbrs_are_folded(word, folds):
+    """orr x2, x2, x2, lsr #46; mov x2, x2."""
+    functions = {"__enable_mmu": [word, RET]}
+    assert find_globals(kernel(functions)).folds_ttbr is folds
+    assert find_globals(kernel({})).folds_ttbr is not True

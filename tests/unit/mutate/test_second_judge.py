@@ -141,7 +141,7 @@ def test_campaign_divides_the_mutants_and_tells_of_each(kernel, routine, machine
     assert told == summary.records
     counts = [sum(record.kind == kind for record in told) for kind in module.KINDS]
     assert counts == [5, 3, 8]
-    assert len(summary.functions) == 4
+    assert {"arm64_relocate_new_kernel", "cpu_soft_restart", "__hyp_stub_vectors"} <= set(summary.functions)
     assert [record.result for record in told if record.result == SURVIVES] == []
 
 

@@ -40,7 +40,7 @@ def test_branches_system_instructions_and_ends():
 def test_instruction_without_a_meaning_says_why():
     (found,) = list_instructions(code(0xDAC10000), ())
     assert found.text == ".inst 0xdac10000" and found.then == []
-    assert "pointer authentication" in found.event
+    assert "FEAT_PAuth" in found.event
 
 
 def test_branch_out_of_the_function_goes_nowhere_in_it():
