@@ -62,7 +62,7 @@ def test_good_binary_passes(tmp_path):
     shutil.copy(GOOD, tmp_path / "source")
     status, shown = act(tmp_path, build="cp source vmlinux", target="vmlinux\n", binary="vmlinux")
     assert status == 0, shown
-    assert "gate: passed: 10 PROVED" in shown
+    assert "gate: passed: 11 PROVED" in shown
     assert "::error" not in shown
     assert (tmp_path / "summary.md").read_text().startswith("**kexec-verify passed**")
 

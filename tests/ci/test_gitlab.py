@@ -42,7 +42,7 @@ def test_good_binary_passes(tmp_path):
     shutil.copy(GOOD, tmp_path / "source")
     status, shown = job(tmp_path, KEXEC_VERIFY_BUILD="cp source vmlinux", BINARY="vmlinux")
     assert status == 0, shown
-    assert "gate: passed: 10 PROVED" in shown
+    assert "gate: passed: 11 PROVED" in shown
     assert ElementTree.parse(tmp_path / JOB["artifacts"]["reports"]["junit"]).getroot().tag == "testsuites"
 
 

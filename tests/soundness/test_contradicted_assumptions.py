@@ -31,6 +31,7 @@ STATED = {
         "kimage-aligned",
         "phys-offset-aligned",
         "mmu-on",
+        "context-synced",
         "daif-masked",
         "ctr-legal",
     },
@@ -87,7 +88,9 @@ WAY_STATED = {
         "image-in-memory",
         "kimage-aligned",
         "kimage-in-linear-map",
+        "kimage-zeroed",
         "little-endian",
+        "machine-quiet",
         "memstart-aligned",
         "mmu-on",
         "nothing-lost",
@@ -98,7 +101,7 @@ WAY_STATED = {
         "t0sz-in-range",
         "tables-in-memory",
     },
-    "seed-after-4k-gcc": {"list-in-memory"},
+    "seed-after-4k-gcc": {"list-apart", "list-in-memory", "list-one-flag", "list-well-formed"},
 }
 
 

@@ -168,8 +168,8 @@ def test_system_register_write_that_needs_no_isb(monkeypatch, routine):
 
 @pytest.mark.parametrize("kept", [0, -1])
 def test_successor_of_a_conditional_branch_forgotten(monkeypatch, routine, kept):
-    def one_way(instruction, state):
-        yield [*execution.execute(instruction, state)][kept]
+    def one_way(instruction, state, el):
+        yield [*execution.execute(instruction, state, el)][kept]
 
     monkeypatch.setattr(explore, "execute", one_way)
     assert not proved(routine, "reloc-covered")

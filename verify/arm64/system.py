@@ -1,7 +1,7 @@
 """The meaning of system instructions: barriers, maintenance, system registers, HVC.
 
-Each is a function from a state to a state. What SLEIGH names and this table lacks is
-UNSUPPORTED: nothing is skipped.
+Each is a function from a state to a state. What SLEIGH names and this table lacks is an effect
+that no function may have: see specs/effects.py.
 """
 
 from __future__ import annotations

@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterable
 
 from specs.effects import Registers, Rules
 from verify.arm64.state import Event
-from verify.arm64.system import FREE
+from verify.arm64.system import FREE, MEANING
+from verify.errors import UnsupportedError
 from verify.logic import FALSE, Formula
 from verify.obligation import Obligation
+
+WRITE = "msr "
+"""What the name of a write of a system register begins with."""
 
 
 def is_effect(event: Event) -> bool:
@@ -17,10 +21,16 @@ def is_effect(event: Event) -> bool:
 
 
 def allowed(event: Event, rules: Rules, entry: Registers, before: Registers) -> tuple[str, Formula]:
-    """What a rule allows of ``event``, in words and as a formula; FALSE where no rule is about it."""
+    """What a rule allows of ``event``, in words and as a formula; FALSE where no rule is about it.
+
+    :raises UnsupportedError: if a rule allows an effect whose meaning is not modelled: the state behind it
+        would be that before it.
+    """
     found = [rule for rule in rules if rule.effect == event.name]
     if not found:
         return "", FALSE
+    if event.name not in MEANING and not event.name.startswith(WRITE):
+        raise UnsupportedError(f"{shown(event)} is allowed, and its meaning is not modelled", event.at)
     return found[0].sentence, found[0].holds(entry, before, event.operands)
 
 

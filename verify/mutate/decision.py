@@ -60,8 +60,8 @@ PROBES: dict[str, tuple[Probe, bool]] = {
 }
 
 
-def _one_way(instruction: object, state: object) -> Iterator[object]:
-    yield next(iter(execute(instruction, state)))  # type: ignore[arg-type]
+def _one_way(instruction: object, state: object, el: int) -> Iterator[object]:
+    yield next(iter(execute(instruction, state, el)))  # type: ignore[arg-type]
 
 
 def _lenient(self: Discharger, obligation: Obligation, text: str) -> tuple[Verdict, tuple[Reply, ...]]:
