@@ -130,7 +130,7 @@ class MachineKexec:
             self._owe_accesses(step.state)
             assert isinstance(step.then, Exit)
             if step.then.kind == "brk":
-                self._owe_brk(step)
+                self.owe_brk(step)
             elif step.then.kind not in (ENDS, "undefined"):  # what ends there fails by itself
                 self.exits.append(step)
                 self.owe_exit(step)
@@ -152,7 +152,7 @@ class MachineKexec:
         alone = [whole.word(entry, "__num_online_cpus", 4) == 1, *(answer == 0 for answer in stuck)]
         return (("machine-quiet", Or(crash, And(*alone))),)
 
-    def _owe_brk(self, step: Step) -> None:
+    def owe_brk(self, step: Step) -> None:
         """A BUG is reached on no machine that is quiet; a brk that no table names is reached on none."""
         state, at = step.state, step.state.trace[-1]
         where = self.code.where(at)

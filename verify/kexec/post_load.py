@@ -191,7 +191,7 @@ class PostLoad:
             self._owe_accesses(step.state)
             leaves = step.then
             if isinstance(leaves, Exit) and leaves.kind == "brk":
-                self._owe_brk(step)
+                self.owe_brk(step)
             elif isinstance(leaves, Exit) and leaves.kind == "ret":
                 self.owe_return(step, leaves)
             elif isinstance(leaves, Exit) and leaves.kind in (ENDS, "undefined"):
@@ -211,7 +211,7 @@ class PostLoad:
         entry, rules = self.entry.registers, MACHINE_KEXEC_POST_LOAD
         self.obligations += effect_obligations("pl-effect", self.code.where, state.events, rules, entry)
 
-    def _owe_brk(self, step: Step) -> None:
+    def owe_brk(self, step: Step) -> None:
         """No brk is reached; a BUG that asks for a word's flags is not, for each word has one (W2)."""
         state, at = step.state, step.state.trace[-1]
         known = self.whole.breaks.get(at) is not None

@@ -42,7 +42,8 @@ class ByContract(Processor):
     :param inputs: its answers give results of callees by name, in order; what is not there is 0.
     :param regions: where memory appears on demand: first address, and end.
     :param dirty: pages whose lines are dirty at entry.
-    :ivar called: names of the callees, in order; ``ghosts``: the ghost state before each event.
+    :ivar called: the calls in order, each as ``NAME#NUMBER``; ``answered``: x0 after each that returned.
+    :ivar ghosts: the ghost state before each event.
     :ivar stored: bytes by address, in order, that were written by the function or by its callees.
     :ivar maintained: addresses of maintenance by address, and of which instruction.
     :ivar copied: destination, source and bytes of what callees copied.
@@ -57,6 +58,7 @@ class ByContract(Processor):
         self.fetch_line = SIZE << (sizes & 15)
         self.fetched: dict[int, int] = {}  # word -> PENDING or CLEAN; others may be stale
         self.called: list[str] = []
+        self.answered: dict[str, int] = {}
         self.ghosts: list[dict[str, int]] = []
         self.stored: list[tuple[int, bytes]] = []
         self.maintained: list[tuple[int, int]] = []
@@ -143,22 +145,23 @@ class ByContract(Processor):
 
     def _happen(self, name: str, at: int, operand: int = 0) -> None:
         self.ghosts.append(self.ghosts_now())
-        super()._happen(name, at, operand)
         word = self.code.at(at).word
+        if name.startswith(("DC_", "IC_IV")):
+            operand = self._operand(word & 31)
+        super()._happen(name, at, operand)
         if name.startswith("msr "):
             self.ghost.write_register(name.removeprefix("msr "), True)
         elif name in ("call", "warn", "CallHyperVisor"):
             return
         elif name.startswith(("DC_", "IC_IV")):
-            address = self._operand(word & 31)
-            self.maintained.append((at, address))
+            self.maintained.append((at, operand))
             if name == "IC_IVAU":
-                start = address & -self.fetch_line
+                start = operand & -self.fetch_line
                 for place in range(start, start + max(self.fetch_line, 8), 8):
                     clean = self.ghost.line(place) == plain.CLEAN
                     self.fetched[place] = plain.PENDING if clean else plain.DIRTY
                 self.ghost.unsynced = 1
-            elif not self.ghost.perform(name, word, address, plain.cacheable(self.system["sctlr_el1"])):
+            elif not self.ghost.perform(name, word, operand, plain.cacheable(self.system["sctlr_el1"])):
                 self.ghost.unfinished = 1  # dc cvau
         elif name in MEANING:
             self.ghost.perform(name, word, 0, plain.cacheable(self.system["sctlr_el1"]))
@@ -210,7 +213,8 @@ class ByContract(Processor):
         """What the callee leaves behind; False if it does not return."""
         self._happen("call", at)
         before = self.registers()
-        self.called.append(name)
+        tag = f"{name}#{len(self.called)}"
+        self.called.append(tag)
         if not found.returns:
             return False
         after = {r: usual(f"{r}@{name}#") for r in clobbered(self.whole, name, found) if r in before}
@@ -233,6 +237,7 @@ class ByContract(Processor):
         else:
             self.ghost.unsynced = 1
         self._set(chosen)
+        self.answered[tag] = self._operand(0)
         self.ghost.icache, self.ghost.unfinished = plain.ICACHE_STALE, 1
         self._promise(found, {r: const(v) for r, v in before.items()})
         return True

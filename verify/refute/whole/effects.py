@@ -50,7 +50,7 @@ class Accessed(NamedTuple):
 class Happened(NamedTuple):
     """A system instruction, a call or a WARN, with the registers just before it.
 
-    :param operand: what an MSR writes, else 0.
+    :param operand: what an MSR writes, or the address of maintenance by address, else 0.
     """
 
     name: str

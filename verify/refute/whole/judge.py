@@ -72,6 +72,7 @@ class _Judge:
         self.entry: State = proof.entry if not isinstance(proof, HypStub) else proof.entered()
         self.inputs = _long(inputs)
         self.list: list[tuple[int, int]] = []
+        self.answered: dict[str, int] = {}
         self.segments = self._segments() if isinstance(proof, PostLoad) else []
         if isinstance(proof, PostLoad) and proof.flush is not None:
             self.list = self._listed()
@@ -157,7 +158,9 @@ class _Judge:
         given, last = self.inputs.registers, len(self.list) - 1
 
         def variable(name: str, width: int) -> Term | None:
-            register = name.partition("@")[0]
+            register, _, tag = name.partition("@")
+            if register == "x0" and tag in self.answered:
+                return const(self.answered[tag], width)
             special = {"a": word, "segment": segment, "word": listed, "last": last}
             special |= {f"word{number}": value for number, value in enumerate(FILLED)}
             return const(special.get(register, given.get(register, 0)), width)
@@ -187,6 +190,7 @@ class _Judge:
     def broken(self) -> str | None:
         run = self.run
         run.run()
+        self.answered = run.answered
         left = run.left
         assert left is not None
         if run.undecided:
@@ -194,9 +198,9 @@ class _Judge:
         if run.misplaced:
             return run.misplaced
         told = self._misplaced()
-        if told is not None or left.kind in ("brk", "ends"):
-            return told  # a BUG is no fault: a run lists its condition
-        if left.kind not in ("call", "br", "ret", "eret"):
+        if told is not None or left.kind == "ends":
+            return told  # that a function which never returns is not called is asked of the proof alone
+        if left.kind not in ("call", "br", "ret", "eret", "brk"):
             return (
                 f"control does not leave {run.code.name} as it may: {left.kind} at {run.code.where(left.at)}"
             )
@@ -210,8 +214,9 @@ class _Judge:
             ]
             for obligation in owed:
                 if self.wanted(obligation.name) and self._is_broken(bind, obligation):
-                    where = run.code.where(left.at)
-                    return f"{where}: expected that {obligation.sentence}; found {self._found()}"
+                    where = run.code.where(obligation.at or left.at)
+                    told = f"expected that {obligation.sentence}; found {self._found()}"
+                    return f"{where}: {obligation.fault or told}"
         return None
 
     def _is_broken(self, bind: Substitution, obligation: Obligation) -> bool:
@@ -274,12 +279,12 @@ class _Judge:
         for event, ghosts in zip(self.run.events, self.run.ghosts, strict=True):
             state = self._state(event.registers, ghosts)
             if event.name == "call":
-                name = next(called)
+                tag = next(called)
                 registers = state.registers | self._pointers(event.registers)
                 state = replace(state, registers=registers, memory=memory)
-                yield Event(f"call {name}", (), event.at, 0, state, name)
-            elif event.name == "CallHyperVisor":
-                yield Event(event.name, (), event.at, 0, state)
+                yield Event(f"call {tag.partition('#')[0]}", (), event.at, 0, state, tag)
+            else:
+                yield Event(event.name, (const(event.operand),), event.at, 0, state)
 
     def _pointers(self, registers: dict[str, int]) -> dict[str, Term]:
         """Arguments that point into an object, as terms over its base."""
@@ -309,12 +314,17 @@ class _Judge:
         return memory
 
     def _owe(self, proof: Function, step: Step) -> None:
-        if isinstance(proof, MachineKexec):
-            proof.owe_exit(step)
-        elif isinstance(proof, PostLoad):
-            assert isinstance(step.then, Exit)
-            proof.owe_return(step, step.then)
+        assert isinstance(step.then, Exit)
+        if isinstance(proof, (MachineKexec, PostLoad)):
+            proof.owe_effects(step.state)
+            if step.then.kind == "brk":
+                proof.owe_brk(step)
+            elif isinstance(proof, MachineKexec):
+                proof.owe_exit(step)
+            else:
+                proof.owe_return(step, step.then)
         elif isinstance(proof, SoftRestart):
+            proof.owe_effects([step.state])
             proof.owe_end(step)
         else:
             proof.owe(self.entry, step)
@@ -348,6 +358,10 @@ def usable(proof: Function, found: list[Inputs], wanted: Callable[[str], bool]) 
                 else msgspec.structs.replace(inputs, memory={**inputs.memory, field: pages[0]})
                 for inputs in found
             ]
-    every = [other for inputs in found for other in varied(inputs)]
-    judges = [(inputs, _Judge(proof, inputs, wanted)) for inputs in every]
-    return [inputs for inputs, judge in judges if judge.broken() is None and not judge.run.undecided]
+    every = (other for inputs in found for other in varied(inputs))
+    return [inputs for inputs in every if _breaks_nothing(proof, inputs, wanted)]
+
+
+def _breaks_nothing(proof: Function, inputs: Inputs, wanted: Callable[[str], bool]) -> bool:
+    judge = _Judge(proof, inputs, wanted)
+    return judge.broken() is None and not judge.run.undecided
