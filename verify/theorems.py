@@ -305,10 +305,10 @@ def judge(
     trouble: UnsupportedError | LimitError | None,
 ) -> Finding:
     """The verdict on ``claim`` by the results of its obligations, or by what kept them from being owed."""
+    mine = [result for result in results if owed(claim, result.obligation.name)]
     if trouble is not None:
         verdict = Verdict.UNSUPPORTED if isinstance(trouble, UnsupportedError) else Verdict.UNKNOWN
-        return Finding(claim, verdict, str(trouble))
-    mine = [result for result in results if owed(claim, result.obligation.name)]
+        return Finding(claim, verdict, str(trouble), results=mine)
     finding = Finding(claim, join(result.verdict for result in mine), results=mine)
     finding.assumptions = _assumptions(claim, form, mine)
     if finding.failing:

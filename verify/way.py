@@ -222,7 +222,7 @@ def _refute(findings: Sequence[Finding], paths: Paths, progress: Progress) -> fl
     """Look for a run that shows what is not proved; seconds spent."""
     started, spent = time.perf_counter(), time.process_time()
     for finding in findings:
-        if finding.verdict is not Verdict.UNKNOWN:
+        if finding.verdict not in (Verdict.UNKNOWN, Verdict.UNSUPPORTED):
             continue
         for result in finding.failing:
             if time.process_time() - spent > SEARCH_SECONDS:

@@ -57,6 +57,13 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
     "--insertions", default=1000, show_default=True, help="Harmful instructions to insert, with QEMU."
 )
 @click.option("--pairs", default=500, show_default=True, help="Pairs of changes to try, with QEMU.")
+@click.option(
+    "--c-insertions",
+    default=100,
+    show_default=True,
+    help="Harmful instructions to put in the place of hints and of calls of printk in machine_kexec and "
+    "machine_kexec_post_load. No machine runs these: those that are PROVED are listed.",
+)
 @reports_option("Directory that mutation.json is written under.")
 def mutate(
     target: str,
@@ -68,6 +75,7 @@ def mutate(
     by_qemu: bool,
     insertions: int,
     pairs: int,
+    c_insertions: int,
     directory: Path,
 ) -> int:
     """Change the functions of TARGET one instruction at a time and try each mutant.
@@ -94,7 +102,7 @@ def mutate(
 
     terminal = Terminal()
     if by_qemu:
-        return _second_judge(terminal, target, insertions, pairs, seed)
+        return _second_judge(terminal, target, insertions, pairs, c_insertions, seed)
     started = time.monotonic()
     base = base_of(target)
     kernel = base.kernel
@@ -148,22 +156,24 @@ def mutate(
     return 3 if result.count("survivor") or unnoticed else 0
 
 
-def _second_judge(terminal: Terminal, target: str, insertions: int, pairs: int, seed: int) -> int:
+def _second_judge(
+    terminal: Terminal, target: str, insertions: int, pairs: int, c_insertions: int, seed: int
+) -> int:
     """Try mutants on QEMU; print the counts, and each mutant that dies there and is PROVED."""
     from verify.kexec.locate import find_routine
-    from verify.mutate.second_judge import KINDS, RESULTS, campaign
+    from verify.mutate import c_code
+    from verify.mutate.second_judge import KINDS, RESULTS, Record, campaign
     from verify.target import open_target
 
     kernel = open_target(target)
+    routine = find_routine(kernel)
     with terminal.progress(f"mutants of {kernel.name}"):
-        summary = campaign(
-            kernel,
-            find_routine(kernel),
-            insertions,
-            pairs,
-            seed,
-            lambda record, done, of: terminal.doing(f"{done} of {of}"),
-        )
+
+        def tell(record: Record, done: int, of: int) -> None:
+            terminal.doing(f"{record.function}, {done} of {of}")
+
+        summary = campaign(kernel, routine, insertions, pairs, seed, tell)
+        in_c_code = c_code.attempts(kernel, routine, c_insertions, seed, tell)
     terminal.line(f"{'function':<32}{'kind':<12}" + "".join(f"{result:>18}" for result in RESULTS))
     for function in summary.functions:
         for kind in KINDS:
@@ -172,6 +182,10 @@ def _second_judge(terminal: Terminal, target: str, insertions: int, pairs: int, 
     for record in summary.survivors:
         words = ", ".join(f"{address:#x}: {word:#010x}" for address, word in record.words)
         terminal.line(f"  PROVED, but dies: {record.function} {record.edit} ({words}): {record.reason}")
+    proved = [record for record in in_c_code if record.result == c_code.PROVED]
+    for record in proved:
+        terminal.line(f"  PROVED, not run: {record.edit}")
+    terminal.line(f"{len(in_c_code)} mutants of C code, {len(proved)} are PROVED and were not run")
     found = len(summary.survivors)
     terminal.line(f"{kernel.name}: {len(summary.records)} mutants, {found} die on QEMU and are PROVED")
     return 1 if found else 0

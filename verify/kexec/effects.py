@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from specs.effects import Registers, Rules
-from verify.arm64.state import Event
+from verify.arm64.state import Event, State
 from verify.arm64.system import FREE, MEANING
 from verify.errors import UnsupportedError
 from verify.logic import FALSE, Formula
 from verify.obligation import Obligation
+from verify.symbolic.explore import Explorer
+from verify.symbolic.segments import Segment
 
 WRITE = "msr "
 """What the name of a write of a system register begins with."""
@@ -60,6 +62,15 @@ def effect_obligations(
         facts = () if goal.is_true() else event.before.facts[: event.known]
         found.append(Obligation(name, what, facts, goal, event.at, fault=fault, subject=event))
     return found
+
+
+def stopped(explorer: Explorer, at: int, start: State, bound: tuple[tuple[State, str], ...] = ()) -> Segment:
+    """The path that ``explorer`` could not go on with, as the one path of a segment from ``start``.
+
+    What it has done before is done whatever follows, so a forbidden effect on it is a fault.
+    """
+    ends = () if explorer.current is None else (explorer.current,)
+    return Segment(at, start, ends, bound)
 
 
 def shown(event: Event) -> str:

@@ -110,6 +110,9 @@ class Way:
             self.copied += part.copied
         except (UnsupportedError, LimitError) as error:
             part.trouble = error
+            if part.proof is not None:
+                # What fails whatever comes after it: a run may show it all the same.
+                part.obligations = [o for o in part.proof.obligations if o.goal.is_false()]
 
     def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
         """Take note of contracts that are relied on, by the callee's name.

@@ -220,7 +220,7 @@ def subjects(kernel: Kernel, routine: Function, prover: Prover) -> list[Subject]
 
     :raises UsageError: for a routine that takes no kimage: the machine has no scene for it.
     """
-    whole = _whole(kernel, routine) if has_way(kernel) else None
+    whole = whole_of(kernel, routine) if has_way(kernel) else None
     found = [_routine(kernel, routine, prover, whole)]
     if whole is None:
         return found
@@ -236,7 +236,11 @@ def _page_size(kernel: Kernel, routine: Function) -> int:
     return recognise(code, kernel.page_size, stated_layout(kernel)).page_size
 
 
-def _whole(kernel: Kernel, routine: Function) -> Whole:
+def whole_of(kernel: Kernel, routine: Function) -> Whole:
+    """The kernel around a routine that takes a kimage.
+
+    :raises UsageError: for a routine that takes its arguments in registers.
+    """
     return Whole(kernel, _layout(kernel, routine), _page_size(kernel, routine))
 
 

@@ -76,6 +76,7 @@ class Explorer:
     entered: list[Entered] = field(default_factory=list)
     turns: list[State] = field(default_factory=list)  # one turn of each crossed loop, for its accesses
     covered: set[int] = field(default_factory=set)
+    current: Step | None = None  # what is being run: where an error is raised
     _shapes: dict[int, Shape] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class Explorer:
         todo = [Step(state, start)]
         first = True
         while todo:
-            step = todo.pop()
+            step = self.current = todo.pop()
             if isinstance(step.then, int) and step.then not in self.code and self.code.calls:
                 step = Step(step.state, Exit("br", const(step.then)))
             at = step.then

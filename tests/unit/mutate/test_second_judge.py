@@ -150,7 +150,7 @@ def test_command_lists_survivors_and_fails(monkeypatch, capsys, machine):
     for records, status in (([survivor], 1), ([], 0)):
         summary = Summary(list(records))
         monkeypatch.setattr(module, "campaign", lambda *asked, summary=summary: summary)
-        assert _second_judge(Terminal(), TARGET, 1, 1, 1) == status
+        assert _second_judge(Terminal(), TARGET, 1, 1, 0, 1) == status
         shown = capsys.readouterr()
         text = shown.out + shown.err
         assert ("0x1000: 0xd4200000" in text) is bool(records)

@@ -1,0 +1,123 @@
+"""Harmful instructions in machine_kexec and machine_kexec_post_load, where kexec needs no instruction.
+
+Such places are hints, and calls of printk with the two instructions before each. No machine runs
+these functions, so a mutant that is PROVED is for a reader to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from verify.arm64.lift import SIZE, Code
+from verify.kexec.form import recognise
+from verify.kexec.layout import stated_layout
+from verify.kexec.locate import Function
+from verify.kexec.machine_kexec import MachineKexec
+from verify.kexec.post_load import PostLoad
+from verify.kexec.way import has_way
+from verify.kexec.whole import Whole
+from verify.mutate.binary import NOP
+from verify.mutate.insertion import HARMFUL
+from verify.mutate.pairs import sample
+from verify.mutate.second_judge import Prover, Record, Tell, whole_of
+from verify.obligation import Obligation
+from verify.symbolic.explore import Decide
+from verify.target import Kernel
+
+REFUSED, PROVED = "not proved", "PROVED, not run"
+KIND = "C code"
+_HINT, _HINT_MASK = 0xD503_201F, 0xFFFF_F01F
+_PRINTS = ("_printk", "printk")
+
+type CFunction = MachineKexec | PostLoad
+type Place = tuple[int, ...]
+"""Addresses of instructions that kexec does not need; the first is replaced, the others become a nop."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A C function whose instructions are replaced.
+
+    :param proof: makes its proof in a kernel, not run yet.
+    """
+
+    code: Code
+    proof: Callable[[Whole], CFunction]
+    places: tuple[Place, ...]
+
+
+def subjects(whole: Whole, routine: Function, decide: Decide) -> list[Subject]:
+    """machine_kexec and machine_kexec_post_load, with the places in each that kexec does not need."""
+    code = Code(routine.name, routine.address, routine.code)
+    form = recognise(code, whole.kernel.page_size, stated_layout(whole.kernel))
+    makers: tuple[Callable[[Whole], CFunction], ...] = (
+        lambda made: MachineKexec(made, decide, form.tests_head, not form.kimage),
+        lambda made: PostLoad(made, decide, routine, form.tests_head, form.kimage),
+    )
+    found = []
+    for make in makers:
+        code = make(whole).code
+        found.append(Subject(code, make, tuple(_places(code, whole.kernel))))
+    return found
+
+
+def _places(code: Code, kernel: Kernel) -> Iterator[Place]:
+    for at in code.addresses:
+        instruction = code.at(at)
+        target = instruction.call_target
+        if instruction.word & _HINT_MASK == _HINT:
+            yield (at,)
+        elif target is not None and set(_PRINTS) & set(kernel.symbols_at(target)):
+            yield (at - 2 * SIZE, at - SIZE, at)
+
+
+def mutants(subject: Subject) -> Iterator[tuple[str, bytes]]:
+    """Every mutant with a harmful instruction at one place; pairs of the change in words and the bytes."""
+    code = subject.code
+    for place in subject.places:
+        idle = code
+        for at in place:
+            idle = idle.patched(at, NOP)
+        for word, text in HARMFUL:
+            yield f"{code.where(place[0])}: {text}", idle.patched(place[0], word).data
+
+
+def attempts(
+    kernel: Kernel,
+    routine: Function,
+    count: int,
+    seed: int = 1,
+    progress: Tell = lambda record, done, of: None,
+) -> list[Record]:
+    """What the prover says of ``count`` mutants, half of them of each function; none without C functions.
+
+    :raises UsageError: for a routine that takes its arguments in registers.
+    """
+    if not has_way(kernel):
+        return []
+    whole, prover = whole_of(kernel, routine), Prover()
+    work = []
+    for subject in subjects(whole, routine, prover.decide):
+        work += [(subject, *mutant) for mutant in sample(mutants(subject), count // 2, seed)]
+    records: list[Record] = []
+    for subject, edit, data in work:
+        records.append(_attempt(subject, edit, data, whole, prover))
+        progress(records[-1], len(records), len(work))
+    return records
+
+
+def _attempt(subject: Subject, edit: str, data: bytes, whole: Whole, prover: Prover) -> Record:
+    code = subject.code
+
+    def build(changed: bytes) -> list[Obligation]:
+        proof = subject.proof(
+            Whole(whole.kernel.patched(code.address, changed), whole.layout, whole.page_size)
+        )
+        proof.prove()
+        return proof.obligations
+
+    offsets = [at for at in range(0, len(data), SIZE) if data[at : at + SIZE] != code.data[at : at + SIZE]]
+    words = tuple((code.address + at, int.from_bytes(data[at : at + SIZE], "little")) for at in offsets)
+    refused = prover.refuses(build, data)
+    return Record(code.name, KIND, edit, words, REFUSED if refused else PROVED, "", refused)
