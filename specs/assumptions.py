@@ -232,8 +232,8 @@ _ALL = (
     ),
     Assumption(
         "globals-found",
-        "Globals without a symbol stand where code that must know them says; the report lists where and "
-        "by what.",
+        "Each global without a symbol is located where two pieces of code outside the functions under proof "
+        "agree. The report lists the address and the code.",
         "verify/kexec/globals.py",
     ),
     Assumption(

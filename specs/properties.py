@@ -112,7 +112,8 @@ RELOCATION = (
     Property(
         "reloc-icache-invalid",
         "T5",
-        "The instruction cache is invalidated after the last write, and that is complete at the exit.",
+        "The instruction cache is invalidated after the last write, and a DSB and an ISB have completed "
+        "that at the exit.",
         ("reloc-icache-*",),
         ("reloc-step",),
     ),
@@ -227,7 +228,7 @@ WAY = (
         "T6",
         "cpu_soft_restart turns MMU and data cache off and enters its argument, at EL1 or by "
         "HVC_SOFT_RESTART, "
-        "without touching memory and wherever it stands.",
+        "without a load or store, at any address. It is located in the text that the idmap maps.",
         ("restart-*",),
         assumptions=("alternatives-unapplied", "machine-quiet"),
         function=_RESTART,
@@ -244,8 +245,8 @@ WAY = (
     Property(
         "stub-copy-soft-restart",
         "T6",
-        "So does the copy of the stub that the relocating path leaves at EL2, with nothing but its own "
-        "bytes.",
+        "The copy of the stub that machine_kexec installs at EL2 for the routine answers HVC_SOFT_RESTART "
+        "by entering x1 with x2, x3 and x4 as arguments. It runs at any address.",
         ("stub-copy-*",),
         assumptions=("stub-below-answers",),
         form="kimage",
@@ -296,8 +297,9 @@ WAY = (
     Property(
         "postload-tables",
         "T7",
-        "ttbr0, t0sz, ttbr1, zero_page, phys_offset and el2_vectors are what the routine's contract says; "
-        "of the linear map all is copied, and pages for that are taken from the kimage.",
+        "When machine_kexec_post_load returns 0, each callee that can fail has succeeded. ttbr0, t0sz and "
+        "el2_vectors hold what the callees stored there. ttbr1, zero_page and phys_offset hold what the "
+        "address map says. The whole linear map is copied, to pages that belong to the kimage.",
         ("pl-tables", "pl-errors", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
         ("globals-found", *_ENVIRONMENT),
@@ -336,11 +338,11 @@ WAY = (
     Property(
         "kexec-reaches-entry",
         "T8",
-        "From machine_kexec's first instruction, for every kimage->head, control reaches kimage->start "
-        "with x0 = "
-        "dtb_mem, x1 = x2 = x3 = 0, MMU off, interrupts masked and the image clean to the point of "
-        "coherency: in "
-        "place without copying, else after the routine has copied the list.",
+        "From machine_kexec's first instruction, for a head with IND_DONE and for a head that begins a "
+        "well-formed list, control reaches kimage->start with x0 = dtb_mem, x1 = x2 = x3 = 0, the MMU off, "
+        "interrupts masked, and the image clean to the point of coherency. With IND_DONE nothing is copied. "
+        "Otherwise the routine has copied the list. Whether the instruction cache is invalidated in place "
+        "is inplace-icache-invalid.",
         ("way-inplace",),
         function="",
         parts=(

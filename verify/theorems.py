@@ -53,8 +53,9 @@ class Finding:
 
     @property
     def failing(self) -> list[Result]:
-        """Obligations that are not proved."""
-        return [result for result in self.results if result.verdict is not Verdict.PROVED]
+        """Obligations that are not proved; those that name a fault at an instruction come first."""
+        failing = [result for result in self.results if result.verdict is not Verdict.PROVED]
+        return sorted(failing, key=lambda result: not result.obligation.fault)
 
 
 @dataclass(frozen=True)

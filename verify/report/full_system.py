@@ -1,0 +1,39 @@
+"""Runs the bytes of a recorded counterexample on QEMU's machine, which has page tables, levels and faults."""
+
+from __future__ import annotations
+
+from specs.boot_protocol import SCTLR_CLEARED, SCTLR_MMU_OFF
+from verify.arm64.lift import Code
+from verify.bare_metal.image import STUB_SLOTS
+from verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
+from verify.bare_metal.scene import SCTLR_MMU_ON
+from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS
+from verify.kexec.whole import RESTART
+from verify.report.replay import Recorded, RecordedCall
+
+
+def enter(item: Recorded | RecordedCall, page_size: int) -> Outcome | None:
+    """Return what comes of the recorded code on QEMU's machine; None for code that it has no scene for.
+
+    The machine runs the routine over lists of its own, not over the counterexample's. It has no
+    caches and does not reorder, so code that enters may still be wrong.
+
+    :param page_size: of the kernel, in bytes.
+    :raises UsageError: if QEMU is not installed.
+    """
+    if isinstance(item, Recorded):
+        layout = item.form.layout
+        if layout is None:
+            return None
+        return enter_routine(item.code.data, layout.arch, item.form.page_size)
+    return _enter_function(item.code, page_size)
+
+
+def _enter_function(code: Code, page_size: int) -> Outcome | None:
+    if code.name in RESTART:
+        sctlr = SCTLR_MMU_OFF if code.name == RESTART[0] else SCTLR_MMU_ON & ~SCTLR_CLEARED
+        return enter_restart(code.data, page_size, sctlr=sctlr)
+    if code.name in (VECTORS, COPIED_VECTORS):
+        stub = code.data[: STUB_SLOTS * page_size]
+        return enter_stub(stub, page_size, sets_vectors=code.name == VECTORS)
+    return None
