@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from verify.check.certify import certify
+from verify.check.commands import require_printed
 from verify.check.model import AnswerRecord, CertificateRecord, TextRecord
 from verify.errors import InternalError, TargetError, VerifyError
 from verify.prove.solvers import Answer, Reply, ask_bitwuzla, ask_z3
@@ -92,7 +93,12 @@ def read_text(directory: Path, name: str, sha256: str) -> str:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise TargetError(f"{path}: expected SHA-256 {sha256}, found {found}")
-    return data.decode()
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise TargetError(f"{path}: expected an obligation's text in UTF-8, found: {error}") from error
+    require_printed(text, name)
+    return text
 
 
 def check_text(job: Job) -> TextRecord:

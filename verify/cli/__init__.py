@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from types import TracebackType
 
 from verify.cli import advice, interrupt
-from verify.cli.commands import cli
+from verify.cli.commands import OutputClosed, cli
 from verify.cli.terminal import Terminal
-from verify.errors import InternalError, VerifyError
+from verify.errors import InternalError, UsageError, VerifyError
 
 
 def main() -> None:
     """Run the command line; the exit status says what came of it.
 
-    0 all proved, 1 something refuted, 2 usage or bad input, 3 undecided, 70 internal fault.
+    0 every property is PROVED, or REFUTED and waived; 1 a property is REFUTED and not waived; 2 usage or
+    bad input, or standard output cannot be written; 3 undecided; 70 internal fault; 141 nobody reads the
+    output any more.
     """
+    sys.excepthook = _fault
+    status = _status()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = _CLOSED
+    except OSError as error:
+        status = _unwritable(error)
+    if status in (_CLOSED, UsageError.exit_code):
+        # What could not be written is not tried again when Python ends, which would be exit status 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+    sys.exit(status)
+
+
+_CLOSED = 141
+_STDOUT = 1
+
+
+def _fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's own exit status for an error that nobody caught is 1, which here means refuted."""
+    sys.__excepthook__(kind, error, trace)
+    os._exit(InternalError.exit_code)
+
+
+def _unwritable(error: OSError) -> int:
+    Terminal().error(f"expected a standard output to write to, found: {error.strerror}", "")
+    return UsageError.exit_code
+
+
+def _status() -> int:
+    """What came of the command."""
     import click
 
     try:
@@ -40,13 +75,20 @@ def main() -> None:
     except VerifyError as error:
         Terminal().error(str(error), advice.after(error))
         status = error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        status = 141
+    except (BrokenPipeError, OutputClosed):
+        status = _CLOSED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            return _internal(error)
+        status = _unwritable(error)
     except Exception as error:
-        if os.environ.get("VERIFY_DEBUG"):
-            raise
-        what = f"{type(error).__name__}: {error}"
-        Terminal().error(f"internal fault: {what}", f"VERIFY_DEBUG=1 {advice.again()}")
-        status = InternalError.exit_code
-    sys.exit(status if isinstance(status, int) else 0)
+        return _internal(error)
+    return status if isinstance(status, int) else 0
+
+
+def _internal(error: Exception) -> int:
+    if os.environ.get("VERIFY_DEBUG"):
+        raise error
+    what = f"{type(error).__name__}: {error}"
+    Terminal().error(f"internal fault: {what}", f"VERIFY_DEBUG=1 {advice.again()}")
+    return InternalError.exit_code

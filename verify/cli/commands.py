@@ -23,7 +23,19 @@ from verify.cli.terminal import Terminal
 from verify.errors import UsageError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class OutputClosed(Exception):
+    """Nobody reads standard output any more: not an error, and not click's exit status 1."""
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise OutputClosed from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(verify.__version__, prog_name="verify")
 def cli() -> None:
     """Prove what a compiled arm64 kernel does in kexec."""

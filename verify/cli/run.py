@@ -17,7 +17,7 @@ from verify.errors import UsageError, VerifyError
 from verify.report.model import Run
 from verify.report.place import require_writable
 from verify.report.read import earlier_seconds
-from verify.report.save import RUN, is_saved, save
+from verify.report.save import RUN, is_saved, require_own, save
 from verify.verdict import Verdict, join
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def verify_target(target: str, session: Session) -> Run:
         terminal.doing("opening")
         data, name = read_target(target)
         place = session.place(name)
+        require_own(place)
         found = session.finished(data, target, place)
         if found is not None:
             from verify.report.read import decode_run

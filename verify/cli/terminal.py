@@ -35,12 +35,18 @@ class _Doing:
         return Text(f"{plain(self.name)}: {plain(self.what)} ({elapsed:.0f} s{before})")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the exit status to the command line: rich's own is 1, which here means refuted."""
+        raise BrokenPipeError
+
+
 class Terminal:
     """Standard output for results, standard error for progress and errors."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Console(highlight=False, soft_wrap=True)
+        self.err = _Console(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self._doing: _Doing | None = None
 

@@ -16,6 +16,7 @@ from verify.report.grounds import unproved
 from verify.report.model import PropertyRecord, Run
 from verify.report.status import status
 from verify.verdict import Verdict
+from verify.waivers import read_waivers
 
 
 class Rule(enum.StrEnum):
@@ -125,11 +126,22 @@ def _of_run(item: Evidence, policy: Policy) -> Iterator[Reason]:
         yield from _of_property(run, record, policy)
 
 
+def _allows_waiver(policy: Policy, record: PropertyRecord) -> bool:
+    """The policy lists the property; or it has no list, and the waiver is one of the tool's own."""
+    if policy.waivers is not None:
+        return matches(record.id, policy.waivers)
+    return record.waiver is not None and any(
+        (own.property, own.obligation, own.sentence)
+        == (record.id, record.waiver.obligation, record.waiver.sentence)
+        for own in read_waivers()
+    )
+
+
 def _of_property(run: Run, record: PropertyRecord, policy: Policy) -> Iterator[Reason]:
     target = run.target.name
     verdict, name = record.verdict, key(record)
     if record.waived:
-        if not matches(record.id, policy.waivers):
+        if not _allows_waiver(policy, record):
             reason = record.waiver.reason if record.waiver else ""
             yield Reason(Rule.WAIVER, target, name, f"waived ({reason}), and the policy does not allow it")
     elif verdict is Verdict.REFUTED:

@@ -27,14 +27,14 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
 
     :param required: properties that a run must have; each glob must match one at least.
     :param assumptions: those that a proof may lean on; None leaves that to the baseline.
-    :param waivers: properties whose refutation may be waived.
+    :param waivers: properties whose refutation may be waived; None allows the waivers of specs/waivers.toml.
     :param same_code: functions whose bytes must be those of the baseline.
     :param mutants: what is asked of mutation.json beside run.json; None for nothing.
     """
 
     required: list[str] = []
     assumptions: list[str] | None = None
-    waivers: list[str] = []
+    waivers: list[str] | None = None
     same_code: list[str] = []
     mutants: Mutants | None = None
 

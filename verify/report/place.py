@@ -42,9 +42,15 @@ def locked(directory: Path) -> Iterator[None]:
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` through a temporary file, so that a reader sees the old or the new.
 
+    A device, FIFO or socket is written to as it is. Of a symbolic link, what it names is written.
+
     :raises UsageError: if it cannot be written; an earlier file is left whole.
     """
+    named, path = path, path.resolve()
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -56,4 +62,4 @@ def write_whole(path: Path, data: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"expected a file to write, found {path}: {error.strerror}") from error
+        raise UsageError(f"expected a file to write, found {named}: {error.strerror}") from error

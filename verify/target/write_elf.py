@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 
+from verify.errors import UsageError
 from verify.target.elf import EM_AARCH64, ET_EXEC, MAGIC, PT_LOAD, SHT_STRTAB, SHT_SYMTAB
 from verify.target.kernel import Kernel
 from verify.target.symbols import Symbol
@@ -130,6 +131,9 @@ def _symbol_table(kernel: Kernel, symbols: Iterable[Symbol]) -> tuple[bytes, byt
 
 
 def _store(path: Path, blobs: list[tuple[int, bytes]]) -> None:
+    path = path.resolve()  # what a symbolic link names is written, and the link stays
+    if path.exists() and not path.is_file():
+        raise UsageError(f"expected a file to write, found {path}, which is no regular file")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -9,7 +11,9 @@ from specs.properties import PROPERTIES
 from verify.gate.baseline import baseline_of
 from verify.gate.decide import Rule, decide
 from verify.gate.policy import Mutants, Policy
+from verify.report.model import PropertyRecord, WaiverRecord
 from verify.verdict import Verdict
+from verify.waivers import read_waivers
 
 from . import examples
 from .examples import claim, evidence, function, mutation, refuted, run, undecided, waived
@@ -20,6 +24,18 @@ def rules(*items, policy=None, baseline=None):
 
 
 BEFORE = baseline_of([run()])
+
+
+def known_deviation(**fields: Any) -> PropertyRecord:
+    """What every kernel since 2021 does, with the waiver of specs/waivers.toml."""
+    own = next(waiver for waiver in read_waivers() if waiver.form == "kimage")
+    waiver = WaiverRecord(own.reason, own.reference, own.obligation, own.sentence)
+    failing = msgspec.structs.replace(
+        examples.owed(own.obligation, Verdict.UNKNOWN), sentence=own.sentence.replace("*", "0x200/0x214")
+    )
+    return refuted(own.property, waiver=msgspec.structs.replace(waiver, **fields), obligations=[failing])
+
+
 SHRUNK = claim("claim-b", obligations=[examples.owed("claim-b-a")])
 LEANING = claim("claim-b", assumptions=["mmu-on", "list-one-flag"])
 EMPTY = claim("claim-b", obligations=[])
@@ -43,7 +59,21 @@ FAILING = {
     "proved of nothing": ([evidence(run(EMPTY))], None, None, [Rule.UNDECIDED], 3),
     "proved, an obligation not": ([evidence(run(TORN))], None, None, [Rule.UNDECIDED], 3),
     "another binary": ([evidence(run(), binary="cd" * 32)], None, None, [Rule.BINARY], 1),
-    "waiver": ([evidence(run(waived()))], None, None, [Rule.WAIVER], 1),
+    "waiver that is none of the tool's own": ([evidence(run(waived()))], None, None, [Rule.WAIVER], 1),
+    "waiver that the policy forbids": (
+        [evidence(run(known_deviation()))],
+        Policy(waivers=[]),
+        None,
+        [Rule.WAIVER],
+        1,
+    ),
+    "the tool's own waiver for another obligation": (
+        [evidence(run(known_deviation(sentence="*")))],
+        None,
+        None,
+        [Rule.WAIVER],
+        1,
+    ),
     "waiver of another": (
         [evidence(run(waived()))],
         Policy(waivers=["claim-other"]),
@@ -159,6 +189,7 @@ def test_every_rule_has_a_run_that_fails_on_it():
 
 PASSING = {
     "proved": (evidence(run()), None, None),
+    "waiver of the tool's own file": (evidence(run(claim("claim-a"), known_deviation())), None, None),
     "note of a waiver that matches nothing": (
         evidence(run(claim("claim-a"), notes=["claim-a is PROVED: its waiver matches nothing"])),
         None,

@@ -30,10 +30,10 @@ def test_every_key(tmp_path):
     )
 
 
-def test_empty_policy_allows_no_waiver(tmp_path):
+def test_empty_policy_leaves_waivers_to_the_tools_own_file(tmp_path):
     (tmp_path / "policy.toml").write_text("")
     assert read_policy(tmp_path / "policy.toml") == Policy()
-    assert Policy().waivers == []
+    assert Policy().waivers is None
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,27 @@ def test_report_that_stands_already_is_known_and_a_changed_one_is_not(tmp_path):
     assert is_saved(made, tmp_path / "vmlinux")
     (tmp_path / "vmlinux" / "index.html").write_text("another")
     assert not is_saved(made, tmp_path / "vmlinux")
+
+
+@pytest.mark.parametrize("name", ["check.json", "mutation.jsonl", "notes/mine.txt", "obligations/own.smt2"])
+def test_what_is_no_reports_own_stays(tmp_path, name):
+    folder = save({"schema": 1}, outcome(a="old"), tmp_path / "vmlinux").parent
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("found out since")
+    save({"schema": 2}, outcome(b="new"), tmp_path / "vmlinux")
+    assert (folder / name).read_text() == "found out since"
+    assert not (folder / "obligations" / f"{'a' * 24}.smt2").exists()
+
+
+def test_foreign_file_folder_or_link_is_not_replaced(tmp_path):
+    (tmp_path / "kernel").write_text("an image")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<p>another's</p>")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "run.json").write_text("[]")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    before = files(tmp_path)
+    for name in ("kernel", "site", "data", "link"):
+        with pytest.raises(UsageError, match="expected a "):
+            save({"schema": 1}, outcome(), tmp_path / name)
+    assert files(tmp_path) == before

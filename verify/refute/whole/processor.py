@@ -31,6 +31,7 @@ _NZCV = arm64_const.UC_ARM64_REG_NZCV
 # MSR (immediate) of DAIFSet and DAIFClr: op1 = 3, op2 = 6 and 7, CRm the four bits (Arm ARM, C6.2.242).
 _DAIF_SET, _DAIF_CLEAR, _DAIF_MASK = 0xD503_40DF, 0xD503_40FF, 0xFFFF_F0FF
 _DAIF_SHIFT = 6
+_MSR_REGISTER = 0xD51  # bits 31 to 20 of MSR (register), and of SYSL
 _SYSTEM_INSTRUCTION = 0b1101010100  # bits 31 to 22 (Arm ARM, C4.1.94)
 
 
@@ -95,7 +96,8 @@ class Processor:
             action = self._register
         elif name is not None or what is not None:
             happens = what or name or ""
-            action = lambda at: self._happen(happens, at)  # noqa: E731
+            written = instruction.word & 31 if instruction.word >> 20 == _MSR_REGISTER else _ZERO
+            action = lambda at: self._happen(happens, at, self._operand(written))  # noqa: E731
         elif "CALL" in kinds:
             action = self._call
         elif kinds & {"CALLIND", "BRANCHIND", "RETURN"}:

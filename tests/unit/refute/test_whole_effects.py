@@ -1,0 +1,46 @@
+"""Each effect that no rule allows is refuted with a run, whatever register it reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from specs.kimage import KimageLayout
+from tests.conftest import BINARIES
+from verify.errors import UnsupportedError
+from verify.kexec.soft_restart import SoftRestart
+from verify.kexec.whole import Whole
+from verify.mutate.insertion import HARMFUL
+from verify.prove.discharge import Discharger, decide
+from verify.refute.whole.search import refute
+from verify.target import Kernel, open_target
+from verify.verdict import Verdict
+
+MRS_SYS = 0xD5  # bits 31 to 24 of system instructions
+EFFECTS = [
+    (word & ~31 | register, text)
+    for word, text in HARMFUL
+    for register in (31, 2)
+    if word >> 24 == MRS_SYS and not text.startswith(("mrs", "wf", "dsb", "clrex", "ret", "eret"))
+]
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    return open_target(str(BINARIES / "whole" / "later-4k-gcc.elf"))
+
+
+@pytest.mark.parametrize(("word", "text"), EFFECTS, ids=[f"{word:#x}" for word, _ in EFFECTS])
+def test_effect_is_shown_by_a_run(kernel, word, text):
+    symbol = kernel.symbol("cpu_soft_restart")
+    assert symbol is not None
+    changed = kernel.patched(symbol.address, word.to_bytes(4, "little"))
+    proof = SoftRestart(Whole(changed, KimageLayout(648), 4096), decide)
+    try:
+        proof.prove()
+    except UnsupportedError:
+        return  # never green
+    results = Discharger().discharge([o for o in proof.obligations if o.name == "restart-effect"])
+    failing = [result for result in results if result.verdict is not Verdict.PROVED]
+    assert failing
+    shown = [refute(proof, result, "restart-enters") for result in failing]
+    assert any(found is not None and found.at == symbol.address for found in shown)
