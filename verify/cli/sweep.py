@@ -12,7 +12,7 @@ import click
 
 from verify.cli import interrupt
 from verify.cli.options import format_option, reports_option
-from verify.cli.terminal import Terminal
+from verify.cli.terminal import Output, Terminal
 from verify.errors import TargetError
 from verify.report.status import counts, level, style
 
@@ -113,8 +113,6 @@ def prove(job: Job) -> Row:
 
     :raises VerifyError: if it cannot be had, or the verifier cannot do it.
     """
-    from rich.console import Console
-
     from verify.cli.run import verify_target
     from verify.cli.session import Session
     from verify.report.save import RUN
@@ -125,7 +123,7 @@ def prove(job: Job) -> Row:
 
     if job.reports not in _sessions:
         terminal = Terminal(quiet=True)
-        terminal.out = Console(quiet=True)  # the command that started this process says what came of it
+        terminal.out = Output(quiet=True)  # the command that started this process says what came of it
         _sessions[job.reports] = Session(terminal, job.reports, jobs=1)
     began = time.process_time()
     run = verify_target(job.target, _sessions[job.reports])

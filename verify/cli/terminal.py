@@ -35,9 +35,11 @@ class _Doing:
         return Text(f"{plain(self.name)}: {plain(self.what)} ({elapsed:.0f} s{before})")
 
 
-class _Console(Console):
+class Output(Console):
+    """A console that leaves the exit status to the command line when nobody reads any more."""
+
     def on_broken_pipe(self) -> None:
-        """Leave the exit status to the command line: rich's own is 1, which here means refuted."""
+        """Raise, for rich would end the process with status 1, which here means refuted."""
         raise BrokenPipeError
 
 
@@ -45,8 +47,8 @@ class Terminal:
     """Standard output for results, standard error for progress and errors."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.out = _Console(highlight=False, soft_wrap=True)
-        self.err = _Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = Output(highlight=False, soft_wrap=True)
+        self.err = Output(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self._doing: _Doing | None = None
 
