@@ -61,8 +61,8 @@ def clear() -> None:
 
 
 @cache.command("verify")
-@click.option("--solve", is_flag=True, help="Also ask the solvers every question again.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--solve", is_flag=True, help="Also run the solvers on every cached query again.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def verify_(solve: bool, quiet: bool) -> int:
     """Check every seal and, with --solve, every answer; drop what does not hold.
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 )
 @click.option("--cvc5", "third", is_flag=True, help="Also ask cvc5, if its package is installed.")
 @click.option(
-    "-j", "--jobs", default=0, type=click.IntRange(min=0), help="Processes; 0 is one for each core."
+    "-j", "--jobs", default=0, type=click.IntRange(min=0), help="Number of processes; 0: one for each core."
 )
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -> int:
     """Check the run in RUNDIR again: texts, solvers, verdicts. RUNDIR is a folder with a run.json.
 

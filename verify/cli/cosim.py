@@ -20,20 +20,26 @@ BINARIES = Path("binaries")
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option(
-    "--vectors", default=100_000, show_default=True, type=click.IntRange(min=1), help="At least so many."
+    "--vectors",
+    default=100_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Minimum number of test vectors.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of all that is drawn.")
 @click.option(
-    "-j", "--jobs", default=0, type=click.IntRange(min=0), help="Processes; 0 is one for each core."
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed for the random states."
+)
+@click.option(
+    "-j", "--jobs", default=0, type=click.IntRange(min=0), help="Number of processes; 0: one for each core."
 )
 @click.option(
     "--output",
     default="reports/cosim.json",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Where the report is written.",
+    help="File for the report.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: Path, quiet: bool) -> int:
     """Compare what our engine and Unicorn make of each instruction that the TARGETs' kexec code uses.
 

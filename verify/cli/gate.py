@@ -24,19 +24,23 @@ FORMAT_NAMES = ("text", "json", "junit", "ktap", "sarif", "github", "summary", "
     "baseline_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What was proved before.",
+    help="Baseline file: results that must not get weaker.",
 )
 @click.option(
-    "--policy", "policy_path", type=click.Path(path_type=Path), metavar="FILE", help="What is let pass; TOML."
+    "--policy",
+    "policy_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Policy file (TOML): acceptable assumptions and waivers.",
 )
 @click.option(
     "--binary",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The binary at hand: it must be the one that was verified.",
+    help="Binary about to be shipped. Fail unless it is the one that was verified.",
 )
 @click.option(
-    "--update-baseline", is_flag=True, help="Write the baseline from the runs, and say what changes."
+    "--update-baseline", is_flag=True, help="Write the baseline from the runs, and list the changes."
 )
 @click.option(
     "--format",
@@ -60,8 +64,9 @@ def gate(
     and is now missing or weaker, and on new assumptions; on waivers that the policy does not
     allow; with --binary on another binary; and on seeded mutants, if the policy asks for them.
 
-    Exit status: 0 passed, 1 refuted or worse than the baseline or not allowed, 2 usage or bad
-    input, 3 undecided or incomplete, 70 internal fault.
+    Exit status: 0 passed; 1 refuted, worse than the baseline, or not allowed; 2 usage or bad input;
+    3 undecided or incomplete; 70 internal fault. Without a policy, a REFUTED property passes if
+    specs/waivers.toml waives it.
     """
     from verify.gate.baseline import read_baseline
     from verify.gate.decide import decide

@@ -27,7 +27,13 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
 
 @click.command()
 @click.argument("target")
-@click.option("--most", default=500, show_default=True, help="How many mutants to try, over all functions.")
+@click.option(
+    "--most",
+    default=500,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Number of mutants over all functions.",
+)
 @click.option(
     "--function",
     "patterns",
@@ -36,33 +42,52 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
     help="Only these functions; repeatable.",
 )
 @click.option(
-    "--seed", default=1, show_default=True, help="Which mutants: the same seed takes the same ones."
+    "--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Seed for the choice of mutants."
 )
-@click.option("-j", "--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes.")
+@click.option(
+    "-j",
+    "--jobs",
+    default=os.cpu_count() or 1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Number of processes.",
+)
 @click.option(
     "--ask-prover",
     "share",
     default=20,
     show_default=True,
-    help="Ask for a proof of every n-th refuted mutant too; it must fail. 0 for none.",
+    help="Also run the prover on every Nth refuted mutant, as a cross-check (0: never). A proof found for "
+    "one is an internal fault.",
 )
 @click.option(
     "--second-judge",
     "by_qemu",
     is_flag=True,
-    help="Hold insertions and pairs of changes against QEMU's whole machine instead. Exit status 1 if a "
-    "mutant dies there and is PROVED.",
+    help="Run insertions and pairs of changes on QEMU's machine instead. Exit status 1 if a mutant dies "
+    "there and is PROVED.",
 )
 @click.option(
-    "--insertions", default=1000, show_default=True, help="Harmful instructions to insert, with QEMU."
+    "--insertions",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Number of harmful insertions for --second-judge.",
 )
-@click.option("--pairs", default=500, show_default=True, help="Pairs of changes to try, with QEMU.")
+@click.option(
+    "--pairs",
+    default=500,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Number of pairs for --second-judge.",
+)
 @click.option(
     "--c-insertions",
     default=100,
     show_default=True,
-    help="Harmful instructions to put in the place of hints and of calls of printk in machine_kexec and "
-    "machine_kexec_post_load. No machine runs these: those that are PROVED are listed.",
+    type=click.IntRange(min=0),
+    help="Number of harmful insertions in machine_kexec and machine_kexec_post_load for --second-judge. QEMU "
+    "cannot run these functions, so a mutant that is PROVED is listed.",
 )
 @reports_option("Directory that mutation.json is written under.")
 def mutate(

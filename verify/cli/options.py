@@ -30,7 +30,7 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["text", "json"]),
         show_default=True,
         callback=lambda context, parameter, value: value == "json",
-        help="For people or for scripts.",
+        help="Output format.",
     )(command)
 
 
@@ -44,5 +44,5 @@ def scheduler_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Have the workers of a Dask scheduler ask the solvers, such as tcp://127.0.0.1:8786.",
+        help="Address of a Dask scheduler whose workers run the solvers, such as tcp://127.0.0.1:8786.",
     )(command)

@@ -29,17 +29,21 @@ BINARIES = Path("binaries")
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option(
-    "--property", "patterns", multiple=True, metavar="GLOB", help="Only these properties; repeatable."
+    "--property", "patterns", multiple=True, metavar="GLOB", help="Verify only these properties; repeatable."
 )
 @reports_option("Directory that run.json and its page are written under.")
 @jobs_option("Processes for the solvers; 0 is one for each core, 1 is this process.")
 @scheduler_option
-@click.option("--recheck", is_flag=True, help="Believe no earlier run: prove everything again.")
-@click.option("--no-cache", is_flag=True, help="Neither read nor keep what runs find.")
+@click.option("--recheck", is_flag=True, help="Ignore cached results and prove everything again.")
+@click.option("--no-cache", is_flag=True, help="Do not read or write the cache.")
 @click.option(
-    "--seed", default=0, show_default=True, help="The solvers' random seed; no verdict depends on it."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Random seed for the solvers. No verdict depends on it.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def run(
     targets: tuple[str, ...],
     patterns: tuple[str, ...],
@@ -55,11 +59,12 @@ def run(
 
     Without a TARGET: every ELF file in binaries/.
 
-    What was proved once is not proved again: a target that did not change is shown as it was,
-    and of one that did only the questions that are new are asked. See `verify cache`.
+    Results are cached: a target that did not change is not proved again, and for one that did
+    only new queries go to the solvers. See `verify cache`.
 
-    Exit status: 0 all proved, 1 something refuted, 2 usage or bad input, 3 undecided,
-    70 internal fault. Ctrl-C and SIGTERM leave a run.json of what is known, marked incomplete.
+    Exit status: 0 if every property is PROVED, or REFUTED and waived in specs/waivers.toml; 1 if
+    a property is REFUTED and not waived; 2 for a usage error or bad input; 3 if a property is undecided; 70 for an internal
+    fault. Ctrl-C and SIGTERM leave a run.json of what is known, marked incomplete.
     """
     terminal = Terminal(quiet)
     started = time.monotonic()
@@ -118,7 +123,7 @@ def verify_target(target: str, session: Session) -> Run:
     terminal.run(run, session.elsewhere)
     terminal.lines(lines)
     if found is not None:
-        terminal.line(f"  as proved on {run.started}: nothing has changed since; --recheck proves it again")
+        terminal.line(f"  cached result from {run.started}; --recheck proves it again")
     _tell_where(run, place, session)
     return run
 

@@ -28,11 +28,18 @@ _sessions: dict[Path, Session] = {}
 
 @click.command()
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
-@click.option("--list", "only_list", is_flag=True, help="Name the kernels and verify none.")
-@click.option("-j", "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Kernels at once.")
+@click.option("--list", "only_list", is_flag=True, help="List the kernels and verify none.")
+@click.option(
+    "-j",
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Number of kernels to verify at once.",
+)
 @reports_option("Directory that the runs, sweep.json and sweep.html are written under.")
 @format_option
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def sweep(
     globs: tuple[str, ...], only_list: bool, jobs: int, directory: Path, as_json: bool, quiet: bool
 ) -> int:
