@@ -63,8 +63,9 @@ def run(
     only new queries go to the solvers. See `verify cache`.
 
     Exit status: 0 if every property is PROVED, or REFUTED and waived in specs/waivers.toml; 1 if
-    a property is REFUTED and not waived; 2 for a usage error or bad input; 3 if a property is undecided; 70 for an internal
-    fault. Ctrl-C and SIGTERM leave a run.json of what is known, marked incomplete.
+    a property is REFUTED and not waived; 2 for a usage error or bad input; 3 if a property is
+    undecided; 70 for an internal fault. Ctrl-C and SIGTERM leave a run.json of what is known,
+    marked incomplete.
     """
     terminal = Terminal(quiet)
     started = time.monotonic()
