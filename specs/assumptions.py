@@ -30,23 +30,23 @@ _ALL = (
     ),
     Assumption(
         "list-defined",
-        "A DESTINATION stands before the first SOURCE, and the head is an INDIRECTION.",
+        "A DESTINATION comes before the first SOURCE, and the head is an INDIRECTION.",
         "kernel/kexec_core.c: kimage_set_destination precedes kimage_add_page; W1 and W4",
     ),
     Assumption(
         "list-one-flag",
-        "Each word has exactly one flag (used only where the proof for any flags fails).",
+        "Each list entry has exactly one flag. Used only where the proof for any combination of flags fails.",
         "kernel/kexec_core.c: kimage_add_entry callers; W2",
     ),
     Assumption(
         "list-well-formed",
-        "The list satisfies W3 to W7: a finite chain that ends in DONE, whole pages, distinct destinations, "
-        "no page both a destination and another word's source, no list page a destination.",
+        "The list satisfies W3 to W7 of docs/glossary.md: it is finite and ends with DONE, copies whole "
+        "pages, has distinct destinations, and no destination is another entry's source page or a list page.",
         "kernel/kexec_core.c: kimage_alloc_page, kimage_load_segment, sanity_check_segment_list",
     ),
     Assumption(
         "pages-below-top",
-        "No page of the list is seen in the last MiB of the address space.",
+        "No page of the list is mapped in the last MiB of the address space.",
         "arch/arm64/include/asm/memory.h: the linear map ends below the fixmap; a PA has 52 bits",
     ),
     Assumption(
@@ -62,8 +62,8 @@ _ALL = (
     ),
     Assumption(
         "physical-48-bits",
-        "Page tables are at multiples of 4 KiB below 2^48, for it is not known whether the kernel folds "
-        "longer addresses in a TTBR.",
+        "Page tables are located at multiples of 4 KiB below 2^48. Used where the target does not show "
+        "whether the kernel folds longer addresses in a TTBR.",
         "arch/arm64/include/asm/assembler.h: phys_to_ttbr folds them where CONFIG_ARM64_PA_BITS_52 is set",
     ),
     Assumption(
@@ -74,7 +74,7 @@ _ALL = (
     ),
     Assumption(
         "kimage-layout",
-        "Without BTF: struct kimage has the layout in which most of the routine's loads are fields.",
+        "If there is no BTF: struct kimage has the layout inferred from the offsets that the routine loads.",
         "arch/arm64/include/asm/kexec.h: the fields of struct kimage_arch are contiguous words",
         "kimage",
     ),
@@ -152,12 +152,12 @@ _ALL = (
     ),
     Assumption(
         "image-in-memory",
-        "The physical place of idmap_pg_dir is memory that the linear map shows.",
+        "idmap_pg_dir is located in RAM that the linear map covers.",
         "arch/arm64/mm/init.c: arm64_memblock_init keeps the image in the linear map",
     ),
     Assumption(
         "kimage-in-linear-map",
-        "struct kimage lies in the linear map.",
+        "struct kimage is located in the linear map.",
         "kernel/kexec_core.c: do_kimage_alloc_init uses kzalloc",
     ),
     Assumption(
@@ -167,12 +167,12 @@ _ALL = (
     ),
     Assumption(
         "segments-in-memory",
-        "Each segment is memory that the linear map shows, from its first byte to its last.",
+        "Each segment is RAM that the linear map covers, from its first byte to its last.",
         "kernel/kexec_core.c: sanity_check_segment_list; arch/arm64/kernel/machine_kexec.c: phys_to_virt",
     ),
     Assumption(
         "segments-apart",
-        "In place no segment holds the stack, struct kimage or the control page.",
+        "For an image in place, no segment overlaps the stack, struct kimage or the control page.",
         "kernel/kexec_core.c: a crash image lies in crashk_res, which the kernel does not use",
     ),
     Assumption(
@@ -182,13 +182,13 @@ _ALL = (
     ),
     Assumption(
         "list-in-memory",
-        "Each word of the list, and each page that one names, is memory that the linear map shows.",
+        "Each list entry, and each page that one names, is RAM that the linear map covers.",
         "kernel/kexec_core.c: kimage_add_entry",
         "registers",
     ),
     Assumption(
         "list-apart",
-        "No list page and no source page holds the stack, struct kimage or the control page.",
+        "No list page and no source page overlaps the stack, struct kimage or the control page.",
         "kernel/kexec_core.c: kimage_alloc_page and kimage_alloc_control_pages; W7",
         "registers",
     ),
@@ -200,7 +200,7 @@ _ALL = (
     ),
     Assumption(
         "control-page-linear",
-        "The control page lies in the linear map, apart from the kernel's image.",
+        "The control page is located in the linear map, outside of the kernel's image.",
         "kernel/kexec_core.c: kimage_alloc_control_pages",
     ),
     Assumption(
@@ -221,13 +221,13 @@ _ALL = (
     ),
     Assumption(
         "alternatives-unapplied",
-        "The code runs as it is linked: what boot patches in (alternatives, static keys, ftrace) is not "
+        "The code runs as it is linked. What boot patches into it (alternatives, static keys, ftrace) is not "
         "modelled.",
         "arch/arm64/kernel/alternative.c",
     ),
     Assumption(
         "callees-by-contract",
-        "Each callee whose contract is not proved keeps it; the report lists them.",
+        "Each callee whose contract is not proved satisfies it. The report lists these callees.",
         "specs/contracts.py",
     ),
     Assumption(
@@ -238,7 +238,7 @@ _ALL = (
     ),
     Assumption(
         "stub-below-answers",
-        "Where is_hyp_nvhe says so, EL2's vectors are the hyp stub's, or its copy's after __hyp_set_vectors.",
+        "Where is_hyp_nvhe returns true, EL2 runs the hyp stub, or its copy after __hyp_set_vectors.",
         "arch/arm64/kvm/arm.c: machine_shutdown tears KVM down; pKVM refuses a restart",
     ),
     Assumption(

@@ -35,7 +35,7 @@ RELOCATION = (
     Property(
         "reloc-covered",
         "T1",
-        "Every instruction of the routine lies on a path that was run, and no path was lost.",
+        "Symbolic execution reached every instruction of the routine and dropped no path.",
         ("reloc-covered",),
     ),
     Property(
@@ -51,8 +51,8 @@ RELOCATION = (
     Property(
         "reloc-step",
         "T1",
-        "One turn of the routine's loop over the list is one step of the list machine, for any word, "
-        "memory and addresses.",
+        "Each iteration of the routine's loop over the list performs exactly one step of the list machine "
+        "(specs/relocate_kernel.py), for any list entry, any memory contents and any addresses.",
         (
             "reloc-init",
             "reloc-step-*",
@@ -68,9 +68,9 @@ RELOCATION = (
     Property(
         "reloc-memory-safe",
         "T2",
-        "Every load and store is aligned and lies in the kimage's fields, the current list word, the source "
-        "page (loads) or the destination page (stores); with the MMU on, cache maintenance by address goes "
-        "to these two pages only.",
+        "Every load and store is aligned. Loads stay in the kimage's fields, the current list entry and the "
+        "source page, stores in the destination page. With the MMU on, cache maintenance by address stays in "
+        "these two pages.",
         ("reloc-access-*",),
         ("reloc-step", "reloc-effects"),
         ("linear-map-copied",),
@@ -78,8 +78,8 @@ RELOCATION = (
     Property(
         "reloc-dest-pages",
         "T3",
-        "At the exit each destination page holds what its source page held at entry, and every other word is "
-        "what it was.",
+        "At the exit each destination page holds what its source page held at entry, and no other word of "
+        "memory has changed.",
         ("reloc-dest-pages-*",),
         ("reloc-step", "reloc-memory-safe"),
         ("inputs-clean-to-poc",),
@@ -94,8 +94,9 @@ RELOCATION = (
     Property(
         "reloc-entry-state",
         "T5",
-        "Control leaves only to kimage->start with x0 = dtb, x1 = x2 = x3 = 0, SCTLR_EL1 the kernel's value "
-        "with the MMU off, interrupts masked; or asks EL2 for the same by HVC_SOFT_RESTART.",
+        "The routine leaves only to kimage->start, with x0 = dtb, x1 = x2 = x3 = 0, interrupts masked and "
+        "SCTLR_EL1 set to the kernel's value with the MMU off, or by an HVC_SOFT_RESTART that asks EL2 for "
+        "the same.",
         ("reloc-entry-*",),
         ("reloc-step", "reloc-effects"),
         ("hvc-returns",),
@@ -145,7 +146,8 @@ WAY = (
     Property(
         "callee-contracts",
         "T6",
-        "Each small callee keeps its contract, by its own bytes; each call gives it a range in order.",
+        "Each small callee is proved from its bytes to satisfy its contract. Every call passes it a valid "
+        "address range and valid pointers.",
         ("contract-*", "call-pointer", "call-range"),
         assumptions=("alternatives-unapplied", "callees-by-contract", "ctr-legal", "physical-48-bits"),
         function="",
@@ -184,10 +186,9 @@ WAY = (
     Property(
         "inplace-restart",
         "T6",
-        "For a head with IND_DONE machine_kexec calls PA(cpu_soft_restart) with el2_switch, start, "
-        "dtb_mem, 0 "
-        "and 0, interrupts masked and SCTLR as it was, and never kern_reloc; where the routine tests head "
-        "itself, it is the routine that is entered so.",
+        "For a head with IND_DONE machine_kexec calls PA(cpu_soft_restart) with el2_switch, start, dtb_mem, "
+        "0 and 0, with interrupts masked and SCTLR_EL1 unchanged, and never kern_reloc. A routine that tests "
+        "head itself is entered instead.",
         ("mk-inplace-*", "mk-masked", "mk-sctlr-kept", "mk-untaken"),
         ("machine-kexec-effects", "callee-contracts"),
         _ENVIRONMENT,
@@ -196,8 +197,8 @@ WAY = (
     Property(
         "inplace-idmap",
         "T6",
-        "At that call TTBR0 names the idmap and TCR.T0SZ fits it; both changed with reserved_pg_dir in place "
-        "and the TLB invalidated, and no change awaits an ISB.",
+        "At that call TTBR0 names the idmap, TCR_EL1.T0SZ fits it, and no change awaits an ISB. Both were "
+        "changed while TTBR0 named reserved_pg_dir and after the TLB was invalidated.",
         ("mk-idmap", "mk-ttbr1-kept", "mk-translation-order", "mk-synced", "mk-untaken"),
         ("machine-kexec-effects", "callee-contracts"),
         ("globals-found", "physical-48-bits", *_ENVIRONMENT),
@@ -206,8 +207,8 @@ WAY = (
     Property(
         "inplace-writes-nothing",
         "T6",
-        "machine_kexec stores to its own stack frame alone, so nothing is copied, and loads from its frame, "
-        "struct kimage and the kernel's globals.",
+        "machine_kexec stores only to its own stack frame, so nothing is copied. It loads only from its "
+        "frame, struct kimage and the kernel's globals.",
         ("mk-access", "mk-store", "mk-untaken"),
         ("machine-kexec-effects", "callee-contracts"),
         _ENVIRONMENT,
@@ -216,8 +217,8 @@ WAY = (
     Property(
         "inplace-icache-invalid",
         "T6",
-        "In place the instruction cache is invalidated between the load and the entry, so that no stale "
-        "instruction of the image is fetched.",
+        "For an image in place, the instruction cache is invalidated between the load and the entry, so no "
+        "stale instruction of the image is fetched.",
         ("mk-icache-invalid", "mk-untaken"),
         ("machine-kexec-effects", "callee-contracts", "reloc-icache-invalid"),
         _ENVIRONMENT,
@@ -226,7 +227,7 @@ WAY = (
     Property(
         "restart-enters",
         "T6",
-        "cpu_soft_restart turns MMU and data cache off and enters its argument, at EL1 or by "
+        "cpu_soft_restart turns the MMU and the data cache off and enters its argument, at EL1 or by "
         "HVC_SOFT_RESTART, "
         "without a load or store, at any address. It is located in the text that the idmap maps.",
         ("restart-*",),
@@ -236,8 +237,8 @@ WAY = (
     Property(
         "stub-soft-restart",
         "T6",
-        "The hyp stub answers HVC_SOFT_RESTART by entering x1 with x2, x3 and x4 as arguments, for good, "
-        "and HVC_SET_VECTORS by taking x1 for VBAR_EL2.",
+        "The hyp stub answers HVC_SOFT_RESTART by entering x1 with x2, x3 and x4 as arguments, and never "
+        "returns. It answers HVC_SET_VECTORS by setting VBAR_EL2 to x1.",
         ("stub-soft-restart", "stub-set-vectors", "stub-memory", "stub-effect", "stub-keeps"),
         assumptions=("stub-below-answers",),
         function="__hyp_stub_vectors",
@@ -255,9 +256,8 @@ WAY = (
     Property(
         "postload-segments-clean",
         "T7",
-        "When machine_kexec_post_load returns, every word of every segment of an image in place is clean "
-        "to the "
-        "point of coherency, for any number of segments; it returns 0 and has copied nothing.",
+        "For an image in place, when machine_kexec_post_load returns, every word of every segment is clean "
+        "to the point of coherency, for any number of segments. It returns 0 and has copied nothing.",
         ("pl-segments-clean", "pl-loop-*", "pl-inplace-*", "pl-returns", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
         ("segments-kept-clean", *_ENVIRONMENT),
@@ -266,8 +266,8 @@ WAY = (
     Property(
         "postload-list-clean",
         "T7",
-        "When machine_kexec_post_load returns 0, every word of the list after head, and every word of the "
-        "page that a SOURCE names, is clean to the point of coherency, for a list of any length.",
+        "When machine_kexec_post_load returns 0, every list entry after head and every word of every source "
+        "page is clean to the point of coherency, for a list of any length.",
         ("pl-list-clean", "pl-loop-*", "pl-returns", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
         ("list-kept-clean", *_ENVIRONMENT),
@@ -277,9 +277,9 @@ WAY = (
     Property(
         "postload-copies-routine",
         "T7",
-        "Otherwise exactly the routine's bytes are in the control page, clean and fetchable, they mean "
-        "the same "
-        "there and fit it, and kern_reloc is the page's physical address.",
+        "For an image that is not in place, the control page holds exactly the routine's bytes. They fit it, "
+        "are clean and fetchable, and behave identically at that address. kern_reloc is the page's physical "
+        "address.",
         (
             "pl-copied",
             "pl-fits",
@@ -309,9 +309,8 @@ WAY = (
     Property(
         "postload-memory-safe",
         "T7",
-        "machine_kexec_post_load loads and stores in its frame, struct kimage, the globals and the pages "
-        "of the "
-        "list alone, and leaves struct kimage as it was for an image in place.",
+        "machine_kexec_post_load loads and stores only in its frame, struct kimage, the globals and the "
+        "pages of the list. For an image in place it leaves struct kimage unchanged.",
         ("pl-access", "pl-store", "pl-kimage-kept", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
         _ENVIRONMENT,
@@ -320,8 +319,8 @@ WAY = (
     Property(
         "handover-to-routine",
         "T8",
-        "For any other head machine_kexec enters the routine at kern_reloc with what the routine's own proof "
-        "assumes of its entry.",
+        "For a head without IND_DONE machine_kexec enters the routine at kern_reloc, in the state that the "
+        "routine's own proof assumes.",
         (
             "mk-handover-*",
             "mk-masked",

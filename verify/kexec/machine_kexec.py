@@ -217,12 +217,18 @@ class MachineKexec:
         return "CALLIND" in instruction.opcodes or instruction.call_target in self.code.final
 
     def _owe(
-        self, name: str, sentence: str, step: Step, goal: Formula, *further: tuple[str, Formula]
+        self,
+        name: str,
+        sentence: str,
+        step: Step,
+        goal: Formula,
+        *further: tuple[str, Formula],
+        fault: str = "",
     ) -> None:
         state = step.state
         at = state.trace[-1]
         facts = (*state.facts, *further)
-        self.obligations.append(Obligation(f"mk-{name}", sentence, facts, goal, at, state.trace))
+        self.obligations.append(Obligation(f"mk-{name}", sentence, facts, goal, at, state.trace, fault=fault))
 
     def _owe_accesses(self, state: State) -> None:
         self.ran.append(state)
@@ -271,12 +277,19 @@ class MachineKexec:
         self._owe("synced", f"at {where} no context change awaits an ISB", step, synced(state.ghosts))
         if not self.routine_by_restart:
             self._owe_vectors(step, where, stub, copies)
-        invalid = f"when {where} leaves the kernel the instruction cache is invalid and that is complete"
+        invalid = (
+            f"at {where} the instruction cache has been invalidated, and a DSB and an ISB have completed it"
+        )
+        stale = (
+            "no completed I-cache invalidation before this exit: "
+            "stale instructions of the new image are possible"
+        )
         if self.through_routine:
             sentence = f"{where} enters the routine, which invalidates the instruction cache"
             self._owe("icache-invalid", sentence, step, routine, in_place)
         else:
-            self._owe("icache-invalid", invalid, step, state.ghosts["icache"] == ICACHE_INVALID, in_place)
+            done = state.ghosts["icache"] == ICACHE_INVALID
+            self._owe("icache-invalid", invalid, step, done, in_place, fault=stale)
 
     def _restart_address(self) -> int:
         for name in RESTART:

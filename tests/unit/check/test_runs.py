@@ -35,7 +35,9 @@ from verify.waivers import read_waivers
 
 SPECS = (*RELOCATION, *WAY)
 REAL = "reloc-covered"  # the name of a property, and of its obligations
-SENTENCE = "when machine_kexec+0x8 leaves the kernel the instruction cache is invalid and that is complete"
+SENTENCE = (
+    "at machine_kexec+0x8 the instruction cache has been invalidated, and a DSB and an ISB have completed it"
+)
 WAIVER = next(w for w in read_waivers() if w.form == "kimage")
 X, Y = var("x"), var("y")
 VALID = script([("below", ult(X, Y))], X != Y)
