@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from specs.contracts import contract
 from specs.kimage import KimageLayout
 from tests.conftest import BINARIES
 from verify.errors import UnsupportedError
+from verify.kexec.callees import Callee
 from verify.kexec.soft_restart import SoftRestart
 from verify.kexec.whole import Whole
 from verify.mutate.insertion import HARMFUL
 from verify.prove.discharge import Discharger, decide
+from verify.refute.whole.keeps import broken, runs, shown
 from verify.refute.whole.search import refute
 from verify.target import Kernel, open_target
 from verify.verdict import Verdict
@@ -44,3 +47,24 @@ def test_effect_is_shown_by_a_run(kernel, word, text):
     assert failing
     shown = [refute(proof, result, "restart-enters") for result in failing]
     assert any(found is not None and found.at == symbol.address for found in shown)
+
+
+def test_hvc_in_a_callee_is_shown_up_to_it(kernel):
+    """Nothing is known of what comes behind it, so the record ends there."""
+    name = "dcache_clean_inval_poc"
+    symbol, promised = kernel.symbol(name), contract(name)
+    assert symbol is not None and promised is not None
+    changed = kernel.patched(symbol.address, (0xD400_0002).to_bytes(4, "little"))
+    whole = Whole(changed, KimageLayout(648), 4096)
+    proof = Callee(whole, name, promised, decide)
+    proof.prove()
+    effect = next(o for o in proof.obligations if o.name.endswith("-effect") and o.at == symbol.address)
+    other = next(o for o in proof.obligations if o.name.endswith("-returns"))
+    run = next(runs(whole, promised, proof.code, ()))
+    told = broken(run, promised)
+    assert told is not None
+    record = shown(run, changed, told, effect, "callee-contracts")
+    assert record is not None and record.at == symbol.address
+    assert record.found == "hvc is executed, which no rule of specs/effects.py allows here"
+    assert [step.address for step in record.steps] == [symbol.address]
+    assert shown(run, changed, told, other, "callee-contracts") is None

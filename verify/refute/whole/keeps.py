@@ -20,7 +20,7 @@ from verify.refute import ghost as plain
 from verify.refute.whole.by_contract import LIMIT, ByContract, Range, entered, varied
 from verify.refute.whole.effects import Happened, Inputs
 from verify.refute.whole.layout import CLEAR_OF_OBJECTS, MM_STRUCT, base
-from verify.refute.whole.processor import PAGE
+from verify.refute.whole.processor import PAGE, Processor
 from verify.refute.whole.record import CallCounterexample, ending, executed, rerun
 from verify.refute.whole.values import usual
 from verify.symbolic.objects import STACK_FRAME
@@ -97,13 +97,22 @@ def shown(
 ) -> CallCounterexample | None:
     """The record of a run that breaks its contract; None if it called something, for then it has no replay.
 
+    A run that calls EL2 is shown up to there, and only for the obligation that this is no effect it may have.
+
     :param told: what it broke.
     :raises InternalError: if a replay does not show it.
     """
-    if run.called or any(event.name == "CallHyperVisor" for event in run.events):
+    if run.called:
         return None
-    code, at = run.code, run.trace[-1]
-    given = run.replayable()
+    code, given = run.code, run.replayable()
+    ended: Processor = run
+    if any(event.name == "CallHyperVisor" for event in run.events):
+        ended = Processor(code, given)  # without an answer it ends at the HVC
+        ended.run()
+        if not obligation.fault or obligation.at != ended.trace[-1]:
+            return None
+        told = obligation.fault
+    at = ended.trace[-1]
     expected, _, found_instead = told.removeprefix("expected ").partition(", found ")
     spoken = [n for n in _SPOKEN if n == "ctr_el0" or given.registers[n] != usual(f"{n}@")]
     found = CallCounterexample(
@@ -116,11 +125,11 @@ def shown(
         effect=f"{code.where(at)}: {told}",
         at=at,
         where=code.where(at),
-        steps=executed(code, run, kernel.called),
+        steps=executed(code, ended, kernel.called),
         code=(code.address, len(code.data)),
         resumed=tuple(sorted(code.warnings)),
         given=given,
-        ending=ending(run, {}),
+        ending=ending(ended, {}),
     )
     if rerun(found.as_dict(), kernel.read) != found:
         raise InternalError(f"the record of {property_id} is not what was run")
