@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from specs.assumptions import ASSUMPTIONS
@@ -23,7 +23,7 @@ from verify.refute.search import rerun, search
 from verify.refute.whole.record import CallCounterexample
 from verify.refute.witness import Path, walk
 from verify.symbolic.turns import Turns
-from verify.verdict import Verdict, join
+from verify.verdict import BLOCKED, Verdict, join
 from verify.waivers import Waiver
 
 SEARCH_SECONDS = 30.0  # of CPU time
@@ -41,6 +41,7 @@ class Finding:
     """One property's verdict, and why.
 
     :param reason: one sentence where the verdict is not PROVED.
+    :param blocked_by: the property at the root, of one that is undecided only for what it depends on.
     """
 
     claim: Property
@@ -50,6 +51,7 @@ class Finding:
     assumptions: list[str] = field(default_factory=list)
     counterexample: Counterexample | CallCounterexample | None = None
     waiver: Waiver | None = None
+    blocked_by: str = ""
 
     @property
     def failing(self) -> list[Result]:
@@ -347,12 +349,18 @@ def rest(findings: Sequence[Finding]) -> None:
                 and ground is not None
                 and ground.verdict is not Verdict.PROVED
             ):
-                finding.verdict = Verdict.UNKNOWN
-                finding.reason = f"it rests on {name}, which is {ground.verdict}"
+                block(finding, ground, by_id)
             if ground is not None:
                 finding.assumptions = [
                     a for a in ASSUMPTIONS if a in finding.assumptions or a in ground.assumptions
                 ]
+
+
+def block(finding: Finding, ground: Finding, by_id: Mapping[str, Finding]) -> None:
+    """Make ``finding`` undecided for ``ground``, and name the property at the root of that."""
+    root = by_id.get(ground.blocked_by, ground)
+    finding.verdict, finding.blocked_by = Verdict.UNKNOWN, root.claim.id
+    finding.reason = f"{BLOCKED}{root.claim.id}, which is {root.verdict}"
 
 
 def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str], budget: float) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
+BLOCKED = "blocked by "
+"""What the reason of a property begins with that is undecided only for another property."""
+
 
 class Verdict(enum.StrEnum):
     """What is known of a claim. Only PROVED is green."""

@@ -29,6 +29,7 @@ from verify.theorems import (
     Progress,
     Relied,
     RoutineProof,
+    block,
     held,
     judge,
     owed,
@@ -271,8 +272,9 @@ def _compose(finding: Finding, everything: Sequence[Finding], form: Form) -> Non
         return
     worst = max([finding, *parts], key=lambda part: part.verdict.rank)
     if worst.verdict.rank > finding.verdict.rank:
-        finding.verdict = worst.verdict if worst.verdict is not Verdict.REFUTED else Verdict.UNKNOWN
-        finding.reason = f"its part {worst.claim.id} is {worst.verdict}: {worst.reason}"
+        verdict = worst.verdict if worst.verdict is not Verdict.REFUTED else Verdict.UNKNOWN
+        block(finding, worst, by_id)
+        finding.verdict = verdict
     used = {name for part in (finding, *parts) for name in part.assumptions}
     if finding.verdict is Verdict.PROVED:
         used -= set(finding.claim.discharges)

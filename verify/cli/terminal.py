@@ -17,7 +17,7 @@ from verify.cli import interrupt
 from verify.report.model import PropertyRecord, Run
 from verify.report.plain import plain
 from verify.report.status import counts, level, short_waiver, status, style
-from verify.verdict import Verdict
+from verify.verdict import BLOCKED, Verdict
 
 
 class _Doing:
@@ -153,7 +153,7 @@ class Terminal:
             table.add_row(
                 f"  {escape(plain(record.id))}",
                 f"[{style(record)}]{status(record)}[/]",
-                _counts(record),
+                _counts(record).removesuffix(" obligations"),
                 f"{record.seconds:.2f} s",
                 _solvers(record),
             )
@@ -181,8 +181,11 @@ def _reason(record: PropertyRecord, options: str) -> str:
 
 
 def _counts(record: PropertyRecord) -> str:
+    """How many obligations are proved; of a property that only another one blocks, that says too much."""
+    if record.reason.startswith(BLOCKED):
+        return "blocked"
     proved = sum(o.verdict is Verdict.PROVED for o in record.obligations)
-    return f"{proved}/{len(record.obligations)}"
+    return f"{proved}/{len(record.obligations)} obligations"
 
 
 def _solvers(record: PropertyRecord) -> str:
@@ -191,6 +194,6 @@ def _solvers(record: PropertyRecord) -> str:
 
 def _row(record: PropertyRecord) -> str:
     return (
-        f"  {record.id:<24} {status(record):<16} {_counts(record):>9} obligations "
+        f"  {record.id:<24} {status(record):<16} {_counts(record):>21} "
         f"{record.seconds:>7.2f} s  {_solvers(record)}"
     )

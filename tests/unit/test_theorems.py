@@ -1,0 +1,36 @@
+"""What a property's verdict becomes when one that it depends on is not proved."""
+
+from __future__ import annotations
+
+from specs.properties import Property
+from verify.theorems import Finding, rest
+from verify.verdict import BLOCKED, Verdict
+
+
+def finding(name: str, verdict: Verdict, *grounds: str) -> Finding:
+    return Finding(Property(name, "T1", "It holds.", (), grounds), verdict)
+
+
+def test_one_cause_is_named_for_all_that_it_blocks():
+    findings = [
+        finding("a", Verdict.REFUTED),
+        finding("b", Verdict.PROVED, "a"),
+        finding("c", Verdict.PROVED, "b"),
+        finding("d", Verdict.PROVED, "c", "b"),
+        finding("e", Verdict.PROVED),
+    ]
+    rest(findings)
+    assert [f.verdict for f in findings[1:]] == [Verdict.UNKNOWN] * 3 + [Verdict.PROVED]
+    assert {f.reason for f in findings[1:4]} == {f"{BLOCKED}a, which is REFUTED"}
+    assert {f.blocked_by for f in findings[1:4]} == {"a"}
+
+
+def test_own_reason_is_kept():
+    own = finding("b", Verdict.UNSUPPORTED, "a")
+    own.reason = "call of f, which has no contract"
+    rest([finding("a", Verdict.UNKNOWN), own])
+    assert (own.verdict, own.reason, own.blocked_by) == (
+        Verdict.UNSUPPORTED,
+        "call of f, which has no contract",
+        "",
+    )
