@@ -65,13 +65,15 @@ def require_own(directory: Path) -> None:
     """
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise UsageError(
-            f"expected a folder for the report, found {directory}, which is no folder: choose another with --reports"
+            f"expected a folder for the report, found {directory}, which is no folder: "
+            "choose another with --reports"
         )
     for name, mark in _MARKS.items():
         path = directory / name
         if path.exists() and not (path.is_file() and _has(path, mark)):
             raise UsageError(
-                f"expected a report of this tool, found {path}, which is none: choose another folder with --reports"
+                f"expected a report of this tool, found {path}, which is none: "
+                "choose another folder with --reports"
             )
 
 
