@@ -21,6 +21,7 @@ from verify.key import seal
 FILE = "cache.sqlite"
 MOST_BYTES = 1 << 30
 _WAIT = 5.0  # seconds for another run's write
+_AGAIN = 0.05  # seconds between two tries to open the file
 _PENDING = 200
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sealed (
@@ -125,7 +126,8 @@ class Cache:
     def _open(self) -> sqlite3.Connection | None:
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(2):
+        deadline, removed = time.monotonic() + _WAIT, False
+        while True:
             try:
                 connection = sqlite3.connect(self.path, timeout=_WAIT)
                 # Readers and a writer do not wait for each other, and a crash leaves whole transactions.
@@ -134,16 +136,20 @@ class Cache:
                 with connection:
                     connection.execute(_SCHEMA)
                 return connection
-            except sqlite3.OperationalError:
-                return None
+            except sqlite3.OperationalError as error:
+                # While another process makes the file, SQLite does not wait: it says at once that it is busy.
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    return None
+                time.sleep(_AGAIN)
             except sqlite3.DatabaseError:
                 # It is no database, or a damaged one: nothing in it is worth keeping.
-                if attempt:
+                if removed:
                     return None
+                removed = True
                 for name in (self.path, *self.path.parent.glob(f"{FILE}-*")):
                     with suppress(OSError):
                         name.unlink()
-        return None
 
     def _write(self) -> None:
         pending, self._pending = self._pending, {}
