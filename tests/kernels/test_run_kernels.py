@@ -73,13 +73,14 @@ def test_kernel_with_a_fault_is_refuted_with_a_list(require_tool, tmp_path: Path
     broken = tmp_path / "broken.elf"
     write_elf(kernel.patched(routine.address + 4 * index, NOP.to_bytes(4, "little")), broken)
 
-    done = verify("run", str(broken), "--reports", str(tmp_path))
+    reports = tmp_path / "reports"
+    done = verify("run", str(broken), "--reports", str(reports))
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     for expected in ("reloc-clean-to-poc", "REFUTED", "DESTINATION", "SOURCE", "INDIRECTION", "DONE"):
         assert expected in done.stdout
-    run = msgspec.json.decode((tmp_path / "broken.elf" / "run.json").read_bytes(), type=Run)
+    run = msgspec.json.decode((reports / "broken.elf" / "run.json").read_bytes(), type=Run)
     refuted = [r for r in run.properties if r.verdict is Verdict.REFUTED and not r.waived]
     assert [record.id for record in refuted] == ["reloc-clean-to-poc"]
     assert refuted[0].counterexample is not None

@@ -97,8 +97,9 @@ def test_fault_of_the_stub_is_replayed_on_the_stubs_bytes(tmp_path: Path):
     # The stub's `mov x0, x2` takes x3 instead: the image is entered with another dtb.
     done = verify("extract", shipped, broken, "--patch", "__hyp_stub_vectors+0x830=0xaa0303e0")
     assert done.returncode == 0, done.stderr
-    options = ("--property", "stub-soft-restart", "--reports", tmp_path)
+    reports = tmp_path / "reports"
+    options = ("--property", "stub-soft-restart", "--reports", reports)
     assert verify("run", broken, *options).returncode == 1
-    done = verify("replay", tmp_path / broken.name / "run.json")
+    done = verify("replay", reports / broken.name / "run.json")
     assert done.returncode == 0, done.stderr
     assert "__hyp_stub_vectors+0x83c" in done.stdout and "confirmed" in done.stdout

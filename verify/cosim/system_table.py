@@ -91,6 +91,9 @@ WITHOUT_ADDRESS = frozenset({"IC_IALLU", "TLBI_VMALLE1"})
 # C6.2 and D8.8: hints of pointer authentication that change x16, x17 or x30 once it is enabled.
 POINTER_AUTHENTICATION = frozenset({7, 8, 10, 12, 14, *range(24, 32)})
 
+# C6.2: WFE and WFI. What they wait for is not modelled: they are effects that no function may have.
+WAITING = frozenset({2, 3})
+
 # C6.2.259 and C6.2.22: PACIASP and AUTIASP. Our engine takes a signed address for an uninterpreted
 # function of address and SP, which no CPU computes: they are checked by this table only.
 SIGNING = {25: "AddPACIA(X[30], SP[])", 29: "AuthIA(X[30], SP[])"}
@@ -177,7 +180,7 @@ def _barrier_or_state(found: Fields) -> Expected | None:
             number = found.crm << 3 | found.op2
             if number in SIGNING:
                 return Expected(SIGNING[number], signs=number == 25, authenticates=number == 29)
-            return None if number in POINTER_AUTHENTICATION else Expected("Hint_NOP")
+            return None if number in POINTER_AUTHENTICATION | WAITING else Expected("Hint_NOP")
         case 3, 4, (0b110 | 0b111), 31:
             # PSTATE.<D,A,I,F> are bits 9 to 6 of DAIF, the immediate's bits 3 to 0.
             return Expected(

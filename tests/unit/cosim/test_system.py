@@ -10,7 +10,7 @@ from verify.arm64.legality import illegal
 from verify.arm64.refused import refused
 from verify.cosim.opcode import check_class
 from verify.cosim.system import disagreement, encoding, sweep
-from verify.cosim.system_table import expected, is_system
+from verify.cosim.system_table import POINTER_AUTHENTICATION, WAITING, expected, is_system
 from verify.errors import UnsupportedError
 from verify.logic import Function, const
 
@@ -46,6 +46,15 @@ def test_the_table_names_it_and_the_engine_agrees(word):
     assert is_system(word)
     assert expected(word).name == TABLE[word]
     assert disagreement(word) is None
+
+
+@pytest.mark.parametrize("number", range(128))
+def test_it_agrees_for_every_hint_or_refuses_it(number):
+    word = 0xD503_201F | number << 5
+    try:
+        assert disagreement(word) is None
+    except UnsupportedError:
+        assert number in POINTER_AUTHENTICATION | WAITING or illegal(word) or refused(word)
 
 
 @pytest.mark.parametrize(
