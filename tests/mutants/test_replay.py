@@ -32,11 +32,12 @@ def refuted(tmp_path_factory) -> Path:
     patch = f"arm64_relocate_new_kernel+{4 * index:#x}={NOP}"
     done = verify("extract", SHIPPED, broken, "--patch", patch)
     assert done.returncode == 0, done.stderr
-    done = verify("run", broken, "--property", "reloc-clean-to-poc", "--reports", directory)
+    reports = directory / "reports"
+    done = verify("run", broken, "--property", "reloc-clean-to-poc", "--reports", reports)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "replayed: confirmed" in done.stdout
-    assert f"next: verify replay {directory / 'broken.elf' / 'run.json'}" in done.stdout
-    return directory / "broken.elf" / "run.json"
+    assert f"next: verify replay {reports / 'broken.elf' / 'run.json'}" in done.stdout
+    return reports / "broken.elf" / "run.json"
 
 
 def test_replay_confirms_and_writes_what_a_debugger_needs(refuted: Path, tmp_path: Path):
