@@ -13,24 +13,21 @@ from dataclasses import dataclass
 import pytest
 
 from specs import boot_protocol
-from specs.kimage import KimageLayout
 from specs.properties import PROPERTIES
 from tests.conftest import BINARIES
+from tests.obligations import of_machine_kexec, of_post_load, of_restart, of_restart_in, of_routine, whole
 from verify.arm64 import lift, system
 from verify.arm64 import state as ghost
-from verify.arm64.lift import SIZE, Code
+from verify.arm64.lift import SIZE
 from verify.errors import UnsupportedError
-from verify.kexec import machine_kexec, relocation, soft_restart
-from verify.kexec.form import recognise
-from verify.kexec.locate import find_routine
+from verify.kexec import machine_kexec, soft_restart
 from verify.kexec.machine_kexec import MachineKexec
 from verify.kexec.post_load import PostLoad
 from verify.kexec.routine import Routine
 from verify.kexec.soft_restart import SoftRestart
-from verify.kexec.whole import Whole
 from verify.logic import TRUE
 from verify.obligation import Obligation
-from verify.prove.discharge import Discharger, decide
+from verify.prove.discharge import Discharger
 from verify.target import Kernel, open_target
 from verify.theorems import owed
 from verify.verdict import Verdict
@@ -57,47 +54,18 @@ def patched(stem: str, patches: Iterable[Patch]) -> Kernel:
     return kernel
 
 
-def whole(kernel: Kernel) -> Whole:
-    return Whole(kernel, KimageLayout(648), 4096)
-
-
-def of_machine_kexec(kernel: Kernel) -> list[Obligation]:
-    proof = MachineKexec(whole(kernel), decide, False, False)
-    proof.prove()
-    return proof.obligations
-
-
-def of_post_load(kernel: Kernel) -> list[Obligation]:
-    proof = PostLoad(whole(kernel), decide, find_routine(kernel), False, True)
-    proof.prove()
-    return proof.obligations
-
-
 def of_post_load_with_mmu_off(kernel: Kernel) -> list[Obligation]:
-    proof = PostLoad(whole(kernel), decide, find_routine(kernel), False, False)
-    proof.prove()
-    return proof.obligations
-
-
-def of_restart(kernel: Kernel) -> list[Obligation]:
-    proof = SoftRestart(whole(kernel), decide)
-    proof.prove()
-    return proof.obligations
+    return of_post_load(kernel, mmu_on=False)
 
 
 def of_restart_outside_the_idmap(kernel: Kernel) -> list[Obligation]:
     found = whole(kernel)
     found.globals.addresses["__idmap_text_end"] = found.globals.addresses["__idmap_text_start"]
-    proof = SoftRestart(found, decide)
-    proof.prove()
-    return proof.obligations
+    return of_restart_in(found)
 
 
-def of_routine(kernel: Kernel) -> list[Obligation]:
-    found = find_routine(kernel)
-    code = Code(found.name, found.address, found.code)
-    form = recognise(code, 4096, KimageLayout(648))
-    return relocation.build(code, form, decide, single_flags=True)
+def of_routine_of_one_flag(kernel: Kernel) -> list[Obligation]:
+    return of_routine(kernel, single_flags=True)
 
 
 def proved(build: Build, kernel: Kernel) -> bool:
@@ -173,7 +141,7 @@ CASES = {
         replaced(soft_restart, "effect_obligations", no_obligations),
     ),
     "2 each access is mapped: ldr x3, [x0] while TTBR1 names the zero page": Case(
-        of_routine,
+        of_routine_of_one_flag,
         ((ROUTINE, 0x38, 0xD518_2021), (ROUTINE, 0x3C, 0xD503_3FDF), (ROUTINE, 0x40, 0xF940_0003)),
         replaced(Routine, "in_context", lambda self, access, *tables: TRUE),
     ),
@@ -188,7 +156,7 @@ CASES = {
         replaced(lift, "illegal", nothing),
     ),
     "4 an ISB after the DSB that completes ic iallu": Case(
-        of_routine,
+        of_routine_of_one_flag,
         tuple((ROUTINE, 0xD8 + SIZE * i, word) for i, word in enumerate(LATE_INVALIDATION)),
         without_isb_after_invalidation,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from specs.boot_protocol import SCTLR_MMU_OFF
+from specs.boot_protocol import SCTLR_CLEARED, SCTLR_MMU_OFF
 from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART
 from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE, KimageLayout
 from verify.bare_metal import image as at
@@ -28,6 +28,8 @@ _FAR_STACK = 0xFFFF_8000_1234_0F00
 """SP of the old kernel: a multiple of 16 in the range of TTBR1 that no table maps."""
 _EL1, _EL2 = 1 << 2, 2 << 2
 _ASID = 1 << 48
+_CLEARS = "__cpu_soft_restart"
+"""Restart code of kernels before 5.11, which clears bits of SCTLR_EL1; later ones set all of it."""
 """Of the first TTBRs: QEMU's TLB forgets the old table only if a write of TTBR changes the ASID."""
 
 
@@ -97,6 +99,11 @@ def routine(
     el = _EL1 if stub is None else _EL2
     name = ("routine", image.pa(at.CODE), len(text))
     return Scene(image, registers, general, exits, el, SCTLR_MMU_OFF, copied, name)
+
+
+def sctlr_left_by(name: str) -> int:
+    """SCTLR_EL1 that the restart code called ``name`` must leave."""
+    return SCTLR_MMU_ON & ~SCTLR_CLEARED if name == _CLEARS else SCTLR_MMU_OFF
 
 
 def soft_restart(text: bytes, page_size: int, stub: bytes | None = None, sctlr: int = SCTLR_MMU_OFF) -> Scene:

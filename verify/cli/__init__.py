@@ -24,17 +24,11 @@ def main() -> None:
     status = _status()
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        status = _CLOSED
     except OSError as error:
-        status = _unwritable(error)
-    if status in (_CLOSED, UsageError.exit_code):
-        # What could not be written is not tried again when Python ends, which would be exit status 120.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+        status = _lost(error)
     sys.exit(status)
 
 
-_CLOSED = 141
 _STDOUT = 1
 
 
@@ -44,8 +38,12 @@ def _fault(kind: type[BaseException], error: BaseException, trace: TracebackType
     os._exit(InternalError.exit_code)
 
 
-def _unwritable(error: OSError) -> int:
-    Terminal().error(f"expected a standard output to write to, found: {error.strerror}", "")
+def _lost(error: OSError) -> int:
+    """What to exit with when output cannot be written; Python does not try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+    if isinstance(error, BrokenPipeError):
+        return 141
+    Terminal().error(f"expected output to be written, found: {error.strerror}", "")
     return UsageError.exit_code
 
 
@@ -75,12 +73,12 @@ def _status() -> int:
     except VerifyError as error:
         Terminal().error(str(error), advice.after(error))
         status = error.exit_code
-    except (BrokenPipeError, OutputClosed):
-        status = _CLOSED
+    except OutputClosed:
+        return _lost(BrokenPipeError())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             return _internal(error)
-        status = _unwritable(error)
+        return _lost(error)
     except Exception as error:
         return _internal(error)
     return status if isinstance(status, int) else 0

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from verify.cli.options import format_option
+from verify.cli.options import format_option, quiet_option
 from verify.cli.terminal import Terminal
 
 _MEGABYTE = 1 << 20
@@ -62,7 +62,7 @@ def clear() -> None:
 
 @cache.command("verify")
 @click.option("--solve", is_flag=True, help="Also run the solvers on every cached query again.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 def verify_(solve: bool, quiet: bool) -> int:
     """Check every seal and, with --solve, every answer; drop what does not hold.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from verify.cli.options import jobs_option, quiet_option
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError
 
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     "--certify", is_flag=True, help="Also have a SAT solver prove each obligation, and check the proof."
 )
 @click.option("--cvc5", "third", is_flag=True, help="Also ask cvc5, if its package is installed.")
-@click.option(
-    "-j", "--jobs", default=0, type=click.IntRange(min=0), help="Number of processes; 0: one for each core."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@jobs_option("Number of processes; 0: one for each core.")
+@quiet_option
 def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -> int:
     """Check the run in RUNDIR again: texts, solvers, verdicts. RUNDIR is a folder with a run.json.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from verify.cli.options import jobs_option, number_option, quiet_option
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError
 
@@ -19,19 +20,9 @@ BINARIES = Path("binaries")
 
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option(
-    "--vectors",
-    default=100_000,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Minimum number of test vectors.",
-)
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed for the random states."
-)
-@click.option(
-    "-j", "--jobs", default=0, type=click.IntRange(min=0), help="Number of processes; 0: one for each core."
-)
+@number_option("--vectors", 100_000, "Minimum number of test vectors.", least=1)
+@number_option("--seed", 0, "Seed for the random states.")
+@jobs_option("Number of processes; 0: one for each core.")
 @click.option(
     "--output",
     default="reports/cosim.json",
@@ -39,7 +30,7 @@ BINARIES = Path("binaries")
     type=click.Path(path_type=Path),
     help="File for the report.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: Path, quiet: bool) -> int:
     """Compare what our engine and Unicorn make of each instruction that the TARGETs' kexec code uses.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from verify.cli.options import format_option
+from verify.cli.options import format_option, quiet_option
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError
 
@@ -18,7 +18,7 @@ _SHIPPED = "-4k-gcc.elf"
 @click.argument("old")
 @click.argument("new")
 @format_option
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
     """Compare two kernels: what changed, and whether both still reach the same entry in the same state.
 

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from specs.properties import RELOCATION
-from verify.cli.options import reports_option
+from verify.cli.options import number_option, reports_option
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError
 
@@ -27,13 +27,7 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
 
 @click.command()
 @click.argument("target")
-@click.option(
-    "--most",
-    default=500,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Number of mutants over all functions.",
-)
+@number_option("--most", 500, "Number of mutants over all functions.")
 @click.option(
     "--function",
     "patterns",
@@ -41,9 +35,7 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
     metavar="GLOB",
     help="Only these functions; repeatable.",
 )
-@click.option(
-    "--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Seed for the choice of mutants."
-)
+@number_option("--seed", 1, "Seed for the choice of mutants.")
 @click.option(
     "-j",
     "--jobs",
@@ -67,26 +59,12 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
     help="Run insertions and pairs of changes on QEMU's machine instead. Exit status 1 if a mutant dies "
     "there and is PROVED.",
 )
-@click.option(
-    "--insertions",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Number of harmful insertions for --second-judge.",
-)
-@click.option(
-    "--pairs",
-    default=500,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Number of pairs for --second-judge.",
-)
-@click.option(
+@number_option("--insertions", 1000, "Number of harmful insertions for --second-judge.")
+@number_option("--pairs", 500, "Number of pairs for --second-judge.")
+@number_option(
     "--c-insertions",
-    default=100,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Number of harmful insertions in machine_kexec and machine_kexec_post_load for --second-judge. QEMU "
+    100,
+    "Number of harmful insertions in machine_kexec and machine_kexec_post_load for --second-judge. QEMU "
     "cannot run these functions, so a mutant that is PROVED is listed.",
 )
 @reports_option("Directory that mutation.json is written under.")

@@ -46,3 +46,17 @@ def scheduler_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="ADDRESS",
         help="Address of a Dask scheduler whose workers run the solvers, such as tcp://127.0.0.1:8786.",
     )(command)
+
+
+def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--quiet``, passed on as ``quiet``."""
+    return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(command)
+
+
+def number_option(
+    name: str, default: int, help_text: str, least: int = 0
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``NAME N``, a number of at least ``least``."""
+    return click.option(
+        name, default=default, show_default=True, type=click.IntRange(min=least), help=help_text
+    )

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from verify.cli import advice, interrupt
-from verify.cli.options import jobs_option, reports_option, scheduler_option
+from verify.cli.options import (
+    jobs_option,
+    number_option,
+    quiet_option,
+    reports_option,
+    scheduler_option,
+)
 from verify.cli.session import Session
 from verify.cli.terminal import Terminal
 from verify.errors import UsageError, VerifyError
@@ -36,14 +42,8 @@ BINARIES = Path("binaries")
 @scheduler_option
 @click.option("--recheck", is_flag=True, help="Ignore cached results and prove everything again.")
 @click.option("--no-cache", is_flag=True, help="Do not read or write the cache.")
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Random seed for the solvers. No verdict depends on it.",
-)
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@number_option("--seed", 0, "Random seed for the solvers. No verdict depends on it.")
+@quiet_option
 def run(
     targets: tuple[str, ...],
     patterns: tuple[str, ...],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from verify.cli import interrupt
-from verify.cli.options import format_option, reports_option
+from verify.cli.options import format_option, quiet_option, reports_option
 from verify.cli.terminal import Output, Terminal
 from verify.errors import TargetError
 from verify.report.status import counts, level, style
@@ -39,7 +39,7 @@ _sessions: dict[Path, Session] = {}
 )
 @reports_option("Directory that the runs, sweep.json and sweep.html are written under.")
 @format_option
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 def sweep(
     globs: tuple[str, ...], only_list: bool, jobs: int, directory: Path, as_json: bool, quiet: bool
 ) -> int:

@@ -153,7 +153,7 @@ class Terminal:
             table.add_row(
                 f"  {escape(plain(record.id))}",
                 f"[{style(record)}]{status(record)}[/]",
-                _counts(record).removesuffix(" obligations"),
+                _counts(record),
                 f"{record.seconds:.2f} s",
                 _solvers(record),
             )
@@ -185,7 +185,7 @@ def _counts(record: PropertyRecord) -> str:
     if record.reason.startswith(BLOCKED):
         return "blocked"
     proved = sum(o.verdict is Verdict.PROVED for o in record.obligations)
-    return f"{proved}/{len(record.obligations)} obligations"
+    return f"{proved}/{len(record.obligations)}"
 
 
 def _solvers(record: PropertyRecord) -> str:
@@ -193,7 +193,9 @@ def _solvers(record: PropertyRecord) -> str:
 
 
 def _row(record: PropertyRecord) -> str:
+    counted = _counts(record)
+    if "/" in counted:
+        counted += " obligations"
     return (
-        f"  {record.id:<24} {status(record):<16} {_counts(record):>21} "
-        f"{record.seconds:>7.2f} s  {_solvers(record)}"
+        f"  {record.id:<24} {status(record):<16} {counted:>21} {record.seconds:>7.2f} s  {_solvers(record)}"
     )

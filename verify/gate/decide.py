@@ -1,4 +1,4 @@
-"""The gate's decision: pure functions of finished runs, a baseline and a policy."""
+"""The gate's decision on finished runs, by a baseline, a policy and the tool's own waivers."""
 
 from __future__ import annotations
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from specs.effects import Registers, Rules
+from verify.arm64.execute import Step
 from verify.arm64.state import Event, State
 from verify.arm64.system import FREE, MEANING
-from verify.errors import UnsupportedError
+from verify.errors import LimitError, UnsupportedError
 from verify.logic import FALSE, Formula
 from verify.obligation import Obligation
 from verify.symbolic.explore import Explorer
@@ -64,13 +65,33 @@ def effect_obligations(
     return found
 
 
-def stopped(explorer: Explorer, at: int, start: State, bound: tuple[tuple[State, str], ...] = ()) -> Segment:
-    """The path that ``explorer`` could not go on with, as the one path of a segment from ``start``.
+def explored(
+    explorer: Explorer,
+    start: State,
+    at: int,
+    segments: list[Segment],
+    owe: Callable[[State], None],
+    bound: tuple[tuple[State, str], ...] = (),
+) -> list[Step]:
+    """Every path from ``start``, kept in ``segments``.
 
-    What it has done before is done whatever follows, so a forbidden effect on it is a fault.
+    Where a path cannot be followed, what it has done before is done whatever comes next: its effects, and
+    those of the paths before it, are still owed.
+
+    :param owe: makes the obligations on the effects of a path.
+    :raises UnsupportedError: as the explorer does, as well as LimitError.
     """
-    ends = () if explorer.current is None else (explorer.current,)
-    return Segment(at, start, ends, bound)
+    try:
+        ends = explorer.run(start, at)
+    except (UnsupportedError, LimitError):
+        stopped = () if explorer.current is None else (explorer.current,)
+        segments.append(Segment(at, start, stopped, bound))
+        for segment in segments:
+            for step in segment.ends:
+                owe(step.state)
+        raise
+    segments.append(Segment(at, start, tuple(ends), bound))
+    return ends
 
 
 def shown(event: Event) -> str:

@@ -22,9 +22,9 @@ from verify.arm64.state import (
     State,
     synced,
 )
-from verify.errors import LimitError, UnsupportedError
+from verify.errors import UnsupportedError
 from verify.kexec.calls import ENDS, Calls, owed_access, stack_obligations, without_doubles
-from verify.kexec.effects import effect_obligations, stopped
+from verify.kexec.effects import effect_obligations, explored
 from verify.kexec.whole import RESTART, Whole
 from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
 from verify.obligation import Facts, Obligation, unreached
@@ -106,7 +106,9 @@ class MachineKexec:
         calls = Calls(self.whole, self.code, leaving=self.code.final, quiet=self.quiet)
         stops = self._cutpoints(calls)
         explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
-        ends = self._run(explorer, self.entry.assume(*self.assumptions()), self.code.address)
+        start = self.entry.assume(*self.assumptions())
+        self.segments = []
+        ends = explored(explorer, start, self.code.address, self.segments, self.owe_effects)
         for stop in sorted(stops):
             arrivals = [step.state for step in ends if step.then == stop]
             ends = [step for step in ends if step.then != stop]
@@ -116,7 +118,8 @@ class MachineKexec:
                     self._owe_arrival(stop, state)
                 tag = f"{stop:#x}"
                 start = join(arrivals, tag)
-                ends += self._run(explorer, start, stop, ((start, tag),))
+                bound = ((start, tag),)
+                ends += explored(explorer, start, stop, self.segments, self.owe_effects, bound)
         self.obligations += [*explorer.obligations, *calls.obligations]
         self.used, self.covered = calls.used, explorer.covered
         self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
@@ -137,21 +140,6 @@ class MachineKexec:
         undefined = any(event.name == UNDEFINED for state in self.ran for event in state.events)
         if not self.exits and not undefined:
             raise UnsupportedError("machine_kexec that calls neither restart code nor routine")
-
-    def _run(
-        self, explorer: Explorer, start: State, at: int, bound: tuple[tuple[State, str], ...] = ()
-    ) -> list[Step]:
-        """Every path from ``start``, kept as a segment; effects of one that cannot be followed are owed."""
-        try:
-            ends = explorer.run(start, at)
-        except (UnsupportedError, LimitError):
-            self.segments.append(stopped(explorer, at, start, bound))
-            for segment in self.segments:
-                for step in segment.ends:
-                    self.owe_effects(step.state)
-            raise
-        self.segments.append(Segment(at, start, tuple(ends), bound))
-        return ends
 
     def quiet(self, state: State) -> Facts:
         """What machine-quiet says in ``state``: one CPU is online and none is stuck, or it is a crash."""

@@ -21,7 +21,7 @@ from verify.arm64 import cache
 from verify.arm64.execute import Exit, Step
 from verify.arm64.lift import Code, loops
 from verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State
-from verify.errors import LimitError, UnsupportedError
+from verify.errors import UnsupportedError
 from verify.kexec.calls import (
     CONTROL_PAGE,
     ENDS,
@@ -31,7 +31,7 @@ from verify.kexec.calls import (
     stack_obligations,
     without_doubles,
 )
-from verify.kexec.effects import effect_obligations, stopped
+from verify.kexec.effects import effect_obligations, explored
 from verify.kexec.list_flush import CLEAN as LIST_CLEAN
 from verify.kexec.list_flush import ListFlush, follows_list, speaks_of_list
 from verify.kexec.locate import Function
@@ -160,14 +160,8 @@ class PostLoad:
         heads = [loop.head for loop in loops(self.code)]
         explorer = Explorer(self.code, frozenset(heads), self.decide, (), "pl-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
-        try:
-            ends = explorer.run(start, self.code.address)
-        except (UnsupportedError, LimitError):
-            self.segments = [stopped(explorer, self.code.address, start)]
-            for step in self.segments[0].ends:
-                self.owe_effects(step.state)
-            raise
-        self.segments = [Part(self.code.address, start, tuple(ends))]
+        self.segments = []
+        ends = explored(explorer, start, self.code.address, self.segments, self.owe_effects)
         for head in heads:
             arrivals = [step.state for step in ends if step.then == head]
             ends = [step for step in ends if step.then != head]

@@ -20,7 +20,7 @@ from verify.kexec.whole import Whole
 from verify.mutate.binary import NOP
 from verify.mutate.insertion import HARMFUL
 from verify.mutate.pairs import sample
-from verify.mutate.second_judge import Prover, Record, Tell, whole_of
+from verify.mutate.second_judge import Prover, Record, Tell, changed_kernel, changed_words, whole_of
 from verify.obligation import Obligation
 from verify.symbolic.explore import Decide
 from verify.target import Kernel
@@ -111,13 +111,10 @@ def _attempt(subject: Subject, edit: str, data: bytes, whole: Whole, prover: Pro
     code = subject.code
 
     def build(changed: bytes) -> list[Obligation]:
-        proof = subject.proof(
-            Whole(whole.kernel.patched(code.address, changed), whole.layout, whole.page_size)
-        )
+        proof = subject.proof(changed_kernel(whole, code.address, changed))
         proof.prove()
         return proof.obligations
 
-    offsets = [at for at in range(0, len(data), SIZE) if data[at : at + SIZE] != code.data[at : at + SIZE]]
-    words = tuple((code.address + at, int.from_bytes(data[at : at + SIZE], "little")) for at in offsets)
+    words = changed_words(code.address, code.data, data)
     refused = prover.refuses(build, data)
     return Record(code.name, KIND, edit, words, REFUSED if refused else PROVED, "", refused)

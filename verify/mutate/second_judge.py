@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from specs.boot_protocol import SCTLR_CLEARED, SCTLR_MMU_OFF
 from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART
 from specs.kimage import KimageLayout
 from specs.properties import PROPERTIES
@@ -15,7 +14,7 @@ from verify.arm64.lift import SIZE, Code
 from verify.bare_metal.image import STUB_SLOTS
 from verify.bare_metal.machine import Machine
 from verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
-from verify.bare_metal.scene import SCTLR_MMU_ON
+from verify.bare_metal.scene import sctlr_left_by
 from verify.errors import LimitError, UnsupportedError, UsageError
 from verify.kexec import relocation
 from verify.kexec.form import recognise
@@ -23,7 +22,7 @@ from verify.kexec.layout import stated_layout
 from verify.kexec.locate import Function
 from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
 from verify.kexec.way import has_way
-from verify.kexec.whole import RESTART, Whole
+from verify.kexec.whole import Whole
 from verify.logic import Formula
 from verify.mutate.binary import shares
 from verify.mutate.insertion import additions, insertions
@@ -163,8 +162,7 @@ def _parts(sizes: Sequence[int], most: int) -> list[int]:
 
 def attempt(subject: Subject, kind: str, edit: str, code: bytes, machine: Machine, prover: Prover) -> Record:
     """What comes of one mutant: a proof is asked for of one that dies only."""
-    offsets = [at for at in range(0, len(code), SIZE) if code[at : at + SIZE] != subject.code[at : at + SIZE]]
-    words = tuple((subject.address + at, int.from_bytes(code[at : at + SIZE], "little")) for at in offsets)
+    words = changed_words(subject.address, subject.code, code)
     outcome = subject.enter(code, machine)
     if outcome.entered:
         return Record(subject.name, kind, edit, words, LIVES, outcome.reason)
@@ -175,6 +173,12 @@ def attempt(subject: Subject, kind: str, edit: str, code: bytes, machine: Machin
     with Machine(machine.page_size, _PATIENCE, _PATIENCE) as patient:
         outcome = subject.enter(code, patient)
     return Record(subject.name, kind, edit, words, LIVES if outcome.entered else SURVIVES, outcome.reason)
+
+
+def changed_words(address: int, before: bytes, after: bytes) -> tuple[tuple[int, int], ...]:
+    """Address and word of each instruction that differs; the first one is located at ``address``."""
+    offsets = [at for at in range(0, len(after), SIZE) if after[at : at + SIZE] != before[at : at + SIZE]]
+    return tuple((address + at, int.from_bytes(after[at : at + SIZE], "little")) for at in offsets)
 
 
 class Prover:
@@ -280,11 +284,11 @@ def _routine(kernel: Kernel, routine: Function, prover: Prover, whole: Whole | N
 
 def _restart(kernel: Kernel, whole: Whole, prover: Prover) -> Subject:
     code = SoftRestart(whole, prover.decide).code
-    sctlr = SCTLR_MMU_OFF if code.name == RESTART[0] else SCTLR_MMU_ON & ~SCTLR_CLEARED
+    sctlr = sctlr_left_by(code.name)
     stub = _stub_code(HypStub(whole, VECTORS, False), whole.page_size)
 
     def build(data: bytes) -> list[Obligation]:
-        proof = SoftRestart(_changed(kernel, whole, code.address, data), prover.decide)
+        proof = SoftRestart(changed_kernel(whole, code.address, data), prover.decide)
         proof.prove()
         return proof.obligations
 
@@ -305,7 +309,7 @@ def _stub(kernel: Kernel, whole: Whole, symbol: str) -> Subject:
     data = _stub_code(proofs[0], whole.page_size)
 
     def build(changed: bytes) -> list[Obligation]:
-        now = _changed(kernel, whole, code.address, changed)
+        now = changed_kernel(whole, code.address, changed)
         found: list[Obligation] = []
         for number in asked:
             proof = HypStub(now, symbol, copied, number)
@@ -326,8 +330,9 @@ def _stub_code(proof: HypStub, page_size: int) -> bytes:
     return proof.code.data[: STUB_SLOTS * page_size]
 
 
-def _changed(kernel: Kernel, whole: Whole, address: int, data: bytes) -> Whole:
-    return Whole(kernel.patched(address, data), whole.layout, whole.page_size)
+def changed_kernel(whole: Whole, address: int, data: bytes) -> Whole:
+    """The kernel with ``data`` at ``address``."""
+    return Whole(whole.kernel.patched(address, data), whole.layout, whole.page_size)
 
 
 def _demand_sound(subject: Subject, machine: Machine, prover: Prover) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from specs.boot_protocol import SCTLR_CLEARED, SCTLR_MMU_OFF
 from verify.arm64.lift import Code
 from verify.bare_metal.image import STUB_SLOTS
 from verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
-from verify.bare_metal.scene import SCTLR_MMU_ON
+from verify.bare_metal.scene import sctlr_left_by
 from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS
 from verify.kexec.whole import RESTART
 from verify.report.replay import Recorded, RecordedCall
@@ -31,8 +30,7 @@ def enter(item: Recorded | RecordedCall, page_size: int) -> Outcome | None:
 
 def _enter_function(code: Code, page_size: int) -> Outcome | None:
     if code.name in RESTART:
-        sctlr = SCTLR_MMU_OFF if code.name == RESTART[0] else SCTLR_MMU_ON & ~SCTLR_CLEARED
-        return enter_restart(code.data, page_size, sctlr=sctlr)
+        return enter_restart(code.data, page_size, sctlr=sctlr_left_by(code.name))
     if code.name in (VECTORS, COPIED_VECTORS):
         stub = code.data[: STUB_SLOTS * page_size]
         return enter_stub(stub, page_size, sets_vectors=code.name == VECTORS)

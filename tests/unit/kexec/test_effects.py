@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from specs.kimage import KimageLayout
-from verify.arm64.lift import SIZE, Code
-from verify.kexec import relocation
-from verify.kexec.form import recognise
+from tests.obligations import of_machine_kexec, of_post_load, of_restart, of_routine, whole
+from verify.arm64.lift import SIZE
 from verify.kexec.locate import find_routine
-from verify.kexec.machine_kexec import MachineKexec
-from verify.kexec.post_load import PostLoad
-from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
-from verify.kexec.whole import Whole
+from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub
 from verify.obligation import Obligation
-from verify.prove.discharge import Discharger, decide
+from verify.prove.discharge import Discharger
 from verify.target import Kernel, open_target
 from verify.verdict import Verdict
 
@@ -39,44 +34,16 @@ def patched(name: str, offset: int, *words: int) -> Kernel:
     return opened().patched(symbol.address + offset, data)
 
 
-def whole(kernel: Kernel) -> Whole:
-    return Whole(kernel, KimageLayout(648), 4096)
-
-
 def failing(obligations: Iterable[Obligation], *names: str) -> set[str]:
     asked = [o for o in obligations if o.name in names]
     results = Discharger().discharge(asked)
     return {r.obligation.name for r in results if r.verdict is not Verdict.PROVED}
 
 
-def of_machine_kexec(kernel: Kernel) -> list[Obligation]:
-    proof = MachineKexec(whole(kernel), decide, False, False)
-    proof.prove()
-    return proof.obligations
-
-
-def of_post_load(kernel: Kernel) -> list[Obligation]:
-    proof = PostLoad(whole(kernel), decide, find_routine(kernel), False, True)
-    proof.prove()
-    return proof.obligations
-
-
 def of_stub(kernel: Kernel, symbol: str) -> list[Obligation]:
     proof = HypStub(whole(kernel), symbol, symbol == COPIED_VECTORS)
     proof.prove()
     return proof.obligations
-
-
-def of_restart(kernel: Kernel) -> list[Obligation]:
-    proof = SoftRestart(whole(kernel), decide)
-    proof.prove()
-    return proof.obligations
-
-
-def of_routine(kernel: Kernel) -> list[Obligation]:
-    found = find_routine(kernel)
-    code = Code(found.name, found.address, found.code)
-    return relocation.build(code, recognise(code, 4096, KimageLayout(648)), decide)
 
 
 MACHINE_KEXEC = ("mk-effect", "mk-sp", "mk-unreached", "call-unreached", "mk-synced")
