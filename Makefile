@@ -19,6 +19,7 @@ check:
 	scripts/bootstrap.sh --dev
 	.venv/bin/ruff check $(PYTHON_DIRS)
 	.venv/bin/ruff format --check $(PYTHON_DIRS)
+	scripts/import-tree.sh
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -q -n 2 --dist worksteal -m 'not ($(SLOW))'
 

@@ -13,14 +13,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE, KimageLayout
-from verify.arm64.execute import Exit, Step, execute
-from verify.arm64.lift import Code
-from verify.arm64.state import State
-from verify.errors import UnsupportedError
-from verify.kexec.form import ENTRY_MEMORY, Form, entry_state, recognise
-from verify.kexec.locate import find_routine
-from verify.logic import (
+from kexec_verify.arm64.execute import Exit, Step, execute
+from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.abi_variant import ENTRY_MEMORY, AbiVariant, entry_state, recognise
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.logic import (
     FALSE,
     Formula,
     Function,
@@ -35,12 +34,13 @@ from verify.logic import (
     ult,
     var,
 )
-from verify.memory import WORD_BYTES, Memory, Unknown
-from verify.obligation import Facts
-from verify.prove.discharge import decide
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla
-from verify.target import open_target
+from kexec_verify.memory import WORD_BYTES, Memory, Unknown
+from kexec_verify.obligation import Facts
+from kexec_verify.prove.discharge import decide
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE, KimageLayout
+from kexec_verify.target import open_target
 
 KIMAGE, LIST, DESTINATION, SOURCE = 0x4000_0000, 0x4001_0000, 0x4800_0000, 0x6000_0000
 _NO_LIMIT = 3600.0  # seconds; the caller's limit ends the process first
@@ -81,12 +81,12 @@ class Problem:
     sources: list[Term]
 
 
-def problem(form: Form, pages: int, symbolic: bool) -> Problem:
+def problem(variant: AbiVariant, pages: int, symbolic: bool) -> Problem:
     """The list of ``pages`` pages in a memory of unknown contents.
 
     :param symbolic: page addresses are variables, subject to W5–W7; else they are constants.
     """
-    size = form.page_size
+    size = variant.page_size
     if symbolic:
         first = _page(var("d", 64 - _bits(size)), size)
         sources = [_page(var(f"s{i}", 64 - _bits(size)), size) for i in range(pages)]
@@ -102,8 +102,8 @@ def problem(form: Form, pages: int, symbolic: bool) -> Problem:
         memory = memory.write(const(at), word)
     entry = entry_state()
     head = const(LIST | IND_INDIRECTION)
-    if form.layout is not None:
-        memory = _kimage(memory, form.layout, head)
+    if variant.layout is not None:
+        memory = _kimage(memory, variant.layout, head)
         arguments = {"x0": const(KIMAGE)}
     else:
         arguments = {"x0": head, "x1": const(DESTINATION), "x2": const(0)}
@@ -193,12 +193,12 @@ def main(binary: str, pages: int, symbolic: bool) -> int:
     sys.setrecursionlimit(1_000_000)  # a read walks every store below it
     routine = find_routine(open_target(binary))
     code = Code(routine.name, routine.address, routine.code)
-    form = recognise(code)
-    asked = problem(form, pages, symbolic)
+    variant = recognise(code)
+    asked = problem(variant, pages, symbolic)
     print("running the instructions", flush=True)
     ends = explore(code, asked.state)
     print(f"asking about {len(ends)} paths", flush=True)
-    if not ends or not all(holds(asked, end.state, form.page_size) for end in ends):
+    if not ends or not all(holds(asked, end.state, variant.page_size) for end in ends):
         print("does not hold")
         return 1
     print("holds")

@@ -50,13 +50,13 @@ def cbmc(tool: str, page_size: int, symbolic: bool) -> Callable[[int], list[str]
     """The command of cbmc on bench/list_model.c, with exact bounds for each loop, which it checks."""
 
     def command(pages: int) -> list[str]:
-        turns = {
+        iterations = {
             "main.0": pages + 1,
             "relocate.0": 64 // 8 + 1,
             "relocate.1": page_size // 64 + 1,
             "relocate.2": pages + 3,
         }
-        bounds = ",".join(f"{loop}:{count}" for loop, count in turns.items())
+        bounds = ",".join(f"{loop}:{count}" for loop, count in iterations.items())
         defines = ["-D__CPROVER", f"-DPAGE_SIZE={page_size}", f"-DPAGES={pages}"]
         if symbolic:
             defines.append("-DSYMBOLIC")

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.target import open_target
+
 from bench.compare import BINARY, Record
 from bench.harness import ROOT, VERIFY, Measured, Status, measure
-from verify.arm64.lift import Code
-from verify.kexec.locate import find_routine
-from verify.target import open_target
 
 # VEX decodes this one, written in C: it has no stnp and no hvc.
 C_BINARY = "binaries/regs-no-test-c-4k-gcc.elf"

@@ -15,8 +15,7 @@ from typing import Any
 import angr
 import archinfo
 from angr import claripy
-
-from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
 
 PAGE = 4096
 LIST, DESTINATION, SOURCE, KIMAGE = 0x4001_0000, 0x4800_0000, 0x6000_0000, 0x4000_0000

@@ -8,11 +8,12 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from kexec_verify.errors import TargetError
+from kexec_verify.target import open_target, write_elf
+from kexec_verify.target.debian import newest, read
+
 from bench.compare import Record, repeated
 from bench.harness import VERIFY, Measured, Status, measure
-from verify.errors import TargetError
-from verify.target import open_target, write_elf
-from verify.target.debian import newest, read
 
 SERIES = "6.1"
 _LIMIT, _SHORT = 300.0, 20.0  # seconds of CPU time

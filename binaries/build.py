@@ -23,7 +23,7 @@ MANIFEST_SCHEMA = 1
 
 ENTRY = "arm64_relocate_new_kernel"
 PAGE_SHIFTS = {"4k": 12, "16k": 14, "64k": 16}
-FORMS = ("regs-done-test", "regs-no-test", "regs-no-test-c", "kimage-mmu")
+VARIANTS = ("regs-done-test", "regs-no-test", "regs-no-test-c", "kimage-mmu")
 
 # The states of the whole path: the form of their routine, and the folders that are compiled with it.
 WHOLE_ENTRY = "machine_kexec"
@@ -220,7 +220,7 @@ def build_one(
 def entry_of(
     path: Path,
     kind: str,
-    form: str,
+    variant: str,
     page_shift: int,
     toolchain: Toolchain,
     flags: Iterable[str],
@@ -232,7 +232,7 @@ def entry_of(
         "file": path.name if kind == "routine" else f"{WHOLE.name}/{path.name}",
         "kind": kind,
         "sha256": sha256(path),
-        "form": form,
+        "form": variant,
         "page_size": 1 << page_shift,
         "compiler": toolchain.compiler,
         "compiler_version": toolchain.compiler_version,
@@ -254,13 +254,13 @@ def build(out: Path, toolchain: Toolchain) -> list[dict[str, object]]:
     entries: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="kexec-verify-") as scratch:
         work = Path(scratch)
-        for form in FORMS:
-            units = units_of(SOURCES / form)
+        for variant in VARIANTS:
+            units = units_of(SOURCES / variant)
             for size, shift in PAGE_SHIFTS.items():
                 flags = (*toolchain.flags, *toolchain.routine_flags, *COMMON_FLAGS, f"-DPAGE_SHIFT={shift}")
-                name = f"{form}-{size}-{toolchain.compiler}.elf"
+                name = f"{variant}-{size}-{toolchain.compiler}.elf"
                 path = build_one(name, toolchain, units, flags, LINK_FLAGS, out, work)
-                entries.append(entry_of(path, "routine", form, shift, toolchain, flags, LINK_FLAGS, ENTRY))
+                entries.append(entry_of(path, "routine", variant, shift, toolchain, flags, LINK_FLAGS, ENTRY))
     return entries
 
 

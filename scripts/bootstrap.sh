@@ -31,7 +31,7 @@ fingerprint() {
 	# The path is part of it: an environment that was copied or moved has commands that point to the old place.
 	{
 		echo "$root"
-		cat pyproject.toml requirements-build.lock requirements.lock
+		cat setup.py pyproject.toml requirements-build.lock requirements.lock
 		[ "$1" = run ] || cat requirements-dev.lock
 	} | cksum | tr ' ' -
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.logic import And, Formula, If, Implies, Or, Term, aligned, const, shift_right, ule, ult
+from kexec_verify.logic import And, Formula, If, Implies, Or, Term, aligned, const, shift_right, ule, ult
 
 TTBR_CNP = 1  # TTBR_ELx.CnP: entries may be shared with other CPUs
 ASID_SHIFT = 48  # TTBR_EL1.ASID, in the register that TCR_EL1.A1 chooses (the kernel: TTBR1)

@@ -19,7 +19,7 @@ class Assumption:
     id: str
     sentence: str
     source: str
-    form: str | None = None
+    variant: str | None = None
 
 
 _ALL = (

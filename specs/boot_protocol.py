@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from verify.logic import And, Formula, Or, Term
+from kexec_verify.logic import And, Formula, Or, Term
 
 SCTLR_M = 1 << 0
 SCTLR_C = 1 << 2

@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from specs.address_map import is_table, same_table
-from specs.effects import FLUSHES_ICACHE, FLUSHES_TLB, Rule, Rules, maintains
-from specs.hyp_stub import HVC_SET_VECTORS
-from verify.arm64.state import (
+from kexec_verify.arm64.state import (
     TRANSLATION_INVALIDATED,
     TRANSLATION_INVALIDATING,
     TRANSLATION_SYNCED,
     TRANSLATION_WRITTEN,
     UNSYNCED,
 )
-from verify.logic import TRUE, And, Formula, If, Or, Term, constant
+from kexec_verify.logic import TRUE, And, Formula, If, Or, Term, constant
+from kexec_verify.specs.address_map import is_table, same_table
+from kexec_verify.specs.effects import FLUSHES_ICACHE, FLUSHES_TLB, Rule, Rules, maintains
+from kexec_verify.specs.hyp_stub import HVC_SET_VECTORS
 
 type Registers = dict[str, Term]
 """General and system registers, and ghost components, by name."""

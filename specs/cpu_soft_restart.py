@@ -6,8 +6,8 @@ Arguments: x0 el2_switch, x1 entry, x2 to x4 arguments for it.
 
 from __future__ import annotations
 
-from specs.hyp_stub import HVC_SOFT_RESTART
-from verify.logic import And, Formula, Term
+from kexec_verify.logic import And, Formula, Term
+from kexec_verify.specs.hyp_stub import HVC_SOFT_RESTART
 
 
 def enters(before: dict[str, Term], after: dict[str, Term], target: Term) -> Formula:

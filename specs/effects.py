@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from specs.address_map import T0SZ_MASK
-from specs.boot_protocol import DAIF_MASK, soft_restart_call
-from specs.cpu_soft_restart import asks_stub
-from verify.logic import TRUE, And, Formula, Or, Term, within
+from kexec_verify.logic import TRUE, And, Formula, Or, Term, within
+from kexec_verify.specs.address_map import T0SZ_MASK
+from kexec_verify.specs.boot_protocol import DAIF_MASK, soft_restart_call
+from kexec_verify.specs.cpu_soft_restart import asks_stub
 
 type Registers = dict[str, Term]
 """General and system registers by name."""

@@ -5,7 +5,7 @@ Sources: arch/arm64/include/asm/virt.h (is_hyp_nvhe, HVC_*), arch/arm64/kernel/h
 
 from __future__ import annotations
 
-from verify.logic import And, Formula, Term
+from kexec_verify.logic import And, Formula, Term
 
 BOOT_CPU_MODE_EL2 = 0xE12
 CURRENT_EL2 = 2 << 2  # CurrentEL.EL at EL2

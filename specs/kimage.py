@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from verify.logic import And, Formula, Implies, Not, Or, Term, aligned, ule, ult
+from kexec_verify.logic import And, Formula, Implies, Not, Or, Term, aligned, ule, ult
 
 IND_DESTINATION = 1 << 0
 IND_INDIRECTION = 1 << 1

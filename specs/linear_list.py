@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specs.address_map import AddressMap
-from specs.kimage import IND_SOURCE, Sequence, has
-from specs.relocate_kernel import WORD_BYTES, Kind, ListMachine, done, is_kind
-from verify.logic import And, Formula, Implies, Not, Or, Term, const, ule, ult, within
+from kexec_verify.logic import And, Formula, Implies, Not, Or, Term, const, ule, ult, within
+from kexec_verify.specs.address_map import AddressMap
+from kexec_verify.specs.kimage import IND_SOURCE, Sequence, has
+from kexec_verify.specs.relocate_kernel import WORD_BYTES, Kind, ListMachine, done, is_kind
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.logic import And, Formula, If, Term, const
+from kexec_verify.logic import And, Formula, If, Term, const
 
 
 @dataclass(frozen=True)

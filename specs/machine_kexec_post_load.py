@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specs.address_map import AddressMap
-from verify.logic import And, Formula, Or, Term, const, normal, ule, ult
+from kexec_verify.logic import And, Formula, Or, Term, const, normal, ule, ult
+from kexec_verify.specs.address_map import AddressMap
 
 
 @dataclass(frozen=True)

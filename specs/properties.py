@@ -25,7 +25,7 @@ class Property:
     obligations: tuple[str, ...]
     rests_on: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
-    form: str | None = None
+    variant: str | None = None
     function: str = "arm64_relocate_new_kernel"
     parts: tuple[str, ...] = ()
     discharges: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ RELOCATION = (
         ("reloc-ttbr1-*",),
         ("reloc-step",),
         assumptions=("physical-48-bits",),
-        form="kimage",
+        variant="kimage",
     ),
 )
 
@@ -142,7 +142,7 @@ _POST_LOAD = "machine_kexec_post_load"
 _RESTART = "cpu_soft_restart"
 _ENVIRONMENT = ("alternatives-unapplied", "objects-apart", "machine-quiet")
 
-WAY = (
+WHOLE_PATH = (
     Property(
         "callee-contracts",
         "T6",
@@ -250,7 +250,7 @@ WAY = (
         "by entering x1 with x2, x3 and x4 as arguments. It runs at any address.",
         ("stub-copy-*",),
         assumptions=("stub-below-answers",),
-        form="kimage",
+        variant="kimage",
         function="trans_pgd_stub_vectors",
     ),
     Property(
@@ -271,7 +271,7 @@ WAY = (
         ("pl-list-clean", "pl-loop-*", "pl-returns", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
         ("list-kept-clean", *_ENVIRONMENT),
-        form="registers",
+        variant="registers",
         function=_POST_LOAD,
     ),
     Property(
@@ -303,7 +303,7 @@ WAY = (
         ("pl-tables", "pl-errors", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
         ("globals-found", *_ENVIRONMENT),
-        form="kimage",
+        variant="kimage",
         function=_POST_LOAD,
     ),
     Property(
@@ -328,7 +328,7 @@ WAY = (
             "mk-synced",
             "mk-translation-order",
             "mk-untaken",
-            "way-handover",
+            "path-handover",
         ),
         ("machine-kexec-effects", "callee-contracts", "restart-enters"),
         ("kimage-kept", "physical-48-bits", *_ENVIRONMENT),
@@ -342,7 +342,7 @@ WAY = (
         "interrupts masked, and the image clean to the point of coherency. With IND_DONE nothing is copied. "
         "Otherwise the routine has copied the list. Whether the instruction cache is invalidated in place "
         "is inplace-icache-invalid.",
-        ("way-inplace",),
+        ("path-inplace",),
         function="",
         parts=(
             "machine-kexec-effects",
@@ -376,4 +376,4 @@ WAY = (
     ),
 )
 
-PROPERTIES = {claim.id: claim for claim in (*RELOCATION, *WAY)}
+PROPERTIES = {claim.id: claim for claim in (*RELOCATION, *WHOLE_PATH)}

@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Any
 
-from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
 
 WORD_BYTES = 8
 
@@ -77,7 +77,7 @@ class ListMachine:
         """Read the next word."""
         return replace(self, entry=self.memory.read(self.ptr), ptr=self.ptr + WORD_BYTES)
 
-    def turn(self, kind: Kind) -> ListMachine:
+    def iteration(self, kind: Kind) -> ListMachine:
         """One turn, for a word of this kind."""
         return self.act(kind).fetch()
 

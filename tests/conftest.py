@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 if TYPE_CHECKING:
-    from verify.target import Kernel
+    from kexec_verify.target import Kernel
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARIES = ROOT / "binaries"
@@ -28,7 +28,7 @@ class CorpusBinary:
 
     path: Path
     sha256: str
-    form: str
+    variant: str
     page_size: int
     compiler: str
     entry: str
@@ -60,7 +60,7 @@ def read_corpus() -> list[CorpusBinary]:
         CorpusBinary(
             path=BINARIES / entry["file"],
             sha256=entry["sha256"],
-            form=entry["form"],
+            variant=entry["form"],
             page_size=entry["page_size"],
             compiler=entry["compiler"],
             entry=entry["entry"],
@@ -108,9 +108,9 @@ def debian_kernel(require_tool: Callable[[str, str], str]) -> Callable[[str], Ke
     opened: dict[str, Kernel] = {}
 
     def newest(pattern: str) -> Kernel:
-        from verify.errors import TargetError
-        from verify.target import open_target
-        from verify.target.debian import available
+        from kexec_verify.errors import TargetError
+        from kexec_verify.target import open_target
+        from kexec_verify.target.debian import available
 
         for tool, apt_package in (("apt-get", "apt"), ("apt-cache", "apt"), ("dpkg-deb", "dpkg")):
             require_tool(tool, apt_package)

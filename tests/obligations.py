@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-from specs.kimage import KimageLayout
-from verify.arm64.lift import Code
-from verify.kexec import relocation
-from verify.kexec.form import recognise
-from verify.kexec.locate import find_routine
-from verify.kexec.machine_kexec import MachineKexec
-from verify.kexec.post_load import PostLoad
-from verify.kexec.soft_restart import SoftRestart
-from verify.kexec.whole import Whole
-from verify.obligation import Obligation
-from verify.prove.discharge import decide
-from verify.target import Kernel
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec import relocation
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.kexec.machine_kexec import MachineKexec
+from kexec_verify.kexec.post_load import PostLoad
+from kexec_verify.kexec.soft_restart import SoftRestart
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import decide
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.target import Kernel
 
 LAYOUT = KimageLayout(648)
 
 
-def whole(kernel: Kernel) -> Whole:
-    return Whole(kernel, LAYOUT, 4096)
+def context(kernel: Kernel) -> KexecContext:
+    return KexecContext(kernel, LAYOUT, 4096)
 
 
 def of_machine_kexec(kernel: Kernel) -> list[Obligation]:
-    proof = MachineKexec(whole(kernel), decide, False, False)
+    proof = MachineKexec(context(kernel), decide, False, False)
     proof.prove()
     return proof.obligations
 
 
 def of_post_load(kernel: Kernel, mmu_on: bool = True) -> list[Obligation]:
-    proof = PostLoad(whole(kernel), decide, find_routine(kernel), False, mmu_on)
+    proof = PostLoad(context(kernel), decide, find_routine(kernel), False, mmu_on)
     proof.prove()
     return proof.obligations
 
 
 def of_restart(kernel: Kernel) -> list[Obligation]:
-    return of_restart_in(whole(kernel))
+    return of_restart_in(context(kernel))
 
 
-def of_restart_in(found: Whole) -> list[Obligation]:
+def of_restart_in(found: KexecContext) -> list[Obligation]:
     proof = SoftRestart(found, decide)
     proof.prove()
     return proof.obligations

@@ -1,6 +1,6 @@
-"""``python -m verify`` is the command line."""
+"""``python -m kexec_verify`` is the command line."""
 
-from verify.cli import main
+from kexec_verify.cli import main
 
 if __name__ == "__main__":
     main()

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import specs
-import verify
+import kexec_verify
+from kexec_verify import specs
 
 ENGINES = (
     "angr",
@@ -48,8 +48,8 @@ def engine_versions() -> dict[str, str]:
 @functools.cache
 def tool_digest() -> str:
     """SHA-256, in hexadecimal, of the tool's version, every file of its own, its engines, and Python."""
-    digest = hashlib.sha256(f"{verify.__version__}\0{sys.version}".encode())
-    for package in (verify, specs):
+    digest = hashlib.sha256(f"{kexec_verify.__version__}\0{sys.version}".encode())
+    for package in (kexec_verify, specs):
         for folder in map(Path, package.__path__):
             for source in sorted(folder.rglob("*")):
                 if source.is_file() and _COMPILED not in source.parts:

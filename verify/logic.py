@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from angr import claripy
-
-from verify import masks
+from kexec_verify import masks
 
 masks.install()
 

@@ -8,8 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from verify.errors import UnsupportedError
-from verify.logic import Formula, Function, If, Term, const, constant, difference, normal, offset_from, ult
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import (
+    Formula,
+    Function,
+    If,
+    Term,
+    const,
+    constant,
+    difference,
+    normal,
+    offset_from,
+    ult,
+)
 
 WORD_BYTES = 8
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from verify.arm64.state import Access, Event, State
-from verify.logic import And, Formula, Not
+from kexec_verify.arm64.state import Access, Event, State
+from kexec_verify.logic import And, Formula, Not
 
 type Facts = tuple[tuple[str, Formula], ...]
 

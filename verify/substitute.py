@@ -8,9 +8,8 @@ from functools import reduce
 from typing import Any
 
 from angr import claripy
-
-from verify.errors import UnsupportedError
-from verify.logic import Formula, Function, If, Term, application, same
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import Formula, Function, If, Term, application, same
 
 type Variable = Callable[[str, int], "Term | None"]
 """From a variable's name and width to what stands in its place; None where it stays."""

@@ -7,24 +7,24 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from specs.assumptions import ASSUMPTIONS
-from specs.kimage import KimageLayout
-from specs.properties import Property
-from verify.arm64.lift import Code
-from verify.errors import InternalError, LimitError, UnsupportedError
-from verify.kexec import list_induction, relocation
-from verify.kexec.form import Form, recognise
-from verify.obligation import Facts
-from verify.prove.discharge import Discharger, Result, vacuous
-from verify.prove.witness import witness
-from verify.refute.counterexample import Counterexample
-from verify.refute.scenario import Scenario
-from verify.refute.search import rerun, search
-from verify.refute.whole.record import CallCounterexample
-from verify.refute.witness import Path, walk
-from verify.symbolic.turns import Turns
-from verify.verdict import BLOCKED, Verdict, join
-from verify.waivers import Waiver
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import InternalError, LimitError, UnsupportedError
+from kexec_verify.kexec import list_induction, relocation
+from kexec_verify.kexec.abi_variant import AbiVariant, recognise
+from kexec_verify.obligation import Facts
+from kexec_verify.prove.discharge import Discharger, Result, vacuous
+from kexec_verify.prove.witness import witness
+from kexec_verify.refute.counterexample import Counterexample
+from kexec_verify.refute.functions.record import CallCounterexample
+from kexec_verify.refute.scenario import Scenario
+from kexec_verify.refute.search import rerun, search
+from kexec_verify.refute.witness import Path, walk
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.specs.properties import Property
+from kexec_verify.symbolic.loop_iterations import LoopIterations
+from kexec_verify.verdict import BLOCKED, Verdict, join
+from kexec_verify.waivers import Waiver
 
 SEARCH_SECONDS = 30.0  # of CPU time
 _TRIED = 6  # obligations whose hypotheses are asked for values of an assumption
@@ -61,16 +61,16 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Listed:
+class CoveredFunction:
     """A function beside the routine: its code, the addresses that some path ran, its loops turn by turn."""
 
     code: Code
     covered: frozenset[int]
-    turns: Sequence[Turns] = ()
+    iterations: Sequence[LoopIterations] = ()
 
 
 @dataclass(frozen=True)
-class Relied:
+class CalleeContract:
     """A callee's contract: name, sentence, and whether it is proved or assumed, in words."""
 
     name: str
@@ -79,7 +79,7 @@ class Relied:
 
 
 @dataclass(frozen=True)
-class Ended:
+class BugReached:
     """A BUG or WARN: in which function and where, and the branches that lead there."""
 
     function: str
@@ -100,15 +100,15 @@ class Outcome:
     """
 
     code: Code
-    form: Form | None
+    variant: AbiVariant | None
     findings: list[Finding]
     seconds: dict[str, float]
     witnesses: dict[str, dict[str, str]] = field(default_factory=dict)
     paths: dict[Path, Scenario | None] = field(default_factory=dict)
     runs: dict[Path, dict[str, str]] = field(default_factory=dict)
-    others: list[Listed] = field(default_factory=list)
-    contracts: list[Relied] = field(default_factory=list)
-    ends: list[Ended] = field(default_factory=list)
+    others: list[CoveredFunction] = field(default_factory=list)
+    contracts: list[CalleeContract] = field(default_factory=list)
+    ends: list[BugReached] = field(default_factory=list)
     globals: list[tuple[str, int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -118,7 +118,7 @@ class Outcome:
         return next((code.where(address) for code in codes if address in code), f"{address:#x}")
 
 
-def owed(claim: Property, name: str) -> bool:
+def has_obligation(claim: Property, name: str) -> bool:
     """The obligation called ``name`` is one of the property's."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in claim.obligations)
 
@@ -166,7 +166,7 @@ class RoutineProof:
         self.code = code
         self.claims = list(claims)
         self.seconds: dict[str, float] = {}
-        self.form: Form | None = None
+        self.variant: AbiVariant | None = None
         self._tell = progress or (lambda _: None)
         self._discharger = discharger or Discharger()
         self._discharger.progress = lambda obligation: self._tell(obligation.name)
@@ -175,20 +175,20 @@ class RoutineProof:
         started = time.perf_counter()
         try:
             self._tell("recognising the routine's form")
-            self.form = replace(recognise(code, page_size, layout), folds_ttbr=folds_ttbr)
-            self.claims = [claim for claim in claims if claim.form in (None, self.form.name)]
+            self.variant = replace(recognise(code, page_size, layout), folds_ttbr=folds_ttbr)
+            self.claims = [claim for claim in claims if claim.variant in (None, self.variant.name)]
             self._tell("running every path")
-            self.seconds["form"] = time.perf_counter() - started
-            self._asked = self._ask(self.form, one_flag=False)
+            self.seconds["recognition"] = time.perf_counter() - started
+            self._asked = self._ask(self.variant, one_flag=False)
         except (UnsupportedError, LimitError) as error:
             self._trouble = error
 
-    def _ask(self, form: Form, one_flag: bool) -> list[Callable[[], Result]]:
+    def _ask(self, variant: AbiVariant, one_flag: bool) -> list[Callable[[], Result]]:
         """Run every path and have all questions asked."""
         started = time.perf_counter()
-        obligations = relocation.build(self.code, form, self._discharger.decide, one_flag)
-        obligations += list_induction.build(form.page_size)
-        wanted = [o for o in obligations if any(owed(claim, o.name) for claim in self.claims)]
+        obligations = relocation.build(self.code, variant, self._discharger.decide, one_flag)
+        obligations += list_induction.build(variant.page_size)
+        wanted = [o for o in obligations if any(has_obligation(claim, o.name) for claim in self.claims)]
         asked = self._discharger.begin(wanted)
         stage = "execution, one flag a word" if one_flag else "execution"
         self.seconds[stage] = time.perf_counter() - started
@@ -196,7 +196,7 @@ class RoutineProof:
 
     def _results(self) -> list[Result]:
         """What came of the questions; once more for words of one flag where that is all that fails."""
-        if self.form is None or self._trouble is not None:
+        if self.variant is None or self._trouble is not None:
             return []
         started = time.perf_counter()
         results = [result() for result in self._asked]
@@ -204,7 +204,7 @@ class RoutineProof:
         if all(result.verdict is Verdict.PROVED for result in results):
             return results
         try:
-            asked = self._ask(self.form, one_flag=True)
+            asked = self._ask(self.variant, one_flag=True)
         except (UnsupportedError, LimitError) as error:
             self._trouble = error
             return []
@@ -218,35 +218,37 @@ class RoutineProof:
 
         :param known: told what is known before counterexamples are searched for.
         """
-        code, form, seconds = self.code, self.form, self.seconds
+        code, variant, seconds = self.code, self.variant, self.seconds
         results = self._results()
-        findings = [judge(claim, form, results, self._trouble) for claim in self.claims]
+        findings = [judge(claim, variant, results, self._trouble) for claim in self.claims]
         started = time.perf_counter()
-        paths = _run_paths(code, form, results)
+        paths = _run_paths(code, variant, results)
         _demand_runs(findings, paths)
-        rest(findings)
+        apply_dependencies(findings)
         seconds["paths"] = time.perf_counter() - started
         if known is not None:
-            known(Outcome(code, form, findings, seconds, {}, paths))
+            known(Outcome(code, variant, findings, seconds, {}, paths))
         open_claims = {finding.claim.id for finding in findings if finding.verdict is not Verdict.PROVED}
-        if open_claims and form is not None and search_seconds > 0:
+        if open_claims and variant is not None and search_seconds > 0:
             self._tell("searching for a list that shows the fault")
             started = time.perf_counter()
-            _refute(code, form, findings, open_claims, search_seconds)
+            _refute(code, variant, findings, open_claims, search_seconds)
             seconds["search"] = time.perf_counter() - started
         started = time.perf_counter()
-        witnesses = held(results)
+        witnesses = assumption_witnesses(results)
         seconds["witnesses"] = time.perf_counter() - started
-        return Outcome(code, form, findings, seconds, witnesses, paths)
+        return Outcome(code, variant, findings, seconds, witnesses, paths)
 
 
-def _run_paths(code: Code, form: Form | None, results: Sequence[Result]) -> dict[Path, Scenario | None]:
+def _run_paths(
+    code: Code, variant: AbiVariant | None, results: Sequence[Result]
+) -> dict[Path, Scenario | None]:
     """For each path that some hypotheses allow, a list on which the real bytes run along it, if any."""
     live = {r.obligation.path for r in results if r.obligation.path and not r.idle}
-    if form is None or not live:
+    if variant is None or not live:
         return {}
     try:
-        found = walk(code, form, live)
+        found = walk(code, variant, live)
     except UnsupportedError:
         found = {}
     return {path: found.get(path) for path in live}
@@ -268,7 +270,7 @@ def _demand_runs(findings: Sequence[Finding], paths: dict[Path, Scenario | None]
                 finding.reason = f"{name} is about a path ending at {end:#x} that no list was seen to take"
 
 
-def held(results: Sequence[Result], known: Collection[str] = ()) -> dict[str, dict[str, str]]:
+def assumption_witnesses(results: Sequence[Result], known: Collection[str] = ()) -> dict[str, dict[str, str]]:
     """For each assumption that is a hypothesis somewhere, values with which it holds.
 
     :param known: assumptions of which such values are known.
@@ -290,30 +292,30 @@ def _better(claims: Sequence[Property], any_flags: list[Result], one_flag: list[
     """
 
     def proved(results: list[Result], claim: Property) -> bool:
-        mine = [r for r in results if owed(claim, r.obligation.name)]
+        mine = [r for r in results if has_obligation(claim, r.obligation.name)]
         return bool(mine) and all(r.verdict is Verdict.PROVED for r in mine)
 
     gained = [c for c in claims if not proved(any_flags, c) and proved(one_flag, c)]
 
     def is_gained(result: Result) -> bool:
-        return any(owed(claim, result.obligation.name) for claim in gained)
+        return any(has_obligation(claim, result.obligation.name) for claim in gained)
 
     return [r for r in any_flags if not is_gained(r)] + [r for r in one_flag if is_gained(r)]
 
 
 def judge(
     claim: Property,
-    form: Form | None,
+    variant: AbiVariant | None,
     results: Sequence[Result],
     trouble: UnsupportedError | LimitError | None,
 ) -> Finding:
     """The verdict on ``claim`` by the results of its obligations, or by what kept them from being owed."""
-    mine = [result for result in results if owed(claim, result.obligation.name)]
+    mine = [result for result in results if has_obligation(claim, result.obligation.name)]
     if trouble is not None:
         verdict = Verdict.UNSUPPORTED if isinstance(trouble, UnsupportedError) else Verdict.UNKNOWN
         return Finding(claim, verdict, str(trouble), results=mine)
     finding = Finding(claim, join(result.verdict for result in mine), results=mine)
-    finding.assumptions = _assumptions(claim, form, mine)
+    finding.assumptions = _assumptions(claim, variant, mine)
     if finding.failing:
         worst = finding.failing[0].obligation
         finding.reason = f"{worst.name} does not follow: {worst.sentence}"
@@ -325,20 +327,20 @@ def judge(
     return finding
 
 
-def _assumptions(claim: Property, form: Form | None, results: Sequence[Result]) -> list[str]:
+def _assumptions(claim: Property, variant: AbiVariant | None, results: Sequence[Result]) -> list[str]:
     """Those that a proof of the property used, by unsat cores, and those that its meaning needs."""
     used = {label for result in results for label in result.used} | set(claim.assumptions)
     return [
         name
         for name, assumption in ASSUMPTIONS.items()
         if name in used
-        and (form is None or assumption.form in (None, form.name))
-        and not (name == "kimage-layout" and form is not None and form.layout_from == "BTF")
-        and not (name == "physical-48-bits" and form is not None and form.folds_ttbr is not None)
+        and (variant is None or assumption.variant in (None, variant.name))
+        and not (name == "kimage-layout" and variant is not None and variant.layout_from == "BTF")
+        and not (name == "physical-48-bits" and variant is not None and variant.folds_ttbr is not None)
     ]
 
 
-def rest(findings: Sequence[Finding]) -> None:
+def apply_dependencies(findings: Sequence[Finding]) -> None:
     """A property is not proved while one that it rests on is not."""
     by_id = {finding.claim.id: finding for finding in findings}
     for finding in findings:
@@ -363,15 +365,17 @@ def block(finding: Finding, ground: Finding, by_id: Mapping[str, Finding]) -> No
     finding.reason = f"{BLOCKED}{root.claim.id}, which is {root.verdict}"
 
 
-def _refute(code: Code, form: Form, findings: Sequence[Finding], wanted: set[str], budget: float) -> None:
+def _refute(
+    code: Code, variant: AbiVariant, findings: Sequence[Finding], wanted: set[str], budget: float
+) -> None:
     try:
-        found = search(code, form, wanted, budget)
+        found = search(code, variant, wanted, budget)
     except UnsupportedError:
         return
     for finding in findings:
         counterexample = found.get(finding.claim.id)
         if counterexample is not None and finding.claim.id in wanted:
-            if not rerun(counterexample, code, form):
+            if not rerun(counterexample, code, variant):
                 raise InternalError(
                     f"the replay of {finding.claim.id} does not show: {counterexample.effect}"
                 )

@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from specs.properties import PROPERTIES
-from verify.errors import UsageError
+from kexec_verify import specs
+from kexec_verify.errors import UsageError
+from kexec_verify.specs.properties import PROPERTIES
 
-FILE = Path(__file__).parent.parent / "specs" / "waivers.toml"
-_KEYS = frozenset({"property", "form", "obligation", "sentence", "reason", "reference"})
+FILE = Path(next(iter(specs.__path__))) / "waivers.toml"
+_KEYS = frozenset({"property", "variant", "obligation", "sentence", "reason", "reference"})
 
 type Failing = tuple[str, str]
 """An obligation that is not proved: its name and its sentence."""
@@ -27,7 +28,7 @@ class Waiver:
     """
 
     property: str
-    form: str
+    variant: str
     obligation: str
     sentence: str
     reason: str
@@ -66,11 +67,11 @@ def names_all(obligation: str, sentence: str, failing: Collection[Failing]) -> b
 
 
 def waiver_of(
-    waivers: Iterable[Waiver], claim: str, form: str, failing: Collection[Failing]
+    waivers: Iterable[Waiver], claim: str, variant: str, failing: Collection[Failing]
 ) -> Waiver | None:
     """The waiver for the refuted property ``claim`` in the routine's ``form``, if there is one.
 
     :param failing: every obligation of the property that is not proved.
     """
-    mine = (w for w in waivers if w.property == claim and w.form == form)
+    mine = (w for w in waivers if w.property == claim and w.variant == variant)
     return next((w for w in mine if names_all(w.obligation, w.sentence, failing)), None)

@@ -49,12 +49,12 @@ def test_manifest_names_every_binary(corpus):
 def test_every_form_comes_for_every_page_size_and_compiler(corpus):
     build = load_build()
     expected = {
-        (form, 1 << shift, compiler)
-        for form in build.FORMS
+        (variant, 1 << shift, compiler)
+        for variant in build.VARIANTS
         for shift in build.PAGE_SHIFTS.values()
         for compiler in build.TOOLCHAINS
     }
-    assert {(binary.form, binary.page_size, binary.compiler) for binary in corpus} == expected
+    assert {(binary.variant, binary.page_size, binary.compiler) for binary in corpus} == expected
 
 
 def test_manifest_knows_the_sources():
@@ -100,7 +100,7 @@ def test_routine_uses_neither_stack_nor_calls_nor_vectors(corpus_binary):
 def test_routine_relocates_a_small_list(corpus_binary):
     """Two segments, a page copied onto itself and a list of two pages end up as the list says."""
     page = corpus_binary.page_size
-    kimage_form = corpus_binary.form == "kimage-mmu"
+    kimage_form = corpus_binary.variant == "kimage-mmu"
     # The other forms enter EL2 before the routine.
     el2_vectors = 0x7000_0000 if kimage_form else 0
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-
-from verify.cli.commands import cli
-from verify.diff.compare import compare
-from verify.diff.model import Comparison
-from verify.diff.text import format_comparison
-from verify.target import open_target
-from verify.verdict import Verdict
+from kexec_verify.cli.commands import cli
+from kexec_verify.diff.compare import compare
+from kexec_verify.diff.model import Comparison
+from kexec_verify.diff.text import format_comparison
+from kexec_verify.target import open_target
+from kexec_verify.verdict import Verdict
 
 WHOLE = Path(__file__).resolve().parents[2] / "binaries" / "whole"
 ROUTINE = "arm64_relocate_new_kernel"
@@ -40,11 +39,11 @@ class TestSeed:
             ("head has IND_DONE", Verdict.PROVED),
             ("head has no IND_DONE", Verdict.PROVED),
         ]
-        assert all(case.questions and not case.open for case in found.cases)
-        names = {question.name for question in found.cases[0].questions}
+        assert all(case.queries and not case.open for case in found.cases)
+        names = {query.name for query in found.cases[0].queries}
         asked = {"diff-entry", "diff-registers", "diff-mmu-off", "diff-masked", "diff-memory", "diff-level"}
         assert asked <= names
-        assert "diff-handover" in {question.name for question in found.cases[1].questions}
+        assert "diff-handover" in {query.name for query in found.cases[1].queries}
 
     def test_in_place_neither_copies(self, compiler):
         assert sentences(seed(compiler))["in-place-copies-nothing"].startswith(
@@ -125,7 +124,7 @@ def test_the_wrong_argument_in_place_is_refuted_with_values():
     in_place, relocating = found.cases
     assert (in_place.verdict, found.verdict.exit_status) == (Verdict.REFUTED, 1)
     assert relocating.verdict is not Verdict.PROVED
-    (shown, *_) = [q for q in in_place.questions if q.verdict is Verdict.REFUTED]
+    (shown, *_) = [q for q in in_place.queries if q.verdict is Verdict.REFUTED]
     assert shown.name == "diff-registers"
     assert shown.model["OLD x0"] == shown.model["kimage->dtb_mem"]
     assert shown.model["NEW x0"] == shown.model["kimage->start"]
@@ -149,7 +148,7 @@ def test_a_routine_that_goes_elsewhere_is_not_proved_the_same():
 
 @pytest.mark.slow
 def test_a_routine_alone_has_no_way_to_compare():
-    names = [WHOLE.parent / f"{form}-4k-gcc.elf" for form in ("regs-done-test", "regs-no-test")]
+    names = [WHOLE.parent / f"{variant}-4k-gcc.elf" for variant in ("regs-done-test", "regs-no-test")]
     result = CliRunner().invoke(cli, ["diff", *map(str, names)], standalone_mode=False)
     assert result.return_value == 3
     assert "OLD: machine_kexec: the file has no such symbol" in result.output

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = ROOT / "binaries" / "kimage-mmu-4k-gcc.elf"
-VERIFY = f"{sys.executable} -m verify"
+VERIFY = f"{sys.executable} -m kexec_verify"
 DC_CIVAC, NOP = 0xD50B7E20, 0xD503201F
 
 

@@ -6,15 +6,14 @@ import shutil
 import sys
 
 import pytest
-
-from verify.arm64.lift import Code
-from verify.kexec.form import recognise
-from verify.kexec.locate import find_routine
-from verify.kexec.way import Way
-from verify.prove.discharge import decide
-from verify.report.read import read_run
-from verify.target import open_target
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.composition import Composition
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.prove.discharge import decide
+from kexec_verify.report.read import read_run
+from kexec_verify.target import open_target
+from kexec_verify.verdict import Verdict
 
 from . import steps
 from .steps import ROOT
@@ -71,7 +70,7 @@ def recipe():
 
 def in_path(place):
     """The environment in which ``verify`` is a command, from a folder that gets it."""
-    (place / "verify").write_text(f'#!/bin/sh\nexec {sys.executable} -m verify "$@"\n')
+    (place / "verify").write_text(f'#!/bin/sh\nexec {sys.executable} -m kexec_verify "$@"\n')
     (place / "verify").chmod(0o755)
     variables = steps.environment(place, KEXEC_VERIFY=str(ROOT))
     return {**variables, "PATH": f"{place}:{variables['PATH']}"}
@@ -128,11 +127,11 @@ def test_objects_linked_by_the_docs_have_the_whole_way(whole_tree):
     assert done.returncode == 0, (done.stdout, done.stderr)
     kernel = open_target(str(whole_tree / "kexec.elf"))
     routine = find_routine(kernel)
-    form = recognise(Code(routine.name, routine.address, routine.code), kernel.page_size)
-    way = Way(kernel, form, routine, decide)
-    way.build()
-    assert {name: part.trouble for name, part in way.parts.items() if part.trouble} == {}
-    assert {"machine_kexec", "machine_kexec_post_load", "callee cpu_do_switch_mm"} <= set(way.parts)
+    variant = recognise(Code(routine.name, routine.address, routine.code), kernel.page_size)
+    composition = Composition(kernel, variant, routine, decide)
+    composition.build()
+    assert {name: part.trouble for name, part in composition.parts.items() if part.trouble} == {}
+    assert {"machine_kexec", "machine_kexec_post_load", "callee cpu_do_switch_mm"} <= set(composition.parts)
     # What no object holds has a name, a place that nothing else has, and no bytes.
     absent = [kernel.symbol(name) for name in ("trans_pgd_create_copy", "trans_pgd_idmap_page")]
     assert all(symbol is not None and not kernel.mapped(symbol.address) for symbol in absent)

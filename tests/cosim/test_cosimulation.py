@@ -7,22 +7,21 @@ from pathlib import Path
 
 import pytest
 from angr.engines.pcode import behavior
-
-from verify.arm64 import execute
-from verify.arm64.lift import decode
-from verify.cosim import byte_memory
-from verify.cosim.compare import compare
-from verify.cosim.machine import CODE, Machine
-from verify.cosim.meaning import Meaning
-from verify.cosim.model import Report
-from verify.cosim.negative import random_words, try_words
-from verify.cosim.opcode import check_class
-from verify.cosim.run import by_class, cosimulate, functions, used_words
-from verify.cosim.states import random_memory, random_state
-from verify.errors import UnsupportedError
-from verify.memory import Written
-from verify.prove import smtlib
-from verify.target import open_target
+from kexec_verify.arm64 import execute
+from kexec_verify.arm64.lift import decode
+from kexec_verify.cosim import byte_memory
+from kexec_verify.cosim.compare import compare
+from kexec_verify.cosim.machine import CODE, Machine
+from kexec_verify.cosim.meaning import Meaning
+from kexec_verify.cosim.model import Report
+from kexec_verify.cosim.negative import random_words, try_words
+from kexec_verify.cosim.opcode import check_class
+from kexec_verify.cosim.run import by_class, cosimulate, functions, used_words
+from kexec_verify.cosim.states import random_memory, random_state
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.memory import Written
+from kexec_verify.prove import smtlib
+from kexec_verify.target import open_target
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +118,7 @@ def test_parts_of_words_are_compared_byte_by_byte(text):
 def test_calls_are_compared_with_link_and_target(monkeypatch, word):
     done = check_class([word], 100, 0)
     assert (done.checked, done.mismatches, done.unsupported, done.covered) == ("unicorn", 0, [], 1)
-    monkeypatch.setattr("verify.arm64.execute._Run.set", lambda self, varnode, value: None)
+    monkeypatch.setattr("kexec_verify.arm64.execute._Run.set", lambda self, varnode, value: None)
     assert "x30: ours" in "\n".join(check_class([BL], 20, 0).shown[0])
 
 
@@ -141,7 +140,7 @@ def test_signed_loads_to_a_w_register_are_refused_for_they_are_wrong(monkeypatch
     with pytest.raises(UnsupportedError):
         decode(word, CODE)
     # Once SLEIGH extends to 32 bits, this fails and the entry can go.
-    monkeypatch.setattr("verify.arm64.lift.refused", lambda word: None)
+    monkeypatch.setattr("kexec_verify.arm64.lift.refused", lambda word: None)
     assert check_class([word], 100, 0).mismatches
     decode.cache_clear()
 
@@ -244,7 +243,7 @@ def test_sbcs_to_wzr_is_refused_for_its_flags_are_wrong(monkeypatch, word):
     with pytest.raises(UnsupportedError):
         decode(word, CODE)
     # Once SLEIGH takes the flags from the result, this fails and the entry can go.
-    monkeypatch.setattr("verify.arm64.lift.refused", lambda word: None)
+    monkeypatch.setattr("kexec_verify.arm64.lift.refused", lambda word: None)
     rng = random.Random(0)
     machine = Machine(random_memory(rng))
     machine.place(word, CODE)

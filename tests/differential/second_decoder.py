@@ -8,11 +8,11 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 
-from verify.arm64.base import is_vector
-from verify.arm64.legality import illegal, lowest_el, unprivileged
-from verify.arm64.lift import SIZE, Instruction, decode
-from verify.arm64.state import SYSTEM
-from verify.errors import UnsupportedError
+from kexec_verify.arm64.base import is_vector
+from kexec_verify.arm64.legality import illegal, lowest_el, unprivileged
+from kexec_verify.arm64.lift import SIZE, Instruction, decode
+from kexec_verify.arm64.state import SYSTEM
+from kexec_verify.errors import UnsupportedError
 
 AT = 0x1000_0000
 _BATCH = 50_000

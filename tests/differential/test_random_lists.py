@@ -3,14 +3,13 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from specs.kimage import IND_DESTINATION, IND_INDIRECTION, IND_SOURCE
-from verify.arm64.lift import Code
-from verify.kexec.form import recognise
-from verify.kexec.locate import find_routine
-from verify.refute.lists import DONE, HIGH, LIST, RAM, Plan, Word, build, is_well_formed
-from verify.refute.search import Search
-from verify.target import open_target
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.refute.lists import DONE, HIGH, LIST, RAM, Plan, Word, build, is_well_formed
+from kexec_verify.refute.search import Search
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_INDIRECTION, IND_SOURCE
+from kexec_verify.target import open_target
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +68,7 @@ def shipped(corpus, stem: str):
 def test_routine_does_what_the_list_machine_does(corpus, plan: Plan, stem: str):
     assert is_well_formed(plan, SLOTS)
     search = engine(shipped(corpus, stem))
-    assert search.violations(build(plan, search.form)) == {}
+    assert search.violations(build(plan, search.variant)) == {}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -78,7 +77,7 @@ def test_a_routine_that_skips_words_of_a_page_is_told_apart(corpus, plan: Plan):
     """The test above can fail: one stnp dropped shows on every list that copies a page."""
     good = engine(shipped(corpus, "kimage-mmu-4k-gcc"))
     store = next(a for a in good.code.addresses if good.code.at(a).text.startswith("stnp"))
-    broken = Search(good.code.patched(store, 0xD503201F), good.form)
+    broken = Search(good.code.patched(store, 0xD503201F), good.variant)
     copied = [w for w in plan.pages[0][1] if w.flags == IND_SOURCE and w.page in SOURCES]
-    found = broken.violations(build(plan, good.form))
+    found = broken.violations(build(plan, good.variant))
     assert bool(copied) == ("reloc-dest-pages" in found)

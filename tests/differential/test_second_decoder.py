@@ -7,8 +7,7 @@ SLEIGH takes encodings of later extensions, and unallocated ones, for plain inst
 import itertools
 
 import pytest
-
-from verify.arm64 import lift
+from kexec_verify.arm64 import lift
 
 from . import second_decoder as second
 

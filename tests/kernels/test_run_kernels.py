@@ -6,12 +6,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from verify.kexec.locate import find_routine
-from verify.report.model import Run
-from verify.target import open_target, write_elf
-from verify.target.debian import newest
-from verify.verdict import Verdict
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.report.model import Run
+from kexec_verify.target import open_target, write_elf
+from kexec_verify.target.debian import newest
+from kexec_verify.verdict import Verdict
 
 pytestmark = pytest.mark.kernel
 
@@ -29,7 +28,7 @@ DC_CIVAC = 0xD50B7E20  # any register in the low five bits
 
 
 def verify(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "verify", *arguments]
+    command = [sys.executable, "-m", "kexec_verify", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
@@ -62,7 +61,7 @@ def test_newest_kernel_is_proved(require_tool, tmp_path: Path, series: str, flav
     assert [f.name for f in run.functions if f.loops and not f.invariants] == []
     assert [f.name for f in run.functions if not any(i.covered for i in f.instructions)] == []
     assert run.function.page_size == page_size
-    assert run.function.form == "kimage"
+    assert run.function.variant == "kimage"
 
 
 def test_kernel_with_a_fault_is_refuted_with_a_list(require_tool, tmp_path: Path):

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from verify.target.debian import images, is_held
+from kexec_verify.target.debian import images, is_cached
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -18,7 +17,7 @@ def sweep(reports: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-m",
-        "verify",
+        "kexec_verify",
         "sweep",
         *arguments,
         "--reports",
@@ -34,7 +33,7 @@ def test_the_two_newest_cloud_kernels_are_proved_and_share_what_is_the_same(requ
     chosen = [p for p in images() if p.flavour == "cloud-arm64" and p.version.startswith("6.1.")][-2:]
     if len(chosen) < 2:
         pytest.skip("the suites hold no two linux-image of series 6.1, flavour cloud-arm64")
-    held = [is_held(package) for package in chosen]
+    held = [is_cached(package) for package in chosen]
     globs = [package.package for package in chosen]
 
     done = sweep(tmp_path, *globs)
@@ -46,7 +45,7 @@ def test_the_two_newest_cloud_kernels_are_proved_and_share_what_is_the_same(requ
     assert (first["known"], second["questions"] > 300, second["known"] > 100) == (0, True, True)
     routine = next(f for f in found["functions"] if f["name"] == "arm64_relocate_new_kernel")
     assert len(routine["shapes"]) == 1
-    assert [is_held(package) for package in chosen] == held
+    assert [is_cached(package) for package in chosen] == held
     page = (tmp_path / "sweep.html").read_text()
     assert all(f'href="{name}/index.html' in page for name in globs)
 

@@ -6,9 +6,8 @@ import struct
 from collections.abc import Callable
 
 import pytest
-
-from verify.kexec.locate import find_function, find_routine
-from verify.target import Kernel, debian, open_target, write_elf
+from kexec_verify.kexec.locate import find_function, find_routine
+from kexec_verify.target import Kernel, debian, open_target, write_elf
 
 pytestmark = pytest.mark.kernel
 

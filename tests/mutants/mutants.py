@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from verify.arm64.lift import Code, Instruction
-from verify.kexec.form import Form
+from kexec_verify.arm64.lift import Code, Instruction
+from kexec_verify.kexec.abi_variant import AbiVariant
 
 from . import encode as a64
 
@@ -21,7 +21,7 @@ class Target:
     """A routine and its form, with ways to find instructions in it."""
 
     code: Code
-    form: Form
+    variant: AbiVariant
 
     def number(self, name: str) -> int:
         """The number of a register."""
@@ -47,7 +47,7 @@ class Target:
     @property
     def maintenance(self) -> Instruction:
         """The dc of the loop over lines: civac, or ivac with the MMU off."""
-        return self.one(~0x1F, 0xD50B7E20) if self.form.kimage else self.one(~0x1F, 0xD5087620)
+        return self.one(~0x1F, 0xD50B7E20) if self.variant.kimage else self.one(~0x1F, 0xD5087620)
 
     @property
     def after_loop(self) -> int:
@@ -124,9 +124,9 @@ class Mutant:
     only: str | None = None
     same: dict[str, Same] = field(default_factory=dict)
 
-    def same_in(self, form: Form) -> Same | None:
+    def same_in(self, variant: AbiVariant) -> Same | None:
         """Why the edit changes nothing in this form, if so."""
-        return self.same.get(form.name)
+        return self.same.get(variant.name)
 
     def __str__(self) -> str:
         return f"{self.number:02}-{self.name.replace(' ', '-')}"
@@ -147,7 +147,9 @@ def mutant(
 
     def enter(patch: Patch) -> Patch:
         claims = frozenset(f"reloc-{claim}" for claim in expected)
-        same = {form: why for form, why in (("kimage", kimage), ("registers", registers)) if why is not None}
+        same = {
+            variant: why for variant, why in (("kimage", kimage), ("registers", registers)) if why is not None
+        }
         MUTANTS.append(Mutant(number, name, patch, claims, only, same))
         return patch
 
@@ -170,7 +172,7 @@ def _(t: Target) -> Code:
 @mutant(3, "maintenance ends at P", "clean-to-poc")
 def _(t: Target) -> Code:
     # add Xend, Xstart, #P: an immediate shifted by 12
-    size = t.form.page_size
+    size = t.variant.page_size
     end = t.one(0xFFFFFC00, 0x91400000 | (size >> 12) << 10)
     return t.patched((end, a64.movz(a64.get(end.word, *a64.RD), size)))
 
@@ -238,36 +240,36 @@ def _(t: Target) -> Code:
 
 @mutant(11, "dest not advanced", "step", "dest-pages")
 def _(t: Target) -> Code:
-    return t.patched((t.advance(t.number(t.form.dest), 64), a64.NOP))
+    return t.patched((t.advance(t.number(t.variant.dest), 64), a64.NOP))
 
 
 @mutant(12, "dest advanced twice", "step", "dest-pages")
 def _(t: Target) -> Code:
-    dest = t.number(t.form.dest)
+    dest = t.number(t.variant.dest)
     return t.patched((t.advance(dest, 64), a64.add_immediate(dest, dest, 128)))
 
 
 def _address_mask(t: Target) -> Instruction:
     """and Xaddr, Xentry, #~(P-1)"""
-    field = a64.high_mask(t.form.page_size.bit_length() - 1)
-    return t.one(0xFFFFFFE0, 0x92000000 | field | t.number(t.form.entry) << 5)
+    field = a64.high_mask(t.variant.page_size.bit_length() - 1)
+    return t.one(0xFFFFFFE0, 0x92000000 | field | t.number(t.variant.entry) << 5)
 
 
 def _indirection(t: Target) -> Instruction:
     """mov Xptr, Xaddr"""
     addr = a64.get(_address_mask(t).word, *a64.RD)
-    return t.one(0xFFFFFFFF, a64.mov(t.number(t.form.ptr), addr))
+    return t.one(0xFFFFFFFF, a64.mov(t.number(t.variant.ptr), addr))
 
 
 @mutant(13, "INDIRECTION resets dest", "step", "memory-safe")
 def _(t: Target) -> Code:
     move = _indirection(t)
-    return t.detoured(move, move.word, a64.mov(t.number(t.form.dest), a64.XZR))
+    return t.detoured(move, move.word, a64.mov(t.number(t.variant.dest), a64.XZR))
 
 
 @mutant(14, "ptr advances by 16", "step", "dest-pages")
 def _(t: Target) -> Code:
-    ptr, entry = t.number(t.form.ptr), t.number(t.form.entry)
+    ptr, entry = t.number(t.variant.ptr), t.number(t.variant.entry)
     post_index = t.all(0xFFFFFFFF, 0xF8400400 | 8 << 12 | ptr << 5 | entry)
     if post_index:
         return t.patched((post_index[0], a64.field(post_index[0].word, 12, 9, 16)))
@@ -277,7 +279,7 @@ def _(t: Target) -> Code:
 @mutant(15, "address mask one bit short", "step", "memory-safe")
 def _(t: Target) -> Code:
     mask = _address_mask(t)
-    wider = a64.high_mask(t.form.page_size.bit_length())
+    wider = a64.high_mask(t.variant.page_size.bit_length())
     return t.patched((mask, mask.word & ~0x7FFC00 | wider))
 
 
@@ -300,7 +302,7 @@ def _(t: Target) -> Code:
 
 def _flag_tests(t: Target, bit: int) -> list[Instruction]:
     """Tests of a bit of the word: tbz, tbnz, or tst with a mask of one bit."""
-    entry = t.number(t.form.entry)
+    entry = t.number(t.variant.entry)
     branches = t.all(0xFEF8001F, 0x36000000 | bit << 19 | entry)
     return branches or t.all(0xFFFFFFFF, 0xF200001F | a64.one_bit(bit) | entry << 5)
 
@@ -322,9 +324,9 @@ _ALIKE = Same("source and destination are whole pages, and advance together")
 
 @mutant(19, "copy ends on dest alignment", kimage=_ALIKE, registers=_ALIKE)
 def _(t: Target) -> Code:
-    mask = 1 << 22 | (t.form.page_size.bit_length() - 2) << 10  # the lowest bits are 1
+    mask = 1 << 22 | (t.variant.page_size.bit_length() - 2) << 10  # the lowest bits are 1
     test = t.one(0xFFFFFC1F, 0xF200001F | mask)
-    return t.patched((test, a64.field(test.word, *a64.RN, t.number(t.form.dest))))
+    return t.patched((test, a64.field(test.word, *a64.RN, t.number(t.variant.dest))))
 
 
 def _pairs(t: Target, load: bool) -> list[Instruction]:
@@ -345,16 +347,16 @@ def _(t: Target) -> Code:
 
 @mutant(21, "a kimage field loaded after the loop", "memory-safe", "entry-state", only="kimage")
 def _(t: Target) -> Code:
-    assert t.form.layout is not None
+    assert t.variant.layout is not None
     move = t.final_move(0)
     if any(a64.get(i.word, *a64.RD) == 0 or a64.get(i.word, 10, 5) == 0 for i in _pairs(t, load=True)):
         # x0 is used up in the loop: keep the pointer where ptr is set to 0 in vain
-        keep = t.one(0xFFFFFFFF, a64.mov(t.number(t.form.ptr), a64.XZR))
+        keep = t.one(0xFFFFFFFF, a64.mov(t.number(t.variant.ptr), a64.XZR))
         used = {int(name) for i in t.instructions for name in re.findall(r"\b[xw](\d+)\b", i.text)}
         spare = max(set(range(19, 30)) - used)
-        load = a64.load(0, spare, t.form.layout.dtb_mem)
+        load = a64.load(0, spare, t.variant.layout.dtb_mem)
         return t.patched((keep, a64.mov(spare, 0)), (move, load))
-    return t.patched((move, a64.load(0, 0, t.form.layout.dtb_mem)))
+    return t.patched((move, a64.load(0, 0, t.variant.layout.dtb_mem)))
 
 
 def _reused(t: Target, register: int) -> Code:
@@ -402,7 +404,7 @@ def _(t: Target) -> Code:
 
 @mutant(41, "maintenance goes on past the page", "memory-safe", only="kimage")
 def _(t: Target) -> Code:
-    size = t.form.page_size >> 12
+    size = t.variant.page_size >> 12
     end = t.one(0xFFFFFC00, 0x91400000 | size << 10)  # add Xend, Xstart, #P
     return t.patched((end, a64.field(end.word, 10, 12, 2 * size)))
 
@@ -412,7 +414,7 @@ def _(t: Target) -> Code:
     # The loop tests first: no path that leaves it goes through its body.
     used = {int(name) for i in t.instructions for name in re.findall(r"\b[xw](\d+)\b", i.text)}
     source, dest, end, word = sorted(set(range(30)) - used)[-4:]
-    ptr = t.number(t.form.ptr)
+    ptr = t.number(t.variant.ptr)
     return t.detoured(
         t.code.at(t.after_loop),
         a64.and_mask(source, ptr, a64.high_mask(6)),
@@ -439,12 +441,12 @@ def _(t: Target) -> Code:
 @mutant(44, "SCTLR from the pointer", "entry-state", only="kimage")
 def _(t: Target) -> Code:
     # The pointer has bits 0 and 2 clear, so MMU and cache go off; EE hangs on where the list lies.
-    return t.patched((t.msr_sctlr, a64.field(t.msr_sctlr.word, *a64.RD, t.number(t.form.ptr))))
+    return t.patched((t.msr_sctlr, a64.field(t.msr_sctlr.word, *a64.RD, t.number(t.variant.ptr))))
 
 
 @mutant(45, "address mask loses the top bits", "step", "memory-safe")
 def _(t: Target) -> Code:
-    mask, low = _address_mask(t), t.form.page_size.bit_length() - 1
+    mask, low = _address_mask(t), t.variant.page_size.bit_length() - 1
     narrower = 1 << 22 | 64 - low << 16 | 61 - low << 10  # bits low to 61
     return t.patched((mask, mask.word & ~0x7FFC00 | narrower))
 
@@ -468,7 +470,7 @@ _ONE_FLAG = Same("a word has one flag (W2)", well_formed_only=True)
 @mutant(40, "flag tests permuted", kimage=_ONE_FLAG, registers=_ONE_FLAG)
 def _(t: Target) -> Code:
     # INDIRECTION and DESTINATION change places, with what each does.
-    ptr, dest = t.number(t.form.ptr), t.number(t.form.dest)
+    ptr, dest = t.number(t.variant.ptr), t.number(t.variant.dest)
     indirection, destination = _flag_tests(t, 1)[0], _flag_tests(t, 0)[0]
     to_ptr = _indirection(t)
     addr = a64.get(to_ptr.word, *a64.RM)

@@ -16,7 +16,7 @@ MOST = 8
 
 def command(directory: Path) -> list[str]:
     options = ["--most", MOST, "--seed", 5, "-j", 1, "--reports", directory]
-    return [sys.executable, "-m", "verify", "mutate", *map(str, [SHIPPED, *options])]
+    return [sys.executable, "-m", "kexec_verify", "mutate", *map(str, [SHIPPED, *options])]
 
 
 def run_until(journal: Path, lines: int) -> str:

@@ -3,18 +3,17 @@
 from pathlib import Path
 
 import pytest
-
-from specs.properties import RELOCATION
-from verify.arm64.lift import Code
-from verify.kexec.form import recognise
-from verify.kexec.locate import find_routine
-from verify.mutate import binary
-from verify.mutate.decision import seed_each
-from verify.mutate.hypotheses import DROPPED, change_each
-from verify.mutate.run import Job, attempt
-from verify.mutate.weaken import BIT
-from verify.target import open_target
-from verify.theorems import prove
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.mutate import binary
+from kexec_verify.mutate.decision import seed_each
+from kexec_verify.mutate.hypotheses import DROPPED, change_each
+from kexec_verify.mutate.run import Job, attempt
+from kexec_verify.mutate.weaken import BIT
+from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.target import open_target
+from kexec_verify.theorems import prove
 
 pytestmark = pytest.mark.mutant
 
@@ -63,8 +62,8 @@ def test_a_sample_is_the_same_for_the_same_seed(routine):
 
 
 def test_no_mutant_is_proved_that_a_run_shows_to_be_broken(routine):
-    form = recognise(routine)
-    records = [attempt(Job(m, form, ask_prover=True)) for m in binary.sample(routine, SAMPLE, seed=3)]
+    variant = recognise(routine)
+    records = [attempt(Job(m, variant, ask_prover=True)) for m in binary.sample(routine, SAMPLE, seed=3)]
     refuted = [record for record in records if record.outcome == "refuted"]
     assert len(refuted) >= SAMPLE // 3
     assert not [record for record in refuted if record.verdict == "PROVED"]

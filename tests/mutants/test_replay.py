@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from verify.kexec.locate import find_routine
-from verify.target import open_target
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.target import open_target
 
 pytestmark = pytest.mark.mutant
 
@@ -17,7 +16,7 @@ NOP = "0xd503201f"
 
 
 def verify(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "verify", *map(str, arguments)]
+    command = [sys.executable, "-m", "kexec_verify", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 

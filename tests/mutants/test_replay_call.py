@@ -6,18 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
-
-from specs.kimage import KimageLayout
-from verify.arm64.lift import Code
-from verify.kexec.machine_kexec import MachineKexec
-from verify.kexec.whole import Whole
-from verify.prove.discharge import Discharger, decide
-from verify.refute.whole.processor import PAGE
-from verify.refute.whole.search import refute
-from verify.report.debugger import memory_images, write_out
-from verify.report.replay import RecordedCall
-from verify.target import open_target
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.machine_kexec import MachineKexec
+from kexec_verify.prove.discharge import Discharger, decide
+from kexec_verify.refute.functions.path_run import PAGE
+from kexec_verify.refute.functions.search import refute
+from kexec_verify.report.debugger import memory_images, write_out
+from kexec_verify.report.replay import RecordedCall
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.target import open_target
+from kexec_verify.verdict import Verdict
 
 pytestmark = pytest.mark.mutant
 
@@ -29,16 +28,16 @@ NOP = bytes.fromhex("1f2003d5")
 def shown() -> RecordedCall:
     """machine_kexec without the call of cpu_do_switch_mm, the last one before it leaves."""
     kernel = open_target(str(IMAGE))
-    code = Whole(kernel, KimageLayout(648), 4096).code("machine_kexec")
+    code = KexecContext(kernel, KimageLayout(648), 4096).code("machine_kexec")
     switch = kernel.symbol("cpu_do_switch_mm")
     assert switch is not None
     calls = [at for at in code.addresses if code.at(at).call_target == switch.address]
     for at in calls:
         kernel = kernel.patched(at, NOP)
-    proof = MachineKexec(Whole(kernel, KimageLayout(648), 4096), decide, False, False)
+    proof = MachineKexec(KexecContext(kernel, KimageLayout(648), 4096), decide, False, False)
     proof.prove()
-    owed = [obligation for obligation in proof.obligations if obligation.name == "mk-idmap"]
-    failing = [r for r in Discharger(5).discharge(owed) if r.verdict is not Verdict.PROVED]
+    required = [obligation for obligation in proof.obligations if obligation.name == "mk-idmap"]
+    failing = [r for r in Discharger(5).discharge(required) if r.verdict is not Verdict.PROVED]
     found = refute(proof, failing[0], "inplace-idmap")
     assert found is not None
     plain = Code("machine_kexec", proof.code.address, proof.code.data)

@@ -8,17 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 from elftools.elf.elffile import ELFFile
-
-from specs.properties import RELOCATION
-from verify.arm64.lift import Code
-from verify.errors import UnsupportedError
-from verify.kexec.form import Form, recognise
-from verify.kexec.locate import find_routine
-from verify.prove.discharge import Discharger
-from verify.refute.counterexample import Counterexample, format_counterexample
-from verify.refute.search import rerun, search
-from verify.theorems import prove
-from verify.verdict import Verdict, join
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.abi_variant import AbiVariant, recognise
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.refute.counterexample import Counterexample, format_counterexample
+from kexec_verify.refute.search import rerun, search
+from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.theorems import prove
+from kexec_verify.verdict import Verdict, join
 
 from .mutants import MUTANTS, Mutant, Target
 
@@ -70,37 +69,37 @@ def distributed(debian_kernel) -> Callable[[str], Target]:
     return load
 
 
-def form_of(code: Code, target: Target) -> Form:
+def form_of(code: Code, target: Target) -> AbiVariant:
     """The form of a mutant, which may be too odd to be recognised; no patch moves the loop."""
     try:
-        return recognise(code, target.form.page_size)
+        return recognise(code, target.variant.page_size)
     except UnsupportedError:
-        return target.form
+        return target.variant
 
 
 def check(mutant: Mutant, target: Target) -> None:
     code = mutant.patch(target)
     assert code.data != target.code.data
-    form = form_of(code, target)
-    same = mutant.same_in(target.form)
+    variant = form_of(code, target)
+    same = mutant.same_in(target.variant)
     if same is not None:
-        most = LISTS[form.page_size]
-        assert search(code, form, None, SECONDS, well_formed_only=same.well_formed_only, most=most) == {}
+        most = LISTS[variant.page_size]
+        assert search(code, variant, None, SECONDS, well_formed_only=same.well_formed_only, most=most) == {}
         return
-    found = search(code, form, set(mutant.expected), SECONDS)
+    found = search(code, variant, set(mutant.expected), SECONDS)
     assert set(found) == mutant.expected
     for cx in found.values():
-        assert rerun(msgspec.json.decode(msgspec.json.encode(cx), type=Counterexample), code, form)
+        assert rerun(msgspec.json.decode(msgspec.json.encode(cx), type=Counterexample), code, variant)
         assert cx.effect in format_counterexample(cx)[0]
 
 
-def cases(targets: Iterable[str], form: Callable[[str], str]) -> list[Any]:
+def cases(targets: Iterable[str], variant: Callable[[str], str]) -> list[Any]:
     """Each target with each mutant that its form can have."""
     return [
         pytest.param(target, mutant, id=f"{target}-{mutant}")
         for target in targets
         for mutant in MUTANTS
-        if mutant.only in (None, form(target))
+        if mutant.only in (None, variant(target))
     ]
 
 
@@ -125,10 +124,10 @@ def discharger() -> Discharger:
 
 def check_verdict(mutant: Mutant, target: Target, discharger: Discharger) -> None:
     """The whole tool's answer: never undecided, and PROVED for nothing that is broken."""
-    code, form = mutant.patch(target), target.form
-    outcome = prove(code, RELOCATION, form.page_size, form.layout, discharger=discharger)
+    code, variant = mutant.patch(target), target.variant
+    outcome = prove(code, RELOCATION, variant.page_size, variant.layout, discharger=discharger)
     verdicts = {finding.claim.id: finding.verdict for finding in outcome.findings}
-    if mutant.same_in(form) is not None:
+    if mutant.same_in(variant) is not None:
         assert set(verdicts.values()) == {Verdict.PROVED}
         return
     assert join(verdicts.values()) is Verdict.REFUTED

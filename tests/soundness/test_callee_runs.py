@@ -6,17 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-
-from specs.properties import PROPERTIES
-from verify.errors import InternalError
-from verify.kexec.locate import find_routine
-from verify.prove.discharge import Discharger
-from verify.refute.whole import paths
-from verify.refute.whole.record import rerun
-from verify.target import Kernel, open_target
-from verify.theorems import Finding
-from verify.verdict import Verdict
-from verify.way import prove_kernel
+from kexec_verify.errors import InternalError
+from kexec_verify.kernel_proof import prove_kernel
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.refute.functions import paths
+from kexec_verify.refute.functions.record import rerun
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.target import Kernel, open_target
+from kexec_verify.theorems import Finding
+from kexec_verify.verdict import Verdict
 
 IMAGE = Path(__file__).resolve().parents[2] / "binaries" / "whole" / "later-4k-gcc.elf"
 CLAIM = "callee-contracts"

@@ -5,19 +5,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-
-from specs.assumptions import ASSUMPTIONS
-from specs.properties import RELOCATION
-from verify.arm64.lift import Code
-from verify.kexec.form import recognise
-from verify.kexec.locate import find_routine
-from verify.kexec.way import Way
-from verify.logic import Not
-from verify.obligation import Obligation
-from verify.prove.discharge import Discharger, decide, vacuous
-from verify.target import open_target
-from verify.theorems import prove
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.composition import Composition
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.logic import Not
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Discharger, decide, vacuous
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.target import open_target
+from kexec_verify.theorems import prove
+from kexec_verify.verdict import Verdict
 
 pytestmark = pytest.mark.toolfault
 
@@ -49,10 +48,12 @@ class Contradicting(Discharger):
     def begin(self, obligations: Iterable[Obligation]):
         return super().begin([self._contradicted(obligation) for obligation in obligations])
 
-    def _contradicted(self, owed: Obligation) -> Obligation:
-        opposite = tuple((name, Not(fact)) for name, fact in owed.hypotheses if name == self.label)
-        hypotheses = (*owed.hypotheses, *opposite[:1])
-        return Obligation(owed.name, owed.sentence, hypotheses, owed.goal, owed.at, owed.path)
+    def _contradicted(self, required: Obligation) -> Obligation:
+        opposite = tuple((name, Not(fact)) for name, fact in required.hypotheses if name == self.label)
+        hypotheses = (*required.hypotheses, *opposite[:1])
+        return Obligation(
+            required.name, required.sentence, hypotheses, required.goal, required.at, required.path
+        )
 
 
 def load(stem: str) -> Code:
@@ -106,10 +107,10 @@ WAY_STATED = {
 
 
 @functools.cache
-def way(stem: str) -> Way:
+def composition(stem: str) -> Composition:
     kernel = open_target(str(BINARIES / "whole" / f"{stem}.elf"))
     routine = find_routine(kernel)
-    found = Way(kernel, recognise(Code(routine.name, routine.address, routine.code)), routine, decide)
+    found = Composition(kernel, recognise(Code(routine.name, routine.address, routine.code)), routine, decide)
     found.build()
     return found
 
@@ -118,9 +119,9 @@ def way(stem: str) -> Way:
     ("stem", "label"), [(stem, label) for stem, labels in WAY_STATED.items() for label in sorted(labels)]
 )
 def test_contradicted_assumption_of_the_c_code_proves_nothing(stem: str, label: str):
-    owed = [o for part in way(stem).parts.values() for o in part.obligations]
-    owed = [o for o in owed if any(name == label for name, _ in o.hypotheses)]
-    results = Contradicting(label).discharge(owed)
+    required = [o for part in composition(stem).parts.values() for o in part.obligations]
+    required = [o for o in required if any(name == label for name, _ in o.hypotheses)]
+    results = Contradicting(label).discharge(required)
     assert results
     assert all(result.idle for result in results)
     assert set(vacuous(results)) == {result.obligation.name for result in results}
@@ -130,7 +131,7 @@ def test_every_stated_assumption_of_the_c_code_is_contradicted_here():
     stated = {
         label
         for stem in WAY_STATED
-        for part in way(stem).parts.values()
+        for part in composition(stem).parts.values()
         for obligation in part.obligations
         for label, _ in obligation.hypotheses
         if label in ASSUMPTIONS

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from verify.report.model import Run
+from kexec_verify.report.model import Run
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +19,7 @@ def facts(reports: Path, seed: int) -> list[tuple]:
     command = [
         sys.executable,
         "-m",
-        "verify",
+        "kexec_verify",
         "run",
         str(SHIPPED),
         "--reports",

@@ -27,7 +27,16 @@ def said(
     reports: Path, *options: str, during: Callable[[], None] = lambda: None
 ) -> tuple[Any, dict[str, bytes]]:
     """What a run says but for times, and the texts that it asked."""
-    command = [sys.executable, "-m", "verify", "run", str(SHIPPED), "--reports", str(reports), "--no-cache"]
+    command = [
+        sys.executable,
+        "-m",
+        "kexec_verify",
+        "run",
+        str(SHIPPED),
+        "--reports",
+        str(reports),
+        "--no-cache",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -11,26 +11,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pytest
+from kexec_verify.arm64 import lift, system
+from kexec_verify.arm64 import state as ghost
+from kexec_verify.arm64.lift import SIZE
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec import machine_kexec, soft_restart
+from kexec_verify.kexec.machine_kexec import MachineKexec
+from kexec_verify.kexec.post_load import PostLoad
+from kexec_verify.kexec.routine import Routine
+from kexec_verify.kexec.soft_restart import SoftRestart
+from kexec_verify.logic import TRUE
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.specs import boot_protocol
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.target import Kernel, open_target
+from kexec_verify.theorems import has_obligation
+from kexec_verify.verdict import Verdict
 
-from specs import boot_protocol
-from specs.properties import PROPERTIES
 from tests.conftest import BINARIES
-from tests.obligations import of_machine_kexec, of_post_load, of_restart, of_restart_in, of_routine, whole
-from verify.arm64 import lift, system
-from verify.arm64 import state as ghost
-from verify.arm64.lift import SIZE
-from verify.errors import UnsupportedError
-from verify.kexec import machine_kexec, soft_restart
-from verify.kexec.machine_kexec import MachineKexec
-from verify.kexec.post_load import PostLoad
-from verify.kexec.routine import Routine
-from verify.kexec.soft_restart import SoftRestart
-from verify.logic import TRUE
-from verify.obligation import Obligation
-from verify.prove.discharge import Discharger
-from verify.target import Kernel, open_target
-from verify.theorems import owed
-from verify.verdict import Verdict
+from tests.obligations import context, of_machine_kexec, of_post_load, of_restart, of_restart_in, of_routine
 
 pytestmark = pytest.mark.toolfault
 
@@ -59,7 +59,7 @@ def of_post_load_with_mmu_off(kernel: Kernel) -> list[Obligation]:
 
 
 def of_restart_outside_the_idmap(kernel: Kernel) -> list[Obligation]:
-    found = whole(kernel)
+    found = context(kernel)
     found.globals.addresses["__idmap_text_end"] = found.globals.addresses["__idmap_text_start"]
     return of_restart_in(found)
 
@@ -74,7 +74,7 @@ def proved(build: Build, kernel: Kernel) -> bool:
         obligations = build(kernel)
     except UnsupportedError:
         return False
-    asked = [o for o in obligations if any(owed(claim, o.name) for claim in PROPERTIES.values())]
+    asked = [o for o in obligations if any(has_obligation(claim, o.name) for claim in PROPERTIES.values())]
     results = Discharger().discharge([o for o in asked if o.name != WAIVED])
     return bool(results) and all(result.verdict is Verdict.PROVED for result in results)
 

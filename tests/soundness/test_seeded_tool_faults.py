@@ -11,24 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from specs.properties import RELOCATION
-from verify import theorems
-from verify.arm64 import execute as execution
-from verify.arm64 import system
-from verify.arm64.lift import Code
-from verify.errors import InternalError
-from verify.kexec.locate import find_routine
-from verify.kexec.routine import Routine
-from verify.logic import FALSE, TRUE, If, Not, const, difference, ult, var
-from verify.memory import Copied, Written
-from verify.obligation import Obligation
-from verify.prove import smtlib, solvers
-from verify.prove.discharge import Discharger
-from verify.prove.solvers import Answer, Reply
-from verify.symbolic import explore
-from verify.target import open_target
-from verify.verdict import Verdict
+from kexec_verify import theorems
+from kexec_verify.arm64 import execute as execution
+from kexec_verify.arm64 import system
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import InternalError
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.kexec.routine import Routine
+from kexec_verify.logic import FALSE, TRUE, If, Not, const, difference, ult, var
+from kexec_verify.memory import Copied, Written
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove import smtlib, solvers
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.prove.solvers import Answer, Reply
+from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.symbolic import explore
+from kexec_verify.target import open_target
+from kexec_verify.verdict import Verdict
 
 pytestmark = pytest.mark.toolfault
 
@@ -240,10 +239,10 @@ def test_goal_that_is_always_true(monkeypatch, routine):
     """An exit that goes anywhere is proved by a tool that owes nothing for it: a mutant tells."""
     wrong = routine.patched(find(routine, "br x22"), 0xD61F02E0)  # br x23
     assert not proved(wrong, "reloc-entry-state")
-    sound = Routine.owe
+    sound = Routine.require
 
     def lenient(self, name, sentence, hypotheses, goal, at=None, path=()):
         sound(self, name, sentence, hypotheses, TRUE, at, path)
 
-    monkeypatch.setattr(Routine, "owe", lenient)
+    monkeypatch.setattr(Routine, "require", lenient)
     assert proved(wrong, "reloc-entry-state")

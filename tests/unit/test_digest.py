@@ -8,9 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
-from verify import digest as module
-from verify.digest import ENGINES, engine_parts, engine_versions
+from kexec_verify import digest as module
+from kexec_verify.digest import ENGINES, engine_parts, engine_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = {"click", "jinja2", "markupsafe", "rich"}  # these draw reports and read command lines

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from verify.logic import (
+from kexec_verify.logic import (
     And,
     Function,
     If,
@@ -28,8 +27,8 @@ from verify.logic import (
     variables,
     within,
 )
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
 
 MASK = (1 << 64) - 1
 X, Y, Z = (var(name) for name in "xyz")

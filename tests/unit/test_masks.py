@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from angr import claripy
-
-from verify.check.read import read
-from verify.cosim.evaluate import compile_terms
-from verify.cosim.meaning import _expression
-from verify.logic import FALSE, TRUE, Function, If, Not, const, replace, same, ult, var, variables
-from verify.masks import known_zero
-from verify.prove.smtlib import Printer
+from kexec_verify.check.read import read
+from kexec_verify.cosim.evaluate import compile_terms
+from kexec_verify.cosim.meaning import _expression
+from kexec_verify.logic import FALSE, TRUE, Function, If, Not, const, replace, same, ult, var, variables
+from kexec_verify.masks import known_zero
+from kexec_verify.prove.smtlib import Printer
 
 WIDTH = 8
 X, Y, Z = (var(name, WIDTH) for name in "xyz")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from verify.errors import UnsupportedError
-from verify.logic import And, Function, Or, const, constant, same, var
-from verify.memory import Memory, Unknown, cases
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import And, Function, Or, const, constant, same, var
+from kexec_verify.memory import Memory, Unknown, cases
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
 
 WORDS = 48
 X, Y, V = var("x"), var("y"), var("v")

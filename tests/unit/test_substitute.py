@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from verify.logic import And, Function, If, const, constant, same, shift_right, ule, ult, var
-from verify.substitute import substitute
+from kexec_verify.logic import And, Function, If, const, constant, same, shift_right, ule, ult, var
+from kexec_verify.substitute import substitute
 
 WORDS = st.integers(0, 2**64 - 1)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from specs.properties import Property
-from verify.theorems import Finding, rest
-from verify.verdict import BLOCKED, Verdict
+from kexec_verify.specs.properties import Property
+from kexec_verify.theorems import Finding, apply_dependencies
+from kexec_verify.verdict import BLOCKED, Verdict
 
 
 def finding(name: str, verdict: Verdict, *grounds: str) -> Finding:
@@ -19,7 +19,7 @@ def test_one_cause_is_named_for_all_that_it_blocks():
         finding("d", Verdict.PROVED, "c", "b"),
         finding("e", Verdict.PROVED),
     ]
-    rest(findings)
+    apply_dependencies(findings)
     assert [f.verdict for f in findings[1:]] == [Verdict.UNKNOWN] * 3 + [Verdict.PROVED]
     assert {f.reason for f in findings[1:4]} == {f"{BLOCKED}a, which is REFUTED"}
     assert {f.blocked_by for f in findings[1:4]} == {"a"}
@@ -28,7 +28,7 @@ def test_one_cause_is_named_for_all_that_it_blocks():
 def test_own_reason_is_kept():
     own = finding("b", Verdict.UNSUPPORTED, "a")
     own.reason = "call of f, which has no contract"
-    rest([finding("a", Verdict.UNKNOWN), own])
+    apply_dependencies([finding("a", Verdict.UNKNOWN), own])
     assert (own.verdict, own.reason, own.blocked_by) == (
         Verdict.UNSUPPORTED,
         "call of f, which has no contract",

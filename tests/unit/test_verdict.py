@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-
-from verify.verdict import Verdict, join
+from kexec_verify.verdict import Verdict, join
 
 ORDER = ["PROVED", "VACUOUS", "UNSUPPORTED", "UNKNOWN", "REFUTED", "ERROR"]
 

@@ -7,25 +7,24 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-
-from specs.properties import PROPERTIES
-from verify.arm64.lift import Code
-from verify.errors import UsageError
-from verify.kexec.form import Form
-from verify.logic import FALSE
-from verify.obligation import Obligation
-from verify.prove.discharge import Result
-from verify.theorems import Finding, Outcome
-from verify.verdict import Verdict
-from verify.waivers import FILE, Waiver, read_waivers, waiver_of
-from verify.way import _waive
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import UsageError
+from kexec_verify.kernel_proof import _waive
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.logic import FALSE
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Result
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.theorems import Finding, Outcome
+from kexec_verify.verdict import Verdict
+from kexec_verify.waivers import FILE, Waiver, read_waivers, waiver_of
 
 KNOWN = ("mk-icache-invalid", "when machine_kexec+0x200 leaves")
 
 GOOD = """
 [[waiver]]
 property = "inplace-icache-invalid"
-form = "kimage"
+variant = "kimage"
 obligation = "mk-icache-invalid"
 sentence = "when machine_kexec+* leaves"
 reason = "known"
@@ -38,7 +37,7 @@ def test_shipped_waivers_name_known_properties_and_say_why():
     assert waivers
     for waiver in waivers:
         assert waiver.property in PROPERTIES
-        assert waiver.form in ("kimage", "registers")
+        assert waiver.variant in ("kimage", "registers")
         pattern = PROPERTIES[waiver.property].obligations
         assert any(fnmatch.fnmatchcase(waiver.obligation, glob) for glob in pattern)
         assert waiver.sentence != "*"
@@ -82,7 +81,7 @@ def outcome(verdict: Verdict, *failing: tuple[str, str]) -> Outcome:
     ]
     finding = Finding(PROPERTIES["inplace-icache-invalid"], verdict, results=results)
     return Outcome(
-        Code("f", 0, b""), cast(Form, SimpleNamespace(name="kimage", tests_head=False)), [finding], {}
+        Code("f", 0, b""), cast(AbiVariant, SimpleNamespace(name="kimage", tests_head=False)), [finding], {}
     )
 
 
@@ -119,7 +118,7 @@ def test_waiver_that_matches_nothing_is_a_note(tmp_path):
         ('obligation = "mk-icache-invalid"\n', "", "expected the keys"),
         ('sentence = "when machine_kexec+* leaves"\n', "", "expected the keys"),
         ("inplace-icache-invalid", "inplace-anything", "expected a property, found 'inplace-anything'"),
-        ('form = "kimage"', "form = 1", "expected the keys"),
+        ('variant = "kimage"', "variant = 1", "expected the keys"),
         ("[[waiver]]", "[[waiver", "expected a file of waivers"),
     ],
 )

@@ -8,7 +8,7 @@ DCPS1 to DCPS3 and DRPS, which are UNDEFINED outside of Debug state.
 
 from __future__ import annotations
 
-from verify.arm64.base_system import system
+from kexec_verify.arm64.base_system import system
 
 _ALL_ONES = 31
 _MOVE_OPCODES = (0b00, 0b10, 0b11)

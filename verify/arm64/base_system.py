@@ -6,7 +6,7 @@ cache maintenance, address translation and TLB maintenance.
 
 from __future__ import annotations
 
-from verify.arm64.extensions import of_register
+from kexec_verify.arm64.extensions import of_register
 
 _EVERY_TLBI_EL1 = (0, 1, 2, 3, 5, 7)  # op2 of tlbi vmalle1, vae1, aside1, vaae1, vale1, vaale1
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.logic import (
+from kexec_verify.logic import (
     TRUE,
     And,
     Formula,
@@ -29,7 +29,7 @@ from verify.logic import (
     ult,
     var,
 )
-from verify.memory import WORD_BYTES
+from kexec_verify.memory import WORD_BYTES
 
 CLEAN = const(0, 2)
 """The point of coherency holds the latest value and no cached copy can change that."""

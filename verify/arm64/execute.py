@@ -12,14 +12,13 @@ from typing import Any
 
 from angr.engines.pcode.behavior import BehaviorFactory
 from angr.errors import AngrError
-
-from verify.arm64 import pointer_authentication, system
-from verify.arm64.legality import lowest_el, unprivileged
-from verify.arm64.lift import SIZE, Instruction, registers, system_register
-from verify.arm64.state import NAMES, SYSTEM, Access, Event, State
-from verify.errors import UnsupportedError
-from verify.logic import Formula, Not, Term, const, normal
-from verify.memory import WORD_BYTES
+from kexec_verify.arm64 import pointer_authentication, system
+from kexec_verify.arm64.legality import lowest_el, unprivileged
+from kexec_verify.arm64.lift import SIZE, Instruction, registers, system_register
+from kexec_verify.arm64.state import NAMES, SYSTEM, Access, Event, State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import Formula, Not, Term, const, normal
+from kexec_verify.memory import WORD_BYTES
 
 _BEHAVIOR = BehaviorFactory()
 

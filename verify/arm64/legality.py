@@ -6,8 +6,8 @@ of sections are those of the Arm Architecture Reference Manual (DDI 0487).
 
 from __future__ import annotations
 
-from verify.arm64.base import in_base, is_unpredictable, is_vector
-from verify.arm64.extensions import extension
+from kexec_verify.arm64.base import in_base, is_unpredictable, is_vector
+from kexec_verify.arm64.extensions import extension
 
 EL0, EL1, EL2, EL3 = range(4)
 

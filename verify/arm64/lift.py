@@ -11,10 +11,9 @@ from typing import Any
 import archinfo
 import networkx
 from angr.engines.pcode.lifter import PcodeBasicBlockLifter, lift
-
-from verify.arm64.legality import illegal
-from verify.arm64.refused import refused
-from verify.errors import UnsupportedError
+from kexec_verify.arm64.legality import illegal
+from kexec_verify.arm64.refused import refused
+from kexec_verify.errors import UnsupportedError
 
 logging.getLogger("angr").setLevel(logging.ERROR)
 

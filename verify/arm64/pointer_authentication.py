@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from verify.arm64.state import State
-from verify.errors import UnsupportedError
-from verify.logic import Function, application, normal, same
+from kexec_verify.arm64.state import State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import Function, application, normal, same
 
 PACIASP = 0xD503_233F
 AUTIASP = 0xD503_23BF

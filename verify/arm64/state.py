@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from verify.arm64.cache import Lines, LineState
-from verify.arm64.lift import registers
-from verify.logic import And, Formula, Term, const, var
-from verify.memory import Memory
+from kexec_verify.arm64.cache import Lines, LineState
+from kexec_verify.arm64.lift import registers
+from kexec_verify.logic import And, Formula, Term, const, var
+from kexec_verify.memory import Memory
 
 GENERAL = tuple(f"x{i}" for i in range(31))
 FLAGS = ("NG", "ZR", "CY", "OV")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from verify.arm64 import state as ghost
-from verify.arm64.cache import Changed, Completed, Invalidated, LineState, Maintained, Touched, stored
-from verify.arm64.state import State
-from verify.errors import UnsupportedError
-from verify.logic import If, Term, const, constant, normal, same, var
+from kexec_verify.arm64 import state as ghost
+from kexec_verify.arm64.cache import Changed, Completed, Invalidated, LineState, Maintained, Touched, stored
+from kexec_verify.arm64.state import State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import If, Term, const, constant, normal, same, var
 
 # System registers whose change needs a context synchronization event before it is
 # relied on (Arm ARM, D1.3.5 and D24.1.2).

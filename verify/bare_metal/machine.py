@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from verify.bare_metal.image import RAM, STAGE, WORK
-from verify.bare_metal.scene import Scene
-from verify.bare_metal.startup import CONTROL, PARAMETERS, REGISTERS, REPORT, STARTUP, code
-from verify.errors import InternalError, UsageError
+from kexec_verify.bare_metal.image import RAM, STAGE, WORK
+from kexec_verify.bare_metal.scene import Scene
+from kexec_verify.bare_metal.startup import CONTROL, PARAMETERS, REGISTERS, REPORT, STARTUP, code
+from kexec_verify.errors import InternalError, UsageError
 
 QEMU = "qemu-system-aarch64"
 _RAM_BYTES = 64 << 20

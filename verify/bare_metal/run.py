@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from specs.boot_protocol import DAIF_MASK, SCTLR_MMU_OFF
-from verify.bare_metal import image as at
-from verify.bare_metal import scene as scenes
-from verify.bare_metal.machine import Machine, Report
-from verify.bare_metal.scene import Scene
-from verify.bare_metal.startup import ENTERED, EXCEPTION_EL1, EXCEPTION_EL2
+from kexec_verify.bare_metal import image as at
+from kexec_verify.bare_metal import scene as scenes
+from kexec_verify.bare_metal.machine import Machine, Report
+from kexec_verify.bare_metal.scene import Scene
+from kexec_verify.bare_metal.startup import ENTERED, EXCEPTION_EL1, EXCEPTION_EL2
+from kexec_verify.specs.boot_protocol import DAIF_MASK, SCTLR_MMU_OFF
 
 _CLASSES = {
     0x00: "undefined instruction",
@@ -82,8 +82,8 @@ def enter_restart(
     sctlr: int = SCTLR_MMU_OFF,
 ) -> Outcome:
     """Run the restart code on the idmap: to the entry at EL1, and through ``stub`` to the entry at EL2."""
-    ways = (None,) if stub is None else (None, stub)
-    return _all((scenes.soft_restart(code, page_size, way, sctlr) for way in ways), page_size, machine)
+    whole_paths = (None,) if stub is None else (None, stub)
+    return _all((scenes.soft_restart(code, page_size, way, sctlr) for way in whole_paths), page_size, machine)
 
 
 def enter_stub(

@@ -5,12 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from specs.boot_protocol import SCTLR_CLEARED, SCTLR_MMU_OFF
-from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART
-from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE, KimageLayout
-from verify.bare_metal import image as at
-from verify.bare_metal.image import DATA, TEXT, Image, Registers
-from verify.bare_metal.startup import (
+from kexec_verify.bare_metal import image as at
+from kexec_verify.bare_metal.image import DATA, TEXT, Image, Registers
+from kexec_verify.bare_metal.startup import (
     CALL_EL2,
     REPORT_EL1,
     REPORT_EL2,
@@ -19,6 +16,9 @@ from verify.bare_metal.startup import (
     code,
     vectors,
 )
+from kexec_verify.specs.boot_protocol import SCTLR_CLEARED, SCTLR_MMU_OFF
+from kexec_verify.specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE, KimageLayout
 
 SCTLR_MMU_ON = 0x34F4_D91D
 """SCTLR_EL1 as Linux 6.1 runs with it: M, C, SA and I among others, not A."""

@@ -7,18 +7,17 @@ import zlib
 from functools import cached_property
 
 import msgspec
-
-from verify.cache.store import Cache
-from verify.prove.solvers import Answer, Replies, Reply, bitwuzla_version, z3_version
+from kexec_verify.cache.store import Cache
+from kexec_verify.prove.solvers import Answer, Replies, Reply, bitwuzla_version, z3_version
 
 KIND = "answer"
 _KINDS = ("settle", "filter_by")
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredReply(msgspec.Struct, frozen=True):
     """Answers as they are kept: with their question, so that anyone can ask again.
 
-    :param kind: the function of :mod:`verify.prove.solvers` that was asked.
+    :param kind: the function of :mod:`kexec_verify.prove.solvers` that was asked.
     """
 
     kind: str
@@ -50,7 +49,7 @@ class Answers:
 
     def keep(self, kind: str, text: str, seed: int, replies: Replies) -> None:
         """Keep answers, if they are: that a solver gave up is none."""
-        kept = Kept(kind, seed, text, replies)
+        kept = StoredReply(kind, seed, text, replies)
         if _is_answered(kept):
             self._cache.keep(KIND, self._key(kind, text, seed), zlib.compress(msgspec.json.encode(kept), 1))
 
@@ -62,16 +61,16 @@ class Answers:
         return hashlib.sha256(f"{self._versions}\0{kind}\0{seed}\0{text}".encode()).digest()
 
 
-def decode_answer(data: bytes) -> Kept | None:
+def decode_answer(data: bytes) -> StoredReply | None:
     """A kept value as the answers that it is; None for one that is none."""
     try:
-        kept = msgspec.json.decode(zlib.decompress(data), type=Kept)
+        kept = msgspec.json.decode(zlib.decompress(data), type=StoredReply)
     except (zlib.error, msgspec.DecodeError):
         return None
     return kept if _is_answered(kept) else None
 
 
-def _is_answered(kept: Kept) -> bool:
+def _is_answered(kept: StoredReply) -> bool:
     return (
         kept.kind in _KINDS
         and bool(kept.replies)

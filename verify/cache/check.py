@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from verify.cache.answers import KIND, decode_answer
-from verify.cache.store import Cache
-from verify.prove.solvers import Answer, filter_by, settle
+from kexec_verify.cache.answers import KIND, decode_answer
+from kexec_verify.cache.store import Cache
+from kexec_verify.prove.solvers import Answer, filter_by, settle
 
 _ASK = {"settle": settle, "filter_by": filter_by}
 

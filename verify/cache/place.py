@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from verify.cache.store import Cache
-from verify.key import user_key
-from verify.target.apt import cache_root
+from kexec_verify.cache.store import Cache
+from kexec_verify.key import user_key
+from kexec_verify.target.apt import cache_root
 
 VARIABLE = "KEXEC_VERIFY_CACHE"
 

@@ -7,11 +7,10 @@ import zlib
 from collections.abc import Sequence
 
 import msgspec
-
-from verify.cache.store import Cache
-from verify.digest import tool_digest
-from verify.report.model import Run
-from verify.verdict import Verdict
+from kexec_verify.cache.store import Cache
+from kexec_verify.digest import tool_digest
+from kexec_verify.report.model import Run
+from kexec_verify.verdict import Verdict
 
 KIND = "run"
 _DECIDED = frozenset({Verdict.PROVED, Verdict.REFUTED, Verdict.UNSUPPORTED})
@@ -25,7 +24,7 @@ class Finished(msgspec.Struct, frozen=True):
     lines: list[str]
 
 
-def question(data: bytes, source: str, place: str, asked: Sequence[str], seed: int) -> bytes:
+def query(data: bytes, source: str, place: str, asked: Sequence[str], seed: int) -> bytes:
     """A digest of the target's file, what is asked of it, and the tool.
 
     :param source: the target as the user typed it; ``place``: its report's directory; both are in the report.

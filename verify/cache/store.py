@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from verify.key import seal
+from kexec_verify.key import seal
 
 FILE = "cache.sqlite"
 MOST_BYTES = 1 << 30

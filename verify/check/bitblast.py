@@ -3,7 +3,7 @@
 Each operator becomes the textbook circuit on single bits; applications of functions
 become fresh bits with functional consistency for every pair (Ackermann). Nothing is
 simplified but constants and equal gates, so that little has to be believed. The
-evaluator of `verify.cosim` and the solvers are what this module is tested against.
+evaluator of `kexec_verify.cosim` and the solvers are what this module is tested against.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from verify.check.gates import FALSE, TRUE, Bits, Gates
-from verify.check.read import Node, Script, read
-from verify.errors import LimitError, UnsupportedError
+from kexec_verify.check.gates import FALSE, TRUE, Bits, Gates
+from kexec_verify.check.read import Node, Script, read
+from kexec_verify.errors import LimitError, UnsupportedError
 
 CLAUSE_LIMIT = 2_000_000
 

@@ -1,7 +1,7 @@
 """Certificates: an obligation's text to clauses, a proof of their unsatisfiability, and its check.
 
 What a certificate covers: from the clauses on, nothing is believed but the checker in
-`verify.check.rup`; neither z3, bitwuzla nor the SAT solver is. What it does not
+`kexec_verify.check.rup`; neither z3, bitwuzla nor the SAT solver is. What it does not
 cover: that the clauses say what the text says. That rests on the reader and the
 bit-blaster of this package, which simplify nothing and share no code with the solvers,
 and on the printer that wrote the text.
@@ -18,9 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from verify.check.bitblast import CLAUSE_LIMIT, Cnf, bit_blast
-from verify.check.rup import ProofError, check_proof
-from verify.errors import LimitError, UnsupportedError
+from kexec_verify.check.bitblast import CLAUSE_LIMIT, Cnf, bit_blast
+from kexec_verify.check.rup import ProofError, check_proof
+from kexec_verify.errors import LimitError, UnsupportedError
 
 SOLVER = "cadical"
 TIME_LIMIT = 120.0  # seconds of CPU time for the check of one proof
@@ -81,11 +81,11 @@ def prove_unsatisfiable(cnf: Cnf, conflicts: int = CONFLICTS) -> str:
     if path is None:
         raise LimitError(f"no {SOLVER} installed")
     with tempfile.TemporaryDirectory(prefix="verify-certify-") as name:
-        question, proof = Path(name) / "question.cnf", Path(name) / "proof.drat"
-        question.write_text(cnf.dimacs())
+        query, proof = Path(name) / "question.cnf", Path(name) / "proof.drat"
+        query.write_text(cnf.dimacs())
         try:
             done = subprocess.run(
-                [path, *_OPTIONS, "-c", str(conflicts), str(question), str(proof)],
+                [path, *_OPTIONS, "-c", str(conflicts), str(query), str(proof)],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -7,14 +7,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from kexec_verify.check.model import ClaimRecord, TextRecord
+from kexec_verify.report.grounds import grounds
+from kexec_verify.report.model import ObligationRecord, PropertyRecord, Run
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.verdict import Verdict, join
+from kexec_verify.waivers import read_waivers
 from msgspec.structs import replace
-
-from specs.properties import PROPERTIES
-from verify.check.model import ClaimRecord, TextRecord
-from verify.report.grounds import grounds
-from verify.report.model import ObligationRecord, PropertyRecord, Run
-from verify.verdict import Verdict, join
-from verify.waivers import read_waivers
 
 
 def _recheck(obligation: ObligationRecord, texts: Mapping[str, TextRecord]) -> Verdict:
@@ -26,9 +25,9 @@ def _recheck(obligation: ObligationRecord, texts: Mapping[str, TextRecord]) -> V
 def claim_of(record: PropertyRecord, texts: Mapping[str, TextRecord]) -> ClaimRecord:
     """A property's verdict by its own obligations."""
     verdict, reason = _judge(record, texts)
-    owed = sorted(f"{obligation.name}\0{obligation.sha256}\n" for obligation in record.obligations)
-    digest = hashlib.sha256("".join(owed).encode()).hexdigest()
-    return ClaimRecord(record.id, record.verdict, verdict, reason, len(owed), digest)
+    required = sorted(f"{obligation.name}\0{obligation.sha256}\n" for obligation in record.obligations)
+    digest = hashlib.sha256("".join(required).encode()).hexdigest()
+    return ClaimRecord(record.id, record.verdict, verdict, reason, len(required), digest)
 
 
 def _judge(record: PropertyRecord, texts: Mapping[str, TextRecord]) -> tuple[Verdict, str]:
@@ -50,7 +49,7 @@ def _judge(record: PropertyRecord, texts: Mapping[str, TextRecord]) -> tuple[Ver
     return Verdict.PROVED, ""
 
 
-def rest(claims: Sequence[ClaimRecord], run: Run) -> list[ClaimRecord]:
+def apply_dependencies(claims: Sequence[ClaimRecord], run: Run) -> list[ClaimRecord]:
     """A property is not proved while one that it rests on or is made of is not."""
     needed = {record.id: grounds(run, record) for record in run.properties}
     found = list(claims)
@@ -71,9 +70,11 @@ def rest(claims: Sequence[ClaimRecord], run: Run) -> list[ClaimRecord]:
 
 def absent(run: Run) -> list[str]:
     """Properties of the specs that are about the run's form, and of which it says nothing."""
-    form = run.functions[0].form if run.functions else ""
+    variant = run.functions[0].variant if run.functions else ""
     said = {record.id for record in run.properties}
-    return [name for name, known in PROPERTIES.items() if known.form in (None, form) and name not in said]
+    return [
+        name for name, known in PROPERTIES.items() if known.variant in (None, variant) and name not in said
+    ]
 
 
 def unwaivable(run: Run) -> list[str]:
@@ -113,8 +114,8 @@ def outcome(
             refuted = refuted or not record.waived
         elif record.verdict is not Verdict.PROVED:
             unsettled.append(f"{record.id}: the run itself says {record.verdict}")
-    owed = [obligation for record in run.properties for obligation in record.obligations]
-    unproved = sum(obligation.verdict is not Verdict.PROVED for obligation in owed)
+    required = [obligation for record in run.properties for obligation in record.obligations]
+    unproved = sum(obligation.verdict is not Verdict.PROVED for obligation in required)
     lacking = sum(uncertified.values()) - unproved
     if lacking > 0:
         unsettled.append(f"a certificate of {lacking} obligations that are recorded as PROVED")

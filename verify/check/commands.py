@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from verify.errors import TargetError
+from kexec_verify.errors import TargetError
 
 COMMANDS = frozenset({"set-logic", "declare-fun", "define-fun", "assert", "check-sat"})
 """Commands that verify/prove/smtlib.py prints."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-
-from verify.verdict import Verdict
+from kexec_verify.verdict import Verdict
 
 SCHEMA = 2
 FILE = "check.json"
@@ -19,7 +18,7 @@ class AnswerRecord(msgspec.Struct, frozen=True):
 
 
 class CertificateRecord(msgspec.Struct, frozen=True):
-    """What came of certifying one text: `verify.check.certify.Certificate`, as it is written."""
+    """What came of certifying one text: `kexec_verify.check.certify.Certificate`, as it is written."""
 
     status: str
     reason: str

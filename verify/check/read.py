@@ -1,6 +1,6 @@
 """Reads the SMT-LIB texts of obligations back, without the engine that wrote them.
 
-The reader knows the commands and operators of QF_UFBV that `verify.prove.smtlib` prints
+The reader knows the commands and operators of QF_UFBV that `kexec_verify.prove.smtlib` prints
 and refuses all others (SMT-LIB 2.6, theory FixedSizeBitVectors): a text that it does
 not wholly understand is certified by nobody.
 """
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from verify.errors import UnsupportedError
+from kexec_verify.errors import UnsupportedError
 
 BOOL = 0
 """The width that stands for the sort Bool."""

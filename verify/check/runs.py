@@ -18,17 +18,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import verify
-from verify.check.certify import SOLVER, Status, solver_version
-from verify.check.claims import absent, claim_of, outcome, rest, unwaivable
-from verify.check.model import SCHEMA, Check, ClaimRecord, TextRecord
-from verify.check.text import Job, check_text, require_independence
-from verify.errors import UsageError
-from verify.prove.solvers import TIME_LIMIT, bitwuzla_version, z3_version
-from verify.report.model import Run
-from verify.report.read import decode_run
-from verify.report.seal import is_sealed
-from verify.verdict import Verdict
+import kexec_verify
+from kexec_verify.check.certify import SOLVER, Status, solver_version
+from kexec_verify.check.claims import absent, apply_dependencies, claim_of, outcome, unwaivable
+from kexec_verify.check.model import SCHEMA, Check, ClaimRecord, TextRecord
+from kexec_verify.check.text import Job, check_text, require_independence
+from kexec_verify.errors import UsageError
+from kexec_verify.prove.solvers import TIME_LIMIT, bitwuzla_version, z3_version
+from kexec_verify.report.model import Run
+from kexec_verify.report.read import decode_run
+from kexec_verify.report.seal import is_sealed
+from kexec_verify.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def check_run(
         raise UsageError("expected the package cvc5 to be installed, found none: pip install cvc5")
     texts = _check_texts(_jobs(run, directory, options), options.jobs, progress)
     records = {record.text: record for record in texts}
-    claims = rest([claim_of(record, records) for record in run.properties], run)
+    claims = apply_dependencies([claim_of(record, records) for record in run.properties], run)
     counted, uncertified = _certified(run, records) if options.certificates else (0, {})
     versions = {"z3": z3_version(), "bitwuzla": bitwuzla_version()}
     if options.certificates:
@@ -71,7 +71,7 @@ def check_run(
     unsettled, status = outcome(run, claims, faults, sealed, uncertified)
     return Check(
         schema=SCHEMA,
-        tool=f"kexec-verify {verify.__version__}",
+        tool=f"kexec-verify {kexec_verify.__version__}",
         run_sha256=hashlib.sha256(data).hexdigest(),
         seconds=round(time.monotonic() - started, 3),
         versions=versions,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from verify.errors import LimitError
+from kexec_verify.errors import LimitError
 
 
 class ProofError(Exception):

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from verify.check.certify import certify
-from verify.check.commands import require_printed
-from verify.check.model import AnswerRecord, CertificateRecord, TextRecord
-from verify.errors import InternalError, TargetError, VerifyError
-from verify.prove.solvers import Answer, Reply, ask_bitwuzla, ask_z3
-from verify.verdict import Verdict
+from kexec_verify.check.certify import certify
+from kexec_verify.check.commands import require_printed
+from kexec_verify.check.model import AnswerRecord, CertificateRecord, TextRecord
+from kexec_verify.errors import InternalError, TargetError, VerifyError
+from kexec_verify.prove.solvers import Answer, Reply, ask_bitwuzla, ask_z3
+from kexec_verify.verdict import Verdict
 
 CONTRADICTIONS = "contradictions"
 _GOAL = ":named |goal|"

@@ -7,10 +7,10 @@ import os
 import sys
 from types import TracebackType
 
-from verify.cli import advice, interrupt
-from verify.cli.commands import OutputClosed, cli
-from verify.cli.terminal import Terminal
-from verify.errors import InternalError, UsageError, VerifyError
+from kexec_verify.cli import advice, interrupt
+from kexec_verify.cli.commands import OutputClosed, cli
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import InternalError, UsageError, VerifyError
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
-from verify.errors import InternalError, TargetError, VerifyError
+from kexec_verify.errors import InternalError, TargetError, VerifyError
 
 
 def again() -> str:
@@ -28,7 +28,7 @@ def after(error: Exception) -> str:
 
 def help_of() -> str:
     """The help of the command that was typed, or of the whole tool."""
-    from verify.cli.commands import cli
+    from kexec_verify.cli.commands import cli
 
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     return f"verify {name} --help" if name in cli.commands else "verify --help"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 
 import click
-
-from verify.cli.options import format_option, quiet_option
-from verify.cli.terminal import Terminal
+from kexec_verify.cli.options import format_option, quiet_option
+from kexec_verify.cli.terminal import Terminal
 
 _MEGABYTE = 1 << 20
 
@@ -26,7 +25,7 @@ def cache() -> None:
 @format_option
 def stats(as_json: bool) -> None:
     """How much is kept."""
-    from verify.cache.place import open_cache
+    from kexec_verify.cache.place import open_cache
 
     terminal, kept = Terminal(), open_cache()
     counts = kept.counts()
@@ -52,7 +51,7 @@ def stats(as_json: bool) -> None:
 @cache.command()
 def clear() -> None:
     """Forget everything."""
-    from verify.cache.place import open_cache
+    from kexec_verify.cache.place import open_cache
 
     kept = open_cache()
     dropped = kept.clear()
@@ -68,8 +67,8 @@ def verify_(solve: bool, quiet: bool) -> int:
 
     Exit status: 0 all of it holds, 1 something did not, 70 a kept answer is contradicted.
     """
-    from verify.cache.check import check_cache
-    from verify.cache.place import open_cache
+    from kexec_verify.cache.check import check_cache
+    from kexec_verify.cache.place import open_cache
 
     terminal, kept = Terminal(quiet), open_cache()
     started = time.monotonic()

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from verify.cli.options import jobs_option, quiet_option
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError
+from kexec_verify.cli.options import jobs_option, quiet_option
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError
 
 if TYPE_CHECKING:
-    from verify.check.model import Check
+    from kexec_verify.check.model import Check
 
 
 @click.command()
@@ -42,10 +41,9 @@ def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -
     70 the solvers contradict each other.
     """
     import msgspec
-
-    from verify.check.model import FILE
-    from verify.check.runs import Options, check_run
-    from verify.check.text import require_independence
+    from kexec_verify.check.model import FILE
+    from kexec_verify.check.runs import Options, check_run
+    from kexec_verify.check.text import require_independence
 
     require_independence()
     terminal = Terminal(quiet)
@@ -68,7 +66,7 @@ def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -
 
 def _source(directory: Path) -> str:
     """The target that the run was of, as it was typed."""
-    from verify.report.read import read_run
+    from kexec_verify.report.read import read_run
 
     return read_run(directory / "run.json").target.source
 

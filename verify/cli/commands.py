@@ -5,22 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
-import verify
-from verify.cli.cache import cache
-from verify.cli.check import check
-from verify.cli.completion import completion
-from verify.cli.cosim import cosim
-from verify.cli.diff import diff
-from verify.cli.gate import gate
-from verify.cli.listing import assumptions, doctor, list_, show
-from verify.cli.mutate import mutate
-from verify.cli.replay import replay
-from verify.cli.report import report
-from verify.cli.run import run
-from verify.cli.sweep import sweep
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError
+import kexec_verify
+from kexec_verify.cli.cache import cache
+from kexec_verify.cli.check import check
+from kexec_verify.cli.completion import completion
+from kexec_verify.cli.cosim import cosim
+from kexec_verify.cli.diff import diff
+from kexec_verify.cli.gate import gate
+from kexec_verify.cli.listing import assumptions, doctor, list_, show
+from kexec_verify.cli.mutate import mutate
+from kexec_verify.cli.replay import replay
+from kexec_verify.cli.report import report
+from kexec_verify.cli.run import run
+from kexec_verify.cli.sweep import sweep
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError
 
 
 class OutputClosed(Exception):
@@ -36,7 +35,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(verify.__version__, prog_name="verify")
+@click.version_option(kexec_verify.__version__, prog_name="verify")
 def cli() -> None:
     """Prove what a compiled arm64 kernel does in kexec."""
 
@@ -59,8 +58,8 @@ def extract(target: str, path: Path, patches: tuple[str, ...]) -> None:
     verify extract debian:linux-image-6.1.0-56-arm64 broken.elf --patch
     arm64_relocate_new_kernel+0x98=0xd503201f
     """
-    from verify.cli.patch import patched
-    from verify.target import open_target, write_elf
+    from kexec_verify.cli.patch import patched
+    from kexec_verify.target import open_target, write_elf
 
     kernel = open_target(target)
     for patch in patches:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 from click.shell_completion import get_completion_class
-
-from verify.cli.terminal import Terminal
+from kexec_verify.cli.terminal import Terminal
 
 SHELLS = ("bash", "zsh", "fish")
 

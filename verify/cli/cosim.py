@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from verify.cli.options import jobs_option, number_option, quiet_option
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError
+from kexec_verify.cli.options import jobs_option, number_option, quiet_option
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError
 
 if TYPE_CHECKING:
-    from verify.cosim.model import Report
+    from kexec_verify.cosim.model import Report
 
 BINARIES = Path("binaries")
 
@@ -51,9 +50,8 @@ def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: 
     with terminal.progress("cosim"):
         terminal.doing("loading the engine")
         import msgspec
-
-        from verify.cosim.run import cosimulate
-        from verify.target import open_target
+        from kexec_verify.cosim.run import cosimulate
+        from kexec_verify.target import open_target
 
         kernels = [open_target(name) for name in names]
         report = cosimulate(kernels, vectors, seed, jobs or os.cpu_count() or 1, progress=terminal.doing)

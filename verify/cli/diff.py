@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
-from verify.cli.options import format_option, quiet_option
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError
+from kexec_verify.cli.options import format_option, quiet_option
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError
 
 _CORPUS = (Path("binaries/whole"), Path("binaries"))
 _SHIPPED = "-4k-gcc.elf"
@@ -31,12 +30,12 @@ def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
     terminal = Terminal(quiet)
     with terminal.progress(f"{old} and {new}"):
         terminal.doing("opening")
-        from verify.target import open_target
+        from kexec_verify.target import open_target
 
         kernels = open_target(_target(old)), open_target(_target(new))
         terminal.doing("loading the engine")
-        from verify.diff.compare import compare
-        from verify.diff.text import format_comparison
+        from kexec_verify.diff.compare import compare
+        from kexec_verify.diff.text import format_comparison
 
         found = compare(kernels[0], kernels[1], terminal.doing)
     if as_json:

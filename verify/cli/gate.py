@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError
 
 if TYPE_CHECKING:
-    from verify.report.model import Run
+    from kexec_verify.report.model import Run
 
 # Kept here too, so that `verify --help` need not load them all; a test holds the two together.
 FORMAT_NAMES = ("text", "json", "junit", "ktap", "sarif", "github", "summary", "markdown", "kernel")
@@ -68,14 +67,14 @@ def gate(
     3 undecided or incomplete; 70 internal fault. Without a policy, a REFUTED property passes if
     specs/waivers.toml waives it.
     """
-    from verify.gate.baseline import read_baseline
-    from verify.gate.decide import decide
-    from verify.gate.evidence import gather
-    from verify.gate.finding import source_finder
-    from verify.gate.formats import FORMATS
-    from verify.gate.formats.report import report
-    from verify.gate.policy import Policy, read_policy
-    from verify.report.place import write_whole
+    from kexec_verify.gate.baseline import read_baseline
+    from kexec_verify.gate.decide import decide
+    from kexec_verify.gate.evidence import gather
+    from kexec_verify.gate.finding import source_finder
+    from kexec_verify.gate.formats import FORMATS
+    from kexec_verify.gate.formats.report import report
+    from kexec_verify.gate.policy import Policy, read_policy
+    from kexec_verify.report.place import write_whole
 
     wanted = [_format(text) for text in formats] or [("text", None)]
     if sum(path is None for _, path in wanted) > 1:
@@ -112,8 +111,15 @@ def _format(text: str) -> tuple[str, Path | None]:
 
 def _update(terminal: Terminal, path: Path | None, runs: list[Run]) -> int:
     """Write the baseline, and list what it now says otherwise, for the one who reviews it."""
-    from verify.gate.baseline import SCHEMA, Baseline, baseline_of, changes, read_baseline, write_baseline
-    from verify.report.plain import plain
+    from kexec_verify.gate.baseline import (
+        SCHEMA,
+        Baseline,
+        baseline_of,
+        changes,
+        read_baseline,
+        write_baseline,
+    )
+    from kexec_verify.report.plain import plain
 
     if path is None:
         raise UsageError("expected --baseline FILE with --update-baseline, found none")

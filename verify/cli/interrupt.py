@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 _received = 0
-_held = False
+_deferred = False
 
 
 class Interrupted(BaseException):
@@ -40,7 +40,7 @@ def install() -> None:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     global _received
     _received = number
-    if not _held:
+    if not _deferred:
         raise Interrupted(number)
 
 
@@ -49,16 +49,16 @@ def check() -> None:
 
     :raises Interrupted: if so.
     """
-    if _received and not _held:
+    if _received and not _deferred:
         raise Interrupted(_received)
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def deferred() -> Iterator[None]:
     """Signals wait: for a report that is being written, or an engine that is being loaded."""
-    global _held
-    before, _held = _held, True
+    global _deferred
+    before, _deferred = _deferred, True
     try:
         yield
     finally:
-        _held = before
+        _deferred = before

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
-
-from specs.assumptions import ASSUMPTIONS
-from specs.properties import PROPERTIES, Property
-from verify.cli.options import format_option, reports_option
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError
-from verify.kexec.selection import matching
-from verify.report.composed import tree
-from verify.report.status import status
-from verify.verdict import Verdict
+from kexec_verify.cli.options import format_option, reports_option
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError
+from kexec_verify.kexec.selection import matching
+from kexec_verify.report.composed import tree
+from kexec_verify.report.status import status
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.properties import PROPERTIES, Property
+from kexec_verify.verdict import Verdict
 
 if TYPE_CHECKING:
-    from verify.report.model import PropertyRecord, Run
+    from kexec_verify.report.model import PropertyRecord, Run
 
 
 def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -68,7 +67,7 @@ def _claim(claim: Property) -> dict[str, Any]:
 @format_option
 def show(patterns: tuple[str, ...], directory: Path, as_json: bool) -> None:
     """Show each PROPERTY, a glob: statement, assumptions, obligations, and verdicts so far."""
-    from verify.report.read import read_runs
+    from kexec_verify.report.read import read_runs
 
     terminal = Terminal()
     claims = _matching(patterns)
@@ -141,8 +140,8 @@ def assumptions(targets: tuple[str, ...], directory: Path, as_json: bool) -> Non
 
     TARGET is a glob of the names of runs under the reports' directory; without one, all of them count.
     """
-    from verify.report.ledger import entries, ledger
-    from verify.report.read import read_runs
+    from kexec_verify.report.ledger import entries, ledger
+    from kexec_verify.report.read import read_runs
 
     found = read_runs(directory)
     runs = [r for r in found if not targets or any(fnmatch.fnmatchcase(r.target.name, t) for t in targets)]
@@ -163,7 +162,7 @@ def doctor(as_json: bool) -> int:
     """Say what is installed and what is missing."""
     from dataclasses import asdict
 
-    from verify.cli.doctor import examine
+    from kexec_verify.cli.doctor import examine
 
     terminal = Terminal()
     checks = list(examine())

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 import msgspec
-
-from specs.properties import RELOCATION
-from verify.cli.options import number_option, reports_option
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError
+from kexec_verify.cli.options import number_option, reports_option
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError
+from kexec_verify.specs.properties import RELOCATION
 
 if TYPE_CHECKING:
-    from verify.mutate.base import Base
-    from verify.mutate.model import HypothesisRecord, MutationRun
+    from kexec_verify.mutate.base import Base
+    from kexec_verify.mutate.model import HypothesisRecord, MutationRun
 
 JOURNAL = "mutation.jsonl"
 OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
@@ -94,14 +93,14 @@ def mutate(
     With --second-judge other mutants, of the routine, the restart code and the stubs, are run on
     QEMU's whole machine: two changes at once, or a harmful instruction in the place of another.
     """
-    from verify.kexec.layout import stated_layout
-    from verify.mutate import decision_whole, model
-    from verify.mutate.base import base_of
-    from verify.mutate.decision import seed_each
-    from verify.mutate.hypotheses import change_each
-    from verify.mutate.journal import Journal
-    from verify.mutate.run import attempts, jobs_of
-    from verify.theorems import prove
+    from kexec_verify.kexec.layout import stated_layout
+    from kexec_verify.mutate import kernel_decision, model
+    from kexec_verify.mutate.base import base_of
+    from kexec_verify.mutate.decision import seed_each
+    from kexec_verify.mutate.hypotheses import change_each
+    from kexec_verify.mutate.journal import Journal
+    from kexec_verify.mutate.run import attempts, jobs_of
+    from kexec_verify.theorems import prove
 
     terminal = Terminal()
     if by_qemu:
@@ -123,15 +122,15 @@ def mutate(
             terminal.doing(f"{len(tried)} of {len(work)}")
         records = [tried[job] for job in work]
         terminal.doing("dropping and weakening hypotheses")
-        code, form = base.code, base.form
+        code, variant = base.code, base.variant
         outcome = prove(code, RELOCATION, kernel.page_size, stated_layout(kernel), search_seconds=0)
         proofs = [result for finding in outcome.findings for result in finding.results]
         proofs += [result for found in base.results.values() for result in found]
         dropped = list(change_each(proofs))
         terminal.doing("seeding errors into the verifier")
-        faults = list(seed_each(code, form))
-        if base.way is not None:
-            faults += decision_whole.seed_each(base)
+        faults = list(seed_each(code, variant))
+        if base.composition is not None:
+            faults += kernel_decision.seed_each(base)
     result = model.MutationRun(
         model.SCHEMA,
         kernel.name,
@@ -163,10 +162,10 @@ def _second_judge(
     terminal: Terminal, target: str, insertions: int, pairs: int, c_insertions: int, seed: int
 ) -> int:
     """Try mutants on QEMU; print the counts, and each mutant that dies there and is PROVED."""
-    from verify.kexec.locate import find_routine
-    from verify.mutate import c_code
-    from verify.mutate.second_judge import KINDS, RESULTS, Record, campaign
-    from verify.target import open_target
+    from kexec_verify.kexec.locate import find_routine
+    from kexec_verify.mutate import c_code
+    from kexec_verify.mutate.second_judge import KINDS, RESULTS, Record, campaign
+    from kexec_verify.target import open_target
 
     kernel = open_target(target)
     routine = find_routine(kernel)
@@ -199,7 +198,7 @@ def _possible(base: Base, patterns: tuple[str, ...]) -> dict[str, int]:
 
     :raises UsageError: if a glob matches no function.
     """
-    from verify.mutate import binary
+    from kexec_verify.mutate import binary
 
     subjects = {subject.code.name: subject for subject in base.subjects()}
     wanted = set() if patterns else set(subjects)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from verify.errors import UsageError
-from verify.kexec.locate import ROUTINE, find_routine
-from verify.target import Kernel
+from kexec_verify.errors import UsageError
+from kexec_verify.kexec.locate import ROUTINE, find_routine
+from kexec_verify.target import Kernel
 
 _PATCH = re.compile(r"(?P<symbol>[^+=]+)(\+(?P<offset>0x[0-9a-fA-F]+|\d+))?=(?P<word>0x[0-9a-fA-F]{1,8}|\d+)")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
-from verify.cli.terminal import Terminal
+from kexec_verify.cli.terminal import Terminal
 
 
 @click.command()
@@ -24,10 +23,10 @@ def replay(path: Path, out: Path | None, full_system: bool) -> int:
     Exit status 0 if each shows its effect again, 70 if one does not. What --full-system finds is printed and
     changes no exit status: QEMU has no caches, so a fault of cache maintenance does no harm there.
     """
-    from verify.report.debugger import write_out
-    from verify.report.full_system import enter
-    from verify.report.read import read_run
-    from verify.report.replay import in_lines, recorded
+    from kexec_verify.report.debugger import write_out
+    from kexec_verify.report.full_system import enter
+    from kexec_verify.report.read import read_run
+    from kexec_verify.report.replay import in_lines, recorded
 
     terminal = Terminal()
     run = read_run(path)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
-from verify.cli.terminal import Terminal
+from kexec_verify.cli.terminal import Terminal
 
 
 @click.command()
@@ -16,8 +15,8 @@ def report(paths: tuple[Path, ...]) -> None:
 
     What `verify check`, `verify mutate` and `verify cosim` have written since then is shown too.
     """
-    from verify.html.index import PAGE, write_index
-    from verify.html.write import is_index, write_page
+    from kexec_verify.html.index import PAGE, write_index
+    from kexec_verify.html.write import is_index, write_page
 
     terminal = Terminal()
     for path in paths:

@@ -8,26 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from verify.cli import advice, interrupt
-from verify.cli.options import (
+from kexec_verify.cli import advice, interrupt
+from kexec_verify.cli.options import (
     jobs_option,
     number_option,
     quiet_option,
     reports_option,
     scheduler_option,
 )
-from verify.cli.session import Session
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError, VerifyError
-from verify.report.model import Run
-from verify.report.place import require_writable
-from verify.report.read import earlier_seconds
-from verify.report.save import RUN, is_saved, require_own, save
-from verify.verdict import Verdict, join
+from kexec_verify.cli.session import Session
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError, VerifyError
+from kexec_verify.report.model import Run
+from kexec_verify.report.place import require_writable
+from kexec_verify.report.read import earlier_seconds
+from kexec_verify.report.save import RUN, is_saved, require_own, save
+from kexec_verify.verdict import Verdict, join
 
 if TYPE_CHECKING:
-    from verify.theorems import Outcome
+    from kexec_verify.theorems import Outcome
 
 BINARIES = Path("binaries")
 
@@ -79,7 +78,7 @@ def run(
                 terminal.error(str(error), advice.after(error))
                 troubles.append(error.exit_code)
     if runs:
-        from verify.html.index import write_index
+        from kexec_verify.html.index import write_index
 
         write_index(directory)
         terminal.summary(runs, time.monotonic() - started)
@@ -101,7 +100,7 @@ def verify_target(target: str, session: Session) -> Run:
 
     :raises VerifyError: if the target cannot be had, or the report cannot be written.
     """
-    from verify.target import read_target
+    from kexec_verify.target import read_target
 
     terminal = session.terminal
     with terminal.progress(target):
@@ -111,11 +110,11 @@ def verify_target(target: str, session: Session) -> Run:
         require_own(place)
         found = session.finished(data, target, place)
         if found is not None:
-            from verify.report.read import decode_run
+            from kexec_verify.report.read import decode_run
 
             run, lines = decode_run(found.files[RUN], str(place / RUN)), found.lines
             terminal.doing("writing the report")
-            with interrupt.held():
+            with interrupt.deferred():
                 if not is_saved(found.files, place):
                     require_writable(session.directory)
                     save(found.files, place)
@@ -133,8 +132,8 @@ def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -
     """A run, its report written; and what is to be shown of its counterexample."""
     began = datetime.now(UTC)
     terminal = session.terminal
-    from verify.kexec.locate import find_routine
-    from verify.target import load_kernel
+    from kexec_verify.kexec.locate import find_routine
+    from kexec_verify.target import load_kernel
 
     kernel = load_kernel(data, target, name)
     function = find_routine(kernel)
@@ -142,18 +141,18 @@ def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -
     terminal.expect(earlier_seconds(place))
     terminal.doing("loading the engine")
     # From here on an interrupt finds enough to write a report of.
-    with interrupt.held():
-        from verify.arm64.lift import Code
-        from verify.asked import account
-        from verify.kexec.way import has_way
-        from verify.report.partial import Partial
-        from verify.report.record import record, report_files
-        from verify.waivers import read_waivers
-        from verify.way import prove_kernel
+    with interrupt.deferred():
+        from kexec_verify.arm64.lift import Code
+        from kexec_verify.kernel_proof import prove_kernel
+        from kexec_verify.kexec.composition import has_whole_path
+        from kexec_verify.report.partial import Partial
+        from kexec_verify.report.record import record, report_files
+        from kexec_verify.undecided import account
+        from kexec_verify.waivers import read_waivers
 
         code = Code(function.name, function.address, function.code)
         discharger = session.discharger()
-        whole = has_way(kernel)
+        whole = has_whole_path(kernel)
         partial = Partial(code, session.claims, discharger, whole)
     try:
         outcome = prove_kernel(
@@ -166,17 +165,17 @@ def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -
             read_waivers(),
         )
         account(outcome, session.claims, session.patterns, whole)
-        run = record(kernel, function, outcome, began, session.questions())
+        run = record(kernel, function, outcome, began, session.queries())
     except interrupt.Interrupted as stop:
-        with interrupt.held():
+        with interrupt.deferred():
             outcome = partial.outcome()
             run = partial.incomplete(record(kernel, function, outcome, began))
             stop.written = save(report_files(run, outcome), place)
         raise
     terminal.doing("writing the report")
-    with interrupt.held():
-        from verify.html.index import PAGE
-        from verify.html.write import fresh_page, remember
+    with interrupt.deferred():
+        from kexec_verify.html.index import PAGE
+        from kexec_verify.html.write import fresh_page, remember
 
         files = report_files(run, outcome, {PAGE: fresh_page(run, place)})
         save(files, place)
@@ -191,8 +190,8 @@ def _counterexample(outcome: Outcome, elf: str | None) -> list[str]:
 
     :param elf: the file that may know source lines.
     """
-    from verify.report.replay import in_lines
-    from verify.target.source import source_line
+    from kexec_verify.report.replay import in_lines
+    from kexec_verify.target.source import source_line
 
     unwaived = (finding.counterexample for finding in outcome.findings if finding.waiver is None)
     shown = next((counterexample for counterexample in unwaived if counterexample is not None), None)
@@ -205,7 +204,7 @@ def _counterexample(outcome: Outcome, elf: str | None) -> list[str]:
 
 def _tell_where(run: Run, place: Path, session: Session) -> None:
     """Where the report is, and what to type next where not all is proved."""
-    from verify.html.index import PAGE
+    from kexec_verify.html.index import PAGE
 
     terminal, path = session.terminal, place / RUN
     terminal.line(f"  {path}")

@@ -8,15 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from specs.properties import Property
-from verify.cli.terminal import Terminal
-from verify.kexec.selection import select
-from verify.report.model import Run
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.kexec.selection import select
+from kexec_verify.report.model import Run
+from kexec_verify.specs.properties import Property
 
 if TYPE_CHECKING:
-    from verify.cache.runs import Finished
-    from verify.prove.asking import Asker
-    from verify.prove.discharge import Discharger
+    from kexec_verify.cache.runs import Finished
+    from kexec_verify.prove.discharge import Discharger
+    from kexec_verify.prove.queries import Queries
 
 CONTRADICTIONS = "contradictions"
 
@@ -43,7 +43,7 @@ class Session:
         recheck: bool = False,
         no_cache: bool = False,
     ):
-        from verify.cache.place import open_cache
+        from kexec_verify.cache.place import open_cache
 
         self.terminal = terminal
         self.directory = directory
@@ -52,7 +52,7 @@ class Session:
         self._seed, self._jobs, self._scheduler, self._recheck = seed, jobs, scheduler, recheck
         self._cache = None if no_cache else open_cache()
         self._names: set[str] = set()
-        self._asker: Asker | None = None
+        self._queries: Queries | None = None
         self._discharger: Discharger | None = None
         self._counted = (0, 0)
         self._ends = ExitStack()
@@ -74,7 +74,7 @@ class Session:
 
     def place(self, name: str) -> Path:
         """The directory of a target's report; of a second target of that name one with a number."""
-        from verify.target.kernel import safe_name
+        from kexec_verify.target.kernel import safe_name
 
         safe = fresh = safe_name(name)
         count = 1
@@ -87,45 +87,45 @@ class Session:
     def discharger(self) -> Discharger:
         """The one that discharges the obligations of all targets; processes start with it."""
         if self._discharger is None:
-            from verify.cache.answers import Answers
-            from verify.prove.asking import Asker
-            from verify.prove.discharge import Discharger
-            from verify.prove.executors import solving
+            from kexec_verify.cache.answers import Answers
+            from kexec_verify.prove.discharge import Discharger
+            from kexec_verify.prove.executors import solving
+            from kexec_verify.prove.queries import Queries
 
             executor = self._ends.enter_context(solving(self._jobs, self._scheduler))
             answers = Answers(self._cache, self._recheck) if self._cache is not None else None
-            self._asker = Asker(executor, answers)
+            self._queries = Queries(executor, answers)
             self._discharger = Discharger(
-                seed=self._seed, asker=self._asker, contradictions=self.directory / CONTRADICTIONS
+                seed=self._seed, queries=self._queries, contradictions=self.directory / CONTRADICTIONS
             )
         return self._discharger
 
-    def questions(self) -> dict[str, int]:
+    def queries(self) -> dict[str, int]:
         """How many questions went to solvers since this was last asked, and how many were known."""
-        assert self._asker is not None
+        assert self._queries is not None
         asked, reused = self._counted
-        self._counted = (self._asker.asked, self._asker.reused)
-        return {"asked": self._asker.asked - asked, "reused": self._asker.reused - reused}
+        self._counted = (self._queries.asked, self._queries.reused)
+        return {"asked": self._queries.asked - asked, "reused": self._queries.reused - reused}
 
     def finished(self, data: bytes, target: str, place: Path) -> Finished | None:
         """The earlier run of these bytes that was asked the same, if it may be believed."""
-        from verify.cache.runs import find_run
+        from kexec_verify.cache.runs import find_run
 
         if self._cache is None or self._recheck:
             return None
-        return find_run(self._cache, self._question(data, target, place))
+        return find_run(self._cache, self._query(data, target, place))
 
     def keep(
         self, data: bytes, target: str, place: Path, run: Run, files: dict[str, bytes], lines: list[str]
     ) -> None:
         """Keep a run for the next that is asked the same."""
-        from verify.cache.runs import Finished, keep_run
+        from kexec_verify.cache.runs import Finished, keep_run
 
         if self._cache is not None:
-            keep_run(self._cache, self._question(data, target, place), run, Finished(files, lines))
+            keep_run(self._cache, self._query(data, target, place), run, Finished(files, lines))
 
-    def _question(self, data: bytes, target: str, place: Path) -> bytes:
-        from verify.cache.runs import question
+    def _query(self, data: bytes, target: str, place: Path) -> bytes:
+        from kexec_verify.cache.runs import query
 
         asked = [*self.patterns, *(claim.id for claim in self.claims)]
-        return question(data, target, str(place), asked, self._seed)
+        return query(data, target, str(place), asked, self._seed)

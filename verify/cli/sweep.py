@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from verify.cli import interrupt
-from verify.cli.options import format_option, quiet_option, reports_option
-from verify.cli.terminal import Output, Terminal
-from verify.errors import TargetError
-from verify.report.status import counts, level, style
+from kexec_verify.cli import interrupt
+from kexec_verify.cli.options import format_option, quiet_option, reports_option
+from kexec_verify.cli.terminal import Output, Terminal
+from kexec_verify.errors import TargetError
+from kexec_verify.report.status import counts, level, style
 
 if TYPE_CHECKING:
-    from verify.cli.session import Session
-    from verify.sweep.model import Row
-    from verify.sweep.run import Job
-    from verify.target.debian import Package
+    from kexec_verify.cli.session import Session
+    from kexec_verify.sweep.model import Row
+    from kexec_verify.sweep.run import Job
+    from kexec_verify.target.debian import Package
 
 # What a process keeps from one kernel to the next: equal questions are asked once.
 _sessions: dict[Path, Session] = {}
@@ -52,8 +51,8 @@ def sweep(
 
     Exit status: as of `verify run` with all these kernels.
     """
-    from verify.sweep.choose import chosen, targets
-    from verify.target.debian import images
+    from kexec_verify.sweep.choose import chosen, targets
+    from kexec_verify.target.debian import images
 
     terminal = Terminal(quiet)
     known = images()
@@ -79,12 +78,12 @@ def _list(terminal: Terminal, packages: Sequence[Package], named: dict[Package, 
 
 
 def _sweep(terminal: Terminal, named: dict[Package, str], jobs: int, directory: Path, as_json: bool) -> int:
-    from verify.digest import tool_digest
-    from verify.html.index import write_index
-    from verify.html.sweep import write_sweep
-    from verify.report.place import require_writable
-    from verify.sweep.model import exit_status
-    from verify.sweep.run import sweep as swept
+    from kexec_verify.digest import tool_digest
+    from kexec_verify.html.index import write_index
+    from kexec_verify.html.sweep import write_sweep
+    from kexec_verify.report.place import require_writable
+    from kexec_verify.sweep.model import exit_status
+    from kexec_verify.sweep.run import sweep as swept
 
     require_writable(directory)
     interrupt.install()
@@ -101,7 +100,7 @@ def _sweep(terminal: Terminal, named: dict[Package, str], jobs: int, directory: 
                 terminal.doing(f"{len(rows)} of {len(named)}")
                 write_sweep(directory)
     except interrupt.Interrupted as stop:
-        with interrupt.held():
+        with interrupt.deferred():
             stop.written = write_sweep(directory)
             write_index(directory)
         raise
@@ -120,13 +119,13 @@ def prove(job: Job) -> Row:
 
     :raises VerifyError: if it cannot be had, or the verifier cannot do it.
     """
-    from verify.cli.run import verify_target
-    from verify.cli.session import Session
-    from verify.report.save import RUN
-    from verify.sweep.rows import Cost, row_of
-    from verify.sweep.workers import peak
-    from verify.target.debian import is_held
-    from verify.target.kernel import safe_name
+    from kexec_verify.cli.run import verify_target
+    from kexec_verify.cli.session import Session
+    from kexec_verify.report.save import RUN
+    from kexec_verify.sweep.rows import Cost, row_of
+    from kexec_verify.sweep.workers import peak
+    from kexec_verify.target.debian import is_cached
+    from kexec_verify.target.kernel import safe_name
 
     if job.reports not in _sessions:
         terminal = Terminal(quiet=True)
@@ -134,7 +133,7 @@ def prove(job: Job) -> Row:
         _sessions[job.reports] = Session(terminal, job.reports, jobs=1)
     began = time.process_time()
     run = verify_target(job.target, _sessions[job.reports])
-    if not is_held(job.package):
+    if not is_cached(job.package):
         raise TargetError(f"{job.target}: expected version {job.package.version}, found another in the lists")
     path = job.reports / safe_name(run.target.name) / RUN
     return row_of(job.package, job.tool, run, path, Cost(time.process_time() - began, peak()))
@@ -144,7 +143,7 @@ def _line(row: Row) -> str:
     if row.error:
         return f"{row.package} {row.version}: ERROR: {row.error}"
     found = ", ".join(f"{count} {name}" for name, count in counts(row.properties).items())
-    shared = f"{row.known} of {row.questions} questions an earlier kernel has too"
+    shared = f"{row.known} of {row.queries} questions an earlier kernel has too"
     return f"{row.package} {row.version}: {found}; {row.cpu:.1f} s CPU, {shared}"
 
 
@@ -156,7 +155,7 @@ def _style(row: Row) -> str:
 
 
 def _summary(terminal: Terminal, rows: Sequence[Row], seconds: float) -> None:
-    from verify.sweep.compare import differences, shared
+    from kexec_verify.sweep.compare import differences, shared
 
     runs = [row for row in rows if not row.error]
     terminal.line()
@@ -173,17 +172,17 @@ def _summary(terminal: Terminal, rows: Sequence[Row], seconds: float) -> None:
     listed = counts(cell for row in rows for cell in row.properties)
     parts = ", ".join(f"{count} {name}" for name, count in listed.items()) or "nothing verified"
     failed = f", {len(rows) - len(runs)} not verified" if len(runs) < len(rows) else ""
-    shared_questions = f"{sum(row.known for row in rows)} of {sum(row.questions for row in rows)} questions"
+    shared_queries = f"{sum(row.known for row in rows)} of {sum(row.queries for row in rows)} questions"
     terminal.line(
         f"{len(rows)} kernels{failed}, {sum(len(row.properties) for row in rows)} properties: {parts}; "
-        f"{shared_questions} an earlier kernel has too; "
+        f"{shared_queries} an earlier kernel has too; "
         f"{sum(row.cpu for row in rows):.0f} s CPU, {seconds:.0f} s"
     )
 
 
 def _as_json(rows: Sequence[Row]) -> dict[str, Any]:
-    from verify.sweep.compare import differences, shared
-    from verify.sweep.model import exit_status
+    from kexec_verify.sweep.compare import differences, shared
+    from kexec_verify.sweep.model import exit_status
 
     return {
         "kernels": rows,

@@ -8,16 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
+from kexec_verify.cli import interrupt
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.plain import plain
+from kexec_verify.report.status import counts, level, short_waiver, status, style
+from kexec_verify.verdict import BLOCKED, Verdict
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-
-from verify.cli import interrupt
-from verify.report.model import PropertyRecord, Run
-from verify.report.plain import plain
-from verify.report.status import counts, level, short_waiver, status, style
-from verify.verdict import BLOCKED, Verdict
 
 
 class _Doing:
@@ -121,8 +120,10 @@ class Terminal:
         version = f", Linux {target.version}" if target.version else ""
         self.line(f"{target.name}{version}", style="bold")
         self.line(f"  sha256 {target.sha256}")
-        form = f"; form {function.form}, {function.page_size // 1024} KiB pages" if function.form else ""
-        self.line(f"  {function.name} at {function.address:#x}, {function.size} bytes{form}")
+        variant = (
+            f"; form {function.variant}, {function.page_size // 1024} KiB pages" if function.variant else ""
+        )
+        self.line(f"  {function.name} at {function.address:#x}, {function.size} bytes{variant}")
         if self.out.is_terminal:
             self._table(run.properties)
         else:

@@ -6,8 +6,8 @@ address has a byte, and accesses may be of any size and at any address.
 
 from __future__ import annotations
 
-from verify.logic import Function, If, Term, const, difference, normal
-from verify.memory import WORD_BYTES, Memory
+from kexec_verify.logic import Function, If, Term, const, difference, normal
+from kexec_verify.memory import WORD_BYTES, Memory
 
 BYTES = "bytes"
 

@@ -12,10 +12,9 @@ import re
 from dataclasses import dataclass
 
 import capstone
-
-from verify.arm64.lift import decode
-from verify.cosim.states import unpredictable
-from verify.errors import UnsupportedError
+from kexec_verify.arm64.lift import decode
+from kexec_verify.cosim.states import unpredictable
+from kexec_verify.errors import UnsupportedError
 
 _CONDITIONS = "eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al|nv"
 _RULES = (

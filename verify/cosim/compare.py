@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verify.arm64.state import GENERAL
-from verify.cosim.machine import WINDOW_SIZE, WINDOWS, After, Machine
-from verify.cosim.meaning import REGISTERS, Meaning, Result
-from verify.errors import InternalError
+from kexec_verify.arm64.state import GENERAL
+from kexec_verify.cosim.machine import WINDOW_SIZE, WINDOWS, After, Machine
+from kexec_verify.cosim.meaning import REGISTERS, Meaning, Result
+from kexec_verify.errors import InternalError
 
 _WORD = 8
 

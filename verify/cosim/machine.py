@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import unicorn
+from kexec_verify.arm64.emulator import emulator
+from kexec_verify.arm64.state import GENERAL
 from unicorn import arm64_const as uc
-
-from verify.arm64.emulator import emulator
-from verify.arm64.state import GENERAL
 
 CODE = 0x10_0000
 CODE_SIZE = 0x2000

@@ -6,15 +6,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from verify.arm64.lift import decode
-from verify.cosim.classes import accepted
-from verify.cosim.compare import compare
-from verify.cosim.machine import CODE, Machine
-from verify.cosim.meaning import Meaning
-from verify.cosim.states import random_memory, random_state, unpredictable
-from verify.cosim.system import disagreement
-from verify.cosim.system_table import is_system
-from verify.errors import UnsupportedError
+from kexec_verify.arm64.lift import decode
+from kexec_verify.cosim.classes import accepted
+from kexec_verify.cosim.compare import compare
+from kexec_verify.cosim.machine import CODE, Machine
+from kexec_verify.cosim.meaning import Meaning
+from kexec_verify.cosim.states import random_memory, random_state, unpredictable
+from kexec_verify.cosim.system import disagreement
+from kexec_verify.cosim.system_table import is_system
+from kexec_verify.errors import UnsupportedError
 
 _STATES = 4
 _LITERAL = 0b011  # bits 29:27 of a load whose address is the program counter's

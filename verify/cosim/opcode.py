@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from verify.arm64.lift import decode
-from verify.cosim.classes import classify, mutations
-from verify.cosim.compare import Mismatch, OutsideError, compare, read_at, simulate
-from verify.cosim.machine import CODE, Machine
-from verify.cosim.meaning import Meaning, Result
-from verify.cosim.shares import folded, solvers_agree
-from verify.cosim.states import random_memory, random_state
-from verify.cosim.system import disagreement
-from verify.cosim.system_table import expected, is_system
-from verify.errors import UnsupportedError, VerifyError
+from kexec_verify.arm64.lift import decode
+from kexec_verify.cosim.classes import classify, mutations
+from kexec_verify.cosim.compare import Mismatch, OutsideError, compare, read_at, simulate
+from kexec_verify.cosim.machine import CODE, Machine
+from kexec_verify.cosim.meaning import Meaning, Result
+from kexec_verify.cosim.shares import folded, solvers_agree
+from kexec_verify.cosim.states import random_memory, random_state
+from kexec_verify.cosim.system import disagreement
+from kexec_verify.cosim.system_table import expected, is_system
+from kexec_verify.errors import UnsupportedError, VerifyError
 
 # Where instructions are put: about the boundary of the two code pages, and at their ends.
 PLACES = (CODE, CODE + 0xFFC, CODE + 0x1000, CODE + 0x1FFC)

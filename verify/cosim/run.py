@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-import verify
-from specs.contracts import CONTRACTS
-from verify.cosim import model
-from verify.cosim.classes import Shape, classify
-from verify.cosim.machine import CODE
-from verify.cosim.negative import Tried, random_words, try_words
-from verify.cosim.opcode import Checked, check_class
-from verify.cosim.system import SPACE, Swept, sweep
-from verify.cosim.system_table import is_system
-from verify.errors import NoKexecError
-from verify.kexec.locate import Function, find_function, find_routine
-from verify.target import Kernel
+import kexec_verify
+from kexec_verify.cosim import model
+from kexec_verify.cosim.classes import Shape, classify
+from kexec_verify.cosim.machine import CODE
+from kexec_verify.cosim.negative import Tried, random_words, try_words
+from kexec_verify.cosim.opcode import Checked, check_class
+from kexec_verify.cosim.system import SPACE, Swept, sweep
+from kexec_verify.cosim.system_table import is_system
+from kexec_verify.errors import NoKexecError
+from kexec_verify.kexec.locate import Function, find_function, find_routine
+from kexec_verify.specs.contracts import CONTRACTS
+from kexec_verify.target import Kernel
 
 _PIECES = 8  # of the sweep and of the random words, for the processes to share
 _NEGATIVE_SHARE = 10  # one random word for so many vectors
@@ -197,7 +197,7 @@ def _report(
     total = refused + wrong + sum(agreeing.values())
     return model.Report(
         schema=model.SCHEMA,
-        tool=f"kexec-verify {verify.__version__}",
+        tool=f"kexec-verify {kexec_verify.__version__}",
         seed=seed,
         seconds=seconds,
         targets=[kernel.name for kernel in kernels],

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from verify.arm64.cache import Lines
-from verify.arm64.execute import execute
-from verify.arm64.lift import Instruction
-from verify.arm64.state import State, unknown_ghosts, width
-from verify.cosim.byte_memory import BYTES, Bytes
-from verify.cosim.compare import read_at
-from verify.cosim.meaning import MEMORY, REGISTERS, TAG, Meaning, Result, of_words, target_of, unknown_state
-from verify.errors import InternalError
-from verify.logic import And, Formula, Function, Term, const, constant
-from verify.memory import WORD_BYTES, Memory
-from verify.obligation import Facts
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
+from kexec_verify.arm64.cache import Lines
+from kexec_verify.arm64.execute import execute
+from kexec_verify.arm64.lift import Instruction
+from kexec_verify.arm64.state import State, unknown_ghosts, width
+from kexec_verify.cosim.byte_memory import BYTES, Bytes
+from kexec_verify.cosim.compare import read_at
+from kexec_verify.cosim.meaning import (
+    MEMORY,
+    REGISTERS,
+    TAG,
+    Meaning,
+    Result,
+    of_words,
+    target_of,
+    unknown_state,
+)
+from kexec_verify.errors import InternalError
+from kexec_verify.logic import And, Formula, Function, Term, const, constant
+from kexec_verify.memory import WORD_BYTES, Memory
+from kexec_verify.obligation import Facts
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
 
 
 class _Windows(Memory):
@@ -74,7 +83,7 @@ def _function(size: int) -> Function:
     return Function(MEMORY) if size == WORD_BYTES else Function(BYTES, 8)
 
 
-def question(
+def query(
     meaning: Meaning, state: Mapping[str, int], memory: tuple[bytes, ...], result: Result
 ) -> tuple[Facts, Formula]:
     """The question whether our engine's terms imply ``result`` in ``state``, as an obligation asks."""
@@ -115,9 +124,9 @@ def solvers_agree(
 
     They must also find that the terms do not imply a result that differs in one bit.
     """
-    hypotheses, goal = question(meaning, state, memory, result)
+    hypotheses, goal = query(meaning, state, memory, result)
     other = Result((result.registers[0] ^ 1, *result.registers[1:]), result.stores, result.target)
-    _, wrong = question(meaning, state, memory, other)
+    _, wrong = query(meaning, state, memory, other)
     for ask, asked, answer in (
         (ask_bitwuzla, goal, Answer.UNSAT),
         (ask_z3, goal, Answer.UNSAT),

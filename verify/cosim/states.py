@@ -7,8 +7,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verify.arm64.state import FLAGS, GENERAL, SYSTEM
-from verify.cosim.machine import WINDOW_SIZE, WINDOWS
+from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
+from kexec_verify.cosim.machine import WINDOW_SIZE, WINDOWS
 
 _MASK = (1 << 64) - 1
 _CORNERS = (

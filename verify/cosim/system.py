@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from verify.arm64.execute import Exit, Step, execute
-from verify.arm64.legality import lowest_el
-from verify.arm64.lift import SIZE, decode
-from verify.arm64.state import SYSTEM, State
-from verify.arm64.system import MEANING, nothing
-from verify.cosim.machine import CODE
-from verify.cosim.meaning import REGISTERS, unknown_state
-from verify.cosim.system_table import Expected, expected
-from verify.errors import UnsupportedError
-from verify.logic import Function, Term, const, same
+from kexec_verify.arm64.execute import Exit, Step, execute
+from kexec_verify.arm64.legality import lowest_el
+from kexec_verify.arm64.lift import SIZE, decode
+from kexec_verify.arm64.state import SYSTEM, State
+from kexec_verify.arm64.system import MEANING, nothing
+from kexec_verify.cosim.machine import CODE
+from kexec_verify.cosim.meaning import REGISTERS, unknown_state
+from kexec_verify.cosim.system_table import Expected, expected
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import Function, Term, const, same
 
 _LEAVES = {"AArch64.SoftwareBreakpoint": "brk", "AArch64.ExceptionReturn": "eret"}
 _SIGNED = Function("signed")

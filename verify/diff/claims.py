@@ -6,14 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from specs.properties import PROPERTIES
-from verify.diff.functions import Matched
-from verify.diff.model import ObligationDiff, PropertyDiff
-from verify.diff.places import without_offsets
-from verify.diff.side import Side
-from verify.prove.discharge import Result
-from verify.theorems import owed
-from verify.verdict import Verdict, join
+from kexec_verify.diff.address_names import without_offsets
+from kexec_verify.diff.functions import Matched
+from kexec_verify.diff.model import ObligationDiff, PropertyDiff
+from kexec_verify.diff.side import Side
+from kexec_verify.prove.discharge import Result
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.theorems import has_obligation
+from kexec_verify.verdict import Verdict, join
 
 type Key = tuple[str, str]
 type Grouped = dict[Key, list[tuple[str, Result]]]
@@ -111,7 +111,7 @@ def _properties(
     rest = set(names)
     groups: list[tuple[str, set[str]]] = []
     for claim in PROPERTIES.values():
-        mine = {name for name in names if owed(claim, name)}
+        mine = {name for name in names if has_obligation(claim, name)}
         if mine:
             groups.append((claim.id, mine))
             rest -= mine

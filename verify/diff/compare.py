@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from verify.diff import claims, effects, functions
-from verify.diff.ends import IN_PLACE, RELOCATED, Way, ways
-from verify.diff.entered import enter
-from verify.diff.findings import findings
-from verify.diff.functions import Matched
-from verify.diff.model import CaseDiff, Comparison, Effect, Entered, Question, Target
-from verify.diff.relation import CASES, Relation, support
-from verify.diff.shared import SharedDischarger
-from verify.diff.side import Side
-from verify.errors import LimitError, UnsupportedError
-from verify.prove.discharge import Result, vacuous
-from verify.target import Kernel
-from verify.theorems import Progress
-from verify.verdict import Verdict, join
+from kexec_verify.diff import claims, effects, functions
+from kexec_verify.diff.entered import enter
+from kexec_verify.diff.findings import findings
+from kexec_verify.diff.functions import Matched
+from kexec_verify.diff.model import CaseDiff, Comparison, Effect, Entered, Query, Target
+from kexec_verify.diff.relation import CASES, Relation, support
+from kexec_verify.diff.shared import SharedDischarger
+from kexec_verify.diff.side import Side
+from kexec_verify.diff.whole_paths import IN_PLACE, RELOCATED, WholePath, whole_paths
+from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.prove.discharge import Result, vacuous
+from kexec_verify.target import Kernel
+from kexec_verify.theorems import Progress
+from kexec_verify.verdict import Verdict, join
 
 LIMIT = 20.0
 """Seconds for one question."""
@@ -99,14 +99,16 @@ def compare(old_kernel: Kernel, new_kernel: Kernel, tell: Progress | None = None
 
 
 def _target(side: Side) -> Target:
-    form, kernel = side.form, side.kernel
-    page = form.page_size if form is not None else kernel.page_size or 0
-    return Target(kernel.name, kernel.sha256, kernel.version, form.name if form is not None else "", page)
+    variant, kernel = side.variant, side.kernel
+    page = variant.page_size if variant is not None else kernel.page_size or 0
+    return Target(
+        kernel.name, kernel.sha256, kernel.version, variant.name if variant is not None else "", page
+    )
 
 
 def _relate(found: Found, discharger: SharedDischarger, tell: Progress) -> None:
     try:
-        made = [ways(side) for side in found.sides]
+        made = [whole_paths(side) for side in found.sides]
     except (UnsupportedError, LimitError) as error:
         for case in CASES:
             found.cases.append(CaseDiff(case, Verdict.UNSUPPORTED, (), (), (str(error),)))
@@ -116,12 +118,12 @@ def _relate(found: Found, discharger: SharedDischarger, tell: Progress) -> None:
         old, new = made[0][case], made[1][case]
         found.cases.append(_case(found, discharger, case, old, new))
         if case == IN_PLACE:
-            for way in (old, new):
-                (result,) = discharger.discharge([effects.icache_obligation(way)])
-                found.icache[way.side.label] = result.verdict
+            for whole_path in (old, new):
+                (result,) = discharger.discharge([effects.icache_obligation(whole_path)])
+                found.icache[whole_path.side.label] = result.verdict
 
 
-def _case(found: Found, discharger: SharedDischarger, case: str, old: Way, new: Way) -> CaseDiff:
+def _case(found: Found, discharger: SharedDischarger, case: str, old: WholePath, new: WholePath) -> CaseDiff:
     relation = Relation(case, old, new)
     try:
         relation.build()
@@ -129,7 +131,7 @@ def _case(found: Found, discharger: SharedDischarger, case: str, old: Way, new: 
         relation.missing.append(str(error))
     results = discharger.discharge(relation.obligations)
     empty = set(vacuous(results))
-    questions = tuple(_question(relation, result, empty) for result in results)
+    queries = tuple(_query(relation, result, empty) for result in results)
     weak: list[str] = list(relation.missing)
     rests: list[str] = []
     for side in found.sides:
@@ -150,13 +152,13 @@ def _case(found: Found, discharger: SharedDischarger, case: str, old: Way, new: 
     rests += [f"both: assumed at machine_kexec's entry: {', '.join(assumed)}"] if assumed else []
     if case == RELOCATED:
         weak += _routine(found)
-    verdict = join(q.verdict for q in questions)
+    verdict = join(q.verdict for q in queries)
     if weak and verdict is Verdict.PROVED:
         verdict = Verdict.UNKNOWN
     return CaseDiff(
         case,
         verdict,
-        questions,
+        queries,
         tuple(rests),
         tuple(weak),
         tuple(_shown_way(end.legs, end.via) for end in old.ends),
@@ -165,7 +167,7 @@ def _case(found: Found, discharger: SharedDischarger, case: str, old: Way, new: 
     )
 
 
-def _question(relation: Relation, result: Result, empty: set[str]) -> Question:
+def _query(relation: Relation, result: Result, empty: set[str]) -> Query:
     obligation = result.obligation
     verdict, model = result.verdict, None
     if verdict is Verdict.PROVED and obligation.name in empty:
@@ -174,7 +176,7 @@ def _question(relation: Relation, result: Result, empty: set[str]) -> Question:
         model = relation.model(result)
         if model is not None:
             verdict = Verdict.REFUTED
-    return Question(obligation.name, obligation.sentence, verdict, model or {})
+    return Query(obligation.name, obligation.sentence, verdict, model or {})
 
 
 def _shown_way(legs: tuple[str, ...], via: str) -> str:
@@ -188,7 +190,7 @@ def _routine(found: Found) -> list[str]:
         for finding in side.outcome.findings if side.outcome is not None else ():
             if finding.verdict is not Verdict.PROVED:
                 weak.append(f"{side.label}: {finding.claim.id} is {finding.verdict}")
-    old, new = found.old.form, found.new.form
+    old, new = found.old.variant, found.new.variant
     if old is not None and new is not None and old.page_size != new.page_size:
         weak.append(f"OLD copies pages of {old.page_size} bytes, NEW of {new.page_size}")
     return weak

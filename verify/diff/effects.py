@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from specs.relocate_kernel import done
-from verify.arm64.state import ICACHE_INVALID, State
-from verify.diff.ends import Way
-from verify.diff.model import Effect
-from verify.diff.rename import leaves
-from verify.diff.side import Side
-from verify.kexec.calls import objects
-from verify.kexec.post_load import PostLoad
-from verify.logic import And, Formula, Not, Term
-from verify.obligation import Facts, Obligation
-from verify.prove.discharge import decide
-from verify.symbolic.objects import STACK_FRAME
+from kexec_verify.arm64.state import ICACHE_INVALID, State
+from kexec_verify.diff.model import Effect
+from kexec_verify.diff.rename import leaves
+from kexec_verify.diff.side import Side
+from kexec_verify.diff.whole_paths import WholePath
+from kexec_verify.kexec.calls import objects
+from kexec_verify.kexec.post_load import PostLoad
+from kexec_verify.logic import And, Formula, Not, Term
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.prove.discharge import decide
+from kexec_verify.specs.relocate_kernel import done
+from kexec_verify.symbolic.objects import STACK_FRAME
 
 _SHOWN = {
     "InstructionSynchronizationBarrier": "isb",
@@ -41,13 +41,17 @@ def events(side: Side, states: Iterable[State]) -> dict[str, list[str]]:
     return {name: list(places) for name, places in found.items()}
 
 
-def on_the_way(way: Way) -> dict[str, list[str]]:
+def on_the_way(whole_path: WholePath) -> dict[str, list[str]]:
     """The events from machine_kexec to the entry, in one case."""
-    passed = [state for state in way.mk.ran if not decide(state.facts, Not(way.case[1]))]
-    found = events(way.side, [*passed, *(state for end in way.ends for state in end.states)])
-    stops = [bug for bug in way.mk.bugs if bug.kind == "BUG" and not decide(bug.facts, Not(way.case[1]))]
+    passed = [state for state in whole_path.mk.ran if not decide(state.facts, Not(whole_path.case[1]))]
+    found = events(whole_path.side, [*passed, *(state for end in whole_path.ends for state in end.states)])
+    stops = [
+        bug
+        for bug in whole_path.mk.bugs
+        if bug.kind == "BUG" and not decide(bug.facts, Not(whole_path.case[1]))
+    ]
     if stops:
-        found["BUG instead of it"] = sorted({way.side.places.name(bug.at) for bug in stops})
+        found["BUG instead of it"] = sorted({whole_path.side.places.name(bug.at) for bug in stops})
     return found
 
 
@@ -78,8 +82,8 @@ def head_tests(side: Side) -> list[str]:
     found: dict[str, None] = {}
     parts: list[tuple[Iterable[State], Term]] = []
     if side.post_load is not None:
-        layout = side.post_load.whole.layout
-        head = side.post_load.whole.field(side.post_load.entry, side.post_load.kimage, layout.head)
+        layout = side.post_load.context.layout
+        head = side.post_load.context.field(side.post_load.entry, side.post_load.kimage, layout.head)
         parts.append((side.post_load.ran, head))
     if side.mk is not None:
         parts.append((side.mk.ran, side.mk.fields.head))
@@ -112,11 +116,13 @@ def _decides(fact: Formula, head: Term) -> bool:
     return False
 
 
-def icache_obligation(way: Way) -> Obligation:
+def icache_obligation(whole_path: WholePath) -> Obligation:
     """Owe that the instruction cache is invalidated, and that this is complete, at every end."""
-    goals = [term == ICACHE_INVALID for end in way.ends for term in end.icache]
-    facts: Facts = (way.case,) if goals else ()
-    sentence = f"{way.side.label}: where {way.case[0]} the instruction cache is invalid at the entry"
+    goals = [term == ICACHE_INVALID for end in whole_path.ends for term in end.icache]
+    facts: Facts = (whole_path.case,) if goals else ()
+    sentence = (
+        f"{whole_path.side.label}: where {whole_path.case[0]} the instruction cache is invalid at the entry"
+    )
     return Obligation("diff-icache", sentence, facts, And(*goals) if goals else Not(And()))
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import capstone
 from capstone import arm64
-
-from specs.kimage import IND_DONE
-from verify.arm64.lift import SIZE, Code
-from verify.diff.model import Entered, RunStep
-from verify.diff.side import Side
-from verify.errors import UnsupportedError
-from verify.refute.effects import Access, Run
-from verify.refute.lists import Plan, Word, build
-from verify.refute.machine import Machine
-from verify.refute.path import record
-from verify.refute.scenario import Scenario
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.diff.model import Entered, RunStep
+from kexec_verify.diff.side import Side
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.refute.effects import Access, Run
+from kexec_verify.refute.lists import Plan, Word, build
+from kexec_verify.refute.machine import Machine
+from kexec_verify.refute.path import record
+from kexec_verify.refute.scenario import Scenario
+from kexec_verify.specs.kimage import IND_DONE
 
 LIMIT = 4096
 """Instructions; a routine that has nothing to copy needs a few dozen."""
@@ -25,11 +24,11 @@ def enter(side: Side) -> Entered | None:
 
     :returns: None for a routine whose form is not known or that holds an instruction without a model.
     """
-    if side.form is None:
+    if side.variant is None:
         return None
-    scenario = build(Plan("an image in place", Word(IND_DONE), ()), side.form)
+    scenario = build(Plan("an image in place", Word(IND_DONE), ()), side.variant)
     code = side.code
-    watch = frozenset({side.form.loop, *side.form.exits})
+    watch = frozenset({side.variant.loop, *side.variant.exits})
     try:
         run = Machine(code, watch).run(scenario, LIMIT)
         kept = record(code, watch, scenario, LIMIT, len(run.log))

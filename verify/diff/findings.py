@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from specs.contracts import contract
-from verify.diff.ends import IN_PLACE, RELOCATED
-from verify.diff.model import CaseDiff, Entered, Finding, Question
-from verify.diff.relation import GUARD
-from verify.diff.side import Side
-from verify.verdict import Verdict
+from kexec_verify.diff.model import CaseDiff, Entered, Finding, Query
+from kexec_verify.diff.relation import GUARD
+from kexec_verify.diff.side import Side
+from kexec_verify.diff.whole_paths import IN_PLACE, RELOCATED
+from kexec_verify.specs.contracts import contract
+from kexec_verify.verdict import Verdict
 
 if TYPE_CHECKING:
-    from verify.diff.compare import Found
+    from kexec_verify.diff.compare import Found
 
 
 def findings(found: Found) -> Iterator[Finding]:
@@ -33,18 +33,18 @@ def findings(found: Found) -> Iterator[Finding]:
         yield from _null(found, run, in_place)
 
 
-def _proved(case: CaseDiff, *names: str, label: str = "") -> list[Question]:
+def _proved(case: CaseDiff, *names: str, label: str = "") -> list[Query]:
     """The questions of those names (of one kernel), if all of them are proved."""
-    asked = [q for q in case.questions if q.name in names and f"{label}: " in q.sentence]
+    asked = [q for q in case.queries if q.name in names and f"{label}: " in q.sentence]
     return asked if asked and all(q.verdict is Verdict.PROVED for q in asked) else []
 
 
 def _copies(case: CaseDiff) -> Iterator[Finding]:
     for_both = []
-    for label, way in (("OLD", case.old_way), ("NEW", case.new_way)):
+    for label, whole_path in (("OLD", case.old_way), ("NEW", case.new_way)):
         asked = _proved(case, "diff-memory", label=label)
         stuck = any(why.startswith(f"{label}: the routine enters") for why in case.open)
-        if asked and way and not stuck:
+        if asked and whole_path and not stuck:
             for_both.append(label)
     if not for_both:
         return
@@ -101,13 +101,13 @@ def _instruction_cache(found: Found, case: CaseDiff) -> Iterator[Finding]:
     ]
     theirs = [at for e in case.effects if _is_icache(e.kind) for at in _of(e, other)]
     loaded = [at for e in found.loading if _is_icache(e.kind) for at in _of(e, other)]
-    way = f"only {', '.join(theirs)}" if theirs else "no such maintenance"
+    whole_path = f"only {', '.join(theirs)}" if theirs else "no such maintenance"
     load = f"only {', '.join(loaded)}" if loaded else "none either"
     rest = "" if theirs or loaded else ": what it leaves to C is not done there"
     yield Finding(
         "in-place-icache",
         f"In place {does} invalidates the instruction cache before the entry ({'; '.join(mine)}), and that "
-        f"is proved complete. {other} executes {way} from machine_kexec to the entry, and its "
+        f"is proved complete. {other} executes {whole_path} from machine_kexec to the entry, and its "
         f"machine_kexec_post_load {load} for an image in place{rest}.",
         (f"{does}: diff-icache PROVED", f"{other}: diff-icache {found.icache[other]}"),
     )
@@ -159,7 +159,7 @@ def _null(found: Found, run: Entered, in_place: CaseDiff | None) -> Iterator[Fin
         what = f"{kind}: {run.register} = {run.address}, set at {run.set_at}, never to a page of the list"
     else:
         what = f"an uninitialised pointer: {run.register} = {run.address}, which nothing before has set"
-    guard: list[Question] = []
+    guard: list[Query] = []
     if in_place is not None:
         guard = _proved(in_place, f"diff-{GUARD}", label=run.label)
     tests = [at for at in found.tests.get(run.label, []) if at.startswith("machine_kexec+")]

@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from capstone import arm64
-
-from verify.diff.model import FunctionDiff, Hunk
-from verify.diff.places import Places
-from verify.diff.side import Side
-from verify.errors import TargetError
-from verify.kexec.locate import find_function
-from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS
-from verify.kexec.whole import RESTART
-from verify.target import Kernel
-from verify.target.constants import MASK, walk
+from kexec_verify.diff.address_names import AddressNames
+from kexec_verify.diff.model import FunctionDiff, Hunk
+from kexec_verify.diff.side import Side
+from kexec_verify.errors import TargetError
+from kexec_verify.kexec.context import RESTART
+from kexec_verify.kexec.locate import find_function
+from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS
+from kexec_verify.target import Kernel
+from kexec_verify.target.constants import MASK, walk
 
 _FIXED = ("machine_kexec", "machine_kexec_post_load")
 _STUB = (VECTORS, "el1_sync", COPIED_VECTORS)
@@ -99,8 +98,8 @@ def _lines(side: Side, name: str) -> list[_Line] | None:
 def _read(side: Side, address: int, code: bytes) -> Iterator[_Line]:
     kernel: Kernel = side.kernel
     globals_ = {}
-    if side.whole is not None:
-        globals_ = {value: name for name, value in side.whole.globals.addresses.items()}
+    if side.context is not None:
+        globals_ = {value: name for name, value in side.context.globals.addresses.items()}
 
     def datum(value: int) -> str:
         # A string or a word without a symbol: where it stands says nothing.
@@ -162,8 +161,8 @@ def _compare(
     name: str,
     old: list[_Line] | None,
     new: list[_Line] | None,
-    old_places: Places,
-    new_places: Places,
+    old_places: AddressNames,
+    new_places: AddressNames,
     found: Matched,
 ) -> FunctionDiff:
     if old is None or new is None:
@@ -195,7 +194,11 @@ def _compare(
 
 
 def _hunks(
-    old: list[_Line], new: list[_Line], partner: dict[int, int], old_places: Places, new_places: Places
+    old: list[_Line],
+    new: list[_Line],
+    partner: dict[int, int],
+    old_places: AddressNames,
+    new_places: AddressNames,
 ) -> Iterator[Hunk]:
     i = j = 0
     while i < len(old) or j < len(new):
@@ -218,7 +221,7 @@ def _hunks(
         )
 
 
-def _place(lines: list[_Line], index: int, places: Places) -> str:
+def _place(lines: list[_Line], index: int, places: AddressNames) -> str:
     return (
         places.name(lines[index].at) if index < len(lines) else f"the end, after {places.name(lines[-1].at)}"
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-
-from verify.verdict import Verdict
+from kexec_verify.verdict import Verdict
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -13,7 +12,7 @@ class Target(msgspec.Struct, frozen=True):
     name: str
     sha256: str
     version: str | None
-    form: str
+    variant: str
     page_size: int
 
 
@@ -85,7 +84,7 @@ class Effect(msgspec.Struct, frozen=True):
     new: tuple[str, ...]
 
 
-class Question(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True):
     """One question of the relation."""
 
     name: str
@@ -103,7 +102,7 @@ class CaseDiff(msgspec.Struct, frozen=True):
 
     case: str
     verdict: Verdict
-    questions: tuple[Question, ...]
+    queries: tuple[Query, ...]
     rests_on: tuple[str, ...]
     open: tuple[str, ...]
     old_way: tuple[str, ...] = ()

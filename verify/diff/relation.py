@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from specs import boot_protocol
-from verify.diff.ends import ARGUMENTS, IN_PLACE, RELOCATED, End, Way
-from verify.diff.rename import GIVEN, Renamer, leaves
-from verify.diff.side import Side
-from verify.kexec.calls import objects
-from verify.kexec.machine_kexec import MachineKexec
-from verify.logic import FALSE, TRUE, And, Formula, Not, Or, Term, application, var
-from verify.obligation import Facts, Obligation
-from verify.prove.discharge import Result
-from verify.prove.smtlib import script
-from verify.prove.solvers import model_z3
-from verify.symbolic.objects import STACK_FRAME
-from verify.verdict import Verdict
+from kexec_verify.diff.rename import GIVEN, Renamer, leaves
+from kexec_verify.diff.side import Side
+from kexec_verify.diff.whole_paths import ARGUMENTS, IN_PLACE, RELOCATED, End, WholePath
+from kexec_verify.kexec.calls import objects
+from kexec_verify.kexec.machine_kexec import MachineKexec
+from kexec_verify.logic import FALSE, TRUE, And, Formula, Not, Or, Term, application, var
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.prove.discharge import Result
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import model_z3
+from kexec_verify.specs import boot_protocol
+from kexec_verify.symbolic.objects import STACK_FRAME
+from kexec_verify.verdict import Verdict
 
 _LOADED = ("head", "start", "dtb_mem")
 """What kexec_core and the loader put into struct kimage; the rest is machine_kexec_post_load's own."""
@@ -32,32 +32,32 @@ class Relation:
     """
 
     case: str
-    old: Way
-    new: Way
+    old: WholePath
+    new: WholePath
     obligations: list[Obligation] = field(default_factory=list)
     asked: dict[int, list[tuple[str, Term, Term]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     given: Facts = ()
 
     def __post_init__(self) -> None:
-        self.left, self.right = (Renamer(f"{way.side.label}: ") for way in (self.old, self.new))
+        self.left, self.right = (Renamer(f"{whole_path.side.label}: ") for whole_path in (self.old, self.new))
 
     def build(self) -> None:
         """Owe it for each pair of ends."""
         self.given = self._given()
-        for way in (self.old, self.new):
-            self.obligations += way.obligations
-            self.missing += [f"{way.side.label}: {what}" for what in way.stuck]
-            if not way.ends and not way.stuck:
-                self.missing.append(f"{way.side.label}: no path reaches an entry where {self.case}")
-            self._owe_memory(way)
+        for whole_path in (self.old, self.new):
+            self.obligations += whole_path.obligations
+            self.missing += [f"{whole_path.side.label}: {what}" for what in whole_path.stuck]
+            if not whole_path.ends and not whole_path.stuck:
+                self.missing.append(f"{whole_path.side.label}: no path reaches an entry where {self.case}")
+            self._require_memory(whole_path)
             if self.case == IN_PLACE:
-                self._owe_no_routine(way)
+                self._require_no_routine(whole_path)
         for old in self.old.ends:
             for new in self.new.ends:
-                self._owe_pair(old, new)
+                self._require_pair(old, new)
         if self.case == RELOCATED:
-            self._owe_handover()
+            self._require_handover()
 
     def _given(self) -> Facts:
         """Both have the same kimage, were booted alike and stand at the same place in memory."""
@@ -71,10 +71,10 @@ class Relation:
             label = "same-kimage" if name in _LOADED else "same-preparation"
             same(label, getattr(old.fields, name), getattr(new.fields, name))
         for name in _WORDS:
-            if name in old.whole.globals and name in new.whole.globals:
-                same("same-globals", old.whole.word(old.entry, name), new.whole.word(new.entry, name))
+            if name in old.context.globals and name in new.context.globals:
+                same("same-globals", old.context.word(old.entry, name), new.context.word(new.entry, name))
         stub = [
-            renamer.term(mk.whole.stub_below(mk.entry))
+            renamer.term(mk.context.stub_below(mk.entry))
             for renamer, mk in ((self.left, old), (self.right, new))
         ]
         facts.append(("same-boot-mode", stub[0] == stub[1]))
@@ -83,75 +83,77 @@ class Relation:
                 (self.old.side, self.left, old),
                 (self.new.side, self.right, new),
             ):
-                if side.form is not None and side.form.kimage:
+                if side.variant is not None and side.variant.kimage:
                     facts.append(("same-preparation", renamer.term(_vectors_for_stub(mk))))
         return tuple(facts)
 
-    def _owe(
+    def _require(
         self, name: str, sentence: str, facts: Facts, goal: Formula, *asked: tuple[str, Term, Term]
     ) -> None:
         obligation = Obligation(f"diff-{name}", f"where {self.case}: {sentence}", facts, goal)
         self.asked[id(obligation)] = list(asked)
         self.obligations.append(obligation)
 
-    def _owe_pair(self, old: End, new: End) -> None:
+    def _require_pair(self, old: End, new: End) -> None:
         facts = (*self.given, *self.left.facts(old.facts))
         path = self.right.facts(new.facts)
         if old.via != new.via:
             both = And(*(fact for _, fact in path))
             sentence = f"OLD does not end by way of {old.via} where NEW does by way of {new.via}"
-            self._owe("level", sentence, facts, Not(both))
+            self._require("level", sentence, facts, Not(both))
             return
         facts = (*facts, *path)
-        ways = f"{' → '.join(old.legs)} and {' → '.join(new.legs)}"
+        whole_paths = f"{' → '.join(old.legs)} and {' → '.join(new.legs)}"
 
         def both_terms(name: str, left: Term, right: Term) -> tuple[str, Term, Term]:
             return name, self.left.term(left), self.right.term(right)
 
         target = both_terms("the entry", old.target, new.target)
-        self._owe("entry", f"{ways} branch to the same address", facts, target[1] == target[2], target)
+        self._require(
+            "entry", f"{whole_paths} branch to the same address", facts, target[1] == target[2], target
+        )
         x = [both_terms(name, old.x[name], new.x[name]) for name in ARGUMENTS]
         alike = And(*(left == right for _, left, right in x))
-        self._owe("registers", f"{ways} leave the same in x0 to x3", facts, alike, *x)
+        self._require("registers", f"{whole_paths} leave the same in x0 to x3", facts, alike, *x)
         off = [boot_protocol.mmu_off(term) for term in self._terms(old.sctlr, new.sctlr)]
-        self._owe("mmu-off", f"{ways} turn MMU and data cache off", facts, And(*off))
+        self._require("mmu-off", f"{whole_paths} turn MMU and data cache off", facts, And(*off))
         masked = [boot_protocol.masked(term) for term in self._terms(old.daif, new.daif)]
-        self._owe("masked", f"{ways} leave interrupts masked", facts, And(*masked))
+        self._require("masked", f"{whole_paths} leave interrupts masked", facts, And(*masked))
 
     def _terms(self, old: Term, new: Term) -> list[Term]:
         return [self.left.term(old), self.right.term(new)]
 
-    def _owe_memory(self, way: Way) -> None:
+    def _require_memory(self, whole_path: WholePath) -> None:
         """Each store on the way is to machine_kexec's own frame."""
-        label = way.side.label
-        states = [*way.mk.ran, *(state for end in way.ends for state in end.states)]
+        label = whole_path.side.label
+        states = [*whole_path.mk.ran, *(state for end in whole_path.ends for state in end.states)]
         seen: set[tuple[int, str]] = set()
         for state in states:
             for access in state.accesses:
-                where = way.side.places.name(access.at)
+                where = whole_path.side.places.name(access.at)
                 if access.kind != "store" or (access.at, where) in seen:
                     continue
                 seen.add((access.at, where))
                 item, _ = objects(access.before).find(access.address)
                 own = TRUE if item.name == STACK_FRAME else FALSE
-                self._owe("memory", f"{label}: the store at {where} is to its own frame", (), own)
+                self._require("memory", f"{label}: the store at {where} is to its own frame", (), own)
         if not seen:
-            self._owe("memory", f"{label}: nothing is stored on the way", (), TRUE)
+            self._require("memory", f"{label}: nothing is stored on the way", (), TRUE)
 
-    def _owe_no_routine(self, way: Way) -> None:
+    def _require_no_routine(self, whole_path: WholePath) -> None:
         """A way that leaves the routine out goes to kimage->start, and not to the routine after all."""
-        renamer = self.left if way is self.old else self.right
-        start = renamer.term(way.mk.fields.start)
-        for end in way.ends:
-            if way.side.routine.name not in end.legs:
+        renamer = self.left if whole_path is self.old else self.right
+        start = renamer.term(whole_path.mk.fields.start)
+        for end in whole_path.ends:
+            if whole_path.side.routine.name not in end.legs:
                 target = renamer.term(end.target)
-                sentence = f"{way.side.label}: {' → '.join(end.legs)} branches to kimage->start"
+                sentence = f"{whole_path.side.label}: {' → '.join(end.legs)} branches to kimage->start"
                 facts = (*self.given, *renamer.facts(end.facts))
-                self._owe(GUARD, sentence, facts, target == start, (way.side.label, target, start))
+                self._require(GUARD, sentence, facts, target == start, (whole_path.side.label, target, start))
 
-    def _owe_handover(self) -> None:
+    def _require_handover(self) -> None:
         """Two routines of one form are entered with the same arguments."""
-        old, new = self.old.side.form, self.new.side.form
+        old, new = self.old.side.variant, self.new.side.variant
         if old is None or new is None or old.kimage != new.kimage:
             return
         names = ("x0",) if old.kimage else ("x0", "x1", "x2")
@@ -162,7 +164,7 @@ class Relation:
                     (n, self.left.term(left.registers[n]), self.right.term(right.registers[n])) for n in names
                 ]
                 goal = And(*(one == other for _, one, other in terms))
-                self._owe(
+                self._require(
                     "handover", f"both hand the routine the same {', '.join(names)}", facts, goal, *terms
                 )
 
@@ -200,7 +202,7 @@ def _sides(name: str) -> tuple[str, str]:
 
 def _vectors_for_stub(mk: MachineKexec) -> Formula:
     """pl-tables: el2_vectors is 0 exactly where the hyp stub is not below."""
-    below, none = mk.whole.stub_below(mk.entry), mk.fields.el2_vectors == 0
+    below, none = mk.context.stub_below(mk.entry), mk.fields.el2_vectors == 0
     return Or(And(below, Not(none)), And(Not(below), none))
 
 

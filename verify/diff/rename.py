@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from verify.logic import Formula, Function, Term, application, normal, replace, var
-from verify.obligation import Facts
+from kexec_verify.logic import Formula, Function, Term, application, normal, replace, var
+from kexec_verify.obligation import Facts
 
 GIVEN = frozenset(
     {"ctr_el0", *(f"{name}@machine_kexec" for name in ("x0", "sctlr_el1", "tcr_el1", "daif", "currentel"))}

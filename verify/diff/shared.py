@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from verify.diff.places import Places
-from verify.obligation import Obligation
-from verify.prove.discharge import Discharger
+from kexec_verify.diff.address_names import AddressNames
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Discharger
 
 
 class SharedDischarger(Discharger):
@@ -17,7 +17,7 @@ class SharedDischarger(Discharger):
 
     def __init__(self, limit: float, progress: Callable[[Obligation], None] | None = None):
         super().__init__(limit, progress)
-        self.places: Places | None = None
+        self.places: AddressNames | None = None
 
     def _key(self, text: str) -> str:
         return text if self.places is None else self.places.relabelled(text)

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from specs.contracts import Contract
-from specs.kimage import KimageLayout
-from specs.properties import RELOCATION
-from verify.arm64.lift import Code
-from verify.diff.places import Places
-from verify.diff.shared import SharedDischarger
-from verify.errors import LimitError, NoKexecError, UnsupportedError
-from verify.kexec import relocation
-from verify.kexec.callees import Callee
-from verify.kexec.copier import Copier
-from verify.kexec.form import Form, recognise
-from verify.kexec.layout import stated_layout
-from verify.kexec.locate import Function, find_routine
-from verify.kexec.machine_kexec import MachineKexec
-from verify.kexec.post_load import PostLoad
-from verify.kexec.relocation import Parts
-from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
-from verify.kexec.whole import Whole
-from verify.obligation import Obligation
-from verify.prove.discharge import Result, decide
-from verify.target import Kernel
-from verify.theorems import Outcome, Progress, prove
+from kexec_verify.arm64.lift import Code
+from kexec_verify.diff.address_names import AddressNames
+from kexec_verify.diff.shared import SharedDischarger
+from kexec_verify.errors import LimitError, NoKexecError, UnsupportedError
+from kexec_verify.kexec import relocation
+from kexec_verify.kexec.abi_variant import AbiVariant, recognise
+from kexec_verify.kexec.callees import Callee
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.copier import Copier
+from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.kexec.locate import Function, find_routine
+from kexec_verify.kexec.machine_kexec import MachineKexec
+from kexec_verify.kexec.post_load import PostLoad
+from kexec_verify.kexec.relocation import Parts
+from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Result, decide
+from kexec_verify.specs.contracts import Contract
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.target import Kernel
+from kexec_verify.theorems import Outcome, Progress, prove
 
 SEARCH_SECONDS = 5.0  # of CPU time
 _ARCH = 648
@@ -49,10 +49,10 @@ class Side:
     kernel: Kernel
     routine: Function = field(init=False)
     code: Code = field(init=False)
-    places: Places = field(init=False)
-    form: Form | None = None
+    places: AddressNames = field(init=False)
+    variant: AbiVariant | None = None
     parts: Parts | None = None
-    whole: Whole | None = None
+    context: KexecContext | None = None
     mk: MachineKexec | None = None
     post_load: PostLoad | None = None
     restart: SoftRestart | None = None
@@ -65,14 +65,14 @@ class Side:
         self.routine = find_routine(self.kernel)
         self.code = Code(self.routine.name, self.routine.address, self.routine.code)
         named = {self.routine.address: (self.routine.name, len(self.routine.code))}
-        self.places = Places(self.kernel, named)
+        self.places = AddressNames(self.kernel, named)
 
     @property
     def skips(self) -> bool:
         """The routine itself tests head for IND_DONE: some path from its entry passes the loop by."""
-        if self.parts is None or self.form is None:
+        if self.parts is None or self.variant is None:
             return False
-        return any(step.then != self.form.loop for step in self.parts.before)
+        return any(step.then != self.variant.loop for step in self.parts.before)
 
     @property
     def all_results(self) -> list[Result]:
@@ -90,13 +90,13 @@ class Side:
         if self.kernel.symbol("machine_kexec") is None:
             self.troubles["machine_kexec"] = "the file has no such symbol"
             return
-        layout = stated or (self.form.layout if self.form is not None else None) or KimageLayout(_ARCH)
-        size = page or (self.form.page_size if self.form is not None else 4096)
-        self.whole = whole = Whole(self.kernel, layout, size)
-        mmu_on = self.form is not None and self.form.kimage
-        self._try("machine_kexec", lambda: self._machine_kexec(whole, mmu_on))
-        self._try("machine_kexec_post_load", lambda: self._post_load(whole, mmu_on))
-        self._try("cpu_soft_restart", lambda: self._restart(whole))
+        layout = stated or (self.variant.layout if self.variant is not None else None) or KimageLayout(_ARCH)
+        size = page or (self.variant.page_size if self.variant is not None else 4096)
+        self.context = context = KexecContext(self.kernel, layout, size)
+        mmu_on = self.variant is not None and self.variant.kimage
+        self._try("machine_kexec", lambda: self._machine_kexec(context, mmu_on))
+        self._try("machine_kexec_post_load", lambda: self._post_load(context, mmu_on))
+        self._try("cpu_soft_restart", lambda: self._restart(context))
 
     def _try(self, name: str, step: Callable[[], None]) -> None:
         try:
@@ -105,21 +105,21 @@ class Side:
             self.troubles[name] = str(error)
 
     def _routine(self, page: int | None, stated: KimageLayout | None) -> None:
-        self.form = recognise(self.code, page, stated)
-        self.parts = relocation.run(self.code, self.form, decide)
+        self.variant = recognise(self.code, page, stated)
+        self.parts = relocation.run(self.code, self.variant, decide)
 
-    def _machine_kexec(self, whole: Whole, mmu_on: bool) -> None:
-        made = MachineKexec(whole, decide, self.skips, not mmu_on)
+    def _machine_kexec(self, context: KexecContext, mmu_on: bool) -> None:
+        made = MachineKexec(context, decide, self.skips, not mmu_on)
         made.prove()
         self.mk = made
 
-    def _post_load(self, whole: Whole, mmu_on: bool) -> None:
-        made = PostLoad(whole, decide, self.routine, self.skips, mmu_on)
+    def _post_load(self, context: KexecContext, mmu_on: bool) -> None:
+        made = PostLoad(context, decide, self.routine, self.skips, mmu_on)
         made.prove()
         self.post_load = made
 
-    def _restart(self, whole: Whole) -> None:
-        made = SoftRestart(whole, decide)
+    def _restart(self, context: KexecContext) -> None:
+        made = SoftRestart(context, decide)
         made.prove()
         self.restart = made
 
@@ -144,14 +144,14 @@ class Side:
         found: list[Obligation] = []
         for part in (self.mk, self.post_load, self.restart):
             found += part.obligations if part is not None else ()
-        if self.whole is not None:
+        if self.context is not None:
             for name, copied in ((VECTORS, False), (COPIED_VECTORS, True)):
                 if self.kernel.symbol(name) is not None:
-                    found += self._stub(self.whole, name, copied)
+                    found += self._stub(self.context, name, copied)
         return found + self._callees()
 
-    def _stub(self, whole: Whole, name: str, copied: bool) -> list[Obligation]:
-        stub = HypStub(whole, name, copied)
+    def _stub(self, context: KexecContext, name: str, copied: bool) -> list[Obligation]:
+        stub = HypStub(context, name, copied)
         self._try(name, stub.prove)
         return stub.obligations if name not in self.troubles else []
 
@@ -166,12 +166,12 @@ class Side:
             if name in self.used:
                 continue
             self.used[name] = (address, contract)
-            if contract.assumed or self.whole is None:
+            if contract.assumed or self.context is None:
                 continue
-            callee = Callee(self.whole, name, contract, decide)
+            callee = Callee(self.context, name, contract, decide)
             try:
                 if contract.copies is not None:
-                    found += self._copier(self.whole, name)
+                    found += self._copier(self.context, name)
                     continue
                 todo |= callee.prove()
                 found += callee.obligations
@@ -179,11 +179,11 @@ class Side:
                 self.troubles[name] = str(error)
         return found
 
-    def _copier(self, whole: Whole, name: str) -> list[Obligation]:
+    def _copier(self, context: KexecContext, name: str) -> list[Obligation]:
         """The copies of the routine that post_load makes by calling ``name``."""
         found: list[Obligation] = []
         for start, length in self.post_load.copied if self.post_load is not None else ():
-            copier = Copier(whole, name, start, length, decide)
+            copier = Copier(context, name, start, length, decide)
             copier.prove()
             found += copier.obligations
         return found

@@ -5,9 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from verify.diff.ends import IN_PLACE
-from verify.diff.model import CaseDiff, Comparison, Effect, Entered, ObligationDiff, PropertyDiff, Target
-from verify.verdict import Verdict
+from kexec_verify.diff.model import (
+    CaseDiff,
+    Comparison,
+    Effect,
+    Entered,
+    ObligationDiff,
+    PropertyDiff,
+    Target,
+)
+from kexec_verify.diff.whole_paths import IN_PLACE
+from kexec_verify.verdict import Verdict
 
 _WIDTH = 116
 _SHOWN_INSTRUCTIONS = 6
@@ -54,8 +62,8 @@ def _targets(found: Comparison) -> Iterator[str]:
 
 def _target(target: Target) -> str:
     version = f", Linux {target.version}" if target.version else ""
-    form = f"; form {target.form}, {target.page_size // 1024} KiB pages" if target.form else ""
-    return f"{target.name}{version}{form}"
+    variant = f"; form {target.variant}, {target.page_size // 1024} KiB pages" if target.variant else ""
+    return f"{target.name}{version}{variant}"
 
 
 def _same(found: Comparison) -> Iterator[str]:
@@ -147,17 +155,17 @@ def _heading(case: CaseDiff) -> str:
 
 def _case(case: CaseDiff, found: Comparison) -> Iterator[str]:
     yield f"{_heading(case)} ({case.case}): {case.verdict}"
-    for label, ways in (("OLD", case.old_way), ("NEW", case.new_way)):
-        for way in ways:
-            yield f"  {label}  {way}"
-    proved = sum(q.verdict is Verdict.PROVED for q in case.questions)
-    if case.questions:
-        asked = f"{proved}/{len(case.questions)} questions proved"
+    for label, whole_paths in (("OLD", case.old_way), ("NEW", case.new_way)):
+        for whole_path in whole_paths:
+            yield f"  {label}  {whole_path}"
+    proved = sum(q.verdict is Verdict.PROVED for q in case.queries)
+    if case.queries:
+        asked = f"{proved}/{len(case.queries)} questions proved"
         yield f"  {asked}: the same entry, x0 to x3, MMU off, interrupts masked, memory"
-    for question in case.questions:
-        if question.verdict is not Verdict.PROVED:
-            yield from _wrapped(f"{question.verdict}: {question.name}: {question.sentence}", "  ", "    ")
-            for name, value in question.model.items():
+    for query in case.queries:
+        if query.verdict is not Verdict.PROVED:
+            yield from _wrapped(f"{query.verdict}: {query.name}: {query.sentence}", "  ", "    ")
+            for name, value in query.model.items():
                 yield f"      {name} = {value}"
     for why in case.open:
         yield from _wrapped(why, "  open: ", "    ")

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-
-from verify.errors import UsageError
-from verify.report.model import PropertyRecord, Run
-from verify.report.place import write_whole
-from verify.report.status import status
-from verify.verdict import Verdict
+from kexec_verify.errors import UsageError
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.place import write_whole
+from kexec_verify.report.status import status
+from kexec_verify.verdict import Verdict
 
 SCHEMA = 1
 

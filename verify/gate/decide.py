@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-
-from verify.gate.baseline import Baseline, Claim, Target, baseline_of, key
-from verify.gate.policy import Policy, matches
-from verify.mutate.model import MutationRun
-from verify.report.grounds import unproved
-from verify.report.model import PropertyRecord, Run
-from verify.report.status import status
-from verify.verdict import Verdict
-from verify.waivers import read_waivers
+from kexec_verify.gate.baseline import Baseline, Claim, Target, baseline_of, key
+from kexec_verify.gate.policy import Policy, matches
+from kexec_verify.mutate.model import MutationRun
+from kexec_verify.report.grounds import unproved
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.status import status
+from kexec_verify.verdict import Verdict
+from kexec_verify.waivers import read_waivers
 
 
 class Rule(enum.StrEnum):

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-
-from verify.errors import UsageError
-from verify.gate.decide import Evidence
-from verify.mutate.model import SCHEMA, MutationRun
-from verify.report.read import read_run
+from kexec_verify.errors import UsageError
+from kexec_verify.gate.decide import Evidence
+from kexec_verify.mutate.model import SCHEMA, MutationRun
+from kexec_verify.report.read import read_run
 
 
 def gather(patterns: Sequence[str], binary: Path | None = None) -> list[Evidence]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verify.report.model import PropertyRecord, Run
-from verify.report.status import Level, function_of, level, status
-from verify.verdict import Verdict
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.status import Level, function_of, level, status
+from kexec_verify.verdict import Verdict
 
 type Lines = Callable[[Run, Iterable[int]], dict[int, str]]
 """``file:line`` of addresses of a run's target, for those of which it is known."""
@@ -77,7 +77,7 @@ def source_finder(binary: Path | None = None) -> Lines:
     known: dict[str, Path | None] = {}
 
     def find(run: Run, addresses: Iterable[int]) -> dict[int, str]:
-        from verify.target.source import source_lines
+        from kexec_verify.target.source import source_lines
 
         if run.target.source not in known:
             known[run.target.source] = _same_file(run, binary)
@@ -96,8 +96,8 @@ def _from_here(line: str) -> str:
 
 
 def _same_file(run: Run, binary: Path | None) -> Path | None:
-    from verify.errors import VerifyError
-    from verify.gate.evidence import sha256_of
+    from kexec_verify.errors import VerifyError
+    from kexec_verify.gate.evidence import sha256_of
 
     path = binary or Path(run.target.source)
     if run.target.format != "elf" or not path.is_file():

@@ -7,8 +7,7 @@ import tomllib
 from pathlib import Path
 
 import msgspec
-
-from verify.errors import UsageError
+from kexec_verify.errors import UsageError
 
 
 class Mutants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):

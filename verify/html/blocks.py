@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from verify.report.model import FunctionRecord, InstructionRecord, Run
-from verify.verdict import Verdict
+from kexec_verify.report.model import FunctionRecord, InstructionRecord, Run
+from kexec_verify.verdict import Verdict
 
 SIZE = 4  # bytes of an instruction
 _PLACE = re.compile(r" at (?P<symbol>\S+)\+(?P<offset>0x[0-9a-f]+)/0x[0-9a-f]+$")
@@ -87,9 +87,9 @@ def trouble(run: Run) -> Trouble:
     }
     unproved: set[int] = set()
     for record in run.properties:
-        for owed in record.obligations:
-            if owed.verdict is not Verdict.PROVED:
-                unproved.update([owed.at] if owed.at is not None else owed.path)
+        for required in record.obligations:
+            if required.verdict is not Verdict.PROVED:
+                unproved.update([required.at] if required.at is not None else required.path)
     return Trouble(frozenset(refuted), frozenset(unproved), _stuck(run))
 
 
@@ -108,13 +108,13 @@ def explored(function: FunctionRecord, run: Run) -> bool:
     """Every path from the function's entry was run, and every branch left out is proved never taken."""
     about = [(r, o) for r in run.properties for o in r.obligations if holds(function, o.at)]
     own = [r for r in run.properties if r.function == function.name] + [record for record, _ in about]
-    untaken = [owed for _, owed in about if owed.name.endswith("-untaken")]
+    untaken = [required for _, required in about if required.name.endswith("-untaken")]
     return (
         run.complete
         and bool(about)
         and any(instruction.covered for instruction in function.instructions)
         and all(record.verdict in (Verdict.PROVED, Verdict.REFUTED) for record in own)
-        and all(owed.verdict is Verdict.PROVED for owed in untaken)
+        and all(required.verdict is Verdict.PROVED for required in untaken)
     )
 
 

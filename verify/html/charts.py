@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kexec_verify.html.history import Entry, entry_status
+from kexec_verify.html.svg import drawing, tag, text
 from markupsafe import Markup
-
-from verify.html.history import Entry, entry_status
-from verify.html.svg import drawing, tag, text
 
 _BAR = 300.0
 _ROW = 22.0

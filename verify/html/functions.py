@@ -6,12 +6,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from kexec_verify.html import anchors, events
+from kexec_verify.html.blocks import Block, blocks, cutpoints, explored, holds, trouble, unmodelled
+from kexec_verify.html.graph import STATES, graph
+from kexec_verify.report.model import EndRecord, FunctionRecord, InstructionRecord, PathRecord, Run
 from markupsafe import Markup
-
-from verify.html import anchors, events
-from verify.html.blocks import Block, blocks, cutpoints, explored, holds, trouble, unmodelled
-from verify.html.graph import STATES, graph
-from verify.report.model import EndRecord, FunctionRecord, InstructionRecord, PathRecord, Run
 
 _TARGET = re.compile(r"(?P<before>.* )(?P<symbol>\S+)\+(?P<offset>0x[0-9a-f]+)/0x[0-9a-f]+$", re.DOTALL)
 
@@ -120,9 +119,9 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
     bad = trouble(run)
     about: dict[int, Counter[str]] = {}
     for record in run.properties:
-        for owed in record.obligations:
-            if owed.at is not None:
-                about.setdefault(owed.at, Counter())[owed.name] += 1
+        for required in record.obligations:
+            if required.at is not None:
+                about.setdefault(required.at, Counter())[required.name] += 1
     refuted: dict[int, list[str]] = {}
     for record in run.properties:
         at = record.counterexample.get("at") if record.counterexample else None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kexec_verify.html import anchors
+from kexec_verify.html.blocks import Block, unmodelled
+from kexec_verify.html.layout import arrange, back_edges
+from kexec_verify.html.svg import arrow, drawing, tag, text
+from kexec_verify.report.model import FunctionRecord
 from markupsafe import Markup
-
-from verify.html import anchors
-from verify.html.blocks import Block, unmodelled
-from verify.html.layout import arrange, back_edges
-from verify.html.svg import arrow, drawing, tag, text
-from verify.report.model import FunctionRecord
 
 LINE = 14.0
 _CHARACTER = 6.7  # pixels of a monospace character at 11 px

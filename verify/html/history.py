@@ -7,11 +7,10 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-
-from verify.errors import UsageError
-from verify.html.status import Status, status
-from verify.report.model import Run
-from verify.verdict import Verdict
+from kexec_verify.errors import UsageError
+from kexec_verify.html.status import Status, status
+from kexec_verify.report.model import Run
+from kexec_verify.verdict import Verdict
 
 DIRECTORY = ".history"
 KEPT = 50  # runs; older ones are dropped

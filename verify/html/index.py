@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from verify.errors import UsageError
-from verify.html.history import replace
-from verify.html.page import render
-from verify.html.status import Headline, headline
-from verify.report.model import Run
-from verify.report.read import read_run
-from verify.sweep.model import PAGE as SWEEP
+from kexec_verify.errors import UsageError
+from kexec_verify.html.history import replace
+from kexec_verify.html.page import render
+from kexec_verify.html.status import Headline, headline
+from kexec_verify.report.model import Run
+from kexec_verify.report.read import read_run
+from kexec_verify.sweep.model import PAGE as SWEEP
 
 PAGE = "index.html"
 

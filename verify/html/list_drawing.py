@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kexec_verify.html.svg import drawing, tag, text
 from markupsafe import Markup
-
-from verify.html.svg import drawing, tag, text
 
 SHOWN = 24  # words; of longer lists the middle is left out
 _ROW = 58.0

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kexec_verify.html.svg import drawing, tag, text
 from markupsafe import Markup
-
-from verify.html.svg import drawing, tag, text
 
 _ROW = 26.0
 _WIDTH, _NARROW = 620.0, 400.0  # with and without a column of physical addresses

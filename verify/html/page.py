@@ -10,24 +10,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import jinja2
+from kexec_verify.html import anchors, charts, functions, history, refutation, tree
+from kexec_verify.html.blocks import where
+from kexec_verify.html.companion_files import CompanionFiles
+from kexec_verify.html.functions import FunctionView
+from kexec_verify.html.status import headline, property_status
+from kexec_verify.html.visible import visible
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.status import short_waiver
+from kexec_verify.verdict import Verdict
 from markupsafe import Markup
-
-from verify.html import anchors, charts, functions, history, refutation, tree
-from verify.html.beside import Beside
-from verify.html.blocks import where
-from verify.html.functions import FunctionView
-from verify.html.status import headline, property_status
-from verify.html.visible import visible
-from verify.report.model import PropertyRecord, Run
-from verify.report.status import short_waiver
-from verify.verdict import Verdict
 
 _AT = re.compile(r"\bat (0x[0-9a-f]+)\b")
 
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    loader = jinja2.PackageLoader("verify.html", "templates")
+    loader = jinja2.PackageLoader("kexec_verify.html", "templates")
     made = jinja2.Environment(
         loader=loader,
         autoescape=True,  # names in a binary are hostile input
@@ -57,7 +56,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(script=script, script_hash=digest, **values)
 
 
-def run_page(run: Run, near: Beside, path: str) -> str:
+def run_page(run: Run, near: CompanionFiles, path: str) -> str:
     """The page of ``run`` as HTML.
 
     :param path: of its run.json, as a command on the page names it.

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kexec_verify.html import anchors
+from kexec_verify.html.blocks import where
+from kexec_verify.html.list_drawing import list_drawing
+from kexec_verify.html.memory_map import memory_map
+from kexec_verify.html.status import Status, property_status
+from kexec_verify.html.tree import property_anchor
+from kexec_verify.report.model import PropertyRecord, Run
 from markupsafe import Markup
-
-from verify.html import anchors
-from verify.html.blocks import where
-from verify.html.list_drawing import list_drawing
-from verify.html.memory_map import memory_map
-from verify.html.status import Status, property_status
-from verify.html.tree import property_anchor
-from verify.report.model import PropertyRecord, Run
 
 _LOST = re.compile(r"x[1-9]|x1[0-8]|x30")
 _PAGE = 4096  # bytes that a function's run has memory in at a time

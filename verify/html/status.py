@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from verify.report.model import Run
-from verify.report.status import Decided
-from verify.verdict import Verdict, join
+from kexec_verify.report.model import Run
+from kexec_verify.report.status import Decided
+from kexec_verify.verdict import Verdict, join
 
 _TONE = {
     Verdict.PROVED: "good",

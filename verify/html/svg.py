@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+from kexec_verify.html.visible import visible
 from markupsafe import Markup, escape
-
-from verify.html.visible import visible
 
 
 def tag(name: str, *children: Markup | str, **attributes: object) -> Markup:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from verify.errors import UsageError
-from verify.html.history import replace
-from verify.html.page import render
-from verify.html.status import Status, property_status, run_status, status
-from verify.html.tree import TITLES, property_anchor
-from verify.sweep import journal
-from verify.sweep.compare import Difference, Shared, differences, label, shared
-from verify.sweep.model import PAGE, Cell, Row
-from verify.verdict import Verdict
+from kexec_verify.errors import UsageError
+from kexec_verify.html.history import replace
+from kexec_verify.html.page import render
+from kexec_verify.html.status import Status, property_status, run_status, status
+from kexec_verify.html.tree import TITLES, property_anchor
+from kexec_verify.sweep import journal
+from kexec_verify.sweep.compare import Difference, Shared, differences, label, shared
+from kexec_verify.sweep.model import PAGE, Cell, Row
+from kexec_verify.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def sweep_page(rows: Sequence[Row]) -> str:
         "functions": list(zip(functions, marks, strict=True)),
         "differences": [(d, _statuses(d)) for d in differences(listed)],
         "errors": [line for line in lines if line.row.error],
-        "questions": sum(row.questions for row in listed),
+        "queries": sum(row.queries for row in listed),
         "known": sum(row.known for row in listed),
         "cpu": sum(row.cpu for row in listed),
         "memory": max((row.memory for row in listed), default=0),

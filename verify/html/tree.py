@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from verify.check.model import CertificateRecord
-from verify.html import anchors
-from verify.html.status import Status, group_status, property_status, status
-from verify.report.model import ObligationRecord, PropertyRecord, Run
-from verify.verdict import Verdict, join
+from kexec_verify.check.model import CertificateRecord
+from kexec_verify.html import anchors
+from kexec_verify.html.status import Status, group_status, property_status, status
+from kexec_verify.report.model import ObligationRecord, PropertyRecord, Run
+from kexec_verify.verdict import Verdict, join
 
 _TEXT = re.compile(r"obligations/[0-9a-f]+\.smt2")
 
@@ -147,13 +147,13 @@ def kinds(
 ) -> list[Kind]:
     """A property's obligations by name, those with an unproved one first."""
     by_name: dict[str, list[ObligationRecord]] = {}
-    for owed in record.obligations:
-        by_name.setdefault(owed.name, []).append(owed)
+    for required in record.obligations:
+        by_name.setdefault(required.name, []).append(required)
     found = [
         Kind(
             name,
             anchors.anchor("o", f"{record.id}.{name}"),
-            status(join(owed.verdict for owed in listed)),
+            status(join(required.verdict for required in listed)),
             _rows(listed, paths, certificates, record.counterexample or {}),
         )
         for name, listed in by_name.items()
@@ -169,21 +169,28 @@ def _rows(
 ) -> list[Row]:
     """The obligations, worst first; paths that part after the question share it."""
     equal: dict[tuple[object, ...], list[ObligationRecord]] = {}
-    for owed in sorted(listed, key=lambda owed: -owed.verdict.rank):
-        question = (owed.verdict, owed.sentence, owed.text, owed.at, tuple(owed.path), owed.idle)
-        equal.setdefault(question, []).append(owed)
+    for required in sorted(listed, key=lambda required: -required.verdict.rank):
+        query = (
+            required.verdict,
+            required.sentence,
+            required.text,
+            required.at,
+            tuple(required.path),
+            required.idle,
+        )
+        equal.setdefault(query, []).append(required)
     return [
         Row(
-            record=owed,
-            status=status(owed.verdict),
-            link=owed.text if _TEXT.fullmatch(owed.text) else "",
-            at=anchors.at(owed.at) if owed.at is not None else "",
-            path=paths.get(tuple(owed.path)),
+            record=required,
+            status=status(required.verdict),
+            link=required.text if _TEXT.fullmatch(required.text) else "",
+            at=anchors.at(required.at) if required.at is not None else "",
+            path=paths.get(tuple(required.path)),
             times=len(same),
-            certificate=certificates.get(owed.text),
-            broken=owed.verdict is not Verdict.PROVED
-            and (owed.sentence, owed.at) == (broken.get("obligation"), broken.get("at")),
+            certificate=certificates.get(required.text),
+            broken=required.verdict is not Verdict.PROVED
+            and (required.sentence, required.at) == (broken.get("obligation"), broken.get("at")),
         )
         for same in equal.values()
-        for owed in same[:1]
+        for required in same[:1]
     ]

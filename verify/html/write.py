@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from verify.errors import UsageError
-from verify.html import history
-from verify.html.beside import before_save, beside
-from verify.html.history import replace
-from verify.html.index import PAGE
-from verify.html.page import run_page
-from verify.report.model import Run
-from verify.report.read import read_run
+from kexec_verify.errors import UsageError
+from kexec_verify.html import history
+from kexec_verify.html.companion_files import before_save, companion_files
+from kexec_verify.html.history import replace
+from kexec_verify.html.index import PAGE
+from kexec_verify.html.page import run_page
+from kexec_verify.report.model import Run
+from kexec_verify.report.read import read_run
 
 
 def fresh_page(run: Run, directory: Path) -> str:
@@ -35,7 +35,7 @@ def write_page(path: Path) -> Path:
     """
     run = read_run(path)
     directory = path.resolve().parent
-    page = run_page(run, beside(directory, run, path.read_bytes()), str(path))
+    page = run_page(run, companion_files(directory, run, path.read_bytes()), str(path))
     try:
         replace(directory / PAGE, page.encode(errors="replace"))
     except OSError as error:

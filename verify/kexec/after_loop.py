@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from specs import boot_protocol
-from verify.arm64 import cache
-from verify.arm64.cache import Lines
-from verify.arm64.execute import Exit, Step
-from verify.arm64.state import (
+from kexec_verify.arm64 import cache
+from kexec_verify.arm64.cache import Lines
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.state import (
     GHOSTS,
     ICACHE_INVALID,
     SYSTEM,
@@ -16,14 +15,15 @@ from verify.arm64.state import (
     unknown_ghosts,
     unknown_registers,
 )
-from verify.errors import InternalError
-from verify.kexec.form import ENTRY_MEMORY
-from verify.kexec.routine import Routine, ends_undefined
-from verify.kexec.translation import owe_mapped
-from verify.logic import FALSE, TRUE, And, Formula, Term, aligned, const, same, variables
-from verify.memory import Unknown
-from verify.obligation import Facts
-from verify.symbolic.explore import ANYWHERE, Decide
+from kexec_verify.errors import InternalError
+from kexec_verify.kexec.abi_variant import ENTRY_MEMORY
+from kexec_verify.kexec.routine import Routine, ends_undefined
+from kexec_verify.kexec.translation import require_mapped
+from kexec_verify.logic import FALSE, TRUE, And, Formula, Term, aligned, const, same, variables
+from kexec_verify.memory import Unknown
+from kexec_verify.obligation import Facts
+from kexec_verify.specs import boot_protocol
+from kexec_verify.symbolic.explore import ANYWHERE, Decide
 
 _TAG = "done"
 _LEAVES = ("br", "ret", "call")
@@ -44,10 +44,10 @@ def run(routine: Routine, arrivals: list[Step], decide: Decide) -> list[Step]:
         ends = explorer.run(start, stop)
         for step in ends:
             if not ends_undefined(step):
-                _owe_exit(routine, step)
+                _require_exit(routine, step)
                 exits.append(step)
-        for state in (*(step.state for step in ends), *explorer.turns):
-            _owe_effects(routine, state)
+        for state in (*(step.state for step in ends), *explorer.iterations):
+            _require_effects(routine, state)
         routine.collect(explorer)
     return exits
 
@@ -67,7 +67,7 @@ def _left(routine: Routine, arrivals: list[State], decide: Decide) -> State:
                 for state in arrivals:
                     sentence = f"the ghost component {name} is {number} when the loop is left"
                     goal = state.ghosts[name] == value
-                    routine.owe("step-frame", sentence, state.facts, goal, path=state.trace)
+                    routine.require("step-frame", sentence, state.facts, goal, path=state.trace)
                 break
     return State(registers, ghosts, Unknown("M1"), _LINES, routine.assumptions())
 
@@ -80,79 +80,81 @@ def _speaks_of_entry(value: Term) -> bool:
     )
 
 
-def _owe_exit(routine: Routine, step: Step) -> None:
+def _require_exit(routine: Routine, step: Step) -> None:
     state, leaves, path = step.state, step.then, step.state.trace
     if not isinstance(leaves, Exit):
         raise InternalError(f"a path after the loop ends at {leaves:#x}")
     facts, where = state.facts, routine.code.where(path[-1])
 
-    def owe(name: str, sentence: str, goal: Formula) -> None:
-        routine.owe(name, sentence, facts, goal, path[-1], path)
+    def require(name: str, sentence: str, goal: Formula) -> None:
+        routine.require(name, sentence, facts, goal, path[-1], path)
 
     to_start = leaves.target == routine.start if leaves.kind in _LEAVES else FALSE
-    owe("entry-target", f"the exit at {where} goes to kimage->start", to_start)
+    require("entry-target", f"the exit at {where} goes to kimage->start", to_start)
     arguments = boot_protocol.registers(state.registers, routine.dtb)
-    owe("entry-registers", f"at {where} x0 = dtb and x1 = x2 = x3 = 0", arguments)
-    owe("context-at-exit", f"at {where} no context change awaits an ISB", synced(state.ghosts))
+    require("entry-registers", f"at {where} x0 = dtb and x1 = x2 = x3 = 0", arguments)
+    require("context-at-exit", f"at {where} no context change awaits an ISB", synced(state.ghosts))
     entry = routine.entry.registers
-    changed = ("sctlr_el1", "ttbr1_el1") if routine.form.kimage else ()
+    changed = ("sctlr_el1", "ttbr1_el1") if routine.variant.kimage else ()
     kept = And(*(state.registers[n] == entry[n] for n in ("sp", *SYSTEM) if n not in changed))
-    owe("effect-kept", f"at {where} SP and the other system registers are as they were", kept)
-    if routine.form.kimage:
+    require("effect-kept", f"at {where} SP and the other system registers are as they were", kept)
+    if routine.variant.kimage:
         asked = any(event.name == "CallHyperVisor" for event in state.events)
         goal = TRUE if asked else routine.el2_vectors == 0
-        owe("entry-el2", f"{where} is reached without an HVC only if there are no EL2 vectors", goal)
-    _owe_machine(routine, "entry", where, state, facts)
-    _owe_clean(routine, f"at {where}", state, facts)
+        require("entry-el2", f"{where} is reached without an HVC only if there are no EL2 vectors", goal)
+    _require_machine(routine, "entry", where, state, facts)
+    _require_clean(routine, f"at {where}", state, facts)
 
 
-def _owe_effects(routine: Routine, state: State) -> None:
+def _require_effects(routine: Routine, state: State) -> None:
     """Memory is left alone; system registers and the call of EL2 come in their order."""
     for access in state.accesses:
-        routine.owe_access(access, "is not made: the loop is over", FALSE)
-    owe_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)
-    routine.owe_effects(state.events)
+        routine.require_access(access, "is not made: the loop is over", FALSE)
+    require_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)
+    routine.require_effects(state.events)
     for event in state.events:
         known = event.before.facts[: event.known]
         shown = routine.code.where(event.at)
         if event.name == "msr sctlr_el1":
-            _owe_clean(routine, f"when SCTLR_EL1 is written at {shown}", event.before, known)
+            _require_clean(routine, f"when SCTLR_EL1 is written at {shown}", event.before, known)
         if event.name == "msr ttbr1_el1":
-            routine.owe("ttbr1-order", f"TTBR1_EL1 is not written at {shown}", known, FALSE, event.at)
+            routine.require("ttbr1-order", f"TTBR1_EL1 is not written at {shown}", known, FALSE, event.at)
         if event.name == "CallHyperVisor":
-            _owe_call(routine, event, shown, known)
+            _require_call(routine, event, shown, known)
 
 
-def _owe_call(routine: Routine, event: Event, where: str, facts: Facts) -> None:
+def _require_call(routine: Routine, event: Event, where: str, facts: Facts) -> None:
     """An HVC asks EL2 to do what the other exit does, and only where there are EL2 vectors."""
     before = event.before
-    called = routine.el2_vectors != 0 if routine.form.kimage else TRUE
-    routine.owe(
+    called = routine.el2_vectors != 0 if routine.variant.kimage else TRUE
+    routine.require(
         "entry-hvc",
         f"the HVC at {where} asks for HVC_SOFT_RESTART of start and dtb, and only with el2_vectors set",
         facts,
         And(called, boot_protocol.soft_restart_call(before.registers, routine.start, routine.dtb)),
         event.at,
     )
-    _owe_machine(routine, "entry-hvc", where, before, facts)
-    _owe_clean(routine, f"at the HVC at {where}", before, facts)
+    _require_machine(routine, "entry-hvc", where, before, facts)
+    _require_clean(routine, f"at the HVC at {where}", before, facts)
 
 
-def _owe_machine(routine: Routine, name: str, where: str, state: State, facts: Facts) -> None:
+def _require_machine(routine: Routine, name: str, where: str, state: State, facts: Facts) -> None:
     """MMU off, interrupts masked, instruction cache invalid."""
     off = routine.is_off(state.registers["sctlr_el1"])
-    routine.owe(f"{name}-mmu-off", f"at {where} SCTLR_EL1 is the value with the MMU off", facts, off)
-    routine.owe("context-at-exit", f"at {where} no context change awaits an ISB", facts, synced(state.ghosts))
+    routine.require(f"{name}-mmu-off", f"at {where} SCTLR_EL1 is the value with the MMU off", facts, off)
+    routine.require(
+        "context-at-exit", f"at {where} no context change awaits an ISB", facts, synced(state.ghosts)
+    )
     masked = boot_protocol.masked(state.registers["daif"])
-    routine.owe(f"{name}-masked", f"at {where} interrupts are masked", facts, masked)
+    routine.require(f"{name}-masked", f"at {where} interrupts are masked", facts, masked)
     invalid = state.ghosts["icache"] == ICACHE_INVALID
     sentence = f"at {where} the instruction cache is invalid: DSB and ISB have followed the invalidation"
-    routine.owe("icache-invalid", sentence, facts, invalid)
+    routine.require("icache-invalid", sentence, facts, invalid)
 
 
-def _owe_clean(routine: Routine, when: str, state: State, facts: Facts) -> None:
+def _require_clean(routine: Routine, when: str, state: State, facts: Facts) -> None:
     """What was clean when the loop was left is clean."""
-    routine.owe(
+    routine.require(
         "clean-to-poc-kept",
         f"{when} every word that was clean when the loop was left is clean",
         (

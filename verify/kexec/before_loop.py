@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from specs.relocate_kernel import done
-from verify.arm64.execute import Exit, Step
-from verify.arm64.state import State
-from verify.errors import UnsupportedError
-from verify.kexec.routine import Routine, ends_undefined
-from verify.kexec.translation import owe_mapped, owe_mapped_access, owe_table_changes
-from verify.logic import FALSE, TRUE, And, Not, within
-from verify.obligation import Facts
-from verify.symbolic.explore import Decide
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.state import State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.routine import Routine, ends_undefined
+from kexec_verify.kexec.translation import require_mapped, require_mapped_access, require_table_changes
+from kexec_verify.logic import FALSE, TRUE, And, Not, within
+from kexec_verify.obligation import Facts
+from kexec_verify.specs.relocate_kernel import done
+from kexec_verify.symbolic.explore import Decide
 
 
 def run(routine: Routine, decide: Decide) -> list[Step]:
@@ -23,48 +23,50 @@ def run(routine: Routine, decide: Decide) -> list[Step]:
     arrivals = explorer.run(start, routine.code.address)
     routine.collect(explorer)
     # A routine that tests the head itself needs no promise about it.
-    tests_head = any(step.then != routine.form.loop for step in arrivals if not ends_undefined(step))
+    tests_head = any(step.then != routine.variant.loop for step in arrivals if not ends_undefined(step))
     promised: Facts = () if tests_head else (("list-head", Not(done(routine.head))),)
     for step in arrivals:
         if not ends_undefined(step):
-            _owe(routine, step, promised)
-    for state in (*(step.state for step in arrivals), *explorer.turns):
-        _owe_effects(routine, state)
+            _require(routine, step, promised)
+    for state in (*(step.state for step in arrivals), *explorer.iterations):
+        _require_effects(routine, state)
     return [step for step in arrivals if not ends_undefined(step)]
 
 
-def _owe(routine: Routine, step: Step, promised: Facts) -> None:
+def _require(routine: Routine, step: Step, promised: Facts) -> None:
     state, path = step.state, step.state.trace
     if isinstance(step.then, Exit):
         raise UnsupportedError("exit before the loop over the list", path[-1])
     untouched = And(*(TRUE if access.kind == "load" else FALSE for access in state.accesses))
-    routine.owe("init", "nothing is stored before the loop", state.facts, untouched, path=path)
-    if step.then == routine.form.loop:
-        first = state.registers[routine.form.entry] == routine.head
-        routine.owe("init", "the first word is kimage->head", state.facts, first, path=path)
+    routine.require("init", "nothing is stored before the loop", state.facts, untouched, path=path)
+    if step.then == routine.variant.loop:
+        first = state.registers[routine.variant.entry] == routine.head
+        routine.require("init", "the first word is kimage->head", state.facts, first, path=path)
         goes_on = Not(done(routine.head))
         facts = (*state.facts, *promised)
-        routine.owe("init", "the loop is entered for a head without IND_DONE", facts, goes_on, path=path)
+        routine.require("init", "the loop is entered for a head without IND_DONE", facts, goes_on, path=path)
     else:
         goal = done(routine.head)
-        routine.owe("init", "the loop is skipped only for a head with IND_DONE", state.facts, goal, path=path)
+        routine.require(
+            "init", "the loop is skipped only for a head with IND_DONE", state.facts, goal, path=path
+        )
 
 
-def _owe_effects(routine: Routine, state: State) -> None:
+def _require_effects(routine: Routine, state: State) -> None:
     """Only struct kimage is read, and only tables are changed."""
-    layout = routine.form.layout
+    layout = routine.variant.layout
     for access in state.accesses:
         allowed = FALSE
         if layout is not None and access.kind == "load":
             allowed = within(access.address, routine.entry.registers["x0"], layout.size)
-        routine.owe_access(access, "reads a field of struct kimage", allowed)
-        owe_mapped_access(
+        routine.require_access(access, "reads a field of struct kimage", allowed)
+        require_mapped_access(
             routine,
             access,
             "the running kernel's tables or the copy of the linear map",
             routine.is_running_map,
             routine.selects_copy,
         )
-    owe_table_changes(routine, state.events)
-    routine.owe_effects(state.events)
-    owe_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)
+    require_table_changes(routine, state.events)
+    routine.require_effects(state.events)
+    require_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from specs.contracts import Contract
-from verify.arm64 import cache
-from verify.arm64.cache import CTR_EL0
-from verify.arm64.execute import Exit, Step
-from verify.arm64.lift import Code
-from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, UNSYNCED, State
-from verify.kexec.calls import (
+from kexec_verify.arm64 import cache
+from kexec_verify.arm64.cache import CTR_EL0
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import GENERAL, GHOSTS, SYSTEM, UNSYNCED, State
+from kexec_verify.kexec.calls import (
     CLOBBERED,
     ENDS,
     POINTED_BYTES,
@@ -23,10 +22,10 @@ from verify.kexec.calls import (
     range_is_sane,
     stack_obligations,
 )
-from verify.kexec.effects import effect_obligations
-from verify.kexec.line_lemmas import Lines, lemma_on_sums, prove_in_distances
-from verify.kexec.whole import FRAME_BYTES, Whole
-from verify.logic import (
+from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
+from kexec_verify.kexec.effects import effect_obligations
+from kexec_verify.kexec.line_lemmas import Lines, lemma_on_sums, prove_in_distances
+from kexec_verify.logic import (
     FALSE,
     TRUE,
     And,
@@ -42,10 +41,11 @@ from verify.logic import (
     ult,
     within,
 )
-from verify.obligation import Facts, Obligation
-from verify.symbolic.explore import ANYWHERE, Decide, Explorer
-from verify.symbolic.objects import STACK_FRAME, Object
-from verify.symbolic.segments import Segment
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.specs.contracts import Contract
+from kexec_verify.symbolic.explore import ANYWHERE, Decide, Explorer
+from kexec_verify.symbolic.objects import STACK_FRAME, Object
+from kexec_verify.symbolic.segments import Segment
 
 PAGE = 4096  # bytes; what is mapped is made of pages that are no smaller
 _BY_ADDRESS = frozenset({"DC_CIVAC", "DC_CVAC", "DC_CVAU", "DC_IVAC", "IC_IVAU"})
@@ -73,7 +73,7 @@ class Callee:
     :param segments: what was explored, if it has no loop.
     """
 
-    whole: Whole
+    context: KexecContext
     name: str
     contract: Contract
     decide: Decide
@@ -83,7 +83,7 @@ class Callee:
     segments: list[Segment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.code: Code = self.whole.code(self.name, self.address)
+        self.code: Code = self.context.code(self.name, self.address)
 
     def prove(self) -> dict[str, tuple[int, Contract]]:
         """Owe that the bytes keep the contract; the contracts of what they call themselves.
@@ -92,32 +92,34 @@ class Callee:
         """
         code = self.code
         pointed = tuple(
-            Object(what, self.whole.bare_entry(self.name).registers[register], 0, POINTED_BYTES)
+            Object(what, self.context.bare_entry(self.name).registers[register], 0, POINTED_BYTES)
             for register, what in self.contract.points.items()
         )
-        entry = self.whole.bare_entry(self.name, *pointed)
+        entry = self.context.bare_entry(self.name, *pointed)
         entry = entry.assume(("ctr-legal", ctr_legal()), *self._requires(entry))
-        calls = Calls(self.whole, code)
+        calls = Calls(self.context, code)
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
         ends = explorer.run(entry, code.address)
         if not explorer.entered:
             self.segments = [Segment(code.address, entry, tuple(ends))]
         for step in ends:
             if not (isinstance(step.then, Exit) and step.then.kind == ENDS):
-                self._owe_end(code, entry, step, explorer)
+                self._require_end(code, entry, step, explorer)
         self.covered = explorer.covered
-        for owed in explorer.obligations:
-            if owed.name.endswith("-kept") and "cache lines" in owed.sentence:
-                self.obligations += prove_in_distances(owed, self._lines(explorer), self.decide, lambda _: ())
+        for required in explorer.obligations:
+            if required.name.endswith("-kept") and "cache lines" in required.sentence:
+                self.obligations += prove_in_distances(
+                    required, self._lines(explorer), self.decide, lambda _: ()
+                )
             else:
-                self.obligations.append(owed)
+                self.obligations.append(required)
         self.obligations += calls.obligations
-        for turn in explorer.turns:
-            self._owe_memory(code, turn)
-            self._owe_maintenance(code, entry, turn)
-        states = [*(step.state for step in ends), *explorer.turns]
+        for iteration in explorer.iterations:
+            self._require_memory(code, iteration)
+            self._require_maintenance(code, entry, iteration)
+        states = [*(step.state for step in ends), *explorer.iterations]
         self.obligations += stack_obligations(f"contract-{self.name}-sp", code, entry, states)
-        self._owe_effects(calls, entry, states)
+        self._require_effects(calls, entry, states)
         return calls.used
 
     @staticmethod
@@ -134,47 +136,49 @@ class Callee:
         ranges = [ask for ask in (self.contract.cleans, self.contract.fetches) if ask is not None]
         found: Facts = ()
         for start, end in (ask(entry.registers) for ask in ranges):
-            shown = self.whole.address_map(entry).shows(start, end)
+            shown = self.context.address_map(entry).shows(start, end)
             found = (*found, ("the range is given in order", range_is_sane(start, end)))
             found = (*found, ("the linear map shows the range", shown))
         return found
 
-    def _owe_end(self, code: Code, entry: State, step: Step, explorer: Explorer) -> None:
+    def _require_end(self, code: Code, entry: State, step: Step, explorer: Explorer) -> None:
         state, path = step.state, step.state.trace
         at = path[-1]
 
-        def owe(kind: str, sentence: str, goal: Formula, *further: tuple[str, Formula]) -> None:
+        def require(kind: str, sentence: str, goal: Formula, *further: tuple[str, Formula]) -> None:
             name = f"contract-{self.name}-{kind}"
             self.obligations.append(Obligation(name, sentence, (*state.facts, *further), goal, at, path))
 
         returns = isinstance(step.then, Exit) and step.then.kind == "ret"
         target = step.then.target if isinstance(step.then, Exit) else const(0)
         back = target == entry.registers["x30"] if returns else FALSE
-        owe("returns", f"{self.name} returns to its caller at {code.where(at)}", back)
-        calls = Calls(self.whole, code)
-        free = clobbered(self.whole, self.name, self.contract)
+        require("returns", f"{self.name} returns to its caller at {code.where(at)}", back)
+        calls = Calls(self.context, code)
+        free = clobbered(self.context, self.name, self.contract)
         kept = [n for n in (*GENERAL, "sp") if n not in free]
         kept += [n for n in SYSTEM if n not in self.contract.changes]
         same = And(*(state.registers[n] == entry.registers[n] for n in kept))
         also = [n for n in kept if n in CLOBBERED]
         words = f"SP, x19 to x29{''.join(f', {n}' for n in also)} and the system registers"
-        owe("keeps", f"{self.name} keeps {words}", same)
+        require("keeps", f"{self.name} keeps {words}", same)
         changed = {*self.contract.changes, *TOUCHED}
         ghosts = And(*(_no_worse(n, state, entry) for n in GHOSTS if n not in changed))
-        owe("keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts)
-        self._owe_memory(code, state)
-        self._owe_maintenance(code, entry, state)
+        require(
+            "keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts
+        )
+        self._require_memory(code, state)
+        self._require_maintenance(code, entry, state)
         if self.contract.ensures is not None:
             holds = self.contract.ensures(calls.values(entry), calls.values(state))
-            owe("ensures", f"{self.name}: {self.contract.sentence}", holds)
+            require("ensures", f"{self.name}: {self.contract.sentence}", holds)
         if self.contract.answers_stub:
-            answer = If(self.whole.stub_below(entry), const(1, 8), const(0, 8))
-            owe("ensures", f"{self.name}: {self.contract.sentence}", state.registers["x0"][7:0] == answer)
-        self._owe_calls(entry, state, owe)
+            answer = If(self.context.stub_below(entry), const(1, 8), const(0, 8))
+            require("ensures", f"{self.name}: {self.contract.sentence}", state.registers["x0"][7:0] == answer)
+        self._require_calls(entry, state, require)
         for what, promise in (("data", self.contract.cleans), ("instruction", self.contract.fetches)):
-            self._owe_lines(what, promise(entry.registers) if promise else None, entry, step, explorer)
+            self._require_lines(what, promise(entry.registers) if promise else None, entry, step, explorer)
 
-    def _owe_lines(
+    def _require_lines(
         self, what: str, range_: tuple[Term, Term] | None, entry: State, step: Step, explorer: Explorer
     ) -> None:
         """No line state is worse than the contract says: in its range, and at any other word."""
@@ -190,10 +194,10 @@ class Callee:
         name = f"contract-{self.name}-{what}-lines"
         sentence = f"{self.name} leaves the {what} cache no worse than its contract says"
 
-        def owe(where: str, facts: Facts, goal: Formula) -> None:
+        def require(where: str, facts: Facts, goal: Formula) -> None:
             self.obligations.append(Obligation(name, f"{sentence}, {where}", facts, goal, path[-1], path))
 
-        owe("at any word", word, Or(got == was, got == cache.CLEAN))
+        require("at any word", word, Or(got == was, got == cache.CLEAN))
         if range_ is None:
             return
         start, end = range_
@@ -204,12 +208,12 @@ class Callee:
         self.obligations.append(lemma_on_sums())
         goal = Implies(helps, got == cache.CLEAN)
         where = "at any word of the range"
-        owed = Obligation(name, f"{sentence}, {where}", inside, goal, path[-1], path)
+        required = Obligation(name, f"{sentence}, {where}", inside, goal, path[-1], path)
         self.obligations += prove_in_distances(
-            owed, self._lines(explorer, what), self.decide, lambda lines: lines.bounds
+            required, self._lines(explorer, what), self.decide, lambda lines: lines.bounds
         )
 
-    def _owe_memory(self, code: Code, state: State) -> None:
+    def _require_memory(self, code: Code, state: State) -> None:
         for access in state.accesses:
             item, _ = objects(access.before).find(access.address)
             allowed = in_object(access)
@@ -220,7 +224,7 @@ class Callee:
             name = f"contract-{self.name}-access"
             self.obligations.append(Obligation(name, sentence, facts, allowed, access.at, state.trace))
 
-    def _owe_maintenance(self, code: Code, entry: State, state: State) -> None:
+    def _require_maintenance(self, code: Code, entry: State, state: State) -> None:
         """Maintenance by address faults where nothing is mapped: it stays in the pages of the range."""
         asks = (self.contract.cleans, self.contract.fetches)
         ranges = [ask(entry.registers) for ask in asks if ask is not None]
@@ -239,7 +243,7 @@ class Callee:
                 Obligation(name, sentence, facts, Or(*goals) if goals else FALSE, event.at, state.trace)
             )
 
-    def _owe_effects(self, calls: Calls, entry: State, states: Iterable[State]) -> None:
+    def _require_effects(self, calls: Calls, entry: State, states: Iterable[State]) -> None:
         """Each system instruction is one that the contract names."""
         events = [event for state in states for event in state.events]
         self.obligations += effect_obligations(
@@ -251,14 +255,14 @@ class Callee:
             lambda event: calls.values(event.before),
         )
 
-    def _owe_calls(self, entry: State, state: State, owe: Owe) -> None:
+    def _require_calls(self, entry: State, state: State, require: Owe) -> None:
         asked = [event for event in state.events if event.name == "CallHyperVisor"]
         if self.contract.asks is None:
-            owe("asks", f"{self.name} makes no HVC", TRUE if not asked else FALSE)
+            require("asks", f"{self.name} makes no HVC", TRUE if not asked else FALSE)
             return
         goal: Formula = FALSE
         if len(asked) == 1:
             before = asked[0].before.registers
             x0, x1 = self.contract.asks(entry.registers)
             goal = And(before["x0"] == x0, before["x1"] == x1)
-        owe("asks", f"{self.name}: {self.contract.sentence}", goal)
+        require("asks", f"{self.name}: {self.contract.sentence}", goal)

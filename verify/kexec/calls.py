@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from specs.contracts import Contract, Registers, contract
-from verify.arm64.cache import Changed, Cleaned, stored
-from verify.arm64.execute import Exit, Step
-from verify.arm64.lift import SIZE, Code, Instruction
-from verify.arm64.state import FLAGS, GENERAL, GHOSTS, SCRATCH, Access, Event, State, width
-from verify.arm64.system import touch
-from verify.errors import UnsupportedError
-from verify.kexec.whole import Whole
-from verify.logic import (
+from kexec_verify.arm64.cache import Changed, Cleaned, stored
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.lift import SIZE, Code, Instruction
+from kexec_verify.arm64.state import FLAGS, GENERAL, GHOSTS, SCRATCH, Access, Event, State, width
+from kexec_verify.arm64.system import touch
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.logic import (
     FALSE,
     TRUE,
     And,
@@ -29,9 +28,10 @@ from verify.logic import (
     ule,
     var,
 )
-from verify.memory import WORD_BYTES
-from verify.obligation import Facts, Obligation, unreached
-from verify.symbolic.objects import STACK_FRAME, Object, Objects
+from kexec_verify.memory import WORD_BYTES
+from kexec_verify.obligation import Facts, Obligation, unreached
+from kexec_verify.specs.contracts import Contract, Registers, contract
+from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
 
 ENDS = "ends"
 """How a path ends at a call of what never returns; that it is not reached is an obligation."""
@@ -59,7 +59,7 @@ class Calls:
     :param copied: what was copied to the control page: start in the image, length in bytes, and the path.
     """
 
-    whole: Whole
+    context: KexecContext
     code: Code
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     obligations: list[Obligation] = field(default_factory=list)
@@ -98,12 +98,12 @@ class Calls:
 
     def callee(self, target: int, at: int) -> tuple[str, Contract]:
         """The function at ``target``, and its contract."""
-        names = self.whole.kernel.symbols_at(target)
+        names = self.context.kernel.symbols_at(target)
         for name in names:
             found = contract(name)
             if found is not None:
                 return name, found
-        shown = names[0] if names else self.whole.where(target)
+        shown = names[0] if names else self.context.where(target)
         raise UnsupportedError(f"call of {shown}, which has no contract", at)
 
     def _event(self, state: State, name: str, at: int, tag: str | None = None) -> State:
@@ -117,9 +117,9 @@ class Calls:
         tag = f"{name}#{self._count}"
         after = self._event(before, f"call {name}", at, tag)
         if not found.returns:
-            self._owe_unreached(name, after.events[-1])
+            self._require_unreached(name, after.events[-1])
             return after
-        free = clobbered(self.whole, name, found)
+        free = clobbered(self.context, name, found)
         after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in free})
         changed = {*found.changes, *TOUCHED}
         registers = {n: var(f"{n}@{tag}", width(n)) for n in found.changes if n not in GHOSTS}
@@ -130,7 +130,7 @@ class Calls:
         if found.ensures is not None:
             after = after.assume((f"contract of {name}", found.ensures(x, self.values(after))))
         if found.answers_stub:
-            answer = If(self.whole.stub_below(before), const(1, 8), const(0, 8))
+            answer = If(self.context.stub_below(before), const(1, 8), const(0, 8))
             after = after.assume((f"contract of {name}", after.registers["x0"][7:0] == answer))
         if found.cleans is not None:
             start, end = found.cleans(x)
@@ -143,7 +143,7 @@ class Calls:
             after = replace(after, fetch=fetch)
         if found.copies is not None:
             after = self._copy(found.copies(x), name, after, at)
-        self._owe_pointers(found, name, before, at)
+        self._require_pointers(found, name, before, at)
         for number, register in enumerate(found.fills):
             value = filled(after.events[-1], number)
             pointer = before.registers[register]
@@ -154,10 +154,10 @@ class Calls:
     def _copy(self, copied: tuple[Term, Term, Term], name: str, after: State, at: int) -> State:
         """A copy of bytes of the image, whose number is a constant, to a page of its own."""
         dest, source, length = copied[0], constant(copied[1]), constant(copied[2])
-        kernel, page = self.whole.kernel, self.whole.page_size
+        kernel, page = self.context.kernel, self.context.page_size
         if source is None or length is None or not kernel.mapped(source, max(length, 1)) or length > page:
             raise UnsupportedError(f"{name} of other bytes than a constant part of the image", at)
-        linear = self.whole.address_map(after).in_linear_map(dest)
+        linear = self.context.address_map(after).in_linear_map(dest)
         after = after.assume(("control-page-linear", And(linear, ule(dest, const(-(1 << 20))))))
         memory = objects(after).adding(Object(CONTROL_PAGE, dest, 0, page))
         for offset, byte in enumerate(kernel.read(source, length)):
@@ -166,20 +166,20 @@ class Calls:
         lines = stored(after.lines, dest, const(length), after.cacheable)
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
 
-    def _owe_unreached(self, name: str, call: Event) -> None:
+    def _require_unreached(self, name: str, call: Event) -> None:
         """What never returns is called on no path of a machine that is quiet."""
         before = call.before
         further = self.quiet(before) if self.quiet else ()
         sentence = f"at {self.code.where(call.at)} {name}, which never returns, is not called"
         fault = f"{name} is called, which never returns"
-        owed = unreached("call-unreached", sentence, fault, before.facts, further, call.at, call)
-        self.obligations.append(owed)
+        required = unreached("call-unreached", sentence, fault, before.facts, further, call.at, call)
+        self.obligations.append(required)
 
-    def _owe_pointers(self, found: Contract, name: str, before: State, at: int) -> None:
+    def _require_pointers(self, found: Contract, name: str, before: State, at: int) -> None:
         """Owe that the callee is given what it reads, and words to set that this function may store to."""
         memory, where = objects(before), self.code.where(at)
 
-        def owe(register: str, size: int, what: str, *further: Formula) -> None:
+        def require(register: str, size: int, what: str, *further: Formula) -> None:
             pointer = before.registers[register]
             item, offset = memory.find(pointer)
             self.obligations.append(
@@ -195,23 +195,23 @@ class Calls:
 
         for register in found.texts:
             text = constant(before.registers[register])
-            held = text is not None and self.whole.kernel.mapped(text)
+            held = text is not None and self.context.kernel.mapped(text)
             sentence = f"at {where} {name} is given in {register} something of the image"
             goal = TRUE if held else FALSE
             self.obligations.append(
                 Obligation("call-pointer", sentence, before.facts, goal, at, before.trace)
             )
         for register, what in found.points.items():
-            owe(register, POINTED_BYTES, f"an {what}, in")
+            require(register, POINTED_BYTES, f"an {what}, in")
         for register in found.fills:
             item, _ = memory.find(before.registers[register])
             allowed = self.own(item.name) if self.own is not None else None
-            owe(register, WORD_BYTES, "a word to set, in", *(() if allowed is None else (allowed,)))
+            require(register, WORD_BYTES, "a word to set, in", *(() if allowed is None else (allowed,)))
 
     def _require(self, name: str, start: Term, end: Term, before: State, at: int) -> None:
         shown = f"at {self.code.where(at)} {name} is given a range that"
         facts = (*before.facts, *(self.named(before) if self.named else ()))
-        mapped = self.whole.address_map(before).shows(start, end)
+        mapped = self.context.address_map(before).shows(start, end)
         for sentence, goal in (
             (f"{shown} ends above its start", range_is_sane(start, end)),
             (f"{shown} the linear map shows", mapped),
@@ -221,10 +221,10 @@ class Calls:
     def values(self, state: State) -> Registers:
         """What a contract speaks of in ``state``."""
         found = {**state.registers, **state.ghosts}
-        if "reserved_pg_dir" in self.whole.globals:
-            address_map_word = self.whole.word(state, "kimage_voffset")
-            found["PA(reserved_pg_dir)"] = const(self.whole.globals["reserved_pg_dir"]) - address_map_word
-        folds = self.whole.globals.folds_ttbr
+        if "reserved_pg_dir" in self.context.globals:
+            address_map_word = self.context.word(state, "kimage_voffset")
+            found["PA(reserved_pg_dir)"] = const(self.context.globals["reserved_pg_dir"]) - address_map_word
+        folds = self.context.globals.folds_ttbr
         found["folds TTBR"] = const(2 if folds is None else int(folds))
         return found
 
@@ -234,7 +234,7 @@ def filled(call: Event, number: int = 0) -> Term:
     return var(f"word{number}@{call.tag}")
 
 
-def clobbered(whole: Whole, name: str, found: Contract) -> list[str]:
+def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:
     """The registers that the callee called ``name`` may change.
 
     A compiler relies on more than AAPCS64 where it has compiled the callee as well (gcc -fipa-ra):
@@ -245,7 +245,7 @@ def clobbered(whole: Whole, name: str, found: Contract) -> list[str]:
         return list(CLOBBERED)
     written: set[str] = set()
     try:
-        code = whole.code(name)
+        code = context.code(name)
         for instruction in map(code.at, code.addresses):
             if not _stays(instruction, code):
                 return list(CLOBBERED)
@@ -271,7 +271,7 @@ def range_is_sane(start: Term, end: Term) -> Formula:
     return And(ule(start, end), ule(end, const(-RANGE_MARGIN)))
 
 
-def owed_access(
+def required_access(
     prefix: str, where: Callable[[int], str], access: Access, own: Callable[[str], Formula | None]
 ) -> list[Obligation]:
     """What is owed of one access: that it stays in its object, and that a store may be made there.
@@ -329,8 +329,8 @@ def stack_obligations(name: str, code: Code, entry: State, states: Iterable[Stat
             goal = aligned(normal(sp), 16)
             sentence = f"SP is a multiple of 16 at {what} at {code.where(subject.at)}"
             fault = f"SP is no multiple of 16 at {what}"
-            owed = Obligation(name, sentence, (assumed,), goal, subject.at, fault=fault, subject=subject)
-            found.setdefault(goal.hash(), owed)
+            required = Obligation(name, sentence, (assumed,), goal, subject.at, fault=fault, subject=subject)
+            found.setdefault(goal.hash(), required)
     return list(found.values())
 
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from verify.arm64.execute import Exit, Step
-from verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
-from verify.kexec.calls import (
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
+from kexec_verify.kexec.calls import (
     CLOBBERED,
     CONTROL_PAGE,
     ENDS,
     TOUCHED,
     Calls,
     objects,
-    owed_access,
+    required_access,
     stack_obligations,
     without_doubles,
 )
-from verify.kexec.effects import effect_obligations
-from verify.kexec.whole import Whole
-from verify.logic import FALSE, TRUE, And, Formula, Or, const, ule, var
-from verify.obligation import Obligation
-from verify.symbolic.explore import Decide, Explorer
-from verify.symbolic.objects import STACK_FRAME, Object, Objects
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.effects import effect_obligations
+from kexec_verify.logic import FALSE, TRUE, And, Formula, Or, const, ule, var
+from kexec_verify.obligation import Obligation
+from kexec_verify.symbolic.explore import Decide, Explorer
+from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Copier:
     :param address: where it stands, if that is known.
     """
 
-    whole: Whole
+    context: KexecContext
     name: str
     start: int
     length: int
@@ -48,9 +48,9 @@ class Copier:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        code = self.whole.code(self.name, self.address)
+        code = self.context.code(self.name, self.address)
         entry = self._entry()
-        calls = Calls(self.whole, code)
+        calls = Calls(self.context, code)
         explorer = Explorer(
             code,
             frozenset(),
@@ -69,19 +69,19 @@ class Copier:
         for step in ends:
             if isinstance(step.then, Exit) and step.then.kind == ENDS:
                 continue
-            self._owe_end(entry, step, code.where(step.state.trace[-1]))
+            self._require_end(entry, step, code.where(step.state.trace[-1]))
             for access in step.state.accesses:
-                self.obligations += owed_access(f"contract-{self.name}", code.where, access, _may_store)
+                self.obligations += required_access(f"contract-{self.name}", code.where, access, _may_store)
         self.covered = explorer.covered
         self.obligations = without_doubles([*self.obligations, *explorer.obligations, *calls.obligations])
 
     def _entry(self) -> State:
-        page = self.whole.page_size
+        page = self.context.page_size
         bits = page.bit_length() - 1
         dest = var("page", 64 - bits).concat(const(0, bits))
-        entry = self.whole.bare_entry(self.name, Object(CONTROL_PAGE, dest, 0, page))
+        entry = self.context.bare_entry(self.name, Object(CONTROL_PAGE, dest, 0, page))
         memory = objects(entry)
-        data = self.whole.kernel.read(self.start, self.length)
+        data = self.context.kernel.read(self.start, self.length)
         known = {self.start + i: byte for i, byte in enumerate(data)}
         image = next(item for item in memory.objects if item.base is None)
         others = tuple(item for item in memory.objects if item.base is not None)
@@ -92,27 +92,27 @@ class Copier:
         entry = entry.with_registers(x0=dest, x1=const(self.start), x2=const(self.length))
         return entry.assume(("control-page-linear", And(apart, fits)))
 
-    def _owe_end(self, entry: State, step: Step, where: str) -> None:
+    def _require_end(self, entry: State, step: Step, where: str) -> None:
         state, path = step.state, step.state.trace
 
-        def owe(kind: str, sentence: str, goal: Formula) -> None:
+        def require(kind: str, sentence: str, goal: Formula) -> None:
             name = f"contract-{self.name}-{kind}"
             self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
 
         returns = isinstance(step.then, Exit) and step.then.kind == "ret"
         target = step.then.target if isinstance(step.then, Exit) else const(0)
-        owe("returns", f"at {where} it returns", target == entry.registers["x30"] if returns else FALSE)
+        require("returns", f"at {where} it returns", target == entry.registers["x30"] if returns else FALSE)
         kept = [n for n in (*GENERAL, "sp") if n not in CLOBBERED] + list(SYSTEM)
         same = And(*(state.registers[n] == entry.registers[n] for n in kept))
         ghosts = And(*(state.ghosts[n] == entry.ghosts[n] for n in GHOSTS if n not in TOUCHED))
-        owe(
+        require(
             "keeps", f"at {where} SP, x19 to x29 and the system registers are as they were", And(same, ghosts)
         )
         written = objects(state).stored_in(CONTROL_PAGE)
-        data = self.whole.kernel.read(self.start, self.length)
+        data = self.context.kernel.read(self.start, self.length)
         exact = sorted(written) == list(range(self.length))
         copied = And(*(written[i] == byte for i, byte in enumerate(data))) if exact else FALSE
-        owe("copies", f"at {where} the page holds the {self.length} bytes from {self.start:#x}", copied)
+        require("copies", f"at {where} the page holds the {self.length} bytes from {self.start:#x}", copied)
 
 
 def _may_store(name: str) -> Formula:

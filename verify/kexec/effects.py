@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from specs.effects import Registers, Rules
-from verify.arm64.execute import Step
-from verify.arm64.state import Event, State
-from verify.arm64.system import FREE, MEANING
-from verify.errors import LimitError, UnsupportedError
-from verify.logic import FALSE, Formula
-from verify.obligation import Obligation
-from verify.symbolic.explore import Explorer
-from verify.symbolic.segments import Segment
+from kexec_verify.arm64.execute import Step
+from kexec_verify.arm64.state import Event, State
+from kexec_verify.arm64.system import FREE, MEANING
+from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.logic import FALSE, Formula
+from kexec_verify.obligation import Obligation
+from kexec_verify.specs.effects import Registers, Rules
+from kexec_verify.symbolic.explore import Explorer
+from kexec_verify.symbolic.segments import Segment
 
 WRITE = "msr "
 """What the name of a write of a system register begins with."""
@@ -70,7 +70,7 @@ def explored(
     start: State,
     at: int,
     segments: list[Segment],
-    owe: Callable[[State], None],
+    require: Callable[[State], None],
     bound: tuple[tuple[State, str], ...] = (),
 ) -> list[Step]:
     """Every path from ``start``, kept in ``segments``.
@@ -88,7 +88,7 @@ def explored(
         segments.append(Segment(at, start, stopped, bound))
         for segment in segments:
             for step in segment.ends:
-                owe(step.state)
+                require(step.state)
         raise
     segments.append(Segment(at, start, tuple(ends), bound))
     return ends

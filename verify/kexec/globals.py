@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from verify.errors import UnsupportedError
-from verify.kexec import witnesses
-from verify.target import Kernel
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec import witnesses
+from kexec_verify.target import Kernel
 
 NAMES = (
     "kimage_voffset",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from specs.kimage import KimageLayout
-from verify.errors import TargetError
-from verify.target import Kernel
-from verify.target.btf import member_offsets
+from kexec_verify.errors import TargetError
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.target import Kernel
+from kexec_verify.target.btf import member_offsets
 
 _GENERIC = ("head", "start", "control_code_page", "nr_segments", "segment")
 _FIELDS = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz")

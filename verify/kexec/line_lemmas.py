@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from verify.arm64 import cache
-from verify.logic import And, Formula, Implies, Term, const, normal, ule, var
-from verify.logic import replace as substitute
-from verify.obligation import Facts, Obligation
-from verify.symbolic.explore import ANYWHERE, Decide
-from verify.symbolic.loops import Entered
+from kexec_verify.arm64 import cache
+from kexec_verify.logic import And, Formula, Implies, Term, const, normal, ule, var
+from kexec_verify.logic import replace as substitute
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.symbolic.explore import ANYWHERE, Decide
+from kexec_verify.symbolic.loops import Entered
 
 SUMS = "sums that do not wrap keep order"
 
@@ -96,21 +96,21 @@ class Lines:
 
 
 def prove_in_distances(
-    owed: Obligation, lines: Iterable[Lines], decide: Decide, further: Callable[[Lines], Facts]
+    required: Obligation, lines: Iterable[Lines], decide: Decide, further: Callable[[Lines], Facts]
 ) -> Iterator[Obligation]:
     """``owed`` as the lemmas that hold of ``lines``, and one question on distances.
 
     :param further: more facts of a loop's lines that are lemmas to be proved as well.
     """
-    facts, goal = owed.hypotheses, owed.goal
+    facts, goal = required.hypotheses, required.goal
     for item in lines:
         lemmas = (*item.places, *item.distances, *further(item))
         if not all(decide(facts, formula) for _, formula in lemmas):
             continue
         for label, formula in lemmas:
-            yield replace(owed, sentence=f"{owed.sentence}: {label}", goal=formula)
+            yield replace(required, sentence=f"{required.sentence}: {label}", goal=formula)
         stated = tuple((label, item.in_distances(formula)) for label, formula in lemmas)
         instance = sums(item.first, item.distance, item.loop.progress)
         facts = (*facts, *stated, (SUMS, instance))
         goal = item.in_distances(goal)
-    yield replace(owed, hypotheses=facts, goal=goal)
+    yield replace(required, hypotheses=facts, goal=goal)

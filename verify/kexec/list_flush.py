@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specs.address_map import AddressMap
-from specs.linear_list import LinearList
-from verify.arm64 import cache
-from verify.arm64.state import State
-from verify.errors import UnsupportedError
-from verify.logic import (
+from kexec_verify.arm64 import cache
+from kexec_verify.arm64.state import State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import (
     And,
     Formula,
     Function,
@@ -30,10 +28,12 @@ from verify.logic import (
     variables,
     within,
 )
-from verify.memory import WORD_BYTES
-from verify.obligation import Facts
-from verify.symbolic.explore import ANYWHERE
-from verify.symbolic.objects import Objects
+from kexec_verify.memory import WORD_BYTES
+from kexec_verify.obligation import Facts
+from kexec_verify.specs.address_map import AddressMap
+from kexec_verify.specs.linear_list import LinearList
+from kexec_verify.symbolic.explore import ANYWHERE
+from kexec_verify.symbolic.objects import Objects
 
 CLEAN = "earlier words of the list are clean"
 REACHED = "no more turns than words of the list"

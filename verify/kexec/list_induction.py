@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specs.kimage import IND_SOURCE, WellFormed, has
-from verify.logic import (
+from kexec_verify.logic import (
     And,
     Formula,
     Function,
@@ -29,7 +28,8 @@ from verify.logic import (
     ult,
     var,
 )
-from verify.obligation import Facts, Obligation
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.specs.kimage import IND_SOURCE, WellFormed, has
 
 _WORDS = 1 << 61  # words of 8 bytes in 2^64 bytes: an acyclic chain has no more
 
@@ -101,10 +101,10 @@ def build(page_size: int) -> list[Obligation]:
     spec, ghost, n, last = proof.list, proof.ghost, proof.n, proof.last
     address, i = var("a"), var("i")
     page, source, dest = spec.page(address), spec.source(n), spec.dest(n)
-    owed: list[Obligation] = []
+    required: list[Obligation] = []
 
-    def owe(name: str, sentence: str, hypotheses: Facts, goal: Formula) -> None:
-        owed.append(Obligation(f"reloc-{name}", sentence, hypotheses, goal))
+    def require(name: str, sentence: str, hypotheses: Facts, goal: Formula) -> None:
+        required.append(Obligation(f"reloc-{name}", sentence, hypotheses, goal))
 
     finite: Facts = (
         ("list-well-formed", ult(last, const(_WORDS))),
@@ -116,7 +116,7 @@ def build(page_size: int) -> list[Obligation]:
 
     mirrored = source + proof.offset(address)
     paged = And(spec.page(mirrored) == source, proof.offset(mirrored) == proof.offset(address))
-    owe(
+    require(
         "dest-pages-offset",
         "a word of the source page has the page and offset that it is computed from",
         copy,
@@ -136,7 +136,7 @@ def build(page_size: int) -> list[Obligation]:
         ),
         ("in a page that a SOURCE word leaves alone", page != dest, ()),
     ):
-        owe(
+        require(
             "dest-pages-contents",
             f"after a SOURCE word each word {label} is that of the page it came from, as built",
             (*copy, here, past, *extra, ("case", case)),
@@ -148,7 +148,7 @@ def build(page_size: int) -> list[Obligation]:
             ),
         )
     index = proof.index_after(page)
-    owe(
+    require(
         "dest-pages-history",
         "after a SOURCE word the record of any page names the word that wrote it",
         (*copy, past),
@@ -163,13 +163,13 @@ def build(page_size: int) -> list[Obligation]:
         ),
     )
     complete = Implies(And(ult(i, n), spec.copies(i)), proof.was_written(spec.dest(i)))
-    owe(
+    require(
         "dest-pages-complete",
         "after a SOURCE word the destination of every word so far is written",
         (*copy, ("complete so far", complete)),
         Implies(And(ult(i, n + 1), spec.copies(i)), proof.written_after(spec.dest(i))),
     )
-    owe(
+    require(
         "dest-pages-complete",
         "after any other word the destination of every word so far is written",
         (*finite, ("word n is no SOURCE", Not(has(spec.word(n), IND_SOURCE))), ("complete so far", complete)),
@@ -183,19 +183,19 @@ def build(page_size: int) -> list[Obligation]:
         ("list-well-formed", spec.W7(n + 1, ghost.index(listed))),
         ("list-well-formed", spec.W7(n + 1, n)),
     )
-    owe(
+    require(
         "dest-pages-list-intact",
         "after a SOURCE word the next word of the list is still as built",
         (*copy, *intact),
         proof.memory_after(following) == proof.built(following),
     )
-    owe(
+    require(
         "dest-pages-list-intact",
         "after any other word the next word of the list is still as built",
         (*finite, *intact),
         proof.before(following) == proof.built(following),
     )
-    owe(
+    require(
         "dest-pages-init",
         "before the first word no page is written and memory is as built",
         (
@@ -211,13 +211,13 @@ def build(page_size: int) -> list[Obligation]:
     target = spec.dest(i) + proof.offset(address)
     targeted = And(spec.page(target) == spec.dest(i), proof.offset(target) == proof.offset(address))
     whole: Facts = (("word i is a SOURCE", spec.copies(i)), ("list-well-formed", spec.W4(i)))
-    owe(
+    require(
         "dest-pages-offset",
         "a word of a destination page has the page and offset that it is computed from",
         whole,
         targeted,
     )
-    owe(
+    require(
         "dest-pages-exit",
         "at DONE every destination page holds what its source page held at entry",
         (
@@ -231,7 +231,7 @@ def build(page_size: int) -> list[Obligation]:
         ),
         proof.before(target) == proof.built(spec.source(i) + proof.offset(address)),
     )
-    owe(
+    require(
         "dest-pages-frame",
         "at DONE every word outside the destination pages is what it was at entry",
         (
@@ -245,7 +245,7 @@ def build(page_size: int) -> list[Obligation]:
         ),
         proof.before(address) == proof.built(address),
     )
-    owe(
+    require(
         "terminates-list",
         "a word without IND_DONE is not the last, and the number of words left falls by one",
         (
@@ -256,10 +256,10 @@ def build(page_size: int) -> list[Obligation]:
         ),
         And(ult(n, last), ule(n + 1, last), ult(last - (n + 1), last - n)),
     )
-    owe(
+    require(
         "terminates-list",
         "the loop is left at the word DONE",
         (("list-well-formed", spec.W3(n)), ("the machine is at DONE", n == last)),
         has(spec.word(n), 4),
     )
-    return owed
+    return required

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from specs.effects import copies_page
-from specs.kimage import one_flag
-from specs.relocate_kernel import Kind, ListMachine, done, is_kind
-from verify.arm64 import cache
-from verify.arm64.cache import Lines
-from verify.arm64.execute import Exit, Step
-from verify.arm64.state import GHOSTS, Event, State, unknown_ghosts, unknown_registers
-from verify.errors import UnsupportedError
-from verify.kexec.routine import Routine, ends_undefined
-from verify.kexec.translation import owe_mapped, owe_mapped_access, owe_table_changes, owe_translated
-from verify.logic import (
+from kexec_verify.arm64 import cache
+from kexec_verify.arm64.cache import Lines
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.state import GHOSTS, Event, State, unknown_ghosts, unknown_registers
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.routine import Routine, ends_undefined
+from kexec_verify.kexec.translation import (
+    require_mapped,
+    require_mapped_access,
+    require_table_changes,
+    require_translated,
+)
+from kexec_verify.logic import (
     And,
     Formula,
     Implies,
@@ -29,9 +31,12 @@ from verify.logic import (
     var,
     within,
 )
-from verify.memory import Unknown, cases
-from verify.obligation import Facts
-from verify.symbolic.explore import ANYWHERE, Decide, Explorer
+from kexec_verify.memory import Unknown, cases
+from kexec_verify.obligation import Facts
+from kexec_verify.specs.effects import copies_page
+from kexec_verify.specs.kimage import one_flag
+from kexec_verify.specs.relocate_kernel import Kind, ListMachine, done, is_kind
+from kexec_verify.symbolic.explore import ANYWHERE, Decide, Explorer
 
 TOP = (1 << 64) - (1 << 20)
 """Pages of the list lie below: the assumption pages-below-top."""
@@ -48,39 +53,39 @@ def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bo
     :raises UnsupportedError: if the loop has a shape that the proof does not cover.
     """
     head = _head(routine, entering)
-    head, explorer, turns = _settle(routine, head, decide, single_flags)
+    head, explorer, iterations = _settle(routine, head, decide, single_flags)
     routine.collect(explorer)
     before = routine.machine(head)
     kinds = [is_kind(before.entry, kind) for kind in Kind]
-    routine.owe("step-kinds", "each word is of some kind of the list machine", (), Or(*kinds))
-    for step in turns:
+    routine.require("step-kinds", "each word is of some kind of the list machine", (), Or(*kinds))
+    for step in iterations:
         if ends_undefined(step):
             continue
         if isinstance(step.then, Exit):
             raise UnsupportedError("exit inside the loop over the list", step.state.trace[-1])
         for kind, extra in _kinds(routine, step, before.entry, decide):
-            _owe_step(routine, before, kind, extra, step)
-            _owe_lines(routine, before, kind, extra, step)
-        if step.then == routine.form.loop:
-            _owe_frame(routine, head, step)
-    for state in (*(step.state for step in turns), *explorer.turns):
-        owe_table_changes(routine, state.events)
-        _owe_accesses(routine, before, state)
-        _owe_effects(routine, before, state.events)
-        _owe_invalidations(routine, before, state.events)
-        _owe_maintenance(routine, before, state.events)
-    return [step for step in turns if not ends_undefined(step)]
+            _require_step(routine, before, kind, extra, step)
+            _require_lines(routine, before, kind, extra, step)
+        if step.then == routine.variant.loop:
+            _require_frame(routine, head, step)
+    for state in (*(step.state for step in iterations), *explorer.iterations):
+        require_table_changes(routine, state.events)
+        _require_accesses(routine, before, state)
+        _require_effects(routine, before, state.events)
+        _require_invalidations(routine, before, state.events)
+        _require_maintenance(routine, before, state.events)
+    return [step for step in iterations if not ends_undefined(step)]
 
 
 def _head(routine: Routine, entering: list[Step]) -> State:
     """A state at the loop's head: any word and memory; what no turn changes is as at entry."""
     if len(entering) != 1:
-        raise UnsupportedError(f"{len(entering)} paths to the loop over the list", routine.form.loop)
+        raise UnsupportedError(f"{len(entering)} paths to the loop over the list", routine.variant.loop)
     before = entering[0].state
     registers = unknown_registers(_TAG)
     unknown = State(registers, unknown_ghosts(_TAG), Unknown("M"), Lines("L"))
-    turns = routine.explorer(routine.stops, None).run(unknown, routine.form.loop)
-    back = [step.state for step in turns if step.then == routine.form.loop]
+    iterations = routine.explorer(routine.stops, None).run(unknown, routine.variant.loop)
+    back = [step.state for step in iterations if step.then == routine.variant.loop]
     fixed = {
         name: before.registers[name]
         for name, value in registers.items()
@@ -100,22 +105,22 @@ def _settle(
     known = _known(routine, head, single_flags)
     while True:
         explorer = routine.explorer(routine.stops, decide)
-        turns = explorer.run(head.assume(*known), routine.form.loop)
+        iterations = explorer.run(head.assume(*known), routine.variant.loop)
         unstable = {
             name: var(f"{name}@{_TAG}", GHOSTS[name])
-            for step in turns
-            if step.then == routine.form.loop
+            for step in iterations
+            if step.then == routine.variant.loop
             for name, value in head.ghosts.items()
             if constant(value) is not None and not decide(step.state.facts, step.state.ghosts[name] == value)
         }
         if not unstable:
-            return head, explorer, turns
+            return head, explorer, iterations
         head = head.with_ghosts(**unstable)
 
 
 def _known(routine: Routine, head: State, single_flags: bool) -> Facts:
     """What a turn may suppose of the list machine's state."""
-    machine, page = routine.machine(head), routine.form.page_size
+    machine, page = routine.machine(head), routine.variant.page_size
     source = is_kind(machine.entry, Kind.SOURCE)
     indirect = is_kind(machine.entry, Kind.INDIRECTION)
     below = And(ult(machine.dest, const(TOP)), ult(machine.addr, const(TOP)))
@@ -144,52 +149,52 @@ def _kinds(routine: Routine, step: Step, entry: Term, decide: Decide) -> Iterato
     for kind in Kind:
         if decide(facts, is_kind(entry, kind)):
             sentence = f"this path runs only for a {kind} word"
-            routine.owe(f"step-{kind}", sentence, facts, is_kind(entry, kind), path=step.state.trace)
+            routine.require(f"step-{kind}", sentence, facts, is_kind(entry, kind), path=step.state.trace)
             yield kind, ()
             return
     for kind in Kind:
         yield kind, ((f"the word is a {kind} word", is_kind(entry, kind)),)
 
 
-def _owe_step(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:
+def _require_step(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:
     """After the turn, registers and memory are those of the list machine."""
-    state, page = step.state, routine.form.page_size
-    expected, after = before.turn(kind), routine.machine(state)
+    state, page = step.state, routine.variant.page_size
+    expected, after = before.iteration(kind), routine.machine(state)
     facts = (*state.facts, *extra)
 
-    def owe(part: str, sentence: str, goal: Formula, known: Facts = facts) -> None:
-        routine.owe(f"step-{kind}{part}", sentence, known, goal, path=state.trace)
+    def require(part: str, sentence: str, goal: Formula, known: Facts = facts) -> None:
+        routine.require(f"step-{kind}{part}", sentence, known, goal, path=state.trace)
 
-    owe("", f"a {kind} word leaves ptr as the list machine does", after.ptr == expected.ptr)
-    owe("", f"a {kind} word leaves dest as the list machine does", after.dest == expected.dest)
+    require("", f"a {kind} word leaves ptr as the list machine does", after.ptr == expected.ptr)
+    require("", f"a {kind} word leaves dest as the list machine does", after.dest == expected.dest)
     for label, known, address in cases(state.memory, ANYWHERE):
-        owe(
+        require(
             "-memory",
             f"a {kind} word leaves memory as the list machine does, {label}",
             state.memory.read(address) == expected.memory.read(address),
             (*_until_fetch(state), *extra, _ALIGNED, *known),
         )
     fetched = state.memory.read(before.act(kind).ptr)
-    owe(
+    require(
         "-next",
         f"after a {kind} word the next one is read where the list machine reads it",
         after.entry == fetched,
     )
-    goes_on = step.then == routine.form.loop
-    owe(
+    goes_on = step.then == routine.variant.loop
+    require(
         "-ends",
         f"after a {kind} word the loop is left exactly if the next one has IND_DONE",
         Not(done(after.entry)) if goes_on else done(after.entry),
     )
     set_before = Or(aligned(before.dest, page), is_kind(before.entry, Kind.DESTINATION))
-    owe(
+    require(
         "-defined",
         f"after a {kind} word destination and pointer stay aligned",
         And(Implies(set_before, aligned(after.dest, page)), aligned(after.ptr, 8)),
     )
 
 
-def _owe_frame(routine: Routine, head: State, step: Step) -> None:
+def _require_frame(routine: Routine, head: State, step: Step) -> None:
     """What the loop's head takes for granted of registers and ghost state holds again."""
     state = step.state
     kept = [
@@ -199,28 +204,28 @@ def _owe_frame(routine: Routine, head: State, step: Step) -> None:
     ]
     kept += [state.ghosts[name] == v for name, v in head.ghosts.items() if constant(v) is not None]
     sentence = "a turn keeps every register and ghost component that later code relies on"
-    routine.owe("step-frame", sentence, state.facts, And(*kept), path=state.trace)
+    routine.require("step-frame", sentence, state.facts, And(*kept), path=state.trace)
 
 
-def _owe_accesses(routine: Routine, before: ListMachine, state: State) -> None:
+def _require_accesses(routine: Routine, before: ListMachine, state: State) -> None:
     """Each access is to the next word, the source page or the destination page."""
-    page = routine.form.page_size
+    page = routine.variant.page_size
     source = is_kind(before.entry, Kind.SOURCE)
     for access in state.accesses:
         if access.kind == "load":
             fetch = Or(*(And(is_kind(before.entry, k), access.address == before.act(k).ptr) for k in Kind))
             copied = And(source, within(access.address, before.addr, page))
-            routine.owe_access(
+            routine.require_access(
                 access, "reads the next word of the list or the source page", Or(fetch, copied)
             )
         else:
             written = And(source, within(access.address, before.dest, page))
-            routine.owe_access(access, "writes the destination page", written)
-        owe_translated(routine, access)
-        owe_mapped_access(routine, access, "the copy of the linear map", routine.selects_copy)
+            routine.require_access(access, "writes the destination page", written)
+        require_translated(routine, access)
+        require_mapped_access(routine, access, "the copy of the linear map", routine.selects_copy)
         if access.kind == "load":
             state_of_word = access.before.lines.read(access.address)
-            routine.owe(
+            routine.require(
                 "access-of-kept-word",
                 f"the load at {routine.code.where(access.at)} is of no word that was invalidated while dirty",
                 access.before.facts[: access.known],
@@ -229,21 +234,23 @@ def _owe_accesses(routine: Routine, before: ListMachine, state: State) -> None:
             )
 
 
-def _owe_effects(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
+def _require_effects(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
     """Beside what the routine may do anywhere, lines of the two pages of a SOURCE word are maintained."""
-    form, source = routine.form, is_kind(before.entry, Kind.SOURCE)
-    routine.owe_effects(events, copies_page(source, before.dest, before.addr, form.page_size, form.kimage))
+    variant, source = routine.variant, is_kind(before.entry, Kind.SOURCE)
+    routine.require_effects(
+        events, copies_page(source, before.dest, before.addr, variant.page_size, variant.kimage)
+    )
 
 
-def _owe_invalidations(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
+def _require_invalidations(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
     """DC IVAC discards only what is about to be overwritten."""
-    page = routine.form.page_size
+    page = routine.variant.page_size
     for event in events:
         if event.name == "DC_IVAC":
             line = cache.line(event.operands[0])
             last = line + cache.line_size() - 1
             where = routine.code.where(event.at)
-            routine.owe(
+            routine.require(
                 "clean-to-poc-inval",
                 f"the invalidation at {where} touches lines of the destination page only",
                 event.before.facts[: event.known],
@@ -252,35 +259,35 @@ def _owe_invalidations(routine: Routine, before: ListMachine, events: Iterable[E
             )
 
 
-def _owe_maintenance(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
+def _require_maintenance(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
     """Maintenance goes to the pages of a SOURCE word, which the kimage's table maps."""
-    page = routine.form.page_size
+    page = routine.variant.page_size
 
     def mapped(address: Term) -> Formula:
         copied = Or(within(address, before.dest, page), within(address, before.addr, page))
         return And(is_kind(before.entry, Kind.SOURCE), copied)
 
-    owe_mapped(routine, events, "the source page or the destination page", mapped)
+    require_mapped(routine, events, "the source page or the destination page", mapped)
 
 
-def _owe_lines(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:
+def _require_lines(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:
     """Words of the destination page are clean after the turn, and clean words stay clean."""
     state = step.state
     after = state.lines.read(ANYWHERE)
     facts = (*_until_fetch(state), *extra, _ALIGNED)
 
-    def owe(name: str, sentence: str, goal: Formula, known: Facts = ()) -> None:
-        routine.owe(name, sentence, (*facts, *known), goal, path=state.trace)
+    def require(name: str, sentence: str, goal: Formula, known: Facts = ()) -> None:
+        routine.require(name, sentence, (*facts, *known), goal, path=state.trace)
 
     if kind is Kind.SOURCE:
-        inside = within(ANYWHERE, before.dest, routine.form.page_size)
-        owe(
+        inside = within(ANYWHERE, before.dest, routine.variant.page_size)
+        require(
             "clean-to-poc",
             "after a source word every word of the destination page is clean to PoC",
             Implies(inside, after == cache.CLEAN),
         )
-    owe("clean-to-poc-kept", f"a {kind} word loses nothing that a cache holds", after != cache.LOST)
-    owe(
+    require("clean-to-poc-kept", f"a {kind} word loses nothing that a cache holds", after != cache.LOST)
+    require(
         "clean-to-poc-kept",
         f"a {kind} word leaves clean what was clean",
         after == cache.CLEAN,

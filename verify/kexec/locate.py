@@ -8,9 +8,9 @@ the routine with memcpy), arch/arm64/kernel/relocate_kernel.S, arch/arm64/kernel
 import struct
 from dataclasses import dataclass, replace
 
-from verify.errors import NoKexecError, TargetError
-from verify.target import Kernel
-from verify.target.copies import Copy, constant_copies
+from kexec_verify.errors import NoKexecError, TargetError
+from kexec_verify.target import Kernel
+from kexec_verify.target.copies import Copy, constant_copies
 
 ROUTINE = "arm64_relocate_new_kernel"
 _START, _END = "__relocate_new_kernel_start", "__relocate_new_kernel_end"

@@ -5,15 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import networkx
-
-from specs import boot_protocol, effects
-from specs.address_map import AddressMap, is_table, same_table, t0sz_is
-from specs.contracts import Contract
-from specs.machine_kexec import Fields, calls_routine, restarts_image, restarts_routine
-from specs.relocate_kernel import done
-from verify.arm64.execute import UNDEFINED, Exit, Step
-from verify.arm64.lift import SIZE, control_flow
-from verify.arm64.state import (
+from kexec_verify.arm64.execute import UNDEFINED, Exit, Step
+from kexec_verify.arm64.lift import SIZE, control_flow
+from kexec_verify.arm64.state import (
     ICACHE_INVALID,
     SCTLR_C,
     SCTLR_M,
@@ -22,16 +16,21 @@ from verify.arm64.state import (
     State,
     synced,
 )
-from verify.errors import UnsupportedError
-from verify.kexec.calls import ENDS, Calls, owed_access, stack_obligations, without_doubles
-from verify.kexec.effects import effect_obligations, explored
-from verify.kexec.whole import RESTART, Whole
-from verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
-from verify.obligation import Facts, Obligation, unreached
-from verify.symbolic.explore import Decide, Explorer
-from verify.symbolic.join import join
-from verify.symbolic.objects import STACK_FRAME
-from verify.symbolic.segments import Segment
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.calls import ENDS, Calls, required_access, stack_obligations, without_doubles
+from kexec_verify.kexec.context import RESTART, KexecContext
+from kexec_verify.kexec.effects import effect_obligations, explored
+from kexec_verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
+from kexec_verify.obligation import Facts, Obligation, unreached
+from kexec_verify.specs import boot_protocol, effects
+from kexec_verify.specs.address_map import AddressMap, is_table, same_table, t0sz_is
+from kexec_verify.specs.contracts import Contract
+from kexec_verify.specs.machine_kexec import Fields, calls_routine, restarts_image, restarts_routine
+from kexec_verify.specs.relocate_kernel import done
+from kexec_verify.symbolic.explore import Decide, Explorer
+from kexec_verify.symbolic.join import join
+from kexec_verify.symbolic.objects import STACK_FRAME
+from kexec_verify.symbolic.segments import Segment
 
 NAME = "machine_kexec"
 
@@ -55,7 +54,7 @@ class MachineKexec:
     :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
     """
 
-    whole: Whole
+    context: KexecContext
     decide: Decide
     through_routine: bool
     routine_by_restart: bool
@@ -68,34 +67,34 @@ class MachineKexec:
     ran: list[State] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.code = self.whole.code(NAME)
-        self.entry = self.whole.entry(NAME)
-        self.map: AddressMap = self.whole.address_map(self.entry)
+        self.code = self.context.code(NAME)
+        self.entry = self.context.entry(NAME)
+        self.map: AddressMap = self.context.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
-        self.fields: Fields = self.whole.fields(self.entry, self.kimage)
+        self.fields: Fields = self.context.fields(self.entry, self.kimage)
         self.in_place: Formula = done(self.fields.head)
 
     def assumptions(self) -> Facts:
         """Facts about the state in which machine_kexec is entered."""
-        registers, whole = self.entry.registers, self.whole
+        registers, context = self.entry.registers, self.context
         sctlr, on = registers["sctlr_el1"], SCTLR_M | SCTLR_C
         facts: Facts = (
             ("mmu-on", (sctlr & on) == on),
-            ("kimage-aligned", And(aligned(self.kimage, 8), ule(self.kimage, const(-whole.layout.size)))),
+            ("kimage-aligned", And(aligned(self.kimage, 8), ule(self.kimage, const(-context.layout.size)))),
             ("stack-aligned", aligned(registers["sp"], 16)),
             ("t0sz-in-range", ule(self.fields.t0sz, const(0x3F))),
         )
-        if "idmap_pg_dir" in whole.globals:
-            idmap = self.map.image_to_phys(whole.globals["idmap_pg_dir"])
+        if "idmap_pg_dir" in context.globals:
+            idmap = self.map.image_to_phys(context.globals["idmap_pg_dir"])
             facts = (*facts, ("image-in-memory", self.map.memory(idmap)))
-        if "idmap_t0sz" in whole.globals:
+        if "idmap_t0sz" in context.globals:
             facts = (*facts, ("t0sz-in-range", ule(self.idmap_t0sz(), const(0x3F))))
         return facts
 
     def idmap_t0sz(self) -> Term:
         """T0SZ for the idmap: a global before 6.2, then a constant for the addresses that the idmap has."""
-        if "idmap_t0sz" in self.whole.globals:
-            return self.whole.word(self.entry, "idmap_t0sz")
+        if "idmap_t0sz" in self.context.globals:
+            return self.context.word(self.entry, "idmap_t0sz")
         return const(16)
 
     def prove(self) -> None:
@@ -103,38 +102,38 @@ class MachineKexec:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.whole, self.code, leaving=self.code.final, quiet=self.quiet)
+        calls = Calls(self.context, self.code, leaving=self.code.final, quiet=self.quiet)
         stops = self._cutpoints(calls)
         explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
         self.segments = []
-        ends = explored(explorer, start, self.code.address, self.segments, self.owe_effects)
+        ends = explored(explorer, start, self.code.address, self.segments, self.require_effects)
         for stop in sorted(stops):
             arrivals = [step.state for step in ends if step.then == stop]
             ends = [step for step in ends if step.then != stop]
             if arrivals:
                 for state in arrivals:
-                    self._owe_accesses(state)
-                    self._owe_arrival(stop, state)
+                    self._require_accesses(state)
+                    self._require_arrival(stop, state)
                 tag = f"{stop:#x}"
                 start = join(arrivals, tag)
                 bound = ((start, tag),)
-                ends += explored(explorer, start, stop, self.segments, self.owe_effects, bound)
+                ends += explored(explorer, start, stop, self.segments, self.require_effects, bound)
         self.obligations += [*explorer.obligations, *calls.obligations]
         self.used, self.covered = calls.used, explorer.covered
         self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
-        for turn in explorer.turns:
-            self._owe_accesses(turn)
+        for iteration in explorer.iterations:
+            self._require_accesses(iteration)
         for step in ends:
-            self._owe_accesses(step.state)
+            self._require_accesses(step.state)
             assert isinstance(step.then, Exit)
             if step.then.kind == "brk":
-                self.owe_brk(step)
+                self.require_brk(step)
             elif step.then.kind not in (ENDS, "undefined"):  # what ends there fails by itself
                 self.exits.append(step)
-                self.owe_exit(step)
+                self.require_exit(step)
         for state in self.ran:
-            self.owe_effects(state)
+            self.require_effects(state)
         self.obligations += stack_obligations("mk-sp", self.code, self.entry, self.ran)
         self.obligations = without_doubles(self.obligations)
         undefined = any(event.name == UNDEFINED for state in self.ran for event in state.events)
@@ -143,26 +142,26 @@ class MachineKexec:
 
     def quiet(self, state: State) -> Facts:
         """What machine-quiet says in ``state``: one CPU is online and none is stuck, or it is a crash."""
-        whole, entry = self.whole, self.entry
-        crash = self.kimage == whole.word(entry, "kexec_crash_image")
+        context, entry = self.context, self.entry
+        crash = self.kimage == context.word(entry, "kexec_crash_image")
         # Events begin anew at a cutpoint: calls before it are those of the states that arrived there.
         events = [event for passed in (*self.ran, state) for event in passed.events]
         stuck = [var(f"x0@{e.tag}")[7:0] for e in events if e.name == "call cpus_are_stuck_in_kernel"]
-        alone = [whole.word(entry, "__num_online_cpus", 4) == 1, *(answer == 0 for answer in stuck)]
+        alone = [context.word(entry, "__num_online_cpus", 4) == 1, *(answer == 0 for answer in stuck)]
         return (("machine-quiet", Or(crash, And(*alone))),)
 
-    def owe_brk(self, step: Step) -> None:
+    def require_brk(self, step: Step) -> None:
         """A BUG is reached on no machine that is quiet; a brk that no table names is reached on none."""
         state, at = step.state, step.state.trace[-1]
         where = self.code.where(at)
-        known = self.whole.breaks.get(at) is not None
+        known = self.context.breaks.get(at) is not None
         self.bugs.append(Bug("BUG" if known else "brk that no table names", at, state.facts))
         sentence = f"the {'BUG' if known else 'brk, which no table names,'} at {where} is not reached"
         fault = "a BUG is reached" if known else "a brk is reached that no table names"
         further = self.quiet(state) if known else ()
         self.obligations.append(unreached("mk-unreached", sentence, fault, state.facts, further, at, state))
 
-    def owe_effects(self, state: State) -> None:
+    def require_effects(self, state: State) -> None:
         """Owe that each system instruction on the path is one that machine_kexec may execute."""
         rules = effects.machine_kexec(self._may_select)
         entry = self.entry.registers
@@ -170,7 +169,7 @@ class MachineKexec:
 
     def _may_select(self, ttbr: Term) -> Formula:
         """TTBR0 may name reserved_pg_dir, the idmap, or the kimage's own table."""
-        known, folds = self.whole.globals, self.map.folds_ttbr
+        known, folds = self.context.globals, self.map.folds_ttbr
         images = [known[name] for name in ("reserved_pg_dir", "idmap_pg_dir") if name in known]
         tables = [self.map.image_to_phys(at) for at in images]
         return Or(self._is_own(ttbr), *(is_table(ttbr, table, folds) for table in tables))
@@ -204,7 +203,7 @@ class MachineKexec:
         instruction = self.code.at(at)
         return "CALLIND" in instruction.opcodes or instruction.call_target in self.code.final
 
-    def _owe(
+    def _require(
         self,
         name: str,
         sentence: str,
@@ -218,27 +217,27 @@ class MachineKexec:
         facts = (*state.facts, *further)
         self.obligations.append(Obligation(f"mk-{name}", sentence, facts, goal, at, state.trace, fault=fault))
 
-    def _owe_accesses(self, state: State) -> None:
+    def _require_accesses(self, state: State) -> None:
         self.ran.append(state)
         for access in state.accesses:
-            owed = owed_access("mk", self.code.where, access, _own_frame)
-            self.obligations += owed
+            required = required_access("mk", self.code.where, access, _own_frame)
+            self.obligations += required
 
-    def _owe_arrival(self, stop: int, state: State) -> None:
+    def _require_arrival(self, stop: int, state: State) -> None:
         """What is owed at exits of events that happen on the way, of those before the cutpoint."""
-        self._owe_changes(state)
+        self._require_changes(state)
         asked = any(event.name == "call __hyp_set_vectors" for event in state.events)
         sentence = f"before {self.code.where(stop)} EL2 keeps its vectors"
         goal = FALSE if asked else TRUE
         name = "mk-inplace-vectors"
         self.obligations.append(Obligation(name, sentence, state.facts, goal, stop, state.trace))
 
-    def owe_exit(self, step: Step) -> None:
+    def require_exit(self, step: Step) -> None:
         state, where = step.state, self.code.where(step.state.trace[-1])
         assert isinstance(step.then, Exit)
         target, x = step.then.target, state.registers
         restart = self.map.image_to_phys(self._restart_address())
-        stub = self.whole.stub_below(self.entry)
+        stub = self.context.stub_below(self.entry)
         image = And(target == restart, restarts_image(x, self.fields, stub))
         if self.routine_by_restart:
             routine = And(target == restart, restarts_routine(x, self.fields, stub))
@@ -246,7 +245,7 @@ class MachineKexec:
             routine = calls_routine(x, target, self.fields)
         in_place = ("head has IND_DONE", self.in_place)
         copies = ("head has no IND_DONE", Not(self.in_place))
-        self._owe(
+        self._require(
             "inplace-restart",
             f"at {where} PA(cpu_soft_restart) is called with el2_switch and, "
             + ("kern_reloc, head, start and dtb_mem" if self.through_routine else "start, dtb_mem, 0 and 0"),
@@ -254,17 +253,17 @@ class MachineKexec:
             routine if self.through_routine else image,
             in_place,
         )
-        self._owe(
+        self._require(
             "handover-routine", f"at {where} the routine is entered with the kimage", step, routine, copies
         )
-        self._owe_translation(step, where, in_place, copies)
+        self._require_translation(step, where, in_place, copies)
         masked = boot_protocol.masked(x["daif"])
-        self._owe("masked", f"at {where} interrupts are masked", step, masked)
+        self._require("masked", f"at {where} interrupts are masked", step, masked)
         kept = x["sctlr_el1"] == self.entry.registers["sctlr_el1"]
-        self._owe("sctlr-kept", f"at {where} SCTLR_EL1 is as it was", step, kept)
-        self._owe("synced", f"at {where} no context change awaits an ISB", step, synced(state.ghosts))
+        self._require("sctlr-kept", f"at {where} SCTLR_EL1 is as it was", step, kept)
+        self._require("synced", f"at {where} no context change awaits an ISB", step, synced(state.ghosts))
         if not self.routine_by_restart:
-            self._owe_vectors(step, where, stub, copies)
+            self._require_vectors(step, where, stub, copies)
         invalid = (
             f"at {where} the instruction cache has been invalidated, and a DSB and an ISB have completed it"
         )
@@ -274,26 +273,26 @@ class MachineKexec:
         )
         if self.through_routine:
             sentence = f"{where} enters the routine, which invalidates the instruction cache"
-            self._owe("icache-invalid", sentence, step, routine, in_place)
+            self._require("icache-invalid", sentence, step, routine, in_place)
         else:
             done = state.ghosts["icache"] == ICACHE_INVALID
-            self._owe("icache-invalid", invalid, step, done, in_place, fault=stale)
+            self._require("icache-invalid", invalid, step, done, in_place, fault=stale)
 
     def _restart_address(self) -> int:
         for name in RESTART:
-            symbol = self.whole.kernel.symbol(name)
+            symbol = self.context.kernel.symbol(name)
             if symbol is not None:
                 return symbol.address
         raise UnsupportedError(f"kernel without {' or '.join(RESTART)}")
 
-    def _owe_translation(
+    def _require_translation(
         self, step: Step, where: str, in_place: tuple[str, Formula], copies: tuple[str, Formula]
     ) -> None:
         """TTBR0 and TCR.T0SZ at the exit, and in which order they came to be so."""
-        whole, state = self.whole, step.state
-        if "idmap_pg_dir" not in whole.globals:
+        context, state = self.context, step.state
+        if "idmap_pg_dir" not in context.globals:
             raise UnsupportedError("kernel whose idmap_pg_dir was not found")
-        idmap = self.map.image_to_phys(whole.globals["idmap_pg_dir"])
+        idmap = self.map.image_to_phys(context.globals["idmap_pg_dir"])
         ttbr0, tcr, was = (
             state.registers["ttbr0_el1"],
             state.registers["tcr_el1"],
@@ -302,23 +301,23 @@ class MachineKexec:
         folds = self.map.folds_ttbr
         on_idmap = And(is_table(ttbr0, idmap, folds), t0sz_is(tcr, was, self.idmap_t0sz()))
         sentence = f"at {where} TTBR0 names the idmap and TCR.T0SZ fits it"
-        self._owe("idmap", sentence, step, on_idmap, in_place)
+        self._require("idmap", sentence, step, on_idmap, in_place)
         if self.routine_by_restart:
-            self._owe("handover-idmap", sentence, step, on_idmap, copies)
+            self._require("handover-idmap", sentence, step, on_idmap, copies)
         else:
             own = And(self._is_own(ttbr0), t0sz_is(tcr, was, self.fields.t0sz))
             what = f"at {where} TTBR0 names the kimage's own table and TCR.T0SZ fits it"
-            self._owe("handover-ttbr0", what, step, own, copies)
+            self._require("handover-ttbr0", what, step, own, copies)
         table = same_table(state.registers["ttbr1_el1"], self.entry.registers["ttbr1_el1"])
-        self._owe("ttbr1-kept", f"at {where} TTBR1 names the table that it named", step, table)
-        self._owe_changes(state)
+        self._require("ttbr1-kept", f"at {where} TTBR1 names the table that it named", step, table)
+        self._require_changes(state)
 
-    def _owe_changes(self, state: State) -> None:
+    def _require_changes(self, state: State) -> None:
         for event in state.events:
             if event.name in ("msr ttbr0_el1", "msr tcr_el1") or event.name == "call cpu_do_switch_mm":
-                self._owe_change(event)
+                self._require_change(event)
 
-    def _owe_change(self, event: Event) -> None:
+    def _require_change(self, event: Event) -> None:
         """TTBR0 first names the empty table; both change only when the TLB holds nothing of the old."""
         before, known = event.before, event.before.facts[: event.known]
         where = self.code.where(event.at)
@@ -335,15 +334,15 @@ class MachineKexec:
         sentence = (
             f"{what}, the TLB has been invalidated and no earlier change awaits an ISB, or it is set so"
         )
-        owed = Obligation("mk-translation-order", sentence, known, goal, event.at, subject=event)
-        self.obligations.append(owed)
+        required = Obligation("mk-translation-order", sentence, known, goal, event.at, subject=event)
+        self.obligations.append(required)
 
     def _reserved(self) -> int:
-        if "reserved_pg_dir" not in self.whole.globals:
+        if "reserved_pg_dir" not in self.context.globals:
             raise UnsupportedError("kernel whose reserved_pg_dir was not found")
-        return self.whole.globals["reserved_pg_dir"]
+        return self.context.globals["reserved_pg_dir"]
 
-    def _owe_vectors(self, step: Step, where: str, stub: Formula, copies: tuple[str, Formula]) -> None:
+    def _require_vectors(self, step: Step, where: str, stub: Formula, copies: tuple[str, Formula]) -> None:
         """The routine's HVC finds the copied vectors, and only where the stub was below."""
         calls = [e for e in step.state.events if e.name == "call __hyp_set_vectors"]
         asked: Formula = FALSE
@@ -351,9 +350,9 @@ class MachineKexec:
             asked = And(stub, calls[0].before.registers["x0"] == self.fields.el2_vectors)
         goal = asked if calls else Not(stub)
         sentence = f"before {where} EL2 was given the kimage's vectors if the hyp stub is below"
-        self._owe("handover-vectors", sentence, step, goal, copies)
+        self._require("handover-vectors", sentence, step, goal, copies)
         none = Implies(self.in_place, TRUE if not calls else FALSE)
-        self._owe("inplace-vectors", f"before {where} EL2 keeps its vectors in place", step, none)
+        self._require("inplace-vectors", f"before {where} EL2 keeps its vectors in place", step, none)
 
 
 def _own_frame(name: str) -> Formula:

@@ -5,40 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from specs.address_map import AddressMap
-from specs.contracts import Contract, contract
-from specs.effects import MACHINE_KEXEC_POST_LOAD
-from specs.kimage import (
-    KEXEC_SEGMENT_MAX,
-    SEGMENT_BYTES,
-    SEGMENT_MEM,
-    SEGMENT_MEMSZ,
-    one_flag,
-)
-from specs.machine_kexec_post_load import Segment
-from specs.relocate_kernel import done
-from verify.arm64 import cache
-from verify.arm64.execute import Exit, Step
-from verify.arm64.lift import Code, loops
-from verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State
-from verify.errors import UnsupportedError
-from verify.kexec.calls import (
+from kexec_verify.arm64 import cache
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.lift import Code, loops
+from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.calls import (
     CONTROL_PAGE,
     ENDS,
     Calls,
     objects,
-    owed_access,
+    required_access,
     stack_obligations,
     without_doubles,
 )
-from verify.kexec.effects import effect_obligations, explored
-from verify.kexec.list_flush import CLEAN as LIST_CLEAN
-from verify.kexec.list_flush import ListFlush, follows_list, speaks_of_list
-from verify.kexec.locate import Function
-from verify.kexec.machine_kexec import Bug
-from verify.kexec.prepared import Preparation
-from verify.kexec.whole import FRAME_BYTES, Whole
-from verify.logic import (
+from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
+from kexec_verify.kexec.effects import effect_obligations, explored
+from kexec_verify.kexec.list_flush import CLEAN as LIST_CLEAN
+from kexec_verify.kexec.list_flush import ListFlush, follows_list, speaks_of_list
+from kexec_verify.kexec.locate import Function
+from kexec_verify.kexec.machine_kexec import Bug
+from kexec_verify.kexec.prepared import Preparation
+from kexec_verify.logic import (
     FALSE,
     TRUE,
     And,
@@ -58,11 +46,23 @@ from verify.logic import (
     variables,
     within,
 )
-from verify.obligation import Facts, Obligation, unreached
-from verify.symbolic.explore import ANYWHERE, Decide, Explorer
-from verify.symbolic.objects import STACK_FRAME
-from verify.symbolic.segments import Segment as Part
-from verify.symbolic.turns import Candidates, Run, Turns, infer_turns
+from kexec_verify.obligation import Facts, Obligation, unreached
+from kexec_verify.specs.address_map import AddressMap
+from kexec_verify.specs.contracts import Contract, contract
+from kexec_verify.specs.effects import MACHINE_KEXEC_POST_LOAD
+from kexec_verify.specs.kimage import (
+    KEXEC_SEGMENT_MAX,
+    SEGMENT_BYTES,
+    SEGMENT_MEM,
+    SEGMENT_MEMSZ,
+    one_flag,
+)
+from kexec_verify.specs.machine_kexec_post_load import Segment
+from kexec_verify.specs.relocate_kernel import done
+from kexec_verify.symbolic.explore import ANYWHERE, Decide, Explorer
+from kexec_verify.symbolic.loop_iterations import Candidates, LoopIterations, Run, infer_iterations
+from kexec_verify.symbolic.objects import STACK_FRAME
+from kexec_verify.symbolic.segments import Segment as Part
 
 NAME = "machine_kexec_post_load"
 _CLEAN = "earlier segments are clean"
@@ -82,7 +82,7 @@ class PostLoad:
     :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
     """
 
-    whole: Whole
+    context: KexecContext
     decide: Decide
     routine: Function
     through_routine: bool
@@ -92,42 +92,42 @@ class PostLoad:
     bugs: list[Bug] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     segments: list[Part] = field(default_factory=list)
-    turns: list[Turns] = field(default_factory=list)
+    iterations: list[LoopIterations] = field(default_factory=list)
     ran: list[State] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.code: Code = self.whole.code(NAME)
-        self.entry: State = self.whole.entry(NAME)
-        self.map: AddressMap = self.whole.address_map(self.entry)
+        self.code: Code = self.context.code(NAME)
+        self.entry: State = self.context.entry(NAME)
+        self.map: AddressMap = self.context.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
-        layout = self.whole.layout
-        head = self.whole.field(self.entry, self.kimage, layout.head)
+        layout = self.context.layout
+        head = self.context.field(self.entry, self.kimage, layout.head)
         # A routine that runs with the MMU off reads list and source pages at the point of coherency.
-        self.flush = None if self.mmu_on else ListFlush(self.kimage, head, self.map, self.whole.page_size)
+        self.flush = None if self.mmu_on else ListFlush(self.kimage, head, self.map, self.context.page_size)
         self.copied: list[tuple[int, int]] = []
         self._counts: tuple[Term, ...] = ()
         self.in_place: Formula = done(head)
-        self.nr_segments: Term = self.whole.field(self.entry, self.kimage, layout.nr_segments)
+        self.nr_segments: Term = self.context.field(self.entry, self.kimage, layout.nr_segments)
         self.preparation = Preparation(
-            self.whole, self.map, self.entry, self.kimage, self.routine, self.mmu_on, self._owe
+            self.context, self.map, self.entry, self.kimage, self.routine, self.mmu_on, self._require
         )
 
     def segment(self, index: Term) -> Segment:
         """kimage->segment[index]."""
-        start = self.kimage + self.whole.layout.segment + index * SEGMENT_BYTES
+        start = self.kimage + self.context.layout.segment + index * SEGMENT_BYTES
         memory = self.entry.memory
         return Segment(memory.load(start + SEGMENT_MEM, 8), memory.load(start + SEGMENT_MEMSZ, 8))
 
     def assumptions(self) -> Facts:
         """Facts about the state in which machine_kexec_post_load is entered."""
-        registers, whole = self.entry.registers, self.whole
+        registers, context = self.entry.registers, self.context
         sctlr, on = registers["sctlr_el1"], SCTLR_M | SCTLR_C
         frame = within(ANYWHERE, registers["sp"] - FRAME_BYTES, FRAME_BYTES)
-        kimage = within(ANYWHERE, self.kimage, whole.layout.size)
+        kimage = within(ANYWHERE, self.kimage, context.layout.size)
         asked = self.segment(_SEGMENT)
         return (
             ("mmu-on", (sctlr & on) == on),
-            ("kimage-aligned", And(aligned(self.kimage, 8), ule(self.kimage, const(-whole.layout.size)))),
+            ("kimage-aligned", And(aligned(self.kimage, 8), ule(self.kimage, const(-context.layout.size)))),
             ("kimage-in-linear-map", self.map.in_linear_map(self.kimage)),
             ("stack-aligned", aligned(registers["sp"], 16)),
             ("nr-segments", ule(self.nr_segments, const(KEXEC_SEGMENT_MAX))),
@@ -156,65 +156,65 @@ class PostLoad:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.whole, self.code, named=self._named, own=self._may_store)
+        calls = Calls(self.context, self.code, named=self._named, own=self._may_store)
         heads = [loop.head for loop in loops(self.code)]
         explorer = Explorer(self.code, frozenset(heads), self.decide, (), "pl-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
         self.segments = []
-        ends = explored(explorer, start, self.code.address, self.segments, self.owe_effects)
+        ends = explored(explorer, start, self.code.address, self.segments, self.require_effects)
         for head in heads:
             arrivals = [step.state for step in ends if step.then == head]
             ends = [step for step in ends if step.then != head]
             if not arrivals:
                 continue
             for state in arrivals:
-                self._owe_accesses(state)
-            turns, paths = infer_turns(
+                self._require_accesses(state)
+            iterations, paths = infer_iterations(
                 head,
                 arrivals,
                 self._runner(explorer, calls, head),
                 self._candidates,
                 self.decide,
-                self.whole.page_size,
+                self.context.page_size,
                 self._in_memory,
                 self._assumed,
             )
-            self._counts = (*self._counts, turns.count)
-            self.turns.append(turns)
-            self.segments.append(turns.segment(paths))
-            self._owe_turns(turns, arrivals, [step for step in paths if step.then == head])
+            self._counts = (*self._counts, iterations.count)
+            self.iterations.append(iterations)
+            self.segments.append(iterations.segment(paths))
+            self._require_iterations(iterations, arrivals, [step for step in paths if step.then == head])
             ends += [step for step in paths if step.then != head]
         self.obligations += [*explorer.obligations, *calls.obligations]
         self.used, self.covered = calls.used, explorer.covered
         self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
         for step in ends:
-            self._owe_accesses(step.state)
+            self._require_accesses(step.state)
             leaves = step.then
             if isinstance(leaves, Exit) and leaves.kind == "brk":
-                self.owe_brk(step)
+                self.require_brk(step)
             elif isinstance(leaves, Exit) and leaves.kind == "ret":
-                self.owe_return(step, leaves)
+                self.require_return(step, leaves)
             elif isinstance(leaves, Exit) and leaves.kind in (ENDS, "undefined"):
                 continue  # what ends there fails by itself
             else:
                 raise UnsupportedError(f"{NAME} that ends in no return", step.state.trace[-1])
         self.copied = sorted({(start, length) for start, length, _ in calls.copied})
-        self.preparation.owe_routine(calls.copied)
+        self.preparation.require_routine(calls.copied)
         for state in self.ran:
-            self.owe_effects(state)
+            self.require_effects(state)
         self.obligations += stack_obligations("pl-sp", self.code, self.entry, self.ran)
         self.obligations += self.preparation.obligations
         self.obligations = without_doubles(self.obligations)
 
-    def owe_effects(self, state: State) -> None:
+    def require_effects(self, state: State) -> None:
         """Owe that each system instruction on the path is one that machine_kexec_post_load may execute."""
         entry, rules = self.entry.registers, MACHINE_KEXEC_POST_LOAD
         self.obligations += effect_obligations("pl-effect", self.code.where, state.events, rules, entry)
 
-    def owe_brk(self, step: Step) -> None:
+    def require_brk(self, step: Step) -> None:
         """No brk is reached; a BUG that asks for a word's flags is not, for each word has one (W2)."""
         state, at = step.state, step.state.trace[-1]
-        known = self.whole.breaks.get(at) is not None
+        known = self.context.breaks.get(at) is not None
         self.bugs.append(Bug("BUG" if known else "brk that no table names", at, state.facts))
         sentence = (
             f"the {'BUG' if known else 'brk, which no table names,'} at {self.code.where(at)} is not reached"
@@ -230,11 +230,11 @@ class PostLoad:
     @staticmethod
     def _runner(explorer: Explorer, calls: Calls, head: int) -> Run:
         """Runs paths from ``head``; what an earlier run owed was owed under guesses, and is dropped."""
-        marks = [(owed, len(owed)) for owed in (calls.obligations, explorer.obligations)]
+        marks = [(required, len(required)) for required in (calls.obligations, explorer.obligations)]
 
         def run(state: State) -> list[Step]:
-            for owed, mark in marks:
-                del owed[mark:]
+            for required, mark in marks:
+                del required[mark:]
             return explorer.run(state, head)
 
         return run
@@ -271,7 +271,7 @@ class PostLoad:
 
     def _in_memory(self, address: Term) -> Facts:
         """Of an address that the list names or is read at: the linear map shows it, and a page from it."""
-        end = const(self.map.page_end - 2 * self.whole.page_size)
+        end = const(self.map.page_end - 2 * self.context.page_size)
         return (("list-in-memory", And(self.map.in_linear_map(address), ule(address, end))),)
 
     def _named(self, state: State) -> Facts:
@@ -279,8 +279,8 @@ class PostLoad:
         found: Facts = ()
         for word in self._words(state):
             # The kernel masks words with as many bits as a physical address may have.
-            for mask in (-self.whole.page_size, (1 << 48) - self.whole.page_size):
-                size = const(self.map.page_end - self.map.page_offset - 2 * self.whole.page_size)
+            for mask in (-self.context.page_size, (1 << 48) - self.context.page_size):
+                size = const(self.map.page_end - self.map.page_offset - 2 * self.context.page_size)
                 fits = ult((word & mask) - self.map.memstart_addr, size)
                 found = (*found, ("list-in-memory", Or(done(word), fits)))  # DONE names no page
         return found
@@ -304,14 +304,14 @@ class PostLoad:
             here = ("the segment is that of the last turn", count == _SEGMENT)
             fields = And(this.mem == asked.mem, this.memsz == asked.memsz)
             sentence = "the fields of the segment of the last turn are those of the segment"
-            owed = Obligation("pl-loop-fields", sentence, (here,), fields)
-            if not any(o.name == owed.name and same(o.goal, fields) for o in self.obligations):
-                self.obligations.append(owed)
+            required = Obligation("pl-loop-fields", sentence, (here,), fields)
+            if not any(o.name == required.name and same(o.goal, fields) for o in self.obligations):
+                self.obligations.append(required)
             yield (here, ("its fields are the same", fields))
         others = tuple(("the segment is not that of the last turn", count != _SEGMENT) for count in counts)
         yield others
 
-    def _owe(
+    def _require(
         self, name: str, sentence: str, state: State, goal: Formula, *further: tuple[str, Formula]
     ) -> None:
         known = state.facts
@@ -322,10 +322,10 @@ class PostLoad:
         at = state.trace[-1] if state.trace else None
         self.obligations.append(Obligation(f"pl-{name}", sentence, facts, goal, at, state.trace))
 
-    def _owe_accesses(self, state: State) -> None:
+    def _require_accesses(self, state: State) -> None:
         self.ran.append(state)
         for access in state.accesses:
-            self.obligations += owed_access("pl", self.code.where, access, self._may_store)
+            self.obligations += required_access("pl", self.code.where, access, self._may_store)
 
     def _may_store(self, name: str) -> Formula | None:
         """Its own frame; and the kimage, but not where the image is in place and nothing is prepared."""
@@ -333,22 +333,24 @@ class PostLoad:
             return TRUE if self.through_routine else Not(self.in_place)
         return TRUE if name == STACK_FRAME else FALSE
 
-    def _owe_turns(self, turns: Turns, arrivals: list[State], back: list[Step]) -> None:
-        where = self.code.where(turns.head)
+    def _require_iterations(
+        self, iterations: LoopIterations, arrivals: list[State], back: list[Step]
+    ) -> None:
+        where = self.code.where(iterations.head)
         for state in arrivals:
-            facts = dict(turns.candidates(state, const(0), turns.start))
-            for label in sorted(turns.kept):
-                self._owe("loop-init", f"on entry to the loop at {where}: {label}", state, facts[label])
+            facts = dict(iterations.candidates(state, const(0), iterations.start))
+            for label in sorted(iterations.kept):
+                self._require("loop-init", f"on entry to the loop at {where}: {label}", state, facts[label])
         for step in back:
-            self._owe_accesses(step.state)
+            self._require_accesses(step.state)
             sentence = f"a turn of the loop at {where} leaves the registers as its definition says"
-            self._owe("loop-kept", sentence, step.state, turns.agrees(step.state))
-            later = dict(turns.candidates(step.state, normal(turns.count + 1), turns.start))
-            for label in sorted(turns.kept):
+            self._require("loop-kept", sentence, step.state, iterations.agrees(step.state))
+            later = dict(iterations.candidates(step.state, normal(iterations.count + 1), iterations.start))
+            for label in sorted(iterations.kept):
                 sentence = f"a turn of the loop at {where} keeps: {label}"
-                for extra in self._kept_cases(label, turns.count):
-                    self._owe("loop-kept", sentence, step.state, later[label], *extra)
-            self._owe_end_of_loop(turns, where, step.state)
+                for extra in self._kept_cases(label, iterations.count):
+                    self._require("loop-kept", sentence, step.state, later[label], *extra)
+            self._require_end_of_loop(iterations, where, step.state)
 
     def _kept_cases(self, label: str, count: Term) -> Iterator[Facts]:
         """The cases in which it is asked whether a turn keeps the invariant called ``label``."""
@@ -359,31 +361,31 @@ class PostLoad:
         else:
             yield ()
 
-    def _owe_end_of_loop(self, turns: Turns, where: str, back: State) -> None:
+    def _require_end_of_loop(self, iterations: LoopIterations, where: str, back: State) -> None:
         """A loop ends: it has a segment or a word of the list left for each turn, and these are finite."""
         goal, what = FALSE, "a segment or a word of the list"
-        if follows_list(turns.kept) and self.flush is not None:
-            goal, what = ult(turns.count, self.flush.list.last), "a word of the list"
-        elif "no more turns than segments" in turns.kept:
-            goal, what = ult(turns.count, self.nr_segments), "a segment"
-        self._owe("loop-terminates", f"each turn of the loop at {where} has {what} left", back, goal)
+        if follows_list(iterations.kept) and self.flush is not None:
+            goal, what = ult(iterations.count, self.flush.list.last), "a word of the list"
+        elif "no more turns than segments" in iterations.kept:
+            goal, what = ult(iterations.count, self.nr_segments), "a segment"
+        self._require("loop-terminates", f"each turn of the loop at {where} has {what} left", back, goal)
 
-    def _owe_kimage(self, state: State, where: str) -> None:
+    def _require_kimage(self, state: State, where: str) -> None:
         """Whatever it returns, struct kimage is as it was, except the fields that it is to set."""
-        layout = self.whole.layout
+        layout = self.context.layout
         may_set = {getattr(layout, name) for name in _LOADED if name != "dtb_mem"}
         stored = {at & -8 for at in objects(state).stored_in("kimage")} - may_set
         sentence = f"at {where} struct kimage is as it was, except kern_reloc and what the routine needs"
         before, after = self.entry, state
         kept = And(
             *(
-                self.whole.field(after, self.kimage, at) == self.whole.field(before, self.kimage, at)
+                self.context.field(after, self.kimage, at) == self.context.field(before, self.kimage, at)
                 for at in sorted(stored)
             )
         )
-        self._owe("kimage-kept", sentence, state, kept)
+        self._require("kimage-kept", sentence, state, kept)
 
-    def _owe_errors(self, state: State, where: str, succeeds: tuple[str, Formula]) -> None:
+    def _require_errors(self, state: State, where: str, succeeds: tuple[str, Formula]) -> None:
         """A success means that no callee has failed."""
         for event in state.events:
             name = event.name.removeprefix("call ")
@@ -391,20 +393,22 @@ class PostLoad:
             if found is not None and found.fails:
                 sentence = f"at {where} it returns 0 only if {name} did"
                 goal = var(f"x0@{event.tag}")[31:0] == 0
-                self._owe("errors", sentence, state, goal, succeeds)
+                self._require("errors", sentence, state, goal, succeeds)
 
-    def _owe_list(self, state: State, where: str, page: Term | None, succeeds: tuple[str, Formula]) -> None:
+    def _require_list(
+        self, state: State, where: str, page: Term | None, succeeds: tuple[str, Formula]
+    ) -> None:
         """A routine that runs with the MMU off finds list and source pages at the point of coherency."""
         if self.flush is None:
             return
         frame = within(ANYWHERE, self.entry.sp - FRAME_BYTES, FRAME_BYTES)
-        own = Or(frame, within(ANYWHERE, self.kimage, self.whole.layout.size))
+        own = Or(frame, within(ANYWHERE, self.kimage, self.context.layout.size))
         clean = state.lines.read(ANYWHERE) == cache.CLEAN
         sentence = f"at {where} every word of the list and of every source page is clean to the point of "
-        counts = tuple(turns.count for turns in self.turns if follows_list(turns.kept))
+        counts = tuple(iterations.count for iterations in self.iterations if follows_list(iterations.kept))
         for extra in self.flush.cases(self._spoken(state, counts)):
             further = (succeeds, *self.flush.asked(own, page), *extra)
-            self._owe("list-clean", f"{sentence}coherency", state, clean, *further)
+            self._require("list-clean", f"{sentence}coherency", state, clean, *further)
 
     @staticmethod
     def _spoken(state: State, counts: tuple[Term, ...]) -> tuple[Term, ...]:
@@ -412,33 +416,33 @@ class PostLoad:
         spoken = set(variables([fact for _, fact in state.facts]))
         return tuple(count for count in counts if count.args[0] in spoken)
 
-    def owe_return(self, step: Step, leaves: Exit) -> None:
+    def require_return(self, step: Step, leaves: Exit) -> None:
         state, where = step.state, self.code.where(step.state.trace[-1])
         back = leaves.target == self.entry.registers["x30"]
-        self._owe("returns", f"at {where} it returns to its caller", state, back)
+        self._require("returns", f"at {where} it returns to its caller", state, back)
         kept = (*(f"x{i}" for i in range(19, 30)), "sp")
         unchanged = And(*(state.registers[n] == self.entry.registers[n] for n in kept))
-        self._owe(
+        self._require(
             "returns", f"at {where} SP and x19 to x29 are as they were (AAPCS64, 6.1.1)", state, unchanged
         )
         same = And(*(state.registers[n] == self.entry.registers[n] for n in SYSTEM))
-        self._owe("returns", f"at {where} every system register is as it was", state, same)
-        self._owe_kimage(state, where)
+        self._require("returns", f"at {where} every system register is as it was", state, same)
+        self._require_kimage(state, where)
         result = state.registers["x0"][31:0]
         in_place = ("head has IND_DONE", self.in_place)
         succeeds = ("it returns 0", result == 0)
         asked = And(ult(_SEGMENT, self.nr_segments), self.segment(_SEGMENT).holds(self.map, ANYWHERE))
         word = ("the word is one of a segment", asked)
         page = next((item.base for item in objects(state).objects if item.name == CONTROL_PAGE), None)
-        self._owe_list(state, where, page, succeeds)
+        self._require_list(state, where, page, succeeds)
         apart: Facts = ()
         if page is not None:
-            apart = (("segments-apart", Not(within(ANYWHERE, page, self.whole.page_size))),)
+            apart = (("segments-apart", Not(within(ANYWHERE, page, self.context.page_size))),)
         clean = state.lines.read(ANYWHERE) == cache.CLEAN
         sentence = f"at {where} every word of every segment is clean to the point of coherency"
         for extra in self._cases(*self._spoken(state, self._counts)):
-            self._owe("segments-clean", sentence, state, clean, in_place, word, *apart, *extra)
-        self._owe(
+            self._require("segments-clean", sentence, state, clean, in_place, word, *apart, *extra)
+        self._require(
             "inplace-result",
             f"at {where} an image in place was loaded without error",
             state,
@@ -448,14 +452,14 @@ class PostLoad:
         copies = [e for e in state.events if e.name.removeprefix("call ") in _COPIES]
         if not self.through_routine:
             uncopied = TRUE if not copies else FALSE
-            self._owe(
+            self._require(
                 "inplace-copies-nothing", f"before {where} nothing was copied", state, uncopied, in_place
             )
-        self._owe_errors(state, where, succeeds)
+        self._require_errors(state, where, succeeds)
         prepared = (
             (succeeds,) if self.through_routine else (succeeds, ("head has no IND_DONE", Not(self.in_place)))
         )
-        self.preparation.owe_return(state, where, prepared)
+        self.preparation.require_return(state, where, prepared)
 
 
 _LOADED = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz")

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from specs.address_map import AddressMap
-from specs.contracts import PAGE_TAKERS
-from specs.kimage import KEXEC_CONTROL_PAGE_SIZE
-from specs.machine_kexec_post_load import Prepared, is_linear_map
-from verify.arm64 import cache
-from verify.arm64.lift import Code
-from verify.arm64.state import Event, State
-from verify.errors import UnsupportedError
-from verify.kexec.calls import CONTROL_PAGE, filled, objects
-from verify.kexec.locate import Function
-from verify.kexec.soft_restart import position_independence
-from verify.kexec.whole import Whole
-from verify.logic import (
+from kexec_verify.arm64 import cache
+from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import Event, State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.calls import CONTROL_PAGE, filled, objects
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.locate import Function
+from kexec_verify.kexec.soft_restart import position_independence
+from kexec_verify.logic import (
     FALSE,
     TRUE,
     And,
@@ -30,8 +26,12 @@ from verify.logic import (
     ule,
     ult,
 )
-from verify.obligation import Facts, Obligation
-from verify.symbolic.explore import ANYWHERE
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.specs.address_map import AddressMap
+from kexec_verify.specs.contracts import PAGE_TAKERS
+from kexec_verify.specs.kimage import KEXEC_CONTROL_PAGE_SIZE
+from kexec_verify.specs.machine_kexec_post_load import Prepared, is_linear_map
+from kexec_verify.symbolic.explore import ANYWHERE
 
 _PREPARED = ("kern_reloc", "ttbr1", "zero_page", "phys_offset")
 
@@ -46,21 +46,21 @@ class Preparation:
     :param owe: adds an obligation: name, sentence, state, goal, and further hypotheses.
     """
 
-    whole: Whole
+    context: KexecContext
     map: AddressMap
     entry: State
     kimage: Term
     routine: Function
     mmu_on: bool
-    owe: Callable[..., None]
+    require: Callable[..., None]
     obligations: list[Obligation] = field(default_factory=list)
 
-    def owe_return(self, state: State, where: str, further: Facts) -> None:
+    def require_return(self, state: State, where: str, further: Facts) -> None:
         """What holds where machine_kexec_post_load returns without error, under ``further`` facts."""
         memory = objects(state)
         page = next((item for item in memory.objects if item.name == CONTROL_PAGE), None)
         if page is None or page.base is None:
-            self.owe("copied", f"before {where} the routine was copied", state, FALSE, *further)
+            self.require("copied", f"before {where} the routine was copied", state, FALSE, *further)
             return
         linear = (
             "control-page-linear",
@@ -68,17 +68,21 @@ class Preparation:
         )
         facts = (*further, linear)
         address = normal(page.base)
-        of_page = aligned(address, self.whole.page_size)
-        self.owe("copied", f"at {where} the control page's address is that of a page", state, of_page, *facts)
-        word = self.whole.field(self.entry, self.kimage, self.whole.layout.control_code_page)
+        of_page = aligned(address, self.context.page_size)
+        self.require(
+            "copied", f"at {where} the control page's address is that of a page", state, of_page, *facts
+        )
+        word = self.context.field(self.entry, self.kimage, self.context.layout.control_code_page)
         sentence = f"at {where} the page that was copied to is kimage->control_code_page"
-        self.owe("copied", sentence, state, self.map.is_page(address, word, self.whole.page_size), *facts)
+        self.require(
+            "copied", sentence, state, self.map.is_page(address, word, self.context.page_size), *facts
+        )
         fields = [
-            self.whole.field(state, self.kimage, getattr(self.whole.layout, name)) for name in _PREPARED
+            self.context.field(state, self.kimage, getattr(self.context.layout, name)) for name in _PREPARED
         ]
         prepared = Prepared(*fields)
         sentence = f"at {where} kern_reloc is the physical address of the control page"
-        self.owe("kern-reloc", sentence, state, prepared.points_at(self.map, address), *facts)
+        self.require("kern-reloc", sentence, state, prepared.points_at(self.map, address), *facts)
         size = const(max(memory.stored_in(CONTROL_PAGE), default=0) + 1)
         word = (
             "the word is one of the copied code",
@@ -87,69 +91,69 @@ class Preparation:
         # A fetch state is one of three: the fourth value of its two bits means nothing at entry.
         clean = state.lines.read(ANYWHERE) == cache.CLEAN
         sentence = f"at {where} the copied code is clean to the point of coherency"
-        self.owe("code-clean", sentence, state, clean, *facts, word)
+        self.require("code-clean", sentence, state, clean, *facts, word)
         fresh = state.fetch.read(ANYWHERE) == cache.FETCHABLE
         sentence = f"at {where} no instruction-cache line holds an older value of the copied code"
         settled = ("nothing-lost", self.entry.fetch.read(ANYWHERE) != cache.LOST)
-        self.owe("code-fetchable", sentence, state, fresh, *facts, word, settled)
+        self.require("code-fetchable", sentence, state, fresh, *facts, word, settled)
         if self.mmu_on:
-            self._owe_tables(state, where, prepared, facts)
+            self._require_tables(state, where, prepared, facts)
 
-    def _owe_tables(self, state: State, where: str, prepared: Prepared, facts: Facts) -> None:
+    def _require_tables(self, state: State, where: str, prepared: Prepared, facts: Facts) -> None:
         built = [e for e in state.events if e.name == "call trans_pgd_create_copy"]
-        zero = self.whole.globals.addresses.get("empty_zero_page")
+        zero = self.context.globals.addresses.get("empty_zero_page")
         if zero is None:
             raise UnsupportedError("kernel whose empty_zero_page was not found")
         if len(built) != 1:
-            self.owe("tables", f"at {where} the routine's tables are ready", state, FALSE, *facts)
+            self.require("tables", f"at {where} the routine's tables are ready", state, FALSE, *facts)
             return
         table = filled(built[0])
         mapped = ("tables-in-memory", self.map.in_linear_map(table))
         goal = prepared.maps(self.map, table, zero, self.kimage)
         sentence = f"at {where} ttbr1, zero_page and phys_offset are what the routine's own map needs"
-        self.owe("tables", sentence, state, goal, *facts, mapped)
+        self.require("tables", sentence, state, goal, *facts, mapped)
         for call in state.events:
             if call.name.startswith("call trans_pgd_"):
-                self._owe_allocator(state, where, call)
+                self._require_allocator(state, where, call)
         given = built[0].before.registers
         copied = is_linear_map(self.map, given["x2"], given["x3"], self.entry.registers["tcr_el1"])
         sentence = f"at {where} the routine's own map is a copy of all of the linear map"
-        self.owe("tables", sentence, state, copied, *facts)
+        self.require("tables", sentence, state, copied, *facts)
         page = next(item.base for item in objects(state).objects if item.name == CONTROL_PAGE)
         idmap = [e for e in state.events if e.name == "call trans_pgd_idmap_page"]
         x = idmap[0].before.registers if len(idmap) == 1 else None
-        layout = self.whole.layout
-        ttbr0, t0sz = (self.whole.field(state, self.kimage, at) for at in (layout.ttbr0, layout.t0sz))
+        layout = self.context.layout
+        ttbr0, t0sz = (self.context.field(state, self.kimage, at) for at in (layout.ttbr0, layout.t0sz))
         places = (
             And(x["x3"] == page, ttbr0 == filled(idmap[0]), t0sz == filled(idmap[0], 1))
             if x is not None
             else FALSE
         )
         sentence = f"at {where} ttbr0 and t0sz are of a table that maps the control page to itself"
-        self.owe("tables", sentence, state, places, *facts)
-        stub = self.whole.stub_below(self.entry)
+        self.require("tables", sentence, state, places, *facts)
+        stub = self.context.stub_below(self.entry)
         vectors = [e for e in state.events if e.name == "call trans_pgd_copy_el2_vectors"]
-        el2 = self.whole.field(state, self.kimage, layout.el2_vectors)
+        el2 = self.context.field(state, self.kimage, layout.el2_vectors)
         goal = And(stub, el2 == filled(vectors[0])) if vectors else And(Not(stub), el2 == 0)
         sentence = f"at {where} el2_vectors is 0, or of a copy of the vectors where the hyp stub is below"
-        was = self.whole.field(self.entry, self.kimage, layout.el2_vectors)
-        self.owe("tables", sentence, state, goal, *facts, ("kimage-zeroed", was == 0))
+        was = self.context.field(self.entry, self.kimage, layout.el2_vectors)
+        self.require("tables", sentence, state, goal, *facts, ("kimage-zeroed", was == 0))
 
-    def _owe_allocator(self, state: State, where: str, call: Event) -> None:
+    def _require_allocator(self, state: State, where: str, call: Event) -> None:
         """What builds tables takes its pages from the kimage: struct trans_pgd_info (asm/trans_pgd.h)."""
         memory, info = objects(call.before), call.before.registers["x0"]
         taken, of = constant(memory.load(info, 8)), memory.load(info + 8, 8)
-        names = [] if taken is None else self.whole.kernel.symbols_at(taken)
+        names = [] if taken is None else self.context.kernel.symbols_at(taken)
         goal = of == self.kimage if any(name in PAGE_TAKERS for name in names) else FALSE
         sentence = (
             f"before {where} {call.name.removeprefix('call ')} is given kexec_page_alloc, and the kimage"
         )
-        self.owe("tables", sentence, state, goal)
+        self.require("tables", sentence, state, goal)
 
-    def owe_routine(self, copied: list[tuple[int, int, tuple[int, ...]]]) -> None:
+    def require_routine(self, copied: list[tuple[int, int, tuple[int, ...]]]) -> None:
         """The bytes that are copied are the routine's, all of them, and run anywhere."""
         routine = self.routine
-        data = self.whole.kernel.read(routine.address, len(routine.code))
+        data = self.context.kernel.read(routine.address, len(routine.code))
         for start, length, path in sorted({(s, n): (s, n, path) for s, n, path in copied}.values()):
             inside = start <= routine.address and routine.end <= start + length
             goal = TRUE if inside else FALSE

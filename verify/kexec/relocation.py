@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.arm64.execute import Step
-from verify.arm64.lift import Code
-from verify.errors import UnsupportedError
-from verify.kexec import after_loop, before_loop, list_loop
-from verify.kexec.form import Form
-from verify.kexec.routine import Routine
-from verify.logic import FALSE, TRUE
-from verify.obligation import Obligation
-from verify.symbolic.explore import Decide
+from kexec_verify.arm64.execute import Step
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec import after_loop, before_loop, list_loop
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.kexec.routine import Routine
+from kexec_verify.logic import FALSE, TRUE
+from kexec_verify.obligation import Obligation
+from kexec_verify.symbolic.explore import Decide
 
 
 @dataclass(frozen=True)
@@ -33,28 +33,28 @@ class Parts:
     exits: list[Step]
 
 
-def build(code: Code, form: Form, decide: Decide, single_flags: bool = False) -> list[Obligation]:
+def build(code: Code, variant: AbiVariant, decide: Decide, single_flags: bool = False) -> list[Obligation]:
     """Every obligation on the routine in ``code``; raises and parameters are those of ``run``."""
-    return run(code, form, decide, single_flags).routine.obligations
+    return run(code, variant, decide, single_flags).routine.obligations
 
 
-def run(code: Code, form: Form, decide: Decide, single_flags: bool = False) -> Parts:
+def run(code: Code, variant: AbiVariant, decide: Decide, single_flags: bool = False) -> Parts:
     """The routine in ``code`` with every obligation on it.
 
     :param decide: filters invariants; it proves nothing.
     :param single_flags: assume that each word has exactly one flag.
     :raises UnsupportedError: for code that the proof does not cover.
     """
-    if form.unclear:
-        raise UnsupportedError(form.unclear)
-    routine = Routine(code, form)
+    if variant.unclear:
+        raise UnsupportedError(variant.unclear)
+    routine = Routine(code, variant)
     arrivals = before_loop.run(routine, decide)
-    entering = [step for step in arrivals if step.then == form.loop]
-    skipping = [step for step in arrivals if step.then != form.loop]
-    turns = list_loop.run(routine, entering, decide, single_flags)
-    leaving = [step for step in turns if step.then != form.loop]
+    entering = [step for step in arrivals if step.then == variant.loop]
+    skipping = [step for step in arrivals if step.then != variant.loop]
+    iterations = list_loop.run(routine, entering, decide, single_flags)
+    leaving = [step for step in iterations if step.then != variant.loop]
     exits = after_loop.run(routine, [*leaving, *skipping], decide)
     for address in code.addresses:
         reached = TRUE if address in routine.covered else FALSE
-        routine.owe("covered", f"{code.where(address)} lies on a path that was run", (), reached, address)
+        routine.require("covered", f"{code.where(address)} lies on a path that was run", (), reached, address)
     return Parts(routine, arrivals, exits)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from specs import boot_protocol, effects
-from specs.address_map import is_table, same_table, ttbr1_offset
-from specs.relocate_kernel import ListMachine
-from verify.arm64.cache import CTR_EL0
-from verify.arm64.execute import Exit, Step
-from verify.arm64.lift import Code
-from verify.arm64.state import SCTLR_C, SCTLR_M, Access, Event, State, synced
-from verify.kexec.effects import effect_obligations
-from verify.kexec.form import ENTRY_MEMORY, Form, entry_state
-from verify.logic import (
+from kexec_verify.arm64.cache import CTR_EL0
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, Access, Event, State, synced
+from kexec_verify.kexec.abi_variant import ENTRY_MEMORY, AbiVariant, entry_state
+from kexec_verify.kexec.effects import effect_obligations
+from kexec_verify.logic import (
     And,
     Formula,
     Function,
@@ -24,8 +21,11 @@ from verify.logic import (
     const,
     ule,
 )
-from verify.obligation import Facts, Obligation
-from verify.symbolic.explore import Decide, Explorer
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.specs import boot_protocol, effects
+from kexec_verify.specs.address_map import is_table, same_table, ttbr1_offset
+from kexec_verify.specs.relocate_kernel import ListMachine
+from kexec_verify.symbolic.explore import Decide, Explorer
 
 PREFIX = "reloc-"
 _MMU_ON = SCTLR_M | SCTLR_C
@@ -40,14 +40,14 @@ class Routine:
     """
 
     code: Code
-    form: Form
+    variant: AbiVariant
     obligations: list[Obligation] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.entry = entry_state()
         x0, x1, x2 = (self.entry.registers[name] for name in ("x0", "x1", "x2"))
-        layout = self.form.layout
+        layout = self.variant.layout
         if layout is None:
             self.head, self.start, self.dtb = x0, x1, x2
             self.phys_offset = self.ttbr1 = self.zero_page = self.el2_vectors = const(0)
@@ -63,12 +63,12 @@ class Routine:
     @property
     def stops(self) -> frozenset[int]:
         """The cutpoints: the head of the loop over the list, and where that loop is left to."""
-        return frozenset({self.form.loop, *self.form.exits})
+        return frozenset({self.variant.loop, *self.variant.exits})
 
     @property
     def roles(self) -> frozenset[str]:
         """The registers that hold the list machine's state."""
-        return frozenset({self.form.entry, self.form.ptr, self.form.dest})
+        return frozenset({self.variant.entry, self.variant.ptr, self.variant.dest})
 
     def assumptions(self) -> Facts:
         """Facts about the state in which the routine is entered."""
@@ -77,10 +77,10 @@ class Routine:
             ("daif-masked", boot_protocol.masked(self.entry.registers["daif"])),
             ("ctr-legal", And(ule(const(2, 4), CTR_EL0[19:16]), ule(CTR_EL0[19:16], const(9, 4)))),
         )
-        layout = self.form.layout
+        layout = self.variant.layout
         if layout is None:
             return (*common, ("mmu-off", boot_protocol.mmu_off(sctlr)))
-        x0, page = self.entry.registers["x0"], self.form.page_size
+        x0, page = self.entry.registers["x0"], self.variant.page_size
         return (
             *common,
             ("mmu-on", (sctlr & _MMU_ON) == _MMU_ON),
@@ -91,26 +91,26 @@ class Routine:
 
     def machine(self, state: State) -> ListMachine:
         """The list machine that a state at the loop's head stands for."""
-        form, registers = self.form, state.registers
+        variant, registers = self.variant, state.registers
         return ListMachine(
-            registers[form.entry],
-            registers[form.ptr],
-            registers[form.dest],
+            registers[variant.entry],
+            registers[variant.ptr],
+            registers[variant.dest],
             state.memory,
-            form.page_size,
+            variant.page_size,
             self.phys_offset,
         )
 
     def explorer(self, stops: frozenset[int], decide: Decide | None) -> Explorer:
         """An explorer of the routine's code."""
-        return Explorer(self.code, stops, decide, (self.form.page_size,), PREFIX)
+        return Explorer(self.code, stops, decide, (self.variant.page_size,), PREFIX)
 
     def collect(self, explorer: Explorer) -> None:
         """Take over what an explorer owes for the loops it crossed, and what it covered."""
         self.obligations += explorer.obligations
         self.covered |= explorer.covered
 
-    def owe(
+    def require(
         self,
         name: str,
         sentence: str,
@@ -122,32 +122,32 @@ class Routine:
         """Add an obligation."""
         self.obligations.append(Obligation(PREFIX + name, sentence, hypotheses, goal, at, path))
 
-    def owe_access(self, access: Access, what: str, allowed: Formula) -> None:
+    def require_access(self, access: Access, what: str, allowed: Formula) -> None:
         """A load or store is aligned and, in words, does ``what``."""
         facts = access.before.facts[: access.known]
         shown = f"the {access.kind} at {self.code.where(access.at)}"
-        self.owe("access-region", f"{shown} {what}", facts, allowed, access.at)
-        self.owe("access-aligned", f"{shown} is aligned", facts, aligned(access.address, 8), access.at)
+        self.require("access-region", f"{shown} {what}", facts, allowed, access.at)
+        self.require("access-aligned", f"{shown} is aligned", facts, aligned(access.address, 8), access.at)
 
     def selects_zero_page(self, ttbr: Term) -> Formula:
         """``ttbr`` names the zero page, as a table that maps nothing."""
-        return is_table(ttbr, self.zero_page, self.form.folds_ttbr)
+        return is_table(ttbr, self.zero_page, self.variant.folds_ttbr)
 
     def selects_copy(self, ttbr: Term) -> Formula:
         """``ttbr`` names the kimage's copy of the linear map."""
         tcr = self.entry.registers["tcr_el1"]
-        offset = ttbr1_offset(tcr) if self.form.offsets_ttbr1 else const(0)
-        return is_table(ttbr, self.ttbr1, self.form.folds_ttbr, offset)
+        offset = ttbr1_offset(tcr) if self.variant.offsets_ttbr1 else const(0)
+        return is_table(ttbr, self.ttbr1, self.variant.folds_ttbr, offset)
 
     def is_off(self, sctlr: Term) -> Formula:
         """``sctlr`` is SCTLR_EL1 with the MMU off: the kernel's value, or the one at entry."""
-        if self.form.kimage:
+        if self.variant.kimage:
             return boot_protocol.sctlr_is_off(sctlr)
         return sctlr == self.entry.registers["sctlr_el1"]
 
     def rules(self) -> effects.Rules:
         """The effects that the routine may have outside of its loop over the list."""
-        if not self.form.kimage:
+        if not self.variant.kimage:
             return effects.RELOCATE_WITH_MMU_OFF
 
         def selects(ttbr: Term) -> Formula:
@@ -155,7 +155,7 @@ class Routine:
 
         return effects.relocate_with_mmu_on(selects, self.is_off, self.start, self.dtb)
 
-    def owe_effects(self, events: Iterable[Event], further: effects.Rules = ()) -> None:
+    def require_effects(self, events: Iterable[Event], further: effects.Rules = ()) -> None:
         """Each system instruction is one that the routine may execute.
 
         :param further: rules beside those that always hold.
@@ -171,7 +171,7 @@ class Routine:
         """
         before = access.before
         sctlr = before.registers["sctlr_el1"]
-        if not self.form.kimage:
+        if not self.variant.kimage:
             return (sctlr & SCTLR_M) == 0
         ttbr1 = before.registers["ttbr1_el1"]
         named = Or(*(names(ttbr1) for names in tables))

@@ -6,8 +6,8 @@ import difflib
 import fnmatch
 from collections.abc import Sequence
 
-from specs.properties import PROPERTIES, Property
-from verify.errors import UsageError
+from kexec_verify.errors import UsageError
+from kexec_verify.specs.properties import PROPERTIES, Property
 
 
 def matching(pattern: str) -> list[str]:

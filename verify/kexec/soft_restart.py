@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from specs import boot_protocol, effects
-from specs.cpu_soft_restart import asks_stub, enters
-from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
-from verify.arm64.execute import Exit, Step
-from verify.arm64.lift import Code
-from verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State, synced
-from verify.errors import UnsupportedError
-from verify.kexec.effects import effect_obligations
-from verify.kexec.whole import RESTART, Whole
-from verify.logic import FALSE, TRUE, And, Formula, Term, const
-from verify.obligation import Facts, Obligation
-from verify.symbolic.explore import Decide, Explorer
-from verify.symbolic.segments import Segment
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State, synced
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.context import RESTART, KexecContext
+from kexec_verify.kexec.effects import effect_obligations
+from kexec_verify.logic import FALSE, TRUE, And, Formula, Term, const
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.specs import boot_protocol, effects
+from kexec_verify.specs.cpu_soft_restart import asks_stub, enters
+from kexec_verify.specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
+from kexec_verify.symbolic.explore import Decide, Explorer
+from kexec_verify.symbolic.segments import Segment
 
 VECTORS = "__hyp_stub_vectors"
 COPIED_VECTORS = "trans_pgd_stub_vectors"
@@ -35,19 +35,19 @@ type Terms = dict[str, Term]
 class SoftRestart:
     """The proof of cpu_soft_restart: MMU off, then the entry, here or by way of EL2."""
 
-    whole: Whole
+    context: KexecContext
     decide: Decide
     obligations: list[Obligation] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.code = self._code()
-        self.entry = self.whole.bare_entry(self.code.name)
+        self.entry = self.context.bare_entry(self.code.name)
 
     def _code(self) -> Code:
         for name in RESTART:
-            if self.whole.kernel.symbol(name) is not None:
-                found = self.whole.code(name)
+            if self.context.kernel.symbol(name) is not None:
+                found = self.context.code(name)
                 return Code(name, found.address, found.data)
         raise UnsupportedError(f"kernel without {' or '.join(RESTART)}")
 
@@ -76,22 +76,22 @@ class SoftRestart:
         ends = explorer.run(start, self.code.address)
         self.segments = [Segment(self.code.address, start, tuple(ends))]
         for step in ends:
-            self.owe_end(step)
+            self.require_end(step)
         self.obligations += explorer.obligations
         self.obligations += position_independence("restart", self.code)
-        self.owe_effects([step.state for step in ends])
-        self._owe_idmap()
+        self.require_effects([step.state for step in ends])
+        self._require_idmap()
 
-    def owe_effects(self, states: list[State]) -> None:
+    def require_effects(self, states: list[State]) -> None:
         """Owe that each system instruction is one that the restart code may execute."""
         events = [event for state in states for event in state.events]
         rules = effects.cpu_soft_restart(self.is_off)
         entry = self.entry.registers
         self.obligations += effect_obligations("restart-effect", self.code.where, events, rules, entry)
 
-    def _owe_idmap(self) -> None:
+    def _require_idmap(self) -> None:
         """The code runs at physical addresses with the MMU on, so the idmap must map all of it."""
-        known = self.whole.globals
+        known = self.context.globals
         first, end = "__idmap_text_start", "__idmap_text_end"
         if first not in known or end not in known:
             raise UnsupportedError(f"kernel whose {first} and {end} were not found")
@@ -100,51 +100,53 @@ class SoftRestart:
         goal = TRUE if inside else FALSE
         self.obligations.append(Obligation("restart-in-idmap", sentence, (), goal, self.code.address))
 
-    def owe_end(self, step: Step) -> None:
+    def require_end(self, step: Step) -> None:
         state, path = step.state, step.state.trace
         at, entry = path[-1], self.entry.registers
         where = self.code.where(at)
 
-        def owe(name: str, sentence: str, goal: Formula, facts: Facts = state.facts) -> None:
+        def require(name: str, sentence: str, goal: Formula, facts: Facts = state.facts) -> None:
             self.obligations.append(Obligation(f"restart-{name}", sentence, facts, goal, at, path))
 
         untouched = FALSE if state.accesses else TRUE
-        owe("memory", f"on the way to {where} nothing is loaded or stored", untouched)
+        require("memory", f"on the way to {where} nothing is loaded or stored", untouched)
         calls = [event for event in state.events if event.name == "CallHyperVisor"]
         if not calls:
             leaves = isinstance(step.then, Exit) and step.then.kind in _LEAVES
             target = step.then.target if isinstance(step.then, Exit) else const(0)
             enters_ = enters(entry, state.registers, target) if leaves else FALSE
-            owe(
+            require(
                 "el1",
                 f"at {where} the entry is reached with the arguments in x0 to x2, x3 as it was",
                 enters_,
             )
-            owe("el1", f"{where} is reached without an HVC only for el2_switch = 0", entry["x0"] == 0)
-            self._owe_machine(owe, where, state.registers, state.ghosts, state.facts)
+            require("el1", f"{where} is reached without an HVC only for el2_switch = 0", entry["x0"] == 0)
+            self._require_machine(require, where, state.registers, state.ghosts, state.facts)
             return
         # What follows an HVC runs only if EL2 refuses; the stub's own proof says that it does not.
         event = calls[0]
         before, facts = event.before, event.before.facts[: event.known]
         shown = self.code.where(event.at)
         asked = And(entry["x0"] != 0, asks_stub(entry, before.registers))
-        owe(
+        require(
             "hvc",
             f"the HVC at {shown} asks for HVC_SOFT_RESTART of the entry and its arguments",
             asked,
             facts,
         )
-        self._owe_machine(owe, shown, before.registers, before.ghosts, facts)
+        self._require_machine(require, shown, before.registers, before.ghosts, facts)
 
-    def _owe_machine(self, owe: Owe, where: str, registers: Terms, ghosts: Terms, facts: Facts) -> None:
+    def _require_machine(
+        self, require: Owe, where: str, registers: Terms, ghosts: Terms, facts: Facts
+    ) -> None:
         off = self.is_off(registers["sctlr_el1"])
-        owe("mmu-off", f"at {where} SCTLR_EL1 is the kernel's value with the MMU off", off, facts)
-        owe("synced", f"at {where} no context change awaits an ISB", synced(ghosts), facts)
+        require("mmu-off", f"at {where} SCTLR_EL1 is the kernel's value with the MMU off", off, facts)
+        require("synced", f"at {where} no context change awaits an ISB", synced(ghosts), facts)
         entry = self.entry.registers
         same = And(*(registers[n] == entry[n] for n in ("sp", *SYSTEM) if n not in ("sctlr_el1", "daif")))
-        owe("keeps", f"at {where} SP and the other system registers are as they were", same, facts)
+        require("keeps", f"at {where} SP and the other system registers are as they were", same, facts)
         kept = registers["daif"] == self.entry.registers["daif"]
-        owe("masked", f"at {where} interrupts are masked as they were", kept, facts)
+        require("masked", f"at {where} interrupts are masked as they were", kept, facts)
 
 
 @dataclass
@@ -155,7 +157,7 @@ class HypStub:
     :param asked: the number in x0: HVC_SOFT_RESTART or HVC_SET_VECTORS.
     """
 
-    whole: Whole
+    context: KexecContext
     symbol: str
     copied: bool
     asked: int = HVC_SOFT_RESTART
@@ -172,14 +174,14 @@ class HypStub:
         return "stub-copy" if self.copied else "stub"
 
     def _code(self) -> Code:
-        symbol = self.whole.kernel.symbol(self.symbol)
+        symbol = self.context.kernel.symbol(self.symbol)
         if symbol is None:
             raise UnsupportedError(f"kernel without {self.symbol}")
         size = _VECTORS_BYTES if self.copied else _STUB_BYTES
-        while not self.whole.kernel.mapped(symbol.address, size):
+        while not self.context.kernel.mapped(symbol.address, size):
             size -= 4
         # A branch out of what is in memory ends a path, and is no entry of x1.
-        data = self.whole.kernel.read(symbol.address, size)
+        data = self.context.kernel.read(symbol.address, size)
         return Code(self.symbol, symbol.address, data, calls=True, el=2)
 
     def prove(self) -> None:
@@ -194,31 +196,31 @@ class HypStub:
         self.covered = explorer.covered
         self.segments = [Segment(vector, entry, tuple(ends))]
         for step in ends:
-            self.owe(entry, step)
+            self.require(entry, step)
         if self.copied:
             ran = Code(self.symbol, code.address, code.data)
             self.obligations += position_independence(self.prefix, ran, sorted(explorer.covered))
 
     def entered(self) -> State:
         """The state in which EL2 takes the HVC."""
-        return self.whole.bare_entry(self.symbol).with_registers(x0=const(self.asked))
+        return self.context.bare_entry(self.symbol).with_registers(x0=const(self.asked))
 
-    def owe(self, entry: State, step: Step) -> None:
+    def require(self, entry: State, step: Step) -> None:
         """Owe what must hold at the end of one path from ``entry``."""
         if self.asked == HVC_SET_VECTORS:
-            self._owe_set_vectors(entry, step)
+            self._require_set_vectors(entry, step)
         else:
-            self._owe_soft_restart(entry, step)
+            self._require_soft_restart(entry, step)
         registers, known = step.state.registers, entry.registers
         kept = [n for n in ("sp", *SYSTEM) if n != "vbar_el2" or self.asked != HVC_SET_VECTORS]
         where = self.code.where(step.state.trace[-1])
         same = And(*(registers[n] == known[n] for n in kept))
-        self._owe("keeps", f"at {where} SP and the other system registers are as they were", step, same)
-        self.owe_effects([step.state], known)
+        self._require("keeps", f"at {where} SP and the other system registers are as they were", step, same)
+        self.require_effects([step.state], known)
         untouched = FALSE if step.state.accesses else TRUE
-        self._owe("memory", f"on the way to {where} nothing is loaded or stored", step, untouched)
+        self._require("memory", f"on the way to {where} nothing is loaded or stored", step, untouched)
 
-    def owe_effects(self, states: list[State], entry: Terms) -> None:
+    def require_effects(self, states: list[State], entry: Terms) -> None:
         """Owe that each system instruction is one that the stub may execute for this call."""
         sets = self.asked == HVC_SET_VECTORS
         rules = effects.HYP_STUB_SET_VECTORS if sets else effects.HYP_STUB_SOFT_RESTART
@@ -226,26 +228,26 @@ class HypStub:
         name = f"{self.prefix}-effect"
         self.obligations += effect_obligations(name, self.code.where, events, rules, entry)
 
-    def _owe(self, name: str, sentence: str, step: Step, goal: Formula) -> None:
+    def _require(self, name: str, sentence: str, step: Step, goal: Formula) -> None:
         state, path = step.state, step.state.trace
         name = f"{self.prefix}-{name}"
         self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
 
-    def _owe_soft_restart(self, entry: State, step: Step) -> None:
+    def _require_soft_restart(self, entry: State, step: Step) -> None:
         leaves = isinstance(step.then, Exit) and step.then.kind in _LEAVES
         target = step.then.target if isinstance(step.then, Exit) else const(0)
         goal = soft_restart(entry.registers, step.state.registers, target) if leaves else FALSE
         where = self.code.where(step.state.trace[-1])
         sentence = f"at {where} HVC_SOFT_RESTART enters x1 with x2, x3, x4 as arguments, for good"
-        self._owe("soft-restart", sentence, step, goal)
+        self._require("soft-restart", sentence, step, goal)
 
-    def _owe_set_vectors(self, entry: State, step: Step) -> None:
+    def _require_set_vectors(self, entry: State, step: Step) -> None:
         """What __hyp_set_vectors relies on."""
         returns = isinstance(step.then, Exit) and step.then.kind == "eret"
         taken = step.state.registers["vbar_el2"] == entry.registers["x1"]
         where = self.code.where(step.state.trace[-1])
         sentence = f"at {where} HVC_SET_VECTORS has set VBAR_EL2 to x1 and returns"
-        self._owe("set-vectors", sentence, step, taken if returns else FALSE)
+        self._require("set-vectors", sentence, step, taken if returns else FALSE)
 
 
 def position_independence(prefix: str, code: Code, addresses: list[int] | None = None) -> list[Obligation]:

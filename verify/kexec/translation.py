@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from verify.arm64.state import (
+from kexec_verify.arm64.state import (
     SCTLR_M,
     TRANSLATION_INVALIDATED,
     TRANSLATION_WRITTEN,
@@ -12,13 +12,13 @@ from verify.arm64.state import (
     Event,
     synced,
 )
-from verify.kexec.routine import Routine
-from verify.logic import And, Formula, Or, Term
+from kexec_verify.kexec.routine import Routine
+from kexec_verify.logic import And, Formula, Or, Term
 
 
-def owe_table_changes(routine: Routine, events: Iterable[Event]) -> None:
+def require_table_changes(routine: Routine, events: Iterable[Event]) -> None:
     """Each write of TTBR1 selects the zero page, or the new table after an invalidation."""
-    if not routine.form.kimage:
+    if not routine.variant.kimage:
         return
     for event in events:
         if event.name != "msr ttbr1_el1":
@@ -29,7 +29,7 @@ def owe_table_changes(routine: Routine, events: Iterable[Event]) -> None:
             before.ghosts["translation"] == TRANSLATION_INVALIDATED,
             routine.selects_zero_page(before.registers["ttbr1_el1"]),
         )
-        routine.owe(
+        routine.require(
             "ttbr1-order",
             f"TTBR1_EL1 at {routine.code.where(event.at)} is set to the zero page, or to the kimage's table "
             "with the zero page in place and the TLB invalidated",
@@ -42,13 +42,13 @@ def owe_table_changes(routine: Routine, events: Iterable[Event]) -> None:
         )
 
 
-def owe_translated(routine: Routine, access: Access) -> None:
+def require_translated(routine: Routine, access: Access) -> None:
     """An access to the list, a source or a destination goes through the kimage's table."""
-    if not routine.form.kimage:
+    if not routine.variant.kimage:
         return
     facts, before = access.before.facts[: access.known], access.before
     shown = f"the {access.kind} at {routine.code.where(access.at)}"
-    routine.owe(
+    routine.require(
         "ttbr1-in-effect",
         f"{shown} is translated by the copy of the linear map",
         facts,
@@ -58,7 +58,7 @@ def owe_translated(routine: Routine, access: Access) -> None:
         ),
         access.at,
     )
-    routine.owe(
+    routine.require(
         "context-before-access",
         f"{shown} comes after an ISB for every context change",
         facts,
@@ -67,7 +67,7 @@ def owe_translated(routine: Routine, access: Access) -> None:
     )
 
 
-def owe_mapped_access(
+def require_mapped_access(
     routine: Routine, access: Access, what: str, *tables: Callable[[Term], Formula]
 ) -> None:
     """An access is translated by a table that maps what it is to.
@@ -75,10 +75,10 @@ def owe_mapped_access(
     :param what: the tables, in words.
     """
     regime = f"goes through {what}, with the MMU on and no change awaiting an ISB"
-    routine.owe(
+    routine.require(
         "mapped",
         f"the {access.kind} at {routine.code.where(access.at)} "
-        + (regime if routine.form.kimage else "is of a physical address: the MMU is off"),
+        + (regime if routine.variant.kimage else "is of a physical address: the MMU is off"),
         access.before.facts[: access.known],
         routine.in_context(access, *tables),
         access.at,
@@ -89,20 +89,20 @@ MAINTENANCE = frozenset({"DC_CIVAC", "DC_CVAC", "DC_IVAC"})
 """Cache maintenance by address, by SLEIGH's names."""
 
 
-def owe_mapped(
+def require_mapped(
     routine: Routine, events: Iterable[Event], what: str, mapped: Callable[[Term], Formula]
 ) -> None:
     """Cache maintenance by address faults, as a load does, where nothing is mapped.
 
     :param what: the addresses that ``mapped`` holds of, in words.
     """
-    if not routine.form.kimage:
+    if not routine.variant.kimage:
         return
     for event in events:
         if event.name in MAINTENANCE:
             off = (event.before.registers["sctlr_el1"] & SCTLR_M) == 0
             in_copy = routine.in_context(event, routine.selects_copy)
-            routine.owe(
+            routine.require(
                 "access-maintained",
                 f"the cache maintenance at {routine.code.where(event.at)} goes to {what}, or the MMU is off",
                 event.before.facts[: event.known],

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import capstone
 from capstone import arm64
-
-from verify.errors import TargetError
-from verify.kexec.locate import find_function
-from verify.target import Kernel
-from verify.target.constants import MASK, walk
+from kexec_verify.errors import TargetError
+from kexec_verify.kexec.locate import find_function
+from kexec_verify.target import Kernel
+from kexec_verify.target.constants import MASK, walk
 
 _LOADS = {
     "x": frozenset({arm64.ARM64_INS_LDR}),

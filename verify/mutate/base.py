@@ -6,23 +6,23 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from specs.properties import PROPERTIES, Property
-from verify.arm64.lift import Code
-from verify.errors import InternalError
-from verify.kexec.form import Form, recognise
-from verify.kexec.layout import stated_layout
-from verify.kexec.locate import Function, find_routine
-from verify.kexec.way import Part, Way, has_way
-from verify.kexec.witnesses import folds_addresses
-from verify.prove.discharge import Discharger, Result, decide
-from verify.refute.whole.effects import Inputs
-from verify.refute.whole.judge import usable
-from verify.refute.whole.keeps import breach
-from verify.refute.whole.paths import proof_of
-from verify.refute.whole.search import leaving, taken
-from verify.target import Kernel, open_target
-from verify.theorems import judge, owed
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import InternalError
+from kexec_verify.kexec.abi_variant import AbiVariant, recognise
+from kexec_verify.kexec.composition import Composition, Part, has_whole_path
+from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.kexec.locate import Function, find_routine
+from kexec_verify.kexec.witnesses import folds_addresses
+from kexec_verify.prove.discharge import Discharger, Result, decide
+from kexec_verify.refute.functions.contract_check import breach
+from kexec_verify.refute.functions.effects import Inputs
+from kexec_verify.refute.functions.judge import usable
+from kexec_verify.refute.functions.paths import proof_of
+from kexec_verify.refute.functions.search import leaving, taken
+from kexec_verify.specs.properties import PROPERTIES, Property
+from kexec_verify.target import Kernel, open_target
+from kexec_verify.theorems import has_obligation, judge
+from kexec_verify.verdict import Verdict
 
 RUNS = 8
 """Of each path out of a function so many ways from its entry are run."""
@@ -50,18 +50,18 @@ class Base:
     kernel: Kernel
     routine: Function = field(init=False)
     code: Code = field(init=False)
-    form: Form = field(init=False)
-    way: Way | None = field(init=False, default=None)
+    variant: AbiVariant = field(init=False)
+    composition: Composition | None = field(init=False, default=None)
     discharger: Discharger = field(init=False, default_factory=Discharger)
 
     def __post_init__(self) -> None:
         self.routine = find_routine(self.kernel)
         self.code = Code(self.routine.name, self.routine.address, self.routine.code)
-        form = recognise(self.code, self.kernel.page_size, stated_layout(self.kernel))
-        self.form = replace(form, folds_ttbr=folds_addresses(self.kernel, "__enable_mmu"))
-        if has_way(self.kernel):
-            self.way = Way(self.kernel, self.form, self.routine, decide)
-            self.way.build()
+        variant = recognise(self.code, self.kernel.page_size, stated_layout(self.kernel))
+        self.variant = replace(variant, folds_ttbr=folds_addresses(self.kernel, "__enable_mmu"))
+        if has_whole_path(self.kernel):
+            self.composition = Composition(self.kernel, self.variant, self.routine, decide)
+            self.composition.build()
 
     def subjects(self) -> list[Subject]:
         """The routine, and each function of which a part of the way is proved, part by part."""
@@ -79,15 +79,15 @@ class Base:
     @property
     def parts(self) -> Mapping[str, Part]:
         """The parts of the way; none for a routine alone."""
-        return self.way.parts if self.way is not None else {}
+        return self.composition.parts if self.composition is not None else {}
 
     def code_of(self, part: Part) -> Code | None:
         """The bytes that a part of the way is about; None for what joins the parts."""
         if part.proof is not None:
             return part.proof.code
-        if not part.function or self.way is None:
+        if not part.function or self.composition is None:
             return None
-        return part.code if part.code is not None else self.way.whole.code(part.function)
+        return part.code if part.code is not None else self.composition.context.code(part.function)
 
     @functools.cached_property
     def results(self) -> dict[str, list[Result]]:
@@ -95,7 +95,7 @@ class Base:
         claims = self._claims()
         return {
             name: self.discharger.discharge(
-                [o for o in part.obligations if any(owed(claim, o.name) for claim in claims)]
+                [o for o in part.obligations if any(has_obligation(claim, o.name) for claim in claims)]
             )
             for name, part in self.parts.items()
         }
@@ -107,12 +107,12 @@ class Base:
         return [
             claim
             for claim in self._claims()
-            if judge(claim, self.form, results, None).verdict is Verdict.PROVED
+            if judge(claim, self.variant, results, None).verdict is Verdict.PROVED
         ]
 
     def counts(self, name: str) -> bool:
         """An obligation of that name is one of a property that is proved of the kernel."""
-        return any(owed(claim, name) for claim in self.claims)
+        return any(has_obligation(claim, name) for claim in self.claims)
 
     @functools.cached_property
     def runs(self) -> dict[str, list[Inputs]]:
@@ -130,10 +130,10 @@ class Base:
 
     def _keeps_contract(self, part: Part, found: list[Inputs]) -> None:
         """No run of an unchanged callee may break what is proved of it."""
-        assert self.way is not None
-        address, contract = self.way.contracts[part.function]
-        code = self.way.whole.code(part.function, address)
-        told = breach(self.way.whole, contract, code, part.copied, found)
+        assert self.composition is not None
+        address, contract = self.composition.contracts[part.function]
+        code = self.composition.context.code(part.function, address)
+        told = breach(self.composition.context, contract, code, part.copied, found)
         if told is not None:
             raise InternalError(f"the contract of {part.function} is proved, and a run shows: {told}")
 
@@ -142,7 +142,8 @@ class Base:
         return [
             claim
             for claim in PROPERTIES.values()
-            if claim.form in (None, self.form.name) and any(owed(claim, name) for name in names)
+            if claim.variant in (None, self.variant.name)
+            and any(has_obligation(claim, name) for name in names)
         ]
 
 

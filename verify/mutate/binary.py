@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from verify.arm64.lift import SIZE, Code
-from verify.errors import UnsupportedError
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.errors import UnsupportedError
 
 NOP = 0xD503201F
 _BITS = 32

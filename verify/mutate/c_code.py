@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from verify.arm64.lift import SIZE, Code
-from verify.kexec.form import recognise
-from verify.kexec.layout import stated_layout
-from verify.kexec.locate import Function
-from verify.kexec.machine_kexec import MachineKexec
-from verify.kexec.post_load import PostLoad
-from verify.kexec.way import has_way
-from verify.kexec.whole import Whole
-from verify.mutate.binary import NOP
-from verify.mutate.insertion import HARMFUL
-from verify.mutate.pairs import sample
-from verify.mutate.second_judge import Prover, Record, Tell, changed_kernel, changed_words, whole_of
-from verify.obligation import Obligation
-from verify.symbolic.explore import Decide
-from verify.target import Kernel
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.composition import has_whole_path
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.kexec.locate import Function
+from kexec_verify.kexec.machine_kexec import MachineKexec
+from kexec_verify.kexec.post_load import PostLoad
+from kexec_verify.mutate.binary import NOP
+from kexec_verify.mutate.insertion import HARMFUL
+from kexec_verify.mutate.pairs import sample
+from kexec_verify.mutate.second_judge import Prover, Record, Tell, changed_kernel, changed_words, context_of
+from kexec_verify.obligation import Obligation
+from kexec_verify.symbolic.explore import Decide
+from kexec_verify.target import Kernel
 
 REFUSED, PROVED = "not proved", "PROVED, not run"
 KIND = "C code"
@@ -43,22 +43,22 @@ class Subject:
     """
 
     code: Code
-    proof: Callable[[Whole], CFunction]
+    proof: Callable[[KexecContext], CFunction]
     places: tuple[Place, ...]
 
 
-def subjects(whole: Whole, routine: Function, decide: Decide) -> list[Subject]:
+def subjects(context: KexecContext, routine: Function, decide: Decide) -> list[Subject]:
     """machine_kexec and machine_kexec_post_load, with the places in each that kexec does not need."""
     code = Code(routine.name, routine.address, routine.code)
-    form = recognise(code, whole.kernel.page_size, stated_layout(whole.kernel))
-    makers: tuple[Callable[[Whole], CFunction], ...] = (
-        lambda made: MachineKexec(made, decide, form.tests_head, not form.kimage),
-        lambda made: PostLoad(made, decide, routine, form.tests_head, form.kimage),
+    variant = recognise(code, context.kernel.page_size, stated_layout(context.kernel))
+    makers: tuple[Callable[[KexecContext], CFunction], ...] = (
+        lambda made: MachineKexec(made, decide, variant.tests_head, not variant.kimage),
+        lambda made: PostLoad(made, decide, routine, variant.tests_head, variant.kimage),
     )
     found = []
     for make in makers:
-        code = make(whole).code
-        found.append(Subject(code, make, tuple(_places(code, whole.kernel))))
+        code = make(context).code
+        found.append(Subject(code, make, tuple(_places(code, context.kernel))))
     return found
 
 
@@ -94,24 +94,24 @@ def attempts(
 
     :raises UsageError: for a routine that takes its arguments in registers.
     """
-    if not has_way(kernel):
+    if not has_whole_path(kernel):
         return []
-    whole, prover = whole_of(kernel, routine), Prover()
+    context, prover = context_of(kernel, routine), Prover()
     work = []
-    for subject in subjects(whole, routine, prover.decide):
+    for subject in subjects(context, routine, prover.decide):
         work += [(subject, *mutant) for mutant in sample(mutants(subject), count // 2, seed)]
     records: list[Record] = []
     for subject, edit, data in work:
-        records.append(_attempt(subject, edit, data, whole, prover))
+        records.append(_attempt(subject, edit, data, context, prover))
         progress(records[-1], len(records), len(work))
     return records
 
 
-def _attempt(subject: Subject, edit: str, data: bytes, whole: Whole, prover: Prover) -> Record:
+def _attempt(subject: Subject, edit: str, data: bytes, context: KexecContext, prover: Prover) -> Record:
     code = subject.code
 
     def build(changed: bytes) -> list[Obligation]:
-        proof = subject.proof(changed_kernel(whole, code.address, changed))
+        proof = subject.proof(changed_kernel(context, code.address, changed))
         proof.prove()
         return proof.obligations
 

@@ -10,46 +10,46 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from unittest import mock
 
-from specs.properties import RELOCATION
-from verify.arm64 import system
-from verify.arm64.execute import execute
-from verify.arm64.lift import Code
-from verify.errors import VerifyError
-from verify.kexec.form import Form
-from verify.kexec.routine import Routine
-from verify.logic import TRUE, If, difference, ult
-from verify.memory import Copied, Written
-from verify.mutate.binary import NOP
-from verify.mutate.model import FaultRecord
-from verify.obligation import Obligation
-from verify.prove import solvers
-from verify.prove.discharge import Discharger
-from verify.prove.solvers import Answer, Reply
-from verify.theorems import prove
-from verify.verdict import Verdict
+from kexec_verify.arm64 import system
+from kexec_verify.arm64.execute import execute
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import VerifyError
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.kexec.routine import Routine
+from kexec_verify.logic import TRUE, If, difference, ult
+from kexec_verify.memory import Copied, Written
+from kexec_verify.mutate.binary import NOP
+from kexec_verify.mutate.model import FaultRecord
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove import solvers
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.prove.solvers import Answer, Reply
+from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.theorems import prove
+from kexec_verify.verdict import Verdict
 
 _IC_IALLU = 0xD508_751F
 
-type Probe = Callable[[Code, Form], bool]
+type Probe = Callable[[Code, AbiVariant], bool]
 """Whether a routine is PROVED, asked in some circumstances."""
 
 
-def _proved(code: Code, form: Form) -> bool:
+def _proved(code: Code, variant: AbiVariant) -> bool:
     try:
-        outcome = prove(code, RELOCATION, form.page_size, form.layout, search_seconds=0)
+        outcome = prove(code, RELOCATION, variant.page_size, variant.layout, search_seconds=0)
     except VerifyError:
         return False
     return all(finding.verdict is Verdict.PROVED for finding in outcome.findings)
 
 
-def _proved_without_invalidation(code: Code, form: Form) -> bool:
+def _proved_without_invalidation(code: Code, variant: AbiVariant) -> bool:
     (at,) = (address for address in code.addresses if code.at(address).word == _IC_IALLU)
-    return _proved(code.patched(at, NOP), form)
+    return _proved(code.patched(at, NOP), variant)
 
 
-def _proved_without_answers(code: Code, form: Form) -> bool:
+def _proved_without_answers(code: Code, variant: AbiVariant) -> bool:
     with mock.patch.object(solvers, "ask_z3", lambda *asked: Reply("z3", Answer.UNKNOWN, 0.0)):
-        return _proved(code, form)
+        return _proved(code, variant)
 
 
 # What the sound tool says: name -> (probe, its answer).
@@ -76,19 +76,21 @@ def _long_copy(self: Copied, address: object) -> object:
     return If(ult(offset, self.length + 8), copied, self.below.read(address))
 
 
-_owe = Routine.owe
+_require = Routine.require
 
 
-def _owe_nothing(
+def _require_nothing(
     self: Routine, name: str, sentence: str, hypotheses: object, goal: object, *rest: object, **more: object
 ) -> None:
-    _owe(self, name, sentence, hypotheses, TRUE, *rest, **more)  # type: ignore[arg-type]
+    _require(self, name, sentence, hypotheses, TRUE, *rest, **more)  # type: ignore[arg-type]
 
 
 FAULTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "a solver's unknown counts as unsat": lambda: mock.patch.object(Discharger, "_ask", _lenient),
-    "every goal is true": lambda: mock.patch.object(Routine, "owe", _owe_nothing),
-    "one successor of a branch is forgotten": lambda: mock.patch("verify.symbolic.explore.execute", _one_way),
+    "every goal is true": lambda: mock.patch.object(Routine, "owe", _require_nothing),
+    "one successor of a branch is forgotten": lambda: mock.patch(
+        "kexec_verify.symbolic.explore.execute", _one_way
+    ),
     "a store is no layer of memory": lambda: mock.patch.object(
         Written, "_read", lambda self, address: self.below.read(address)
     ),
@@ -100,13 +102,13 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
 }
 
 
-def seed_each(code: Code, form: Form) -> Iterator[FaultRecord]:
+def seed_each(code: Code, variant: AbiVariant) -> Iterator[FaultRecord]:
     """For each fault, the first probe that notices it."""
     for fault, switched_on in FAULTS.items():
         noticed = ""
         for name, (probe, sound) in PROBES.items():
             with switched_on():
-                answer = probe(code, form)
+                answer = probe(code, variant)
             if answer is not sound:
                 noticed = f"{name}: {'yes' if answer else 'no'}"
                 break

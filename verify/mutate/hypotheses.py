@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from verify.logic import Formula
-from verify.mutate.model import HypothesisRecord
-from verify.mutate.weaken import BIT, BOUND, weaker
-from verify.obligation import Facts
-from verify.prove.discharge import Result, decide
-from verify.verdict import Verdict
+from kexec_verify.logic import Formula
+from kexec_verify.mutate.model import HypothesisRecord
+from kexec_verify.mutate.weaken import BIT, BOUND, weaker
+from kexec_verify.obligation import Facts
+from kexec_verify.prove.discharge import Result, decide
+from kexec_verify.verdict import Verdict
 
 DROPPED = "dropped"
 HOW = (DROPPED, BOUND, BIT)
@@ -40,12 +40,12 @@ def _change(label: str, how: str, using: Sequence[Result]) -> HypothesisRecord:
     failing: set[str] = set()
     used = 0
     for result in using:
-        owed = result.obligation
+        required = result.obligation
         # An obligation whose proof did not use the hypothesis has a proof without it.
-        variants = list(_variants(owed.hypotheses, label, how))
+        variants = list(_variants(required.hypotheses, label, how))
         used += bool(variants)
-        if owed.name not in failing and not all(decide(facts, owed.goal) for facts in variants):
-            failing.add(owed.name)
+        if required.name not in failing and not all(decide(facts, required.goal) for facts in variants):
+            failing.add(required.name)
     return HypothesisRecord(label, used, sorted(failing), how)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from verify.arm64.lift import SIZE
+from kexec_verify.arm64.lift import SIZE
 
 type Words = tuple[tuple[int, str], ...]
 

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
-
-from verify.digest import tool_digest
-from verify.errors import UsageError
-from verify.mutate.model import MutantRecord
-from verify.mutate.run import Job, Outcome
+from kexec_verify.digest import tool_digest
+from kexec_verify.errors import UsageError
+from kexec_verify.mutate.model import MutantRecord
+from kexec_verify.mutate.run import Job, Outcome
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -32,21 +31,21 @@ class Line(msgspec.Struct, frozen=True):
     record: MutantRecord
 
 
-def question(job: Job) -> str:
+def query(job: Job) -> str:
     """A digest of all that decides what comes of a job: the mutant's bytes, its form, what is asked.
 
     The bytes around the function are the target's, whose hash the line has.
     """
     mutant, code = job.mutant, job.mutant.code
     function = f"{code.name} {code.address:#x} {'of a kernel' if job.target else 'by itself'}"
-    asked = f"{mutant.kind} {mutant.at:#x} {mutant.edit}\0{function}\0{_form(job)}\0"
+    asked = f"{mutant.kind} {mutant.at:#x} {mutant.edit}\0{function}\0{_variant(job)}\0"
     return hashlib.sha256(asked.encode() + code.data).hexdigest()
 
 
-def _form(job: Job) -> str:
-    form = msgspec.to_builtins(job.form)
-    form["exits"] = sorted(job.form.exits)  # the order of a set is no part of the question
-    return f"{sorted(form.items())} {job.ask_prover}"
+def _variant(job: Job) -> str:
+    variant = msgspec.to_builtins(job.variant)
+    variant["exits"] = sorted(job.variant.exits)  # the order of a set is no part of the question
+    return f"{sorted(variant.items())} {job.ask_prover}"
 
 
 class Journal:
@@ -61,7 +60,7 @@ class Journal:
 
     def known(self, job: Job) -> MutantRecord | None:
         """What an earlier run of this tool on this target wrote of the mutant."""
-        return self._known.get(question(job))
+        return self._known.get(query(job))
 
     def follow(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         """The same outcomes, each written to the file before it is passed on.
@@ -76,7 +75,7 @@ class Journal:
             raise UsageError(f"{self.path}: expected a file to write, found: {error.strerror}") from error
         with stream:
             for job, record in outcomes:
-                line = Line(self.tool, self.target, question(job), record)
+                line = Line(self.tool, self.target, query(job), record)
                 stream.write(msgspec.json.encode(line) + b"\n")
                 stream.flush()
                 yield job, record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from verify.arm64.lift import SIZE
+from kexec_verify.arm64.lift import SIZE
 
 NOP = 0xD503_201F
 _BITS = 32

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, NamedTuple
 
-from specs.properties import RELOCATION
-from verify.arm64.lift import Code
-from verify.errors import InternalError, UnsupportedError
-from verify.kexec.form import Form
-from verify.mutate.binary import Mutant, sample, shares
-from verify.mutate.model import MutantRecord
-from verify.prove.discharge import Discharger
-from verify.verdict import Verdict, join
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import InternalError, UnsupportedError
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.mutate.binary import Mutant, sample, shares
+from kexec_verify.mutate.model import MutantRecord
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.verdict import Verdict, join
 
 if TYPE_CHECKING:
-    from verify.mutate.base import Base
+    from kexec_verify.mutate.base import Base
 
 SEARCH_SECONDS = 20.0  # of CPU time
 SEARCH_LISTS = 60
@@ -39,7 +39,7 @@ class Job:
     """
 
     mutant: Mutant
-    form: Form
+    variant: AbiVariant
     ask_prover: bool
     target: str | None = None
 
@@ -61,7 +61,7 @@ def jobs_of(
         of_kernel = target if subject.code.address != base.code.address else None
         for mutant in sample(subject.code, part[subject.code.name], seed, subject.addresses):
             asked = share > 0 and len(found) % share == 0
-            found.append(Job(mutant, base.form, asked, of_kernel))
+            found.append(Job(mutant, base.variant, asked, of_kernel))
     return found
 
 
@@ -117,37 +117,39 @@ def _outcome(tried: _Tried) -> tuple[str, str]:
 
 def _attempt_routine(job: Job) -> _Tried:
     code = job.mutant.code
-    effect, refused = _search(code, job.form)
+    effect, refused = _search(code, job.variant)
     if effect is not None and not job.ask_prover:
         return _Tried(effect, None, "", refused)
-    verdict, reason = _prove(code, job.form)
+    verdict, reason = _prove(code, job.variant)
     return _Tried(effect or "", verdict, "" if verdict is Verdict.PROVED else reason, refused)
 
 
 def _attempt_other(job: Job, target: str) -> _Tried:
-    from verify.mutate.base import base_of
-    from verify.mutate.whole import try_mutant
+    from kexec_verify.mutate.base import base_of
+    from kexec_verify.mutate.kernel_mutants import try_mutant
 
     tried = try_mutant(base_of(target), job.mutant.code, job.ask_prover)
     return _Tried(tried.effect, tried.verdict, tried.reason, tried.reason)
 
 
-def _search(code: Code, form: Form) -> tuple[str | None, str]:
+def _search(code: Code, variant: AbiVariant) -> tuple[str | None, str]:
     """A bad effect that some list shows, or None and what stood in the way of running it."""
-    from verify.refute.search import first_fault
+    from kexec_verify.refute.search import first_fault
 
     try:
-        fault = first_fault(code, form, SEARCH_SECONDS, SEARCH_LISTS)
+        fault = first_fault(code, variant, SEARCH_SECONDS, SEARCH_LISTS)
     except UnsupportedError as error:
         return None, str(error)
     return (fault.effect if fault is not None else None), ""
 
 
-def _prove(code: Code, form: Form) -> tuple[Verdict, str]:
+def _prove(code: Code, variant: AbiVariant) -> tuple[Verdict, str]:
     """The prover's verdict and its reason, without a search for counterexamples."""
-    from verify.theorems import prove
+    from kexec_verify.theorems import prove
 
-    outcome = prove(code, RELOCATION, form.page_size, form.layout, discharger=_discharger(), search_seconds=0)
+    outcome = prove(
+        code, RELOCATION, variant.page_size, variant.layout, discharger=_discharger(), search_seconds=0
+    )
     verdict = join(finding.verdict for finding in outcome.findings)
     return verdict, next((f.reason for f in outcome.findings if f.verdict is verdict), "")
 

@@ -7,32 +7,32 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART
-from specs.kimage import KimageLayout
-from specs.properties import PROPERTIES
-from verify.arm64.lift import SIZE, Code
-from verify.bare_metal.image import STUB_SLOTS
-from verify.bare_metal.machine import Machine
-from verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
-from verify.bare_metal.scene import sctlr_left_by
-from verify.errors import LimitError, UnsupportedError, UsageError
-from verify.kexec import relocation
-from verify.kexec.form import recognise
-from verify.kexec.layout import stated_layout
-from verify.kexec.locate import Function
-from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
-from verify.kexec.way import has_way
-from verify.kexec.whole import Whole
-from verify.logic import Formula
-from verify.mutate.binary import shares
-from verify.mutate.insertion import additions, insertions
-from verify.mutate.pairs import sample, sample_pairs
-from verify.obligation import Facts, Obligation
-from verify.prove.discharge import Discharger
-from verify.prove.smtlib import script
-from verify.target import Kernel
-from verify.theorems import owed
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.bare_metal.image import STUB_SLOTS
+from kexec_verify.bare_metal.machine import Machine
+from kexec_verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
+from kexec_verify.bare_metal.scene import sctlr_left_by
+from kexec_verify.errors import LimitError, UnsupportedError, UsageError
+from kexec_verify.kexec import relocation
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.composition import has_whole_path
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.kexec.locate import Function
+from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
+from kexec_verify.logic import Formula
+from kexec_verify.mutate.binary import shares
+from kexec_verify.mutate.insertion import additions, insertions
+from kexec_verify.mutate.pairs import sample, sample_pairs
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.prove.smtlib import script
+from kexec_verify.specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.target import Kernel
+from kexec_verify.theorems import has_obligation
+from kexec_verify.verdict import Verdict
 
 LIVES, REFUSED, SURVIVES = "lives", "dies, not proved", "dies, PROVED"
 RESULTS = (REFUSED, SURVIVES, LIVES)
@@ -203,7 +203,9 @@ class Prover:
             obligations = build(code)
         except (UnsupportedError, LimitError) as error:
             return f"{type(error).__name__}: {error}"
-        claimed = [o for o in obligations if any(owed(claim, o.name) for claim in PROPERTIES.values())]
+        claimed = [
+            o for o in obligations if any(has_obligation(claim, o.name) for claim in PROPERTIES.values())
+        ]
         if not claimed:
             return "no obligation was found"
         for obligation in sorted(claimed, key=_rank):
@@ -224,14 +226,14 @@ def subjects(kernel: Kernel, routine: Function, prover: Prover) -> list[Subject]
 
     :raises UsageError: for a routine that takes no kimage: the machine has no scene for it.
     """
-    whole = whole_of(kernel, routine) if has_way(kernel) else None
-    found = [_routine(kernel, routine, prover, whole)]
-    if whole is None:
+    context = context_of(kernel, routine) if has_whole_path(kernel) else None
+    found = [_routine(kernel, routine, prover, context)]
+    if context is None:
         return found
-    found.append(_restart(kernel, whole, prover))
+    found.append(_restart(kernel, context, prover))
     for symbol in (VECTORS, COPIED_VECTORS):
         if kernel.symbol(symbol) is not None:
-            found.append(_stub(kernel, whole, symbol))
+            found.append(_stub(kernel, context, symbol))
     return found
 
 
@@ -240,12 +242,12 @@ def _page_size(kernel: Kernel, routine: Function) -> int:
     return recognise(code, kernel.page_size, stated_layout(kernel)).page_size
 
 
-def whole_of(kernel: Kernel, routine: Function) -> Whole:
+def context_of(kernel: Kernel, routine: Function) -> KexecContext:
     """The kernel around a routine that takes a kimage.
 
     :raises UsageError: for a routine that takes its arguments in registers.
     """
-    return Whole(kernel, _layout(kernel, routine), _page_size(kernel, routine))
+    return KexecContext(kernel, _layout(kernel, routine), _page_size(kernel, routine))
 
 
 def _layout(kernel: Kernel, routine: Function) -> KimageLayout:
@@ -258,13 +260,13 @@ def _layout(kernel: Kernel, routine: Function) -> KimageLayout:
     return layout
 
 
-def _routine(kernel: Kernel, routine: Function, prover: Prover, whole: Whole | None) -> Subject:
+def _routine(kernel: Kernel, routine: Function, prover: Prover, context: KexecContext | None) -> Subject:
     layout, page_size = _layout(kernel, routine), _page_size(kernel, routine)
     stated = stated_layout(kernel)
     stub = None
-    if whole is not None:
+    if context is not None:
         symbol = COPIED_VECTORS if kernel.symbol(COPIED_VECTORS) is not None else VECTORS
-        stub = _stub_code(HypStub(whole, symbol, symbol == COPIED_VECTORS), page_size)
+        stub = _stub_code(HypStub(context, symbol, symbol == COPIED_VECTORS), page_size)
 
     def enter(data: bytes, machine: Machine) -> Outcome:
         outcome = enter_routine(data, layout.arch, page_size, machine=machine)
@@ -274,42 +276,42 @@ def _routine(kernel: Kernel, routine: Function, prover: Prover, whole: Whole | N
 
     def build(data: bytes) -> list[Obligation]:
         code = Code(routine.name, routine.address, data)
-        form = recognise(code, kernel.page_size, stated)
+        variant = recognise(code, kernel.page_size, stated)
         # What is proved of words of any flags is proved of words of one flag: the weaker claim is asked.
-        return relocation.build(code, form, prover.decide, single_flags=True)
+        return relocation.build(code, variant, prover.decide, single_flags=True)
 
     slots = tuple(range(0, len(routine.code), SIZE))
     return Subject(routine.name, routine.address, routine.code, slots, enter, build, grows=True)
 
 
-def _restart(kernel: Kernel, whole: Whole, prover: Prover) -> Subject:
-    code = SoftRestart(whole, prover.decide).code
+def _restart(kernel: Kernel, context: KexecContext, prover: Prover) -> Subject:
+    code = SoftRestart(context, prover.decide).code
     sctlr = sctlr_left_by(code.name)
-    stub = _stub_code(HypStub(whole, VECTORS, False), whole.page_size)
+    stub = _stub_code(HypStub(context, VECTORS, False), context.page_size)
 
     def build(data: bytes) -> list[Obligation]:
-        proof = SoftRestart(changed_kernel(whole, code.address, data), prover.decide)
+        proof = SoftRestart(changed_kernel(context, code.address, data), prover.decide)
         proof.prove()
         return proof.obligations
 
     def enter(data: bytes, machine: Machine) -> Outcome:
-        return enter_restart(data, whole.page_size, stub, machine, sctlr)
+        return enter_restart(data, context.page_size, stub, machine, sctlr)
 
     slots = tuple(range(0, len(code.data), SIZE))
     return Subject(code.name, code.address, code.data, slots, enter, build)
 
 
-def _stub(kernel: Kernel, whole: Whole, symbol: str) -> Subject:
+def _stub(kernel: Kernel, context: KexecContext, symbol: str) -> Subject:
     copied = symbol == COPIED_VECTORS
     asked = (HVC_SOFT_RESTART,) if copied else (HVC_SOFT_RESTART, HVC_SET_VECTORS)
-    proofs = [HypStub(whole, symbol, copied, number) for number in asked]
+    proofs = [HypStub(context, symbol, copied, number) for number in asked]
     for proof in proofs:
         proof.prove()
     code = proofs[0].code
-    data = _stub_code(proofs[0], whole.page_size)
+    data = _stub_code(proofs[0], context.page_size)
 
     def build(changed: bytes) -> list[Obligation]:
-        now = changed_kernel(whole, code.address, changed)
+        now = changed_kernel(context, code.address, changed)
         found: list[Obligation] = []
         for number in asked:
             proof = HypStub(now, symbol, copied, number)
@@ -317,7 +319,7 @@ def _stub(kernel: Kernel, whole: Whole, symbol: str) -> Subject:
             found += proof.obligations
         return found
 
-    enter: Enter = partial(_enter_stub, whole.page_size, not copied)
+    enter: Enter = partial(_enter_stub, context.page_size, not copied)
     slots = tuple(sorted({at - code.address for proof in proofs for at in proof.covered}))
     return Subject(symbol, code.address, data, slots, enter, build)
 
@@ -330,9 +332,9 @@ def _stub_code(proof: HypStub, page_size: int) -> bytes:
     return proof.code.data[: STUB_SLOTS * page_size]
 
 
-def changed_kernel(whole: Whole, address: int, data: bytes) -> Whole:
+def changed_kernel(context: KexecContext, address: int, data: bytes) -> KexecContext:
     """The kernel with ``data`` at ``address``."""
-    return Whole(whole.kernel.patched(address, data), whole.layout, whole.page_size)
+    return KexecContext(context.kernel.patched(address, data), context.layout, context.page_size)
 
 
 def _demand_sound(subject: Subject, machine: Machine, prover: Prover) -> None:

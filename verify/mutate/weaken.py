@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from verify.logic import And, Formula, Or, Term, const, constant, ule
+from kexec_verify.logic import And, Formula, Or, Term, const, constant, ule
 
 BOUND, BIT = "with a bound that is one off", "with one bit less"
 _BELOW, _ABOVE, _STRICT = ("ULE", "ULT"), ("UGE", "UGT"), ("ULT", "UGT")

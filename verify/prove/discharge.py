@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from specs.assumptions import ASSUMPTIONS
-from verify.errors import InternalError
-from verify.logic import FALSE, Formula
-from verify.obligation import Facts, Obligation
-from verify.prove.asking import Asker, Later
-from verify.prove.smtlib import script
-from verify.prove.solvers import SOLVERS, TIME_LIMIT, Answer, Replies, Reply
-from verify.verdict import Verdict
+from kexec_verify.errors import InternalError
+from kexec_verify.logic import FALSE, Formula
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.prove.queries import Later, Queries
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import SOLVERS, TIME_LIMIT, Answer, Replies, Reply
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.verdict import Verdict
 
 _FILTER_LIMIT = 10.0  # seconds of CPU time, 20 times what any takes; then it is dropped
 
@@ -59,11 +59,11 @@ class Result:
         return sum(reply.seconds for reply in self.replies)
 
 
-def decide(hypotheses: Facts, goal: Formula, asker: Asker | None = None) -> bool:
+def decide(hypotheses: Facts, goal: Formula, queries: Queries | None = None) -> bool:
     """Whether the hypotheses imply the goal, to filter candidates; False where undecided."""
     if goal.is_true():
         return True
-    reply = (asker or Asker()).filter_now(script(hypotheses, goal), _FILTER_LIMIT)
+    reply = (queries or Queries()).filter_now(script(hypotheses, goal), _FILTER_LIMIT)
     return reply.answer is Answer.UNSAT
 
 
@@ -80,13 +80,13 @@ class Discharger:
         limit: float = TIME_LIMIT,
         progress: Callable[[Obligation], None] | None = None,
         seed: int = 0,
-        asker: Asker | None = None,
+        queries: Queries | None = None,
         contradictions: Path | None = None,
     ):
         self.limit = limit
         self.seed = seed
         self.progress = progress
-        self.asker = asker or Asker()
+        self.queries = queries or Queries()
         self.contradictions = contradictions
         self.listener: Callable[[Result], None] = lambda result: None
         self._settling: dict[str, Later] = {}
@@ -95,7 +95,7 @@ class Discharger:
 
     def decide(self, hypotheses: Facts, goal: Formula) -> bool:
         """Whether the hypotheses imply the goal, to filter candidates; False where undecided."""
-        return decide(hypotheses, goal, self.asker)
+        return decide(hypotheses, goal, self.queries)
 
     def discharge(self, obligations: Iterable[Obligation]) -> list[Result]:
         """One result an obligation, in order."""
@@ -129,7 +129,7 @@ class Discharger:
     def _settle(self, text: str) -> Later:
         key = self._key(text)
         if key not in self._settling:
-            self._settling[key] = self.asker.settle(text, self.limit, self.seed)
+            self._settling[key] = self.queries.settle(text, self.limit, self.seed)
         return self._settling[key]
 
     def _idle(self, hypotheses: Facts) -> Later | None:
@@ -142,7 +142,7 @@ class Discharger:
             text = script(hypotheses, FALSE)
             key = self._key(text)
             if key not in self._filters:
-                self._filters[key] = self.asker.filter_by(text, self.limit)
+                self._filters[key] = self.queries.filter_by(text, self.limit)
             self._idling[same] = self._filters[key]
         return self._idling[same]
 

@@ -7,8 +7,8 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
 
-from verify.errors import UsageError
-from verify.prove.solvers import bitwuzla_version, z3_version
+from kexec_verify.errors import UsageError
+from kexec_verify.prove.solvers import bitwuzla_version, z3_version
 
 _CONNECT = "10s"
 

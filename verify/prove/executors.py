@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from verify.errors import InternalError
+from kexec_verify.errors import InternalError
 
 type _Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -32,7 +32,7 @@ def solving(jobs: int = 0, scheduler: str | None = None) -> Iterator[Executor | 
     :raises UsageError: if there is no scheduler there, or Dask is not installed.
     """
     if scheduler is not None:
-        from verify.prove.distributed import connected
+        from kexec_verify.prove.distributed import connected
 
         with connected(scheduler) as executor:
             yield executor

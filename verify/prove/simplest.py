@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from verify.logic import Formula, var
-from verify.obligation import Facts
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, limit_z3
+from kexec_verify.logic import Formula, var
+from kexec_verify.obligation import Facts
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, limit_z3
 
 LIMIT = 10.0  # seconds of CPU time for the first model; a wish that takes longer than the next is dropped
 _WISH_LIMIT = 1.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verify.errors import UnsupportedError
-from verify.logic import Formula, Term, application, constant
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import Formula, Term, application, constant
 
 _OPERATORS = {
     "__add__": "bvadd",

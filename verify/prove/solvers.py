@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verify.errors import InternalError
+from kexec_verify.errors import InternalError
 
 SOLVERS = ("z3", "bitwuzla")
 TIME_LIMIT = 20.0  # seconds of CPU time for one question; an obligation that needs more is badly encoded
@@ -90,15 +90,15 @@ def limit_z3(solver: Any, limit: float) -> None:
 
 
 _contexts: list[Any] = []  # the one in use
-_questions = itertools.count()
-_QUESTIONS = 256  # to one context, for what it remembers of them
+_queries = itertools.count()
+_QUERIES = 256  # to one context, for what it remembers of them
 
 
 def _z3_context() -> Any:
     """A z3 context; made anew now and then, for making one takes longer than most questions."""
     import z3
 
-    if next(_questions) % _QUESTIONS == 0:
+    if next(_queries) % _QUERIES == 0:
         _contexts[:] = [z3.Context()]
     return _contexts[0]
 

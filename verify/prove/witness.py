@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from verify.logic import FALSE, Formula, application, var
-from verify.obligation import Facts
-from verify.prove.smtlib import script
-from verify.prove.solvers import model_z3
+from kexec_verify.logic import FALSE, Formula, application, var
+from kexec_verify.obligation import Facts
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import model_z3
 
 
 def witness(label: str, obligations: Iterable[Facts]) -> dict[str, str] | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-
-from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
-from verify.arm64.lift import Code
-from verify.refute.effects import End, Run
-from verify.refute.oracle import Turn, turns
-from verify.refute.scenario import Scenario
-from verify.refute.violation import Violation
+from kexec_verify.arm64.lift import Code
+from kexec_verify.refute.effects import End, Run
+from kexec_verify.refute.oracle import Iteration, iterations
+from kexec_verify.refute.scenario import Scenario
+from kexec_verify.refute.violation import Violation
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
 
 _FLAGS = {
     IND_SOURCE: "SOURCE",
@@ -89,13 +88,13 @@ def flag_names(value: int) -> str:
 def _listed(scenario: Scenario) -> tuple[ListWord, ...]:
     mask = ~(scenario.page_size - 1)
     found = [ListWord(0, None, scenario.head, flag_names(scenario.head), scenario.head & mask)]
-    made, memory = turns(scenario)
-    following = [turn.entry for turn in made[1:]]
+    made, memory = iterations(scenario)
+    following = [iteration.entry for iteration in made[1:]]
     if made:
         # No turn is made for the last word, so none can have changed it since it was read.
         following.append(memory.read(made[-1].next_at))
-    for index, (turn, value) in enumerate(zip(made, following, strict=True), 1):
-        found.append(ListWord(index, turn.next_at, value, flag_names(value), value & mask))
+    for index, (iteration, value) in enumerate(zip(made, following, strict=True), 1):
+        found.append(ListWord(index, iteration.next_at, value, flag_names(value), value & mask))
     return tuple(found)
 
 
@@ -107,14 +106,14 @@ def _pages(scenario: Scenario) -> tuple[Page, ...]:
         if role not in known:
             known.append(role)
 
-    made: list[Turn] = turns(scenario)[0]
-    for turn in made:
-        add(turn.next_at, "list")
-        if turn.kind == "source":
-            add(turn.addr, "source")
-            add(turn.dest, "destination")
-        elif turn.kind == "destination":
-            add(turn.addr, "destination")
+    made: list[Iteration] = iterations(scenario)[0]
+    for iteration in made:
+        add(iteration.next_at, "list")
+        if iteration.kind == "source":
+            add(iteration.addr, "source")
+            add(iteration.dest, "destination")
+        elif iteration.kind == "destination":
+            add(iteration.addr, "destination")
     if scenario.kimage:
         add(scenario.kimage_at, "struct kimage")
         for name in ("zero_page", "ttbr1"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from verify.refute.ghost import Ghost
+from kexec_verify.refute.ghost import Ghost
 
 
 class Context(NamedTuple):

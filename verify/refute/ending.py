@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specs import boot_protocol
-from specs.relocate_kernel import Kind
-from verify.arm64.system import FREE
-from verify.kexec.form import Form
-from verify.refute import ghost
-from verify.refute.beside import Beside, first_difference
-from verify.refute.effects import Context, Event, Run
-from verify.refute.oracle import turns
-from verify.refute.scenario import MASK, SCTLR_OFF, SP, WORD, OutsideError, Scenario, Words, explain
-from verify.refute.violation import Findings
+from kexec_verify.arm64.system import FREE
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.refute import ghost
+from kexec_verify.refute.effects import Context, Event, Run
+from kexec_verify.refute.lockstep import Lockstep, first_difference
+from kexec_verify.refute.oracle import iterations
+from kexec_verify.refute.scenario import MASK, SCTLR_OFF, SP, WORD, OutsideError, Scenario, Words, explain
+from kexec_verify.refute.violation import Findings
+from kexec_verify.specs import boot_protocol
+from kexec_verify.specs.relocate_kernel import Kind
 
 _TTBR1_OFFSET = 0x1E00  # of kernels with 64 KiB pages and 52-bit addresses (offset_ttbr1)
 _T1SZ_48 = 16
@@ -35,20 +35,20 @@ def is_table(value: int, physical: int, folds: bool | None, offset: int = 0) -> 
     return value == (folded if folds else physical) | offset
 
 
-def is_copy(form: Form, scenario: Scenario, context: Context) -> bool:
+def is_copy(variant: AbiVariant, scenario: Scenario, context: Context) -> bool:
     """TTBR1_EL1 names the kimage's table, with the offset that this kernel adds on this CPU."""
-    return _names_copy(form, scenario, context.ttbr1_el1, context.tcr_el1)
+    return _names_copy(variant, scenario, context.ttbr1_el1, context.tcr_el1)
 
 
-def _names_copy(form: Form, scenario: Scenario, value: int, tcr: int) -> bool:
-    offset = _TTBR1_OFFSET if form.offsets_ttbr1 and tcr >> 16 & 63 == _T1SZ_48 else 0
-    return is_table(value, scenario.ttbr1, form.folds_ttbr, offset)
+def _names_copy(variant: AbiVariant, scenario: Scenario, value: int, tcr: int) -> bool:
+    offset = _TTBR1_OFFSET if variant.offsets_ttbr1 and tcr >> 16 & 63 == _T1SZ_48 else 0
+    return is_table(value, scenario.ttbr1, variant.folds_ttbr, offset)
 
 
-def _allowed(form: Form) -> frozenset[str]:
+def _allowed(variant: AbiVariant) -> frozenset[str]:
     """The effects that some rule of the routine is about; what each must be is judged one by one."""
     common = {"IC_IALLU", "DC_CIVAC", "DC_CVAC"}
-    if form.kimage:
+    if variant.kimage:
         return frozenset({*common, "TLBI_VMALLE1", "msr ttbr1_el1", "msr sctlr_el1", "CallHyperVisor"})
     return frozenset({*common, "DC_IVAC"})
 
@@ -57,15 +57,15 @@ def _allowed(form: Form) -> frozenset[str]:
 class Ending:
     """Judges events and the end of one run."""
 
-    form: Form
+    variant: AbiVariant
     scenario: Scenario
     run: Run
     findings: Findings
-    beside: Beside
+    beside: Lockstep
 
     def event(self, event: Event, phase: str) -> None:
         """One system instruction."""
-        if event.name not in FREE and event.name not in _allowed(self.form):
+        if event.name not in FREE and event.name not in _allowed(self.variant):
             what = f"the routine executes {event.name}"
             expected = "no such effect (specs/effects.py)"
             self.findings.broken("reloc-effects", event.at, what, expected, "one")
@@ -91,11 +91,11 @@ class Ending:
         expected, found = None, f"{event.operand:#x}"
         if phase == "after":
             expected = "no write after the loop over the list"
-        elif is_table(event.operand, scenario.zero_page, self.form.folds_ttbr):
+        elif is_table(event.operand, scenario.zero_page, self.variant.folds_ttbr):
             return
-        elif not _names_copy(self.form, scenario, event.operand, context.tcr_el1):
+        elif not _names_copy(self.variant, scenario, event.operand, context.tcr_el1):
             expected = f"the zero page {scenario.zero_page:#x} or the table {scenario.ttbr1:#x}"
-        elif not is_table(context.ttbr1_el1, scenario.zero_page, self.form.folds_ttbr):
+        elif not is_table(context.ttbr1_el1, scenario.zero_page, self.variant.folds_ttbr):
             expected = f"the zero page {scenario.zero_page:#x} in it before"
             found = f"{context.ttbr1_el1:#x}"
         elif context.translation != ghost.INVALIDATED:
@@ -109,7 +109,7 @@ class Ending:
         spec = self.beside.oracle.begin() if phase == "loop" else None
         expected = "none outside of the copy of a page"
         if spec is not None and spec.kind is Kind.SOURCE:
-            if any((event.operand - page) & MASK < self.form.page_size for page in (spec.dest, spec.addr)):
+            if any((event.operand - page) & MASK < self.variant.page_size for page in (spec.dest, spec.addr)):
                 return
             expected = f"an address in the destination page {spec.dest:#x} or the source page {spec.addr:#x}"
         what = "the cache maintenance"
@@ -121,7 +121,7 @@ class Ending:
         spec = self.beside.oracle.begin() if phase == "loop" else None
         expected = "no dc ivac"
         if spec is not None and spec.kind is Kind.SOURCE:
-            if (line - spec.dest) & MASK <= self.form.page_size - self.scenario.line_size:
+            if (line - spec.dest) & MASK <= self.variant.page_size - self.scenario.line_size:
                 return
             expected = f"a line of the destination page {spec.dest:#x}"
         self.findings.broken("reloc-clean-to-poc", event.at, "the dc ivac", expected, f"{line:#x}")
@@ -176,7 +176,7 @@ class Ending:
 
     def _machine(self, at: int, context: Context, what: str) -> None:
         broken = self.findings.broken
-        off = boot_protocol.SCTLR_MMU_OFF if self.form.kimage else SCTLR_OFF
+        off = boot_protocol.SCTLR_MMU_OFF if self.variant.kimage else SCTLR_OFF
         if context.sctlr_el1 != off:
             broken("reloc-entry-state", at, what, f"SCTLR_EL1 {off:#x}", f"{context.sctlr_el1:#x}")
         if context.unsynced:
@@ -191,10 +191,10 @@ class Ending:
         """Each destination page holds what its source held at entry, and all else is as it was."""
         before = Words(self.scenario)
         try:
-            made = turns(self.scenario)[0]
+            made = iterations(self.scenario)[0]
         except OutsideError:
             return
-        copies = {turn.dest: turn.addr for turn in made if turn.kind is Kind.SOURCE}
+        copies = {iteration.dest: iteration.addr for iteration in made if iteration.kind is Kind.SOURCE}
         for page in sorted(self.beside.memory.touched | set(copies)):
             wrong = first_difference(self.beside.memory, before, page, copies.get(page, page))
             if wrong is not None:
@@ -216,10 +216,12 @@ class Ending:
             return state != ghost.CLEAN
 
         for page in sorted(self.beside.copied):
-            for word in range(page, page + self.form.page_size, granule):
+            for word in range(page, page + self.variant.page_size, granule):
                 if judged(word, lines.get(word, initial(word))):
                     return
         for word, state in lines.items():
-            owed = word & -WORD in self.beside.stored or state == ghost.LOST or initial(word) == ghost.CLEAN
-            if owed and judged(word, state):
+            required = (
+                word & -WORD in self.beside.stored or state == ghost.LOST or initial(word) == ghost.CLEAN
+            )
+            if required and judged(word, state):
                 return

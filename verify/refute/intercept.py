@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verify.arm64.execute import UNPRIVILEGED
-from verify.arm64.legality import unprivileged
-from verify.arm64.lift import Instruction
-from verify.arm64.lift import system_register as system_register_of
+from kexec_verify.arm64.execute import UNPRIVILEGED
+from kexec_verify.arm64.legality import unprivileged
+from kexec_verify.arm64.lift import Instruction
+from kexec_verify.arm64.lift import system_register as system_register_of
 
 _SYSTEM = ("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif")
 

@@ -6,15 +6,15 @@ specs.properties itself.
 
 from __future__ import annotations
 
-from specs.kimage import KimageLayout
-from verify.arm64.lift import Code
-from verify.kexec.form import Form
-from verify.refute import ghost
-from verify.refute.beside import Beside, Numbered
-from verify.refute.effects import Access, Mark, Run
-from verify.refute.ending import Ending, is_copy
-from verify.refute.scenario import ENTRY_TTBR1, MASK, Scenario
-from verify.refute.violation import Findings, Violation
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.refute import ghost
+from kexec_verify.refute.effects import Access, Mark, Run
+from kexec_verify.refute.ending import Ending, is_copy
+from kexec_verify.refute.lockstep import Lockstep, Numbered
+from kexec_verify.refute.scenario import ENTRY_TTBR1, MASK, Scenario
+from kexec_verify.refute.violation import Findings, Violation
+from kexec_verify.specs.kimage import KimageLayout
 
 ARBITRARY = frozenset({"reloc-step"})
 """What is claimed of lists that are not well formed too."""
@@ -23,11 +23,11 @@ ARBITRARY = frozenset({"reloc-step"})
 class Judge:
     """Judges one run."""
 
-    def __init__(self, code: Code, form: Form, scenario: Scenario, run: Run):
-        self.form, self.scenario, self.run = form, scenario, run
+    def __init__(self, code: Code, variant: AbiVariant, scenario: Scenario, run: Run):
+        self.variant, self.scenario, self.run = variant, scenario, run
         self.findings = Findings(code)
-        self.beside = Beside(form, scenario, self.findings)
-        self.ending = Ending(form, scenario, run, self.findings, self.beside)
+        self.beside = Lockstep(variant, scenario, self.findings)
+        self.ending = Ending(variant, scenario, run, self.findings, self.beside)
 
     def judge(self) -> dict[str, Violation]:
         """The broken properties by identifier."""
@@ -36,9 +36,9 @@ class Judge:
         for number, effect in enumerate(self.run.log, 1):
             self.findings.index = number
             if isinstance(effect, Mark):
-                inside = effect.at == self.form.loop
+                inside = effect.at == self.variant.loop
                 if phase == "loop":
-                    self.beside.turn_ends(began, accesses, left=not inside)
+                    self.beside.iteration_ends(began, accesses, left=not inside)
                 elif phase == "before" and not inside:
                     self.beside.skipped(effect.at)
                 if inside:
@@ -74,7 +74,7 @@ class Judge:
             broken("reloc-memory-safe", access.at, what, "no access", where)
         elif self._kimage_field(access):
             started = access.context.ttbr1_el1 == ENTRY_TTBR1
-            mapped = started or is_copy(self.form, self.scenario, access.context)
+            mapped = started or is_copy(self.variant, self.scenario, access.context)
             self._mapped(access, mapped, "a table that maps struct kimage")
         else:
             what = f"a {access.kind} before the loop over the list"
@@ -104,8 +104,8 @@ class Judge:
         context, what, broken = access.context, f"the {access.kind}", self.findings.broken
         if context.unsynced:
             broken("reloc-context-synced", access.at, what, "an ISB after every context change", "none yet")
-        self._mapped(access, is_copy(self.form, self.scenario, context), "the copy of the linear map")
-        if not is_copy(self.form, self.scenario, context):
+        self._mapped(access, is_copy(self.variant, self.scenario, context), "the copy of the linear map")
+        if not is_copy(self.variant, self.scenario, context):
             wanted = f"TTBR1_EL1 for the table at {self.scenario.ttbr1:#x}"
             broken("reloc-break-before-make", access.at, what, wanted, f"{context.ttbr1_el1:#x}")
         elif context.translation == ghost.WRITTEN:
@@ -113,6 +113,6 @@ class Judge:
             broken("reloc-break-before-make", access.at, what, "TTBR1_EL1 in effect", state)
 
 
-def judge(code: Code, form: Form, scenario: Scenario, run: Run) -> dict[str, Violation]:
+def judge(code: Code, variant: AbiVariant, scenario: Scenario, run: Run) -> dict[str, Violation]:
     """The properties that ``run`` breaks, by identifier, each with the first effect that breaks it."""
-    return Judge(code, form, scenario, run).judge()
+    return Judge(code, variant, scenario, run).judge()

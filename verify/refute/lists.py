@@ -6,9 +6,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
-from verify.kexec.form import Form
-from verify.refute.scenario import MASK, RAM_PAGES, WORD, Scenario, neighbours
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.refute.scenario import MASK, RAM_PAGES, WORD, Scenario, neighbours
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
 
 D, I, S = IND_DESTINATION, IND_INDIRECTION, IND_SOURCE  # noqa: E741
 
@@ -72,10 +72,10 @@ class Plan:
         return 1 + sum(len(words) for _, words in self.pages)
 
 
-def build(plan: Plan, form: Form) -> Scenario:
+def build(plan: Plan, variant: AbiVariant) -> Scenario:
     """The scenario that ``plan`` stands for."""
-    size = form.page_size
-    layout = form.layout
+    size = variant.page_size
+    layout = variant.layout
     phys_offset = (plan.ram - _INTO[plan.ram] - _LINEAR_MAP) & MASK if layout is not None else 0
 
     def physical(page: int) -> int:
@@ -290,14 +290,14 @@ def random_plans(seed: int, slots: int) -> Iterator[Plan]:
             yield plan
 
 
-def build_plans(form: Form, head_test: bool, seed: int = 0) -> Iterator[Plan]:
+def build_plans(variant: AbiVariant, head_test: bool, seed: int = 0) -> Iterator[Plan]:
     """Every plan that a search tries, in order; without end."""
-    slots = form.page_size // WORD
-    yield from systematic(slots, head_test, form.layout is not None)
+    slots = variant.page_size // WORD
+    yield from systematic(slots, head_test, variant.layout is not None)
     yield from random_plans(seed, slots)
 
 
-def build_scenarios(form: Form, head_test: bool = False, seed: int = 0) -> Iterator[Scenario]:
+def build_scenarios(variant: AbiVariant, head_test: bool = False, seed: int = 0) -> Iterator[Scenario]:
     """The scenarios of ``build_plans``."""
-    for plan in build_plans(form, head_test, seed):
-        yield build(plan, form)
+    for plan in build_plans(variant, head_test, seed):
+        yield build(plan, variant)

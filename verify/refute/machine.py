@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import unicorn
+from kexec_verify.arm64.emulator import emulator
+from kexec_verify.arm64.execute import UNDEFINED
+from kexec_verify.arm64.legality import lowest_el
+from kexec_verify.arm64.lift import SIZE, Code, Instruction
+from kexec_verify.arm64.system import MEANING
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.refute.effects import Access, Context, Effect, End, Event, Mark, Run
+from kexec_verify.refute.ghost import Ghost, cacheable
+from kexec_verify.refute.intercept import TRAPS, effect, system_register, user_operation
+from kexec_verify.refute.scenario import ENTRY_TTBR1, MASK, SCTLR_OFF, Scenario, image
 from unicorn import arm64_const
-
-from verify.arm64.emulator import emulator
-from verify.arm64.execute import UNDEFINED
-from verify.arm64.legality import lowest_el
-from verify.arm64.lift import SIZE, Code, Instruction
-from verify.arm64.system import MEANING
-from verify.errors import UnsupportedError
-from verify.refute.effects import Access, Context, Effect, End, Event, Mark, Run
-from verify.refute.ghost import Ghost, cacheable
-from verify.refute.intercept import TRAPS, effect, system_register, user_operation
-from verify.refute.scenario import ENTRY_TTBR1, MASK, SCTLR_OFF, Scenario, image
 
 _NOP = (0xD503201F).to_bytes(SIZE, "little")
 _HOST_PAGE = 4096

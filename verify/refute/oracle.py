@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specs.relocate_kernel import Kind, ListMachine, done, is_kind
-from verify.refute.scenario import MASK, OutsideError, Scenario, Words
+from kexec_verify.refute.scenario import MASK, OutsideError, Scenario, Words
+from kexec_verify.specs.relocate_kernel import Kind, ListMachine, done, is_kind
 
-_MOST_TURNS = 1 << 16
+_MOST_ITERATIONS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Turn:
+class Iteration:
     """What the machine does with one word.
 
     :param addr: where the page that the word names is seen; ``dest``: the destination before the turn.
@@ -44,39 +44,39 @@ class Oracle:
         """The word at hand."""
         return int(self._machine.entry)
 
-    def begin(self) -> Turn:
+    def begin(self) -> Iteration:
         """What the word at hand asks for, before any of it is done."""
         machine = self._machine
         kind = next(kind for kind in Kind if is_kind(machine.entry, kind))
         following = machine.ptr if kind is not Kind.INDIRECTION else machine.addr
-        return Turn(machine.entry, kind, machine.addr & MASK, machine.dest & MASK, following & MASK)
+        return Iteration(machine.entry, kind, machine.addr & MASK, machine.dest & MASK, following & MASK)
 
-    def finish(self, turn: Turn) -> None:
+    def finish(self, iteration: Iteration) -> None:
         """Do it.
 
         :raises OutsideError: where the machine is not defined.
         """
-        self._machine = self._machine.turn(turn.kind)
+        self._machine = self._machine.iteration(iteration.kind)
 
 
-def turns(scenario: Scenario) -> tuple[list[Turn], Words]:
+def iterations(scenario: Scenario) -> tuple[list[Iteration], Words]:
     """All turns on the list of a scenario, and memory after them.
 
     :raises OutsideError: if the machine is not defined on it, or does not end.
     """
     oracle = Oracle(scenario)
-    made: list[Turn] = []
+    made: list[Iteration] = []
     while not oracle.ended:
-        turn = oracle.begin()
-        made.append(turn)
-        oracle.finish(turn)
-        if len(made) > _MOST_TURNS:
+        iteration = oracle.begin()
+        made.append(iteration)
+        oracle.finish(iteration)
+        if len(made) > _MOST_ITERATIONS:
             raise OutsideError("list without an end")
     return made, oracle.memory
 
 
-def instructions(scenario: Scenario, made: list[Turn]) -> int:
+def instructions(scenario: Scenario, made: list[Iteration]) -> int:
     """About as many instructions as the routine needs for these turns; rather more than less."""
-    copies = sum(turn.kind is Kind.SOURCE for turn in made)
+    copies = sum(iteration.kind is Kind.SOURCE for iteration in made)
     page = copies * (3 * scenario.page_size // 8 + 6 * scenario.page_size // scenario.line_size + 64)
     return page + 24 * len(made) + 128

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from verify.arm64.lift import Code
-from verify.refute.effects import Executed, Run
-from verify.refute.machine import Machine
-from verify.refute.scenario import Scenario
+from kexec_verify.arm64.lift import Code
+from kexec_verify.refute.effects import Executed, Run
+from kexec_verify.refute.machine import Machine
+from kexec_verify.refute.scenario import Scenario
 
 KEPT = 30  # instructions
 

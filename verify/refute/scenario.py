@@ -8,8 +8,7 @@ from array import array
 from collections.abc import Iterable
 
 import msgspec
-
-from specs.kimage import KimageLayout
+from kexec_verify.specs.kimage import KimageLayout
 
 MASK = (1 << 64) - 1
 WORD = 8

@@ -8,20 +8,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import networkx
-
-from specs.kimage import IND_DESTINATION, IND_DONE, IND_SOURCE
-from specs.properties import PROPERTIES
-from verify.arm64.lift import Code, control_flow
-from verify.errors import UnsupportedError
-from verify.kexec.form import Form
-from verify.refute.counterexample import Counterexample, describe
-from verify.refute.judge import judge
-from verify.refute.lists import FIRST_DEST, FIRST_SOURCE, Plan, Word, build, build_plans, is_well_formed
-from verify.refute.machine import Machine
-from verify.refute.oracle import instructions, turns
-from verify.refute.path import record
-from verify.refute.scenario import WORD, OutsideError, Scenario
-from verify.refute.violation import Violation
+from kexec_verify.arm64.lift import Code, control_flow
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.refute.counterexample import Counterexample, describe
+from kexec_verify.refute.judge import judge
+from kexec_verify.refute.lists import FIRST_DEST, FIRST_SOURCE, Plan, Word, build, build_plans, is_well_formed
+from kexec_verify.refute.machine import Machine
+from kexec_verify.refute.oracle import instructions, iterations
+from kexec_verify.refute.path import record
+from kexec_verify.refute.scenario import WORD, OutsideError, Scenario
+from kexec_verify.refute.violation import Violation
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_SOURCE
+from kexec_verify.specs.properties import PROPERTIES
 
 __all__ = ["REFUTABLE", "Counterexample", "Search", "first_fault", "rerun", "search"]
 
@@ -37,11 +36,11 @@ class Search:
     :param form: of this very code.
     """
 
-    def __init__(self, code: Code, form: Form):
-        self.code, self.form = code, form
-        self.watch = frozenset({form.loop, *form.exits})
+    def __init__(self, code: Code, variant: AbiVariant):
+        self.code, self.variant = code, variant
+        self.watch = frozenset({variant.loop, *variant.exits})
         self.machine = Machine(code, self.watch)
-        self.head_test = tests_head(code, form)
+        self.head_test = tests_head(code, variant)
 
     @staticmethod
     def limit(scenario: Scenario) -> int:
@@ -49,12 +48,12 @@ class Search:
 
         :raises OutsideError: if the list machine is not defined on the list.
         """
-        return _PATIENCE * instructions(scenario, turns(scenario)[0])
+        return _PATIENCE * instructions(scenario, iterations(scenario)[0])
 
     def violations(self, scenario: Scenario) -> dict[str, Violation]:
         """The properties that the routine breaks in this scenario."""
         run = self.machine.run(scenario, self.limit(scenario))
-        return judge(self.code, self.form, scenario, run)
+        return judge(self.code, self.variant, scenario, run)
 
     def describe(self, scenario: Scenario, violation: Violation) -> Counterexample:
         """The counterexample, with the way to the bad effect."""
@@ -65,13 +64,13 @@ class Search:
 
     def shrink(self, plan: Plan, claim: str, deadline: float) -> tuple[Plan, Violation]:
         """The smallest plan reached from ``plan`` by single cuts that still breaks ``claim``."""
-        violation = self.violations(build(plan, self.form))[claim]
+        violation = self.violations(build(plan, self.variant))[claim]
         progress = True
         while progress and time.process_time() < deadline:
             progress = False
-            for smaller in cuts(plan, self.form.page_size // WORD):
+            for smaller in cuts(plan, self.variant.page_size // WORD):
                 try:
-                    found = self.violations(build(smaller, self.form))
+                    found = self.violations(build(smaller, self.variant))
                 except (OutsideError, UnsupportedError):
                     continue
                 if claim in found:
@@ -80,11 +79,11 @@ class Search:
         return plan, violation
 
 
-def tests_head(code: Code, form: Form) -> bool:
+def tests_head(code: Code, variant: AbiVariant) -> bool:
     """The routine can go past the loop over the list without entering it."""
     graph = control_flow(code)
-    graph.remove_nodes_from([form.loop])  # which a faulty routine may never come to
-    return any(networkx.has_path(graph, code.address, stop) for stop in form.exits if stop in graph)
+    graph.remove_nodes_from([variant.loop])  # which a faulty routine may never come to
+    return any(networkx.has_path(graph, code.address, stop) for stop in variant.exits if stop in graph)
 
 
 def cuts(plan: Plan, slots: int) -> Iterator[Plan]:
@@ -126,7 +125,7 @@ def _lower(word: Word) -> list[Word]:
 
 def search(
     code: Code,
-    form: Form,
+    variant: AbiVariant,
     wanted: set[str] | None = None,
     budget_seconds: float = 20.0,
     *,
@@ -143,15 +142,15 @@ def search(
     """
     open_claims = set(REFUTABLE if wanted is None else wanted & REFUTABLE)
     deadline = time.process_time() + budget_seconds
-    engine = Search(code, form)
+    engine = Search(code, variant)
     found: dict[str, Counterexample] = {}
     refused: UnsupportedError | None = None
-    for plan in itertools.islice(build_plans(form, engine.head_test), most):
+    for plan in itertools.islice(build_plans(variant, engine.head_test), most):
         if not open_claims:
             break
         if plan.well_formed or not well_formed_only:
             try:
-                broken = engine.violations(build(plan, form))
+                broken = engine.violations(build(plan, variant))
             except OutsideError:
                 continue
             except UnsupportedError as error:  # other lists may show a fault that does not hang on it
@@ -159,7 +158,7 @@ def search(
                 broken = {}
             for claim in sorted(open_claims & set(broken)):
                 smallest, violation = engine.shrink(plan, claim, deadline)
-                found[claim] = engine.describe(build(smallest, form), violation)
+                found[claim] = engine.describe(build(smallest, variant), violation)
                 open_claims.discard(claim)
         if time.process_time() > deadline:
             break
@@ -168,17 +167,17 @@ def search(
     return found
 
 
-def first_fault(code: Code, form: Form, budget_seconds: float, most: int) -> Violation | None:
+def first_fault(code: Code, variant: AbiVariant, budget_seconds: float, most: int) -> Violation | None:
     """The first effect that breaks any property on one of the first ``most`` lists; None if there is none.
 
     :raises UnsupportedError: if nothing is found and some run came to an instruction without a model.
     """
     deadline = time.process_time() + budget_seconds
-    engine = Search(code, form)
+    engine = Search(code, variant)
     refused: UnsupportedError | None = None
-    for plan in itertools.islice(build_plans(form, engine.head_test), most):
+    for plan in itertools.islice(build_plans(variant, engine.head_test), most):
         try:
-            broken = engine.violations(build(plan, form))
+            broken = engine.violations(build(plan, variant))
         except OutsideError:
             continue
         except UnsupportedError as error:
@@ -193,7 +192,7 @@ def first_fault(code: Code, form: Form, budget_seconds: float, most: int) -> Vio
     return None
 
 
-def rerun(cx: Counterexample, code: Code, form: Form) -> bool:
+def rerun(cx: Counterexample, code: Code, variant: AbiVariant) -> bool:
     """Whether a run from the stored data alone breaks the same property by the same effect."""
-    violation = Search(code, form).violations(cx.scenario).get(cx.property)
+    violation = Search(code, variant).violations(cx.scenario).get(cx.property)
     return violation is not None and (violation.at, violation.effect) == (cx.at, cx.effect)

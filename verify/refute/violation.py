@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from verify.arm64.lift import Code
+from kexec_verify.arm64.lift import Code
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-from verify.arm64.lift import Code, Loop, loops
-from verify.kexec.form import Form
-from verify.refute.lists import build, build_plans
-from verify.refute.machine import Machine
-from verify.refute.oracle import instructions, turns
-from verify.refute.scenario import OutsideError, Scenario
-from verify.refute.search import tests_head
+from kexec_verify.arm64.lift import Code, Loop, loops
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.refute.lists import build, build_plans
+from kexec_verify.refute.machine import Machine
+from kexec_verify.refute.oracle import instructions, iterations
+from kexec_verify.refute.scenario import OutsideError, Scenario
+from kexec_verify.refute.search import tests_head
 
 type Path = tuple[int, ...]
 """Addresses of the instructions of a path, from one cutpoint to the next."""
@@ -52,19 +52,19 @@ class _Cutter:
         self.path, self.heads = [], {}
 
 
-def walk(code: Code, form: Form, wanted: Iterable[Path]) -> dict[Path, Scenario]:
+def walk(code: Code, variant: AbiVariant, wanted: Iterable[Path]) -> dict[Path, Scenario]:
     """For each wanted path that some list is a witness of, the smallest such list."""
-    stops = frozenset({form.loop, *form.exits})
-    inner = {loop.head: loop for loop in loops(code) if loop.head != form.loop}
+    stops = frozenset({variant.loop, *variant.exits})
+    inner = {loop.head: loop for loop in loops(code) if loop.head != variant.loop}
     missing = set(wanted)
     found: dict[Path, Scenario] = {}
-    for plan in itertools.islice(build_plans(form, tests_head(code, form)), LISTS):
+    for plan in itertools.islice(build_plans(variant, tests_head(code, variant)), LISTS):
         if not missing:
             break
-        scenario = build(plan, form)
+        scenario = build(plan, variant)
         cutter = _Cutter(stops, inner)
         try:
-            limit = 3 * instructions(scenario, turns(scenario)[0])
+            limit = 3 * instructions(scenario, iterations(scenario)[0])
             machine = Machine(code, stops, cutter.step)
             machine.run(scenario, limit)
         except OutsideError:

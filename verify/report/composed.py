@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from verify.report.model import PropertyRecord, Run
-from verify.report.status import WHOLE_WAY, status
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.status import WHOLE_PATH_TARGET, status
 
 _INDENT = "    "
 
@@ -15,7 +15,7 @@ def tree(run: Run, record: PropertyRecord) -> Iterator[str]:
     by_id = {other.id: other for other in run.properties}
     parts = [by_id[name] for name in record.parts if name in by_id]
     for function in dict.fromkeys(part.function for part in parts):
-        yield f"{function or WHOLE_WAY}"
+        yield f"{function or WHOLE_PATH_TARGET}"
         for part in parts:
             if part.function == function:
                 proved = len(part.obligations)
@@ -43,8 +43,8 @@ def tree(run: Run, record: PropertyRecord) -> Iterator[str]:
     if run.ends:
         yield "or it ends, or warns, at"
         for (where, kind), count in _ends(run).items():
-            ways = f", by {count} ways" if count > 1 else ""
-            yield f"{_INDENT}{kind} at {where}{ways}"
+            whole_paths = f", by {count} ways" if count > 1 else ""
+            yield f"{_INDENT}{kind} at {where}{whole_paths}"
             for branch in next(end for end in run.ends if end.where == where).condition:
                 yield f"{_INDENT}    {branch}"
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from verify.arm64.lift import SIZE
-from verify.arm64.state import FLAGS, SYSTEM
-from verify.refute.scenario import image
-from verify.refute.whole.effects import Answer
-from verify.refute.whole.processor import PAGE
-from verify.report.replay import Recorded, RecordedCall
+from kexec_verify.arm64.lift import SIZE
+from kexec_verify.arm64.state import FLAGS, SYSTEM
+from kexec_verify.refute.functions.effects import Answer
+from kexec_verify.refute.functions.path_run import PAGE
+from kexec_verify.refute.scenario import image
+from kexec_verify.report.replay import Recorded, RecordedCall
 
 _FLAGS_SHIFT = 28  # PSTATE.NZCV in gdb's $cpsr
 

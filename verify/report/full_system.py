@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from verify.arm64.lift import Code
-from verify.bare_metal.image import STUB_SLOTS
-from verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
-from verify.bare_metal.scene import sctlr_left_by
-from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS
-from verify.kexec.whole import RESTART
-from verify.report.replay import Recorded, RecordedCall
+from kexec_verify.arm64.lift import Code
+from kexec_verify.bare_metal.image import STUB_SLOTS
+from kexec_verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
+from kexec_verify.bare_metal.scene import sctlr_left_by
+from kexec_verify.kexec.context import RESTART
+from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS
+from kexec_verify.report.replay import Recorded, RecordedCall
 
 
 def enter(item: Recorded | RecordedCall, page_size: int) -> Outcome | None:
@@ -21,10 +21,10 @@ def enter(item: Recorded | RecordedCall, page_size: int) -> Outcome | None:
     :raises UsageError: if QEMU is not installed.
     """
     if isinstance(item, Recorded):
-        layout = item.form.layout
+        layout = item.variant.layout
         if layout is None:
             return None
-        return enter_routine(item.code.data, layout.arch, item.form.page_size)
+        return enter_routine(item.code.data, layout.arch, item.variant.page_size)
     return _enter_function(item.code, page_size)
 
 

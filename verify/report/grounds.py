@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from specs.properties import PROPERTIES
-from verify.report.model import PropertyRecord, Run
-from verify.verdict import Verdict
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.verdict import Verdict
 
 
 def grounds(run: Run, record: PropertyRecord) -> list[str]:
@@ -16,11 +16,11 @@ def grounds(run: Run, record: PropertyRecord) -> list[str]:
     claim = PROPERTIES.get(record.id)
     if claim is not None:
         named += [*claim.rests_on, *claim.parts]
-    form = run.functions[0].form if run.functions else ""
+    variant = run.functions[0].variant if run.functions else ""
     return [
         name
         for name in dict.fromkeys(named)
-        if name not in PROPERTIES or PROPERTIES[name].form in (None, form)
+        if name not in PROPERTIES or PROPERTIES[name].variant in (None, variant)
     ]
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
-from verify.arm64.lift import Code
-from verify.arm64.state import GENERAL
-from verify.errors import LimitError, UnsupportedError
-from verify.kexec.form import Form
-from verify.logic import constant
-from verify.prove.discharge import Result
-from verify.report.listing import loop_heads
-from verify.report.model import InvariantRecord
-from verify.symbolic.explore import Explorer
-from verify.symbolic.loops import Pointer, Shape, generic_state
-from verify.symbolic.turns import Turns
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import GENERAL
+from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.logic import constant
+from kexec_verify.prove.discharge import Result
+from kexec_verify.report.listing import loop_heads
+from kexec_verify.report.model import InvariantRecord
+from kexec_verify.symbolic.explore import Explorer
+from kexec_verify.symbolic.loop_iterations import LoopIterations
+from kexec_verify.symbolic.loops import Pointer, Shape, generic_state
+from kexec_verify.verdict import Verdict
 
 _MAINTENANCE = {
     "civac": "cleaned and invalidated",
@@ -32,19 +32,21 @@ _MAINTENANCE = {
 _DEFINED = "leaves the registers as its definition says"
 
 
-def loop_invariants(code: Code, form: Form | None, results: Iterable[Result]) -> list[InvariantRecord]:
+def loop_invariants(
+    code: Code, variant: AbiVariant | None, results: Iterable[Result]
+) -> list[InvariantRecord]:
     """What holds at the heads of the routine's loops whenever control is there; none without a form.
 
     :param results: of the obligations; an invariant is in use if it is kept by a proved one.
     """
-    if form is None or form.unclear:
+    if variant is None or variant.unclear:
         return []
-    explorer = Explorer(code, frozenset({form.loop, *form.exits}))
+    explorer = Explorer(code, frozenset({variant.loop, *variant.exits}))
     try:
-        explorer.run(generic_state(), form.loop)
+        explorer.run(generic_state(), variant.loop)
     except (UnsupportedError, LimitError):
         return []
-    found = [InvariantRecord(form.loop, formula) for formula in _list_loop(form)]
+    found = [InvariantRecord(variant.loop, formula) for formula in _list_loop(variant)]
     kept = list(_kept(results))
     for shape in {loop.shape.head: loop.shape for loop in explorer.entered}.values():
         found += [InvariantRecord(shape.head, formula) for formula in _definition(shape)]
@@ -52,13 +54,15 @@ def loop_invariants(code: Code, form: Form | None, results: Iterable[Result]) ->
     return found
 
 
-def other_invariants(code: Code, turns: Iterable[Turns], results: Iterable[Result]) -> list[InvariantRecord]:
+def other_invariants(
+    code: Code, iterations: Iterable[LoopIterations], results: Iterable[Result]
+) -> list[InvariantRecord]:
     """What holds at the heads of the loops of a function beside the routine, as far as it is proved.
 
     :param turns: the loops that are described turn by turn.
     :param results: of the obligations.
     """
-    counted = {loop.head: loop for loop in turns}
+    counted = {loop.head: loop for loop in iterations}
     proved = [result.obligation for result in results if result.verdict is Verdict.PROVED]
     found: list[InvariantRecord] = []
     for head in loop_heads(code):
@@ -79,7 +83,7 @@ def _shaped(code: Code, head: int) -> list[str]:
         return []
 
 
-def _counted(loop: Turns) -> Iterator[str]:
+def _counted(loop: LoopIterations) -> Iterator[str]:
     """The state at the loop's head after ``turns`` turns."""
     for name, step in sorted(loop.growing.items()):
         yield f"{name} = {name}₀ {'-' if step < 0 else '+'} turns × {abs(step):#x}"
@@ -90,10 +94,10 @@ def _counted(loop: Turns) -> Iterator[str]:
     yield "memory = memory₀"
 
 
-def _list_loop(form: Form) -> Iterator[str]:
-    yield f"{form.entry} = the current word of the list"
-    yield f"{form.ptr} = the address of the word after it"
-    yield f"{form.dest} = the destination of the next page"
+def _list_loop(variant: AbiVariant) -> Iterator[str]:
+    yield f"{variant.entry} = the current word of the list"
+    yield f"{variant.ptr} = the address of the word after it"
+    yield f"{variant.dest} = the destination of the next page"
     yield "memory = what the list machine has made of it up to this word"
 
 
@@ -140,10 +144,10 @@ def _kept(results: Iterable[Result]) -> Iterator[InvariantRecord]:
     """The invariants that induction kept, each once: the obligation says which after its colon."""
     seen = set()
     for result in results:
-        owed = result.obligation
-        label = owed.sentence.partition(" keeps: ")[2]
-        if owed.at is None or not label or (owed.at, label) in seen:
+        required = result.obligation
+        label = required.sentence.partition(" keeps: ")[2]
+        if required.at is None or not label or (required.at, label) in seen:
             continue
-        if owed.name.endswith("-kept") and result.verdict is Verdict.PROVED:
-            seen.add((owed.at, label))
-            yield InvariantRecord(owed.at, label)
+        if required.name.endswith("-kept") and result.verdict is Verdict.PROVED:
+            seen.add((required.at, label))
+            yield InvariantRecord(required.at, label)

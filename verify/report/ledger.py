@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from specs.assumptions import ASSUMPTIONS
-from verify.report.model import AssumptionRecord, Run
+from kexec_verify.report.model import AssumptionRecord, Run
+from kexec_verify.specs.assumptions import ASSUMPTIONS
 
 
 def entries(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:

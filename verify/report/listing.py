@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from verify.arm64.lift import Code, Instruction, loops, successors
-from verify.arm64.state import SYSTEM
-from verify.errors import UnsupportedError
-from verify.report.model import InstructionRecord
+from kexec_verify.arm64.lift import Code, Instruction, loops, successors
+from kexec_verify.arm64.state import SYSTEM
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.report.model import InstructionRecord
 
 
 def list_instructions(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from kexec_verify.verdict import Verdict, join
+from kexec_verify.waivers import names_all
 
-from verify.verdict import Verdict, join
-from verify.waivers import names_all
-
-SCHEMA = 3
+SCHEMA = 4
 
 
 class SolverAnswer(msgspec.Struct, frozen=True):
@@ -176,7 +175,7 @@ class FunctionRecord(msgspec.Struct, frozen=True):
     size: int
     sha256: str
     found_by: str
-    form: str
+    variant: str
     page_size: int
     roles: dict[str, str]
     layout: dict[str, int]
@@ -221,7 +220,7 @@ class Run(msgspec.Struct, frozen=True):
     contracts: list[ContractRecord] = []
     ends: list[EndRecord] = []
     globals: list[GlobalRecord] = []
-    questions: dict[str, int] = {}
+    queries: dict[str, int] = {}
     notes: list[str] = []
 
     @property

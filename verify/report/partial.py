@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
-
-from specs.properties import RELOCATION, Property
-from verify.arm64.lift import Code
-from verify.prove.discharge import Discharger, Result
-from verify.report.model import Run
-from verify.theorems import Finding, Outcome, owed
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import Code
+from kexec_verify.prove.discharge import Discharger, Result
+from kexec_verify.report.model import Run
+from kexec_verify.specs.properties import RELOCATION, Property
+from kexec_verify.theorems import Finding, Outcome, has_obligation
+from kexec_verify.verdict import Verdict
 
 REASON = "interrupted"
 
@@ -52,12 +51,12 @@ class Partial:
             for finding in known.findings
         ]
         looked_at = {finding.claim.id for finding in findings}
-        form = known.form.name if known.form is not None else None
+        variant = known.variant.name if known.variant is not None else None
         findings += [
             Finding(claim, Verdict.UNKNOWN, REASON)
             for claim in self._claims
             if claim.id not in looked_at
-            and claim.form in (None, form)
+            and claim.variant in (None, variant)
             and (self._whole or claim in RELOCATION)
         ]
         return replace(known, findings=findings)
@@ -66,6 +65,6 @@ class Partial:
         # No verdict stands before all paths were run, though many of its obligations may be proved.
         findings = []
         for claim in self._claims:
-            mine = [result for result in self._results if owed(claim, result.obligation.name)]
+            mine = [result for result in self._results if has_obligation(claim, result.obligation.name)]
             findings.append(Finding(claim, Verdict.UNKNOWN, REASON, mine))
         return Outcome(self._code, None, findings, {})

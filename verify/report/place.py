@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from verify.errors import UsageError
+from kexec_verify.errors import UsageError
 
 
 def require_writable(directory: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-
-from verify.errors import UsageError
-from verify.report.model import SCHEMA, Run
+from kexec_verify.errors import UsageError
+from kexec_verify.report.model import SCHEMA, Run
 
 _MAKE = "verify run TARGET"
 

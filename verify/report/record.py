@@ -8,40 +8,39 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+import kexec_verify
 import msgspec
-
-import verify
-from specs.assumptions import ASSUMPTIONS
-from verify.digest import engine_versions
-from verify.kexec.form import Form
-from verify.kexec.locate import Function
-from verify.prove.discharge import Result
-from verify.refute.scenario import Scenario
-from verify.report import model
-from verify.report.invariants import loop_invariants, other_invariants
-from verify.report.listing import list_instructions, loop_heads
-from verify.report.save import RUN
-from verify.report.seal import FILE as SEAL
-from verify.report.seal import seal_of
-from verify.target import Kernel
-from verify.theorems import Finding, Listed, Outcome
-from verify.verdict import Verdict
-from verify.waivers import Waiver
+from kexec_verify.digest import engine_versions
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.kexec.locate import Function
+from kexec_verify.prove.discharge import Result
+from kexec_verify.refute.scenario import Scenario
+from kexec_verify.report import model
+from kexec_verify.report.invariants import loop_invariants, other_invariants
+from kexec_verify.report.listing import list_instructions, loop_heads
+from kexec_verify.report.save import RUN
+from kexec_verify.report.seal import FILE as SEAL
+from kexec_verify.report.seal import seal_of
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.target import Kernel
+from kexec_verify.theorems import CoveredFunction, Finding, Outcome
+from kexec_verify.verdict import Verdict
+from kexec_verify.waivers import Waiver
 
 TEXTS = "obligations"
 _AT = re.compile(r"\bat (0x[0-9a-f]{8,16})\b")
 
 
 def _obligation(result: Result, outcome: Outcome) -> model.ObligationRecord:
-    owed = result.obligation
+    required = result.obligation
     return model.ObligationRecord(
-        name=owed.name,
-        sentence=owed.sentence,
+        name=required.name,
+        sentence=required.sentence,
         verdict=result.verdict,
-        at=owed.at,
-        where=outcome.where(owed.at) if owed.at is not None else "",
-        path=list(owed.path),
-        hypotheses=[label for label, _ in owed.hypotheses],
+        at=required.at,
+        where=outcome.where(required.at) if required.at is not None else "",
+        path=list(required.path),
+        hypotheses=[label for label, _ in required.hypotheses],
         used=sorted(set(result.used)),
         idle=result.idle,
         answers=[model.SolverAnswer(r.solver, r.answer, round(r.seconds, 4)) for r in result.replies],
@@ -79,7 +78,7 @@ def record(
     function: Function,
     outcome: Outcome,
     started: datetime,
-    questions: dict[str, int] | None = None,
+    queries: dict[str, int] | None = None,
 ) -> model.Run:
     """The run's record.
 
@@ -87,7 +86,7 @@ def record(
     """
     return model.Run(
         schema=model.SCHEMA,
-        tool=f"kexec-verify {verify.__version__}",
+        tool=f"kexec-verify {kexec_verify.__version__}",
         started=started.isoformat(timespec="seconds"),
         seconds=round((datetime.now(UTC) - started).total_seconds(), 3),
         complete=True,
@@ -105,7 +104,7 @@ def record(
             ),
         ],
         versions=engine_versions(),
-        questions=questions or {},
+        queries=queries or {},
         notes=outcome.notes,
         stages={stage: round(seconds, 3) for stage, seconds in outcome.seconds.items()},
         contracts=[model.ContractRecord(c.name, c.sentence, c.how) for c in outcome.contracts],
@@ -119,8 +118,8 @@ def record(
 
 def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
     """The routine: its bytes, its form, and how they were found."""
-    form = outcome.form
-    roles = {"entry": form.entry, "ptr": form.ptr, "dest": form.dest} if form else {}
+    variant = outcome.variant
+    roles = {"entry": variant.entry, "ptr": variant.ptr, "dest": variant.dest} if variant else {}
     results = [result for finding in outcome.findings for result in finding.results]
     return model.FunctionRecord(
         name=function.name,
@@ -128,15 +127,15 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
         size=len(function.code),
         sha256=hashlib.sha256(function.code).hexdigest(),
         found_by=function.found_by,
-        form=form.name if form else "",
-        page_size=form.page_size if form else 0,
+        variant=variant.name if variant else "",
+        page_size=variant.page_size if variant else 0,
         roles=roles,
-        layout=_layout(form),
-        layout_from=form.layout_from if form else "",
+        layout=_layout(variant),
+        layout_from=variant.layout_from if variant else "",
         instructions=list_instructions(outcome.code, _covered(results)),
         loops=loop_heads(outcome.code),
-        invariants=loop_invariants(outcome.code, form, results),
-        folds_ttbr=form.folds_ttbr if form else None,
+        invariants=loop_invariants(outcome.code, variant, results),
+        folds_ttbr=variant.folds_ttbr if variant else None,
     )
 
 
@@ -148,7 +147,9 @@ def _others(kernel: Kernel, outcome: Outcome) -> list[model.FunctionRecord]:
     return [_other(listed, kernel, results, ran) for listed in outcome.others]
 
 
-def _other(listed: Listed, kernel: Kernel, results: list[Result], ran: set[int]) -> model.FunctionRecord:
+def _other(
+    listed: CoveredFunction, kernel: Kernel, results: list[Result], ran: set[int]
+) -> model.FunctionRecord:
     code = listed.code
     return model.FunctionRecord(
         name=code.name,
@@ -156,14 +157,14 @@ def _other(listed: Listed, kernel: Kernel, results: list[Result], ran: set[int])
         size=len(code.data),
         sha256=hashlib.sha256(code.data).hexdigest(),
         found_by=f"symbol {code.name}",
-        form="",
+        variant="",
         page_size=0,
         roles={},
         layout={},
         layout_from="",
         instructions=list_instructions(code, listed.covered | ran, kernel.called),
         loops=loop_heads(code),
-        invariants=other_invariants(code, listed.turns, results),
+        invariants=other_invariants(code, listed.iterations, results),
     )
 
 
@@ -179,11 +180,11 @@ def _path(path: tuple[int, ...], scenario: Scenario | None) -> model.PathRecord:
     return model.PathRecord(list(path), scenario.name, [f"{word:#x}" for word in words])
 
 
-def _layout(form: Form | None) -> dict[str, int]:
-    if form is None or form.layout is None:
+def _layout(variant: AbiVariant | None) -> dict[str, int]:
+    if variant is None or variant.layout is None:
         return {}
     names = ("head", "start", "dtb_mem", "el2_vectors", "ttbr1", "zero_page", "phys_offset")
-    return {name: getattr(form.layout, name) for name in names}
+    return {name: getattr(variant.layout, name) for name in names}
 
 
 def _assumptions(outcome: Outcome) -> list[model.AssumptionRecord]:
@@ -215,9 +216,13 @@ def _covered(results: list[Result]) -> set[int]:
     """Addresses that some path ran: what a coverage obligation proved, and every recorded path."""
     covered = {address for result in results if not result.idle for address in result.obligation.path}
     for result in results:
-        owed = result.obligation
-        if owed.name.endswith("-covered") and owed.at is not None and result.verdict is Verdict.PROVED:
-            covered.add(owed.at)
+        required = result.obligation
+        if (
+            required.name.endswith("-covered")
+            and required.at is not None
+            and result.verdict is Verdict.PROVED
+        ):
+            covered.add(required.at)
     return covered
 
 

@@ -7,16 +7,15 @@ import hashlib
 from dataclasses import dataclass
 
 import msgspec
-
-from specs.kimage import KimageLayout
-from verify.arm64.lift import Code
-from verify.errors import InternalError, UsageError
-from verify.kexec.form import Form, recognise
-from verify.refute.counterexample import Counterexample, format_counterexample
-from verify.refute.search import rerun
-from verify.refute.whole.record import CallCounterexample, format_call
-from verify.refute.whole.record import rerun as rerun_call
-from verify.report.model import FunctionRecord, Run
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import InternalError, UsageError
+from kexec_verify.kexec.abi_variant import AbiVariant, recognise
+from kexec_verify.refute.counterexample import Counterexample, format_counterexample
+from kexec_verify.refute.functions.record import CallCounterexample, format_call
+from kexec_verify.refute.functions.record import rerun as rerun_call
+from kexec_verify.refute.search import rerun
+from kexec_verify.report.model import FunctionRecord, Run
+from kexec_verify.specs.kimage import KimageLayout
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Recorded:
 
     counterexample: Counterexample
     code: Code
-    form: Form
+    variant: AbiVariant
 
     def confirm(self) -> None:
         """Run the counterexample again on the recorded bytes.
@@ -33,7 +32,7 @@ class Recorded:
         :raises InternalError: if the run does not show the recorded effect.
         """
         shown = self.counterexample
-        if not rerun(shown, self.code, self.form):
+        if not rerun(shown, self.code, self.variant):
             raise InternalError(f"the replay of {shown.property} does not show: {shown.effect}")
 
 
@@ -79,10 +78,10 @@ def recorded(run: Run) -> list[Recorded | RecordedCall]:
         else:
             code = _code(run.function)
             layout = KimageLayout(run.function.layout["dtb_mem"]) if run.function.layout else None
-            form = recognise(code, run.function.page_size, layout)
-            form = dataclasses.replace(form, folds_ttbr=run.function.folds_ttbr)
+            variant = recognise(code, run.function.page_size, layout)
+            variant = dataclasses.replace(variant, folds_ttbr=run.function.folds_ttbr)
             shown = msgspec.convert(record.counterexample, Counterexample, strict=False)
-            found.append(Recorded(shown, code, form))
+            found.append(Recorded(shown, code, variant))
     return found
 
 

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from verify.errors import UsageError
-from verify.report.place import locked
-from verify.report.seal import FILE as SEAL
+from kexec_verify.errors import UsageError
+from kexec_verify.report.place import locked
+from kexec_verify.report.seal import FILE as SEAL
 
 RUN = "run.json"
 _FILES = frozenset({RUN, SEAL, "index.html"})

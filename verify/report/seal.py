@@ -2,7 +2,7 @@
 
 What a run had to prove of a target follows from the target's bytes and is not to be seen in the run's own
 files: whoever edits run.json can leave out what fails. A seal, a keyed hash (HMAC-SHA256, RFC 2104) with
-the key of :mod:`verify.cache.store`, tells such an edit. Whoever has the key can make seals.
+the key of :mod:`kexec_verify.cache.store`, tells such an edit. Whoever has the key can make seals.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from pathlib import Path
 
-from verify.key import user_key
+from kexec_verify.key import user_key
 
 FILE = "run.seal"
 _WHAT = b"run.json\0"  # the key seals other things too

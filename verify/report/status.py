@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable
 from typing import Protocol
 
-from verify.report.model import PropertyRecord, Run
-from verify.verdict import Verdict
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.verdict import Verdict
 
 WAIVED = "REFUTED (waived)"
-WHOLE_WAY = "whole way"
+WHOLE_PATH_TARGET = "whole way"
 """What stands for a function where a property is about none of several."""
 
 
@@ -84,7 +84,7 @@ def function_of(run: Run, record: PropertyRecord) -> str:
     """The function that the property is shown under."""
     if record.function:
         return record.function
-    return run.functions[0].name if len(run.functions) == 1 else WHOLE_WAY
+    return run.functions[0].name if len(run.functions) == 1 else WHOLE_PATH_TARGET
 
 
 def by_function(run: Run) -> dict[str, list[PropertyRecord]]:

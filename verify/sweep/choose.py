@@ -5,8 +5,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 
-from verify.errors import UsageError
-from verify.target.debian import PREFIX, Package
+from kexec_verify.errors import UsageError
+from kexec_verify.target.debian import PREFIX, Package
 
 _STEM = "linux-image-"
 

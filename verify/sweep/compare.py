@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from verify.report.status import status
-from verify.sweep.model import Function, Row
+from kexec_verify.report.status import status
+from kexec_verify.sweep.model import Function, Row
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import hashlib
 from collections.abc import Iterator
 
 import capstone
-
-from verify.report.model import FunctionRecord, InstructionRecord
-from verify.sweep.model import Function
+from kexec_verify.report.model import FunctionRecord, InstructionRecord
+from kexec_verify.sweep.model import Function
 
 # Encodings by mask and value, and the field that says where something stands (Arm ARM, C4.1).
 _RELATIVE = (

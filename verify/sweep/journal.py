@@ -9,11 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-
-from verify.report.place import locked, write_whole
-from verify.sweep.model import FILE, SCHEMA, Row, Sweep
-from verify.sweep.rows import digest
-from verify.target.debian import Package
+from kexec_verify.report.place import locked, write_whole
+from kexec_verify.sweep.model import FILE, SCHEMA, Row, Sweep
+from kexec_verify.sweep.rows import digest
+from kexec_verify.target.debian import Package
 
 
 def read(reports: Path) -> Sweep:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-
-from verify.verdict import Verdict, join
+from kexec_verify.verdict import Verdict, join
 
 SCHEMA = 1
 FILE = "sweep.json"
@@ -68,7 +67,7 @@ class Row(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     cpu: float = 0.0
     memory: int = 0
-    questions: int = 0
+    queries: int = 0
     known: int = 0
     asked: int = 0
     properties: list[Cell] = []

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from verify.prove.placeless import placeless
-from verify.report.model import Run
-from verify.sweep.identity import identity
-from verify.sweep.model import Cell, Row
-from verify.target.debian import Package
+from kexec_verify.prove.address_independent import address_independent
+from kexec_verify.report.model import Run
+from kexec_verify.sweep.identity import identity
+from kexec_verify.sweep.model import Cell, Row
+from kexec_verify.target.debian import Package
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Cost:
     memory: int
 
 
-def questions(run: Run, place: Path) -> set[str]:
+def queries(run: Run, place: Path) -> set[str]:
     """Digests of the questions that the obligations ask, each once: those of their texts but for addresses.
 
     :param place: of the run's report; a text that is not there is a question of its own.
@@ -31,7 +31,7 @@ def questions(run: Run, place: Path) -> set[str]:
     found = set()
     for name, own in texts.items():
         try:
-            found.add(hashlib.sha256(placeless((place / name).read_text()).encode()).hexdigest())
+            found.add(hashlib.sha256(address_independent((place / name).read_text()).encode()).hexdigest())
         except OSError:
             found.add(own)
     return found
@@ -57,8 +57,8 @@ def row_of(package: Package, tool: str, run: Run, path: Path, cost: Cost) -> Row
         seconds=run.seconds,
         cpu=round(cost.cpu, 2),
         memory=cost.memory,
-        questions=len(questions(run, path.parent)),
-        asked=run.questions.get("asked", 0),
+        queries=len(queries(run, path.parent)),
+        asked=run.queries.get("asked", 0),
         properties=[
             Cell(
                 record.id,

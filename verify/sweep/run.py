@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-
-from verify.errors import TargetError
-from verify.report.read import read_run
-from verify.report.save import RUN
-from verify.sweep import journal
-from verify.sweep.choose import in_order
-from verify.sweep.model import Row
-from verify.sweep.rows import error_row, questions
-from verify.sweep.workers import Failed, outcomes
-from verify.target.apt import cache_root
-from verify.target.compressed import MAX_SIZE
-from verify.target.debian import Package, drop, is_held
+from kexec_verify.errors import TargetError
+from kexec_verify.report.read import read_run
+from kexec_verify.report.save import RUN
+from kexec_verify.sweep import journal
+from kexec_verify.sweep.choose import in_order
+from kexec_verify.sweep.model import Row
+from kexec_verify.sweep.rows import error_row, queries
+from kexec_verify.sweep.workers import Failed, outcomes
+from kexec_verify.target.apt import cache_root
+from kexec_verify.target.compressed import MAX_SIZE
+from kexec_verify.target.debian import Package, drop, is_cached
 
 REPORT_BYTES = 64 << 20
 """Room that a kernel's report must find; those of Debian's kernels take 9 MiB."""
@@ -62,7 +61,7 @@ def sweep(
     held: set[Package] = set()
 
     def admit(job: Job) -> None:
-        if is_held(job.package):
+        if is_cached(job.package):
             held.add(job.package)
         _require_room(job, processes)
 
@@ -77,23 +76,23 @@ def sweep(
         if known is None:
             todo.append(job)
         else:
-            asked |= _questions(reports, known)
+            asked |= _queries(reports, known)
             yield known
     for job, answer in outcomes(todo, work, processes, prepare=prepare, admit=admit, release=release):
         if isinstance(answer, Failed):
             row = error_row(job.package, tool, answer.reason, answer.exit_status)
         else:
-            own = _questions(reports, answer)
+            own = _queries(reports, answer)
             row = msgspec.structs.replace(answer, known=len(own & asked))
             asked |= own
         journal.add(reports, row)
         yield row
 
 
-def _questions(reports: Path, row: Row) -> set[str]:
+def _queries(reports: Path, row: Row) -> set[str]:
     """Digests of the questions that a kernel's obligations ask."""
     place = reports / row.name
-    return questions(read_run(place / RUN), place)
+    return queries(read_run(place / RUN), place)
 
 
 def _require_room(job: Job, processes: int) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 
-from verify.errors import InternalError, VerifyError
+from kexec_verify.errors import InternalError, VerifyError
 
 MEMORY_LIMIT = 1536  # MiB; a process that has grown over it takes no further kernel
 _PATIENCE = 20.0  # seconds that a process has to write down what it knows

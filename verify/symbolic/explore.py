@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from dataclasses import replace as altered
 
-from verify.arm64.execute import Exit, Step, execute
-from verify.arm64.lift import Code, Loop, loops
-from verify.arm64.state import State
-from verify.errors import LimitError, UnsupportedError
-from verify.logic import And, Formula, If, Not, Term, aligned, const, normal, replace, same, ult, var
-from verify.memory import cases
-from verify.obligation import Facts, Obligation
-from verify.symbolic.loops import Entered, Shape, generic_state, infer
-from verify.symbolic.objects import STACK_FRAME, Objects
+from kexec_verify.arm64.execute import Exit, Step, execute
+from kexec_verify.arm64.lift import Code, Loop, loops
+from kexec_verify.arm64.state import State
+from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.logic import And, Formula, If, Not, Term, aligned, const, normal, replace, same, ult, var
+from kexec_verify.memory import cases
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.symbolic.loops import Entered, Shape, generic_state, infer
+from kexec_verify.symbolic.objects import STACK_FRAME, Objects
 
 MAX_PATHS = 4096  # paths between two cutpoints; more is a LimitError, never a dropped path
 
@@ -74,7 +74,7 @@ class Explorer:
     prune: bool = False
     obligations: list[Obligation] = field(default_factory=list)
     entered: list[Entered] = field(default_factory=list)
-    turns: list[State] = field(default_factory=list)  # one turn of each crossed loop, for its accesses
+    iterations: list[State] = field(default_factory=list)  # one turn of each crossed loop, for its accesses
     covered: set[int] = field(default_factory=set)
     current: Step | None = None  # what is being run: where an error is raised
     _shapes: dict[int, Shape] = field(default_factory=dict)
@@ -137,13 +137,13 @@ class Explorer:
                 at = step.state.trace[-1]
                 label = step.state.facts[-1][0]
                 sentence = f"it never is that: {label.replace(hex(at), self.code.where(at))}"
-                owed = Obligation(f"{self.prefix}untaken", sentence, before.facts, goal, at)
-                self.obligations.append(owed)
+                required = Obligation(f"{self.prefix}untaken", sentence, before.facts, goal, at)
+                self.obligations.append(required)
             else:
                 found.append(step)
         return found
 
-    def _turn(self, head: int, state: State) -> tuple[list[Step], list[Step]]:
+    def _iteration(self, head: int, state: State) -> tuple[list[Step], list[Step]]:
         """Paths of one turn from the loop's head: those back to it, and those that leave the loop."""
         body = self._loops[head].body
         if any(inner in body and inner != head for inner in self._loops):
@@ -170,7 +170,7 @@ class Explorer:
         """
         if head not in self._shapes:
             state = generic_state()
-            back, _ = self._turn(head, state)
+            back, _ = self._iteration(head, state)
             if len(back) != 1:
                 raise UnsupportedError(f"loop with {len(back)} ways back to its head", head)
             self._shapes[head] = infer(head, state, back[0].state)
@@ -181,27 +181,27 @@ class Explorer:
         shape = self.shape(head)
         loop = Entered.at(shape, state, f"{head:#x}/{len(self.entered)}")
         self.entered.append(loop)
-        back, _ = self._turn(head, loop.state(loop.progress))
+        back, _ = self._iteration(head, loop.state(loop.progress))
         if len(back) != 1:
             raise UnsupportedError(f"loop with {len(back)} ways back to its head", head)
-        turn = back[0].state
-        invariants = self._invariants(loop, turn) if self.decide else ()
+        iteration = back[0].state
+        invariants = self._invariants(loop, iteration) if self.decide else ()
         start = loop.state(loop.progress).assume(*invariants)
         if self.decide:
-            back, _ = self._turn(head, start)
+            back, _ = self._iteration(head, start)
             self._keep(loop, invariants, start, back[0].state)
-        self.turns.append(back[0].state)
-        _, leaving = self._turn(head, start)
+        self.iterations.append(back[0].state)
+        _, leaving = self._iteration(head, start)
         return leaving
 
-    def _invariants(self, loop: Entered, turn: State) -> Facts:
+    def _invariants(self, loop: Entered, iteration: State) -> Facts:
         """The candidates that hold on entry and survive a turn (Houdini)."""
         assert self.decide is not None
         entry = loop.entry.facts
-        guard = turn.facts[len(entry) :]
+        guard = iteration.facts[len(entry) :]
         kept = [
             candidate
-            for candidate in loop.candidates(turn, self.bounds)
+            for candidate in loop.candidates(iteration, self.bounds)
             if self.decide(entry, self._at(loop, candidate[1], None))
         ]
         while True:
@@ -217,62 +217,62 @@ class Explorer:
         later = loop.progress * 0 if step is None else loop.progress + step
         return replace(formula, loop.progress, later)
 
-    def _keep(self, loop: Entered, invariants: Facts, start: State, turn: State) -> None:
+    def _keep(self, loop: Entered, invariants: Facts, start: State, iteration: State) -> None:
         """Obligations: the definition of the loop's state holds at first and survives a turn."""
         name = f"{self.prefix}{loop.shape.name}"
         where = self.code.where(loop.shape.head)
         later = loop.state(normal(loop.progress + loop.stride))
         entry = loop.entry.facts
 
-        def owe(kind: str, sentence: str, hypotheses: Facts, goal: Formula) -> None:
+        def require(kind: str, sentence: str, hypotheses: Facts, goal: Formula) -> None:
             self.obligations.append(
-                Obligation(f"{name}-{kind}", sentence, hypotheses, goal, loop.shape.head, turn.trace)
+                Obligation(f"{name}-{kind}", sentence, hypotheses, goal, loop.shape.head, iteration.trace)
             )
 
         for label, formula in invariants:
-            owe("init", f"on entry to the loop at {where}: {label}", entry, self._at(loop, formula, None))
-            owe(
+            require("init", f"on entry to the loop at {where}: {label}", entry, self._at(loop, formula, None))
+            require(
                 "kept",
                 f"a turn of the loop at {where} keeps: {label}",
-                turn.facts,
+                iteration.facts,
                 self._at(loop, formula, loop.stride),
             )
         same = [
             later.registers[register] == value
-            for register, value in turn.registers.items()
+            for register, value in iteration.registers.items()
             if register not in loop.shape.clobbered
         ] + [
             later.ghosts[ghost] == value
-            for ghost, value in turn.ghosts.items()
+            for ghost, value in iteration.ghosts.items()
             if ghost not in loop.shape.ghosts or loop.shape.ghosts[ghost] is not None
         ]
-        owe(
+        require(
             "kept",
             f"a turn of the loop at {where} leaves the registers as its definition says",
-            turn.facts,
+            iteration.facts,
             And(*same),
         )
         if loop.shape.copied:
-            for label, known, address in cases(turn.memory, ANYWHERE):
-                owe(
+            for label, known, address in cases(iteration.memory, ANYWHERE):
+                require(
                     "kept",
                     f"a turn of the loop at {where} leaves memory as its definition says, {label}",
-                    (*turn.facts, ("the word is aligned", aligned(ANYWHERE, 8)), *known),
-                    turn.memory.read(address) == later.memory.read(address),
+                    (*iteration.facts, ("the word is aligned", aligned(ANYWHERE, 8)), *known),
+                    iteration.memory.read(address) == later.memory.read(address),
                 )
         if loop.shape.copied or loop.shape.maintained:
-            owe(
+            require(
                 "kept",
                 f"a turn of the loop at {where} leaves cache lines as its definition says, at any word",
-                (*turn.facts, ("the word is aligned", aligned(ANYWHERE, 8))),
+                (*iteration.facts, ("the word is aligned", aligned(ANYWHERE, 8))),
                 And(
-                    turn.lines.read(ANYWHERE) == later.lines.read(ANYWHERE),
-                    turn.fetch.read(ANYWHERE) == later.fetch.read(ANYWHERE),
+                    iteration.lines.read(ANYWHERE) == later.lines.read(ANYWHERE),
+                    iteration.fetch.read(ANYWHERE) == later.fetch.read(ANYWHERE),
                 ),
             )
-        owe(
+        require(
             "terminates",
             f"each turn of the loop at {where} makes progress towards 2^64 bytes",
-            turn.facts,
+            iteration.facts,
             ult(loop.progress, normal(loop.progress + loop.stride)),
         )

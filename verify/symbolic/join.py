@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verify.arm64.cache import Lines
-from verify.arm64.state import GHOSTS, State
-from verify.errors import UnsupportedError
-from verify.logic import Term, same, var
-from verify.memory import Memory
-from verify.obligation import Facts
-from verify.symbolic.objects import Object, Objects
+from kexec_verify.arm64.cache import Lines
+from kexec_verify.arm64.state import GHOSTS, State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import Term, same, var
+from kexec_verify.memory import Memory
+from kexec_verify.obligation import Facts
+from kexec_verify.symbolic.objects import Object, Objects
 
 
 def join(states: Sequence[State], tag: str) -> State:

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from angr import claripy
-
-from verify.arm64.cache import Changed, Invalidated, Lines, Maintained, Stored
-from verify.arm64.state import Event, State, unknown_ghosts, unknown_registers
-from verify.errors import UnsupportedError
-from verify.logic import (
+from kexec_verify.arm64.cache import Changed, Invalidated, Lines, Maintained, Stored
+from kexec_verify.arm64.state import Event, State, unknown_ghosts, unknown_registers
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import (
     If,
     Term,
     const,
@@ -33,9 +32,9 @@ from verify.logic import (
     var,
     variables,
 )
-from verify.logic import replace as substitute
-from verify.memory import Unknown
-from verify.obligation import Facts
+from kexec_verify.logic import replace as substitute
+from kexec_verify.memory import Unknown
+from kexec_verify.obligation import Facts
 
 _MAINTENANCE = {
     **{"DC_CIVAC": "civac", "DC_CVAC": "cvac", "DC_IVAC": "ivac"},
@@ -160,12 +159,12 @@ def _ratio(delta: Term, stride: Term) -> Fraction | None:
 
 def _grown(start: Term, progress: Term, ratio: Fraction) -> Term:
     """``start`` after ``progress`` bytes, at ``ratio`` for each byte."""
-    turns = (
+    iterations = (
         shift_right(progress, const(ratio.denominator.bit_length() - 1))
         if ratio.denominator > 1
         else progress
     )
-    return normal(start + turns * const(ratio.numerator))
+    return normal(start + iterations * const(ratio.numerator))
 
 
 def _pointer(address: Term, before: State, advancing: dict[str, Fraction]) -> Pointer | None:
@@ -263,7 +262,7 @@ class Entered:
                 lines = Maintained(lines, start, progress, operation, entry.cacheable)
         return replace(entry, registers=registers, ghosts=ghosts, memory=memory, lines=lines, fetch=fetch)
 
-    def candidates(self, turn: State | None, bounds: Iterable[int]) -> Facts:
+    def candidates(self, iteration: State | None, bounds: Iterable[int]) -> Facts:
         """Formulas over ``progress`` that may be invariants; induction decides which are.
 
         :param turn: the state after one turn, whose branch conditions are the loop's guard.
@@ -276,8 +275,8 @@ class Entered:
             if ratio == 1:
                 start = self.entry.registers[name]
                 found.append((f"{name} has not wrapped", ule(start, normal(start + progress))))
-        if turn is not None:
-            guard = claripy.And(*(fact for _, fact in turn.facts[len(self.entry.facts) :]))
+        if iteration is not None:
+            guard = claripy.And(*(fact for _, fact in iteration.facts[len(self.entry.facts) :]))
             earlier = substitute(guard, progress, progress - stride)
             found.append(("the guard held before this turn", claripy.Or(progress == 0, earlier)))
         return tuple(found)

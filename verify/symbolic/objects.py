@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from verify.errors import UnsupportedError
-from verify.logic import (
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import (
     FALSE,
     TRUE,
     And,
@@ -29,7 +29,7 @@ from verify.logic import (
     same,
     ule,
 )
-from verify.memory import WORD_BYTES, Memory
+from kexec_verify.memory import WORD_BYTES, Memory
 
 STACK_FRAME = "the stack frame"
 """The object of which only what is not below SP stays as it is."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify.arm64.execute import Step
-from verify.arm64.state import State
+from kexec_verify.arm64.execute import Step
+from kexec_verify.arm64.state import State
 
 
 @dataclass(frozen=True)
@@ -24,5 +24,5 @@ class Segment:
     start: State
     ends: tuple[Step, ...]
     bound: tuple[tuple[State, str], ...] = ()
-    turns: str | None = None
+    iterations: str | None = None
     guessed: frozenset[str] = frozenset()

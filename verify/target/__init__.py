@@ -6,15 +6,15 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
-from verify.errors import TargetError
-from verify.target.compressed import MAX_SIZE, unpack
-from verify.target.debian import PREFIX, read
-from verify.target.elf import MAGIC, load_elf
-from verify.target.header import is_image
-from verify.target.image import load_image
-from verify.target.kernel import Kernel, Segment, safe_name
-from verify.target.symbols import Symbol, SymbolTable
-from verify.target.write_elf import write_elf
+from kexec_verify.errors import TargetError
+from kexec_verify.target.compressed import MAX_SIZE, unpack
+from kexec_verify.target.debian import PREFIX, read
+from kexec_verify.target.elf import MAGIC, load_elf
+from kexec_verify.target.header import is_image
+from kexec_verify.target.image import load_image
+from kexec_verify.target.kernel import Kernel, Segment, safe_name
+from kexec_verify.target.symbols import Symbol, SymbolTable
+from kexec_verify.target.write_elf import write_elf
 
 __all__ = [
     "Kernel",

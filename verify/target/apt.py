@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from verify.errors import TargetError
+from kexec_verify.errors import TargetError
 
 _FRESH = 24 * 3600  # seconds
 _TIMEOUT = 1800  # seconds; a mirror may be slow, but a hung one must end

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from verify.errors import TargetError
-from verify.target.kernel import Kernel
+from kexec_verify.errors import TargetError
+from kexec_verify.target.kernel import Kernel
 
 _MAGIC = b"\x9f\xeb\x01\x00"  # magic 0xeB9F, version 1, no flags
 _HEADER = struct.Struct("<HBBIIIII")

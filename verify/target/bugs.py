@@ -12,7 +12,7 @@ import struct
 from array import array
 from collections.abc import Iterable
 
-from verify.target.kernel import Kernel
+from kexec_verify.target.kernel import Kernel
 
 BUG_BRK_IMM = 0x800
 _WARNING = 1

@@ -16,8 +16,7 @@ from collections.abc import Callable
 import lz4.block
 import lz4.frame
 import zstandard
-
-from verify.errors import TargetError
+from kexec_verify.errors import TargetError
 
 MAX_SIZE = 1 << 29  # bytes; the largest distribution kernels are near 64 MiB
 _LZ4_LEGACY_BLOCK = 8 << 20

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import capstone
 from capstone import arm64
-
-from verify.target.kernel import Kernel
+from kexec_verify.target.kernel import Kernel
 
 MASK = (1 << 64) - 1
 _CLOBBERED = (*(f"x{n}" for n in range(19)), "x30")  # AAPCS64: a call keeps x19..x29

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from capstone import arm64
-
-from verify.target.constants import MASK, walk
-from verify.target.kernel import Kernel
+from kexec_verify.target.constants import MASK, walk
+from kexec_verify.target.kernel import Kernel
 
 _COPY_FUNCTIONS = frozenset(("memcpy", "memmove", "__memcpy", "__memmove", "__pi_memcpy", "__pi_memmove"))
 

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from verify.errors import TargetError
-from verify.key import seal, user_key
-from verify.target.apt import Apt, cache_root
-from verify.target.compressed import MAX_SIZE
+from kexec_verify.errors import TargetError
+from kexec_verify.key import seal, user_key
+from kexec_verify.target.apt import Apt, cache_root
+from kexec_verify.target.compressed import MAX_SIZE
 
 PREFIX = "debian:"
 # A name (Debian policy manual, 5.6.1), and a version (5.6.12) where another than apt's choice is meant.
@@ -123,7 +123,7 @@ def read(package: str) -> bytes:
         raise TargetError(f"{PREFIX}{package}: expected room in the cache, found: {reason}") from error
 
 
-def is_held(package: Package) -> bool:
+def is_cached(package: Package) -> bool:
     """Return whether the kernel image of *package* is unpacked in the cache."""
     return (_place(Apt(cache_root() / "debian"), package) / "vmlinuz").exists()
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from verify.errors import TargetError
-from verify.target.header import is_image, parse_header
-from verify.target.image import kallsyms_symbols
-from verify.target.kallsyms import find_kallsyms
-from verify.target.kernel import Kernel, Segment, banner_version, note_build_id
-from verify.target.rela_bounds import Bounds, agreed, by_code, by_symbol
-from verify.target.relocations import (
+from kexec_verify.errors import TargetError
+from kexec_verify.target.header import is_image, parse_header
+from kexec_verify.target.image import kallsyms_symbols
+from kexec_verify.target.kallsyms import find_kallsyms
+from kexec_verify.target.kernel import Kernel, Segment, banner_version, note_build_id
+from kexec_verify.target.rela_bounds import Bounds, agreed, by_code, by_symbol
+from kexec_verify.target.relocations import (
     NO_RELOCATIONS,
     Relocations,
     apply,
@@ -24,8 +24,8 @@ from verify.target.relocations import (
     parse_rela,
     resembles_rela,
 )
-from verify.target.symbols import NO_SYMBOLS, SymbolTable
-from verify.target.words import U16, U32, U64, words
+from kexec_verify.target.symbols import NO_SYMBOLS, SymbolTable
+from kexec_verify.target.word_arrays import U16, U32, U64, words
 
 MAGIC = b"\x7fELF"
 EM_AARCH64 = 183

@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass
 
-from verify.errors import TargetError
+from kexec_verify.errors import TargetError
 
 HEADER_SIZE = 64
 _MAGIC = b"ARM\x64"

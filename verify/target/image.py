@@ -4,13 +4,13 @@ import hashlib
 from array import array
 from collections.abc import Iterator
 
-from verify.errors import TargetError
-from verify.target.header import parse_header
-from verify.target.kallsyms import KERNEL_HALF, Kallsyms, find_kallsyms
-from verify.target.kernel import Kernel, Segment, banner_version, note_build_id
-from verify.target.pe import loaded_image
-from verify.target.rela_bounds import Bounds, agreed, by_code, by_symbol
-from verify.target.relocations import (
+from kexec_verify.errors import TargetError
+from kexec_verify.target.header import parse_header
+from kexec_verify.target.kallsyms import KERNEL_HALF, Kallsyms, find_kallsyms
+from kexec_verify.target.kernel import Kernel, Segment, banner_version, note_build_id
+from kexec_verify.target.pe import loaded_image
+from kexec_verify.target.rela_bounds import Bounds, agreed, by_code, by_symbol
+from kexec_verify.target.relocations import (
     NO_RELOCATIONS,
     Relocations,
     apply,
@@ -18,7 +18,7 @@ from verify.target.relocations import (
     parse_rela,
     resembles_rela,
 )
-from verify.target.symbols import ListedNames, Symbol, SymbolTable
+from kexec_verify.target.symbols import ListedNames, Symbol, SymbolTable
 
 _BASE_ALIGN = 1 << 21  # Documentation/arch/arm64/booting.rst: a 2 MiB aligned base
 _ADDRESSES = 1 << 64

@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from verify.target.words import U16, U32, U64, align, words
+from kexec_verify.target.word_arrays import U16, U32, U64, align, words
 
 KERNEL_HALF = 1 << 63  # kernel addresses have bit 63 set (Documentation/arch/arm64/memory.rst)
 _DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")

@@ -7,8 +7,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from verify.errors import TargetError
-from verify.target.symbols import NO_SYMBOLS, Symbol, SymbolTable
+from kexec_verify.errors import TargetError
+from kexec_verify.target.symbols import NO_SYMBOLS, Symbol, SymbolTable
 
 _BANNER = b"Linux version "
 _PAGE = 4096

@@ -7,8 +7,8 @@ an Image a PE file whose sections stand in memory where they stand in the file; 
 
 import struct
 
-from verify.errors import TargetError
-from verify.target.header import HEADER_SIZE, ImageHeader
+from kexec_verify.errors import TargetError
+from kexec_verify.target.header import HEADER_SIZE, ImageHeader
 
 _LFANEW = 60
 _MOST_SECTIONS = 16

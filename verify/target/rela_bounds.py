@@ -9,10 +9,10 @@ Encodings: Arm ARM, C6.2.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from verify.errors import TargetError
-from verify.target.relocations import ENTRY_SIZE
-from verify.target.symbols import Symbol
-from verify.target.words import U32, words
+from kexec_verify.errors import TargetError
+from kexec_verify.target.relocations import ENTRY_SIZE
+from kexec_verify.target.symbols import Symbol
+from kexec_verify.target.word_arrays import U32, words
 
 SYMBOLS = (("__rela_start", "__rela_end"), ("__pi_rela_start", "__pi_rela_end"))
 _MASK = (1 << 64) - 1

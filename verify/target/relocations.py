@@ -9,8 +9,8 @@ names hold their link-time values in the file: at the link address nothing is le
 from array import array
 from dataclasses import dataclass
 
-from verify.errors import TargetError
-from verify.target.words import U64, words
+from kexec_verify.errors import TargetError
+from kexec_verify.target.word_arrays import U64, words
 
 R_AARCH64_RELATIVE = 0x403
 ENTRY_SIZE = 24

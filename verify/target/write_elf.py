@@ -7,11 +7,11 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 
-from verify.errors import UsageError
-from verify.target.elf import EM_AARCH64, ET_EXEC, MAGIC, PT_LOAD, SHT_STRTAB, SHT_SYMTAB
-from verify.target.kernel import Kernel
-from verify.target.symbols import Symbol
-from verify.target.words import align
+from kexec_verify.errors import UsageError
+from kexec_verify.target.elf import EM_AARCH64, ET_EXEC, MAGIC, PT_LOAD, SHT_STRTAB, SHT_SYMTAB
+from kexec_verify.target.kernel import Kernel
+from kexec_verify.target.symbols import Symbol
+from kexec_verify.target.word_arrays import align
 
 _HEADER, _PROGRAM, _SECTION, _SYMBOL = 64, 56, 64, 24
 _ALIGN = 0x1000

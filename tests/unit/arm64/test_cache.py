@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from verify.arm64 import cache, system
-from verify.arm64.cache import (
+from kexec_verify.arm64 import cache, system
+from kexec_verify.arm64.cache import (
     CLEAN,
     DIRTY,
     LOST,
@@ -24,12 +23,12 @@ from verify.arm64.cache import (
     Touched,
     stored,
 )
-from verify.logic import FALSE, TRUE, const, constant, same, ule, var
-from verify.logic import replace as substitute
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla
-from verify.symbolic.loops import generic_state
-from verify.symbolic.objects import Object, Objects
+from kexec_verify.logic import FALSE, TRUE, const, constant, same, ule, var
+from kexec_verify.logic import replace as substitute
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.symbolic.loops import generic_state
+from kexec_verify.symbolic.objects import Object, Objects
 
 BASE, WORDS = 0x8000, 64
 ADDRESSES = [BASE + 8 * i for i in range(WORDS)]
@@ -126,8 +125,8 @@ def test_maintenance_of_a_range_is_that_of_each_line_in_it(first, count, log, op
         patch.setattr(cache, "CTR_EL0", const(log << 16))
         whole = Maintained(below, const(start), const(count * line), operation, TRUE)
         single = below
-        for turn in range(count):
-            single = Maintained(single, const(start + turn * line), None, operation, TRUE)
+        for iteration in range(count):
+            single = Maintained(single, const(start + iteration * line), None, operation, TRUE)
         for address in map(const, ADDRESSES):
             assert constant(whole.read(address)) == constant(single.read(address))
 

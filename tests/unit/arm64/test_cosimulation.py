@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import unicorn
+from kexec_verify.arm64.cache import Lines
+from kexec_verify.arm64.execute import execute
+from kexec_verify.arm64.lift import Code, decode
+from kexec_verify.arm64.state import FLAGS, GENERAL, State, unknown_ghosts, unknown_registers
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.logic import Term, const, constant
+from kexec_verify.memory import Memory
+from kexec_verify.target import open_target
 from unicorn import arm64_const as uc
-
-from verify.arm64.cache import Lines
-from verify.arm64.execute import execute
-from verify.arm64.lift import Code, decode
-from verify.arm64.state import FLAGS, GENERAL, State, unknown_ghosts, unknown_registers
-from verify.kexec.locate import find_routine
-from verify.logic import Term, const, constant
-from verify.memory import Memory
-from verify.target import open_target
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
 CODE, DATA, DATA_END = 0x1000, 0x2_0000, 0x2_2000

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from verify.arm64.execute import UNDEFINED, UNPRIVILEGED, Exit, Step, execute
-from verify.arm64.lift import decode
-from verify.arm64.state import FLAGS, State
-from verify.arm64.system import FREE
-from verify.errors import UnsupportedError
-from verify.logic import Not, const, constant, same
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla
-from verify.symbolic.loops import generic_state
-from verify.symbolic.objects import Object, Objects
+from kexec_verify.arm64.execute import UNDEFINED, UNPRIVILEGED, Exit, Step, execute
+from kexec_verify.arm64.lift import decode
+from kexec_verify.arm64.state import FLAGS, State
+from kexec_verify.arm64.system import FREE
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import Not, const, constant, same
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.symbolic.loops import generic_state
+from kexec_verify.symbolic.objects import Object, Objects
 
 AT = 0x1000
 

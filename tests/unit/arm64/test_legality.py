@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.arm64.legality import illegal, lowest_el, unprivileged
-from verify.arm64.lift import decode
-from verify.errors import UnsupportedError
+from kexec_verify.arm64.legality import illegal, lowest_el, unprivileged
+from kexec_verify.arm64.lift import decode
+from kexec_verify.errors import UnsupportedError
 
 EXTENSIONS = {
     "dsb oshnxs": (0xD503323F, "FEAT_XS"),
@@ -248,6 +247,6 @@ def test_what_sleigh_takes_for_a_plain_instruction_is_refused_by_legality_alone(
     with pytest.raises(UnsupportedError, match="FEAT_XS"):
         decode(0xD5033E3F, 0x1000)
     decode.cache_clear()
-    monkeypatch.setattr("verify.arm64.lift.illegal", lambda word: None)
+    monkeypatch.setattr("kexec_verify.arm64.lift.illegal", lambda word: None)
     assert decode(0xD5033E3F, 0x1000).text.startswith("dsb")
     decode.cache_clear()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 
 import pytest
-
-from verify.arm64.lift import Code, control_flow, decode, loops, successors
-from verify.errors import UnsupportedError
+from kexec_verify.arm64.lift import Code, control_flow, decode, loops, successors
+from kexec_verify.errors import UnsupportedError
 
 BASE = 0x1000
 NOP, RET, BR_X1, BRK, UDF = 0xD503201F, 0xD65F03C0, 0xD61F0020, 0xD4200020, 0

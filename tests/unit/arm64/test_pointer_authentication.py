@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.arm64.execute import execute
-from verify.arm64.lift import decode
-from verify.arm64.pointer_authentication import AUTIASP, PACIASP
-from verify.arm64.state import State
-from verify.errors import UnsupportedError
-from verify.logic import const, same, var
-from verify.prove.discharge import decide
-from verify.symbolic.loops import generic_state
+from kexec_verify.arm64.execute import execute
+from kexec_verify.arm64.lift import decode
+from kexec_verify.arm64.pointer_authentication import AUTIASP, PACIASP
+from kexec_verify.arm64.state import State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import const, same, var
+from kexec_verify.prove.discharge import decide
+from kexec_verify.symbolic.loops import generic_state
 
 SUB_SP, ADD_SP, MOV_X0_X30, MOV_X30_X0 = 0xD10043FF, 0x910043FF, 0xAA1E03E0, 0xAA0003FE
 

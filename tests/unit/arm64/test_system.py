@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from verify.arm64.cache import CLEAN, DIRTY, LOST, PENDING
-from verify.arm64.execute import execute
-from verify.arm64.lift import decode
-from verify.arm64.state import (
+from kexec_verify.arm64.cache import CLEAN, DIRTY, LOST, PENDING
+from kexec_verify.arm64.execute import execute
+from kexec_verify.arm64.lift import decode
+from kexec_verify.arm64.state import (
     GHOSTS,
     ICACHE_COMPLETE,
     ICACHE_INVALID,
@@ -24,10 +23,10 @@ from verify.arm64.state import (
     State,
     synced,
 )
-from verify.arm64.system import MEANING
-from verify.errors import UnsupportedError
-from verify.logic import const, constant, same, var
-from verify.symbolic.loops import generic_state
+from kexec_verify.arm64.system import MEANING
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import const, constant, same, var
+from kexec_verify.symbolic.loops import generic_state
 
 DSB = {
     "sy": 0xD5033F9F,

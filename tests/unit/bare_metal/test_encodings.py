@@ -4,9 +4,8 @@ import re
 import subprocess
 
 import pytest
-
-from verify.bare_metal import startup
-from verify.bare_metal.startup import Words
+from kexec_verify.bare_metal import startup
+from kexec_verify.bare_metal.startup import Words
 
 CODES: dict[str, Words] = {
     "startup": startup.STARTUP,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 
 import pytest
-
-from verify.bare_metal import image as at
-from verify.bare_metal.image import DATA, TEXT, Image
-from verify.bare_metal.machine import Report
-from verify.bare_metal.run import judged
-from verify.bare_metal.scene import LISTS, Scene, routine, stub_set_vectors
-from verify.bare_metal.startup import ENTERED, EXCEPTION_EL1, EXCEPTION_EL2
+from kexec_verify.bare_metal import image as at
+from kexec_verify.bare_metal.image import DATA, TEXT, Image
+from kexec_verify.bare_metal.machine import Report
+from kexec_verify.bare_metal.run import judged
+from kexec_verify.bare_metal.scene import LISTS, Scene, routine, stub_set_vectors
+from kexec_verify.bare_metal.startup import ENTERED, EXCEPTION_EL1, EXCEPTION_EL2
 
 NOP = bytes.fromhex("1f2003d5")
 ADDRESS = (1 << 48) - 1

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kexec_verify.bare_metal.machine import Machine
+from kexec_verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
+from kexec_verify.errors import UsageError
+from kexec_verify.kexec.locate import find_function, find_routine
+from kexec_verify.target import Kernel, open_target
 
 from tests.conftest import BINARIES, missing
-from verify.bare_metal.machine import Machine
-from verify.bare_metal.run import Outcome, enter_restart, enter_routine, enter_stub
-from verify.errors import UsageError
-from verify.kexec.locate import find_function, find_routine
-from verify.target import Kernel, open_target
 
 ARCH = 648  # of struct kimage in the shipped binaries
 NOP = 0xD503_201F

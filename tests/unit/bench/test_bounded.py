@@ -1,17 +1,17 @@
 """Bounded execution: it finds the copy, and the want of it; its hypotheses can hold."""
 
 import pytest
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.logic import FALSE, const, constant
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.specs.kimage import IND_INDIRECTION
+from kexec_verify.target import open_target
 
 from bench import bounded
 from bench.bounded import explore, holds, problem
-from specs.kimage import IND_INDIRECTION
-from verify.arm64.lift import Code
-from verify.kexec.form import recognise
-from verify.kexec.locate import find_routine
-from verify.logic import FALSE, const, constant
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla
-from verify.target import open_target
 
 NOP = 0xD503_201F
 
@@ -23,26 +23,26 @@ def routine():
     return code, recognise(code)
 
 
-def answer(code, form, pages):
-    asked = problem(form, pages, symbolic=False)
+def answer(code, variant, pages):
+    asked = problem(variant, pages, symbolic=False)
     ends = explore(code, asked.state)
-    return len(ends) == 1 and holds(asked, ends[0].state, form.page_size)
+    return len(ends) == 1 and holds(asked, ends[0].state, variant.page_size)
 
 
 def test_the_routine_copies_each_page(routine):
-    code, form = routine
-    assert answer(code, form, 3)
+    code, variant = routine
+    assert answer(code, variant, 3)
 
 
 def test_a_routine_that_skips_words_does_not(routine):
-    code, form = routine
+    code, variant = routine
     store = next(a for a in code.addresses if code.at(a).text.startswith("stnp"))
-    assert not answer(code.patched(store, NOP), form, 2)
+    assert not answer(code.patched(store, NOP), variant, 2)
 
 
 def test_the_hypotheses_on_symbolic_addresses_can_hold(routine):
-    _, form = routine
-    facts = problem(form, 3, symbolic=True).state.facts
+    _, variant = routine
+    facts = problem(variant, 3, symbolic=True).state.facts
     assert len(facts) > 6
     assert ask_bitwuzla(script(facts, FALSE)).answer is Answer.SAT
 

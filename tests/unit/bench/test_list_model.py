@@ -4,10 +4,10 @@ import random
 import subprocess
 
 import pytest
+from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
+from kexec_verify.specs.relocate_kernel import Kind, ListMachine, done, is_kind
 
 from bench.harness import ROOT
-from specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
-from specs.relocate_kernel import Kind, ListMachine, done, is_kind
 
 PAGE, RAM_PAGES = 64, 24
 WORDS = PAGE // 8
@@ -33,7 +33,7 @@ class Words:
 def by_the_machine(words):
     machine = ListMachine(IND_INDIRECTION, 0, 0, Words(words), PAGE, 0)
     while True:
-        machine = machine.turn(next(kind for kind in Kind if is_kind(machine.entry, kind)))
+        machine = machine.iteration(next(kind for kind in Kind if is_kind(machine.entry, kind)))
         if done(machine.entry):
             return machine.memory.words
 

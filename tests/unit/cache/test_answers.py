@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-
-from verify.cache import answers as module
-from verify.cache.answers import KIND, Answers, decode_answer
-from verify.cache.check import check_cache
-from verify.cache.store import Cache
-from verify.prove.solvers import Answer, Reply
+from kexec_verify.cache import answers as module
+from kexec_verify.cache.answers import KIND, Answers, decode_answer
+from kexec_verify.cache.check import check_cache
+from kexec_verify.cache.store import Cache
+from kexec_verify.prove.solvers import Answer, Reply
 
 KEY = b"k" * 32
 TEXT = "(set-logic QF_BV)\n(assert (! false :named |goal|))\n(check-sat)\n"
@@ -36,9 +35,9 @@ def test_answers_are_found_with_core_and_times(cache):
 
 
 @pytest.mark.parametrize("question", [("filter_by", TEXT, 0), ("settle", TEXT + " ", 0), ("settle", TEXT, 1)])
-def test_answer_to_another_question_is_none(cache, question):
+def test_answer_to_another_query_is_none(cache, query):
     keep(cache)
-    assert Answers(cache).find(*question) is None
+    assert Answers(cache).find(*query) is None
 
 
 @pytest.mark.parametrize("solver", ["z3_version", "bitwuzla_version"])
@@ -74,7 +73,7 @@ def test_recheck_finds_nothing_and_keeps_what_is_found_again(cache):
         {"replies": "x"},
     ],
 )
-def test_sealed_value_that_is_no_answer_to_the_question_is_none(cache, change):
+def test_sealed_value_that_is_no_answer_to_the_query_is_none(cache, change):
     """A seal says who wrote a value; that it answers the question is looked at all the same."""
     keep(cache)
     (key,) = (key for kind, key in cache._pending)

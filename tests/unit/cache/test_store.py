@@ -8,10 +8,9 @@ import signal
 import sqlite3
 
 import pytest
-
-from verify.cache import store
-from verify.cache.store import FILE, Cache
-from verify.key import KEY_VARIABLE, user_key
+from kexec_verify.cache import store
+from kexec_verify.cache.store import FILE, Cache
+from kexec_verify.key import KEY_VARIABLE, user_key
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 
@@ -24,10 +23,10 @@ def kept(tmp_path):
     return tmp_path
 
 
-def found(directory, key=KEY, kind="answer", question=b"question") -> bytes | None:
+def found(directory, key=KEY, kind="answer", query=b"question") -> bytes | None:
     cache = Cache(directory, key)
     try:
-        return cache.find(kind, question)
+        return cache.find(kind, query)
     finally:
         cache.close()
 
@@ -40,7 +39,7 @@ def change(directory, statement, *values):
 
 def test_what_is_kept_is_found_by_the_next_run(kept):
     assert found(kept) == b"value"
-    assert found(kept, question=b"another") is None
+    assert found(kept, query=b"another") is None
     assert found(kept, kind="run") is None
 
 
@@ -60,7 +59,7 @@ def test_without_a_key_nothing_is_found_or_kept(kept):
     cache = Cache(kept, None)
     cache.keep("answer", b"new", b"value")
     cache.close()
-    assert found(kept, question=b"new") is None
+    assert found(kept, query=b"new") is None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_changed_value_or_seal_is_not_believed(kept, statement, value):
 def test_true_value_in_another_place_is_not_believed(kept, column, value):
     change(kept, f"UPDATE sealed SET {column} = ?", value)
     kind, key = ("run", b"question") if column == "kind" else ("answer", value)
-    assert found(kept, kind=kind, question=key) is None
+    assert found(kept, kind=kind, query=key) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 1000, None])
@@ -180,8 +179,8 @@ def test_older_half_goes_where_the_file_grows_too_large(tmp_path, monkeypatch):
     cache.close()
     (count,) = Cache(tmp_path, KEY).counts()
     assert count.size < 400_000
-    assert found(tmp_path, question=b"0000") is None
-    assert found(tmp_path, question=b"0999") == b"v" * 300
+    assert found(tmp_path, query=b"0000") is None
+    assert found(tmp_path, query=b"0999") == b"v" * 300
 
 
 def test_clear_forgets_everything(kept):

@@ -6,13 +6,12 @@ import itertools
 import random
 
 import pytest
-
-from verify.check.bitblast import bit_blast
-from verify.check.gates import FALSE, TRUE, Gates
-from verify.check.read import read
-from verify.check.rup import Checker
-from verify.cosim.evaluate import evaluate
-from verify.errors import LimitError
+from kexec_verify.check.bitblast import bit_blast
+from kexec_verify.check.gates import FALSE, TRUE, Gates
+from kexec_verify.check.read import read
+from kexec_verify.check.rup import Checker
+from kexec_verify.cosim.evaluate import evaluate
+from kexec_verify.errors import LimitError
 
 BINARY = [
     "bvadd",

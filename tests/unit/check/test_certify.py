@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
-
-from verify.check import certify as module
-from verify.check.bitblast import Cnf, bit_blast
-from verify.check.certify import Status, certify, prove_unsatisfiable
-from verify.check.rup import ProofError, check_proof, parse_proof
-from verify.errors import LimitError
-from verify.logic import And, Function, const, ult, var
-from verify.prove.smtlib import script
+from kexec_verify.check import certify as module
+from kexec_verify.check.bitblast import Cnf, bit_blast
+from kexec_verify.check.certify import Status, certify, prove_unsatisfiable
+from kexec_verify.check.rup import ProofError, check_proof, parse_proof
+from kexec_verify.errors import LimitError
+from kexec_verify.logic import And, Function, const, ult, var
+from kexec_verify.prove.smtlib import script
 
 # Two pigeons, one hole for each of three pairs: needs more than unit propagation.
 XOR = [(1, 2), (-1, -2), (2, 3), (-2, -3), (1, 3), (-1, -3)]
@@ -24,7 +23,7 @@ def cadical(require_tool) -> str:
     return require_tool("cadical", "cadical")
 
 
-def question(claim: str = "") -> str:
+def query(claim: str = "") -> str:
     """That 3*(x+y) = 3*x + 3*y on 12 bits, which is not plain to a SAT solver."""
     x, y = var("x", 12), var("y", 12)
     sums = {"": 3 * x + 3 * y, "wrong": 3 * x + 2 * y}[claim]
@@ -95,7 +94,7 @@ def test_satisfiable_clauses_have_no_proof_that_passes(cadical):
 
 
 def test_a_valid_obligation_is_certified(cadical):
-    found = certify(question())
+    found = certify(query())
     assert found.status is Status.CERTIFIED, found.reason
     assert found.steps > 10 and found.clauses > 500 and found.cnf and found.proof
 
@@ -107,38 +106,38 @@ def test_functions_are_within_reach(cadical):
 
 
 def test_an_obligation_that_does_not_hold_is_not(cadical):
-    found = certify(question("wrong"))
+    found = certify(query("wrong"))
     assert (found.status, found.reason) == (Status.REJECTED, "the clauses can be satisfied")
 
 
 def test_a_text_changed_to_be_satisfiable_is_not(cadical):
-    lines = question().splitlines()
+    lines = query().splitlines()
     kept = [line for line in lines if ":named |goal|" not in line]
     assert certify("\n".join(kept) + "\n").status is Status.REJECTED
 
 
 def test_a_tampered_proof_is_rejected(cadical, monkeypatch):
-    cnf = bit_blast(question())
+    cnf = bit_blast(query())
     proof = prove_unsatisfiable(cnf)
     assert check_proof(cnf.variables, cnf.clauses, proof) > 10
     steps = proof.splitlines()
     flipped = [" ".join(str(-int(x)) for x in line.split()) for line in steps[:1]] + steps[1:]
     for broken in (flipped, steps[-1:], ["0"]):
         monkeypatch.setattr(module, "prove_unsatisfiable", lambda *_, b=broken: "\n".join(b) + "\n")
-        found = certify(question())
+        found = certify(query())
         assert found.status is Status.REJECTED, broken[:1]
 
 
 def test_the_proof_of_another_text_is_rejected(cadical, monkeypatch):
-    proof = prove_unsatisfiable(bit_blast(question()))
+    proof = prove_unsatisfiable(bit_blast(query()))
     monkeypatch.setattr(module, "prove_unsatisfiable", lambda *_: proof)
-    assert certify(question("wrong")).status is Status.REJECTED
+    assert certify(query("wrong")).status is Status.REJECTED
 
 
 def test_limits_and_missing_tools_are_named(monkeypatch):
-    assert "more than 100 clauses" in certify(question(), clauses=100).reason
+    assert "more than 100 clauses" in certify(query(), clauses=100).reason
     monkeypatch.setattr(module.shutil, "which", lambda _: None)
-    found = certify(question())
+    found = certify(query())
     assert found.status is Status.OUT_OF_REACH
     assert found.reason == "no cadical installed"
     assert module.solver_version() == ""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.check.commands import require_printed
-from verify.errors import TargetError
+from kexec_verify.check.commands import require_printed
+from kexec_verify.errors import TargetError
 
 SOUND = """(set-logic QF_UFBV)
 (declare-fun |x (0; "a"@entry| () (_ BitVec 64))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.check.read import BOOL, Node, read
-from verify.errors import UnsupportedError
-from verify.logic import And, Function, If, Not, const, ult, var
-from verify.prove.smtlib import script
+from kexec_verify.check.read import BOOL, Node, read
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import And, Function, If, Not, const, ult, var
+from kexec_verify.prove.smtlib import script
 
 X = "(declare-fun x () (_ BitVec 8))"
 REFUSED = {

@@ -15,30 +15,29 @@ from typing import get_origin
 import msgspec
 import pytest
 from click.testing import CliRunner
+from kexec_verify.check import text as module
+from kexec_verify.check.certify import Certificate, Status
+from kexec_verify.check.model import FILE, SCHEMA, Check
+from kexec_verify.check.runs import Options, check_run
+from kexec_verify.cli import check as command
+from kexec_verify.errors import InternalError, TargetError, UsageError, VerifyError
+from kexec_verify.logic import FALSE, ult, var
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, Reply
+from kexec_verify.report import model
+from kexec_verify.report.read import read_run
+from kexec_verify.report.seal import FILE as SEAL
+from kexec_verify.report.seal import seal_of
+from kexec_verify.specs.properties import PROPERTIES, RELOCATION, WHOLE_PATH, Property
+from kexec_verify.verdict import Verdict
+from kexec_verify.waivers import read_waivers
 
-from specs.properties import PROPERTIES, RELOCATION, WAY, Property
-from verify.check import text as module
-from verify.check.certify import Certificate, Status
-from verify.check.model import FILE, SCHEMA, Check
-from verify.check.runs import Options, check_run
-from verify.cli import check as command
-from verify.errors import InternalError, TargetError, UsageError, VerifyError
-from verify.logic import FALSE, ult, var
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, Reply
-from verify.report import model
-from verify.report.read import read_run
-from verify.report.seal import FILE as SEAL
-from verify.report.seal import seal_of
-from verify.verdict import Verdict
-from verify.waivers import read_waivers
-
-SPECS = (*RELOCATION, *WAY)
+SPECS = (*RELOCATION, *WHOLE_PATH)
 REAL = "reloc-covered"  # the name of a property, and of its obligations
 SENTENCE = (
     "at machine_kexec+0x8 the instruction cache has been invalidated, and a DSB and an ISB have completed it"
 )
-WAIVER = next(w for w in read_waivers() if w.form == "kimage")
+WAIVER = next(w for w in read_waivers() if w.variant == "kimage")
 X, Y = var("x"), var("y")
 VALID = script([("below", ult(X, Y))], X != Y)
 ALSO_VALID = script([("same", X == Y)], X + 1 == Y + 1)
@@ -94,8 +93,8 @@ def write(
     """A run's folder: property to its obligations; claimed PROVED unless said otherwise."""
     (folder / "obligations").mkdir(parents=True)
     records = []
-    for name, owed in properties.items():
-        for text, record in owed:
+    for name, required in properties.items():
+        for text, record in required:
             (folder / record.text).write_text(text)
         records.append(
             filled(
@@ -103,7 +102,7 @@ def write(
                 id=name,
                 verdict=(claimed or {}).get(name, Verdict.PROVED),
                 rests_on=(rests_on or {}).get(name, []),
-                obligations=[record for _, record in owed],
+                obligations=[record for _, record in required],
                 **fields,
             )
         )
@@ -129,8 +128,8 @@ def properties(monkeypatch) -> None:
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    owed = [obligation(VALID, REAL), obligation(ALSO_VALID, REAL)]
-    return write(tmp_path / "run", {REAL: owed})
+    required = [obligation(VALID, REAL), obligation(ALSO_VALID, REAL)]
+    return write(tmp_path / "run", {REAL: required})
 
 
 def found(folder: Path) -> dict[str, Verdict]:
@@ -189,8 +188,8 @@ def test_an_obligation_that_does_not_hold_is_found_out(tmp_path):
 
 
 def test_an_obligation_that_is_not_claimed_need_not_hold(tmp_path):
-    owed = [obligation(INVALID, verdict=Verdict.UNKNOWN)]
-    result = check_run(write(tmp_path / "run", {"a": owed}, claimed={"a": Verdict.UNKNOWN}))
+    required = [obligation(INVALID, verdict=Verdict.UNKNOWN)]
+    result = check_run(write(tmp_path / "run", {"a": required}, claimed={"a": Verdict.UNKNOWN}))
     assert result.faults == []
 
 
@@ -205,11 +204,14 @@ def test_a_property_without_obligations_is_not_proved(tmp_path):
 
 
 def test_a_property_rests_on_others_by_the_record(tmp_path):
-    owed = [obligation(VALID)]
+    required = [obligation(VALID)]
     open_one = [obligation(INVALID, verdict=Verdict.UNKNOWN)]
     claimed = {"c": Verdict.UNKNOWN}
     folder = write(
-        tmp_path / "run", {"a": owed, "b": owed, "c": open_one}, {"a": ["b"], "b": ["c"]}, claimed=claimed
+        tmp_path / "run",
+        {"a": required, "b": required, "c": open_one},
+        {"a": ["b"], "b": ["c"]},
+        claimed=claimed,
     )
     assert found(folder) == dict.fromkeys("abc", Verdict.UNKNOWN)
     assert [fault.split(":")[0] for fault in check_run(folder).faults] == ["a", "b"]
@@ -226,11 +228,11 @@ def theorem(folder: Path) -> Path:
     properties = {
         known.id: [obligation(VALID, known.obligations[0].replace("*", "x"))]
         for known in SPECS
-        if known.form in (None, "kimage")
+        if known.variant in (None, "kimage")
     }
     made = write(folder, properties)
     run = read_run(made / "run.json")
-    functions = [filled(model.FunctionRecord, form="kimage")]
+    functions = [filled(model.FunctionRecord, variant="kimage")]
     (made / "run.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(run, functions=functions)))
     seal(made)
     return made
@@ -248,7 +250,7 @@ def test_a_theorem_is_not_proved_without_one_of_its_parts(tmp_path, how):
     name = "kexec-reaches-entry"
     whole = theorem(tmp_path / "run")
     for part in PROPERTIES[name].parts:
-        if PROPERTIES[part].form not in (None, "kimage"):
+        if PROPERTIES[part].variant not in (None, "kimage"):
             continue  # a part of other ABI variants than the run's
         folder = shutil.copytree(whole, tmp_path / part)
         worse = {"refuted": Verdict.REFUTED, "undecided": Verdict.UNKNOWN}.get(how)
@@ -297,8 +299,8 @@ def _renamed(records):
 @pytest.mark.parametrize("change", [_dropped, _fewer, _another_text, _renamed])
 def test_an_edited_record_is_not_green(tmp_path, change):
     """What is left of it holds, and it is not what a run wrote."""
-    owed = [obligation(VALID, "reloc-covered"), obligation(ALSO_VALID, "reloc-covered")]
-    folder = write(tmp_path / "run", {"reloc-covered": owed, "a": owed})
+    required = [obligation(VALID, "reloc-covered"), obligation(ALSO_VALID, "reloc-covered")]
+    folder = write(tmp_path / "run", {"reloc-covered": required, "a": required})
     assert check_run(folder).exit_status == 0
     result = check_run(edit(folder, change))
     assert result.faults == [] and not result.sealed
@@ -308,8 +310,8 @@ def test_an_edited_record_is_not_green(tmp_path, change):
 
 def test_a_verdict_that_is_edited_is_found_out(tmp_path):
     """The key for the seal is of no use here: the solvers do not find it."""
-    owed = [obligation(VALID), obligation(INVALID, verdict=Verdict.UNKNOWN)]
-    folder = write(tmp_path / "run", {"a": owed}, claimed={"a": Verdict.UNKNOWN})
+    required = [obligation(VALID), obligation(INVALID, verdict=Verdict.UNKNOWN)]
+    folder = write(tmp_path / "run", {"a": required}, claimed={"a": Verdict.UNKNOWN})
 
     def change(records):
         proved = [msgspec.structs.replace(o, verdict=Verdict.PROVED) for o in records[0].obligations]
@@ -336,7 +338,7 @@ def test_a_run_without_properties_is_not_green(tmp_path):
 
 
 def test_what_the_run_says_nothing_of_is_named(run):
-    said = {known.id for known in SPECS if known.form is None} | set("abc")
+    said = {known.id for known in SPECS if known.variant is None} | set("abc")
     assert set(check_run(run).absent) == said - {REAL}
 
 
@@ -354,8 +356,8 @@ def test_a_property_that_the_specs_lack_is_not_proved(tmp_path):
 
 def test_other_hypotheses_than_those_of_the_text_are_an_error(run):
     def change(records):
-        owed = [msgspec.structs.replace(o, hypotheses=["none"]) for o in records[0].obligations]
-        return [msgspec.structs.replace(records[0], obligations=owed)]
+        required = [msgspec.structs.replace(o, hypotheses=["none"]) for o in records[0].obligations]
+        return [msgspec.structs.replace(records[0], obligations=required)]
 
     with pytest.raises(TargetError, match=r"expected the hypotheses \['none'\]"):
         check_run(edit(run, change, sealed=True))
@@ -378,18 +380,21 @@ def test_a_property_twice_is_a_fault(run):
 def test_a_refuted_property_is_green_with_a_waiver_of_the_specs_alone(tmp_path, monkeypatch, waiver, status):
     known = PROPERTIES[WAIVER.property]
     monkeypatch.setitem(PROPERTIES, WAIVER.property, dataclasses.replace(known, rests_on=()))
-    owed = [obligation(INVALID, WAIVER.obligation, Verdict.UNKNOWN)]
+    required = [obligation(INVALID, WAIVER.obligation, Verdict.UNKNOWN)]
     folder = write(
-        tmp_path / "run", {WAIVER.property: owed}, claimed={WAIVER.property: Verdict.REFUTED}, waiver=waiver
+        tmp_path / "run",
+        {WAIVER.property: required},
+        claimed={WAIVER.property: Verdict.REFUTED},
+        waiver=waiver,
     )
     assert check_run(folder).exit_status == status
 
 
-def test_two_runs_of_one_question_have_one_digest(tmp_path):
-    owed = [obligation(VALID), obligation(ALSO_VALID)]
+def test_two_runs_of_one_query_have_one_digest(tmp_path):
+    required = [obligation(VALID), obligation(ALSO_VALID)]
     digests = [
         check_run(write(tmp_path / str(n), {"a": some})).claims[0].digest
-        for n, some in enumerate([owed, owed[::-1], owed[:1], [owed[0], owed[0]]])
+        for n, some in enumerate([required, required[::-1], required[:1], [required[0], required[0]]])
     ]
     assert digests[0] == digests[1] and len(set(digests)) == 3
 
@@ -434,8 +439,8 @@ def test_a_text_has_one_goal(run):
 
 def test_certificates_are_counted(tmp_path, require_tool):
     require_tool("cadical", "cadical")
-    owed = [obligation(VALID), obligation(VALID, "other"), obligation(INVALID, "open", Verdict.UNKNOWN)]
-    folder = write(tmp_path / "run", {"a": owed}, claimed={"a": Verdict.UNKNOWN})
+    required = [obligation(VALID), obligation(VALID, "other"), obligation(INVALID, "open", Verdict.UNKNOWN)]
+    folder = write(tmp_path / "run", {"a": required}, claimed={"a": Verdict.UNKNOWN})
     result = check_run(folder, Options(certificates=True))
     assert (result.certified, result.faults) == (2, [])
     assert result.unsettled == ["a: the run itself says UNKNOWN"]
@@ -451,7 +456,7 @@ def test_a_rejected_certificate_is_a_fault(tmp_path, require_tool):
 
 
 def test_without_a_sat_solver_there_is_no_certificate_and_no_success(run, monkeypatch):
-    monkeypatch.setattr("verify.check.certify.shutil.which", lambda name: None)
+    monkeypatch.setattr("kexec_verify.check.certify.shutil.which", lambda name: None)
     with pytest.raises(UsageError, match="expected cadical for --certify, found none"):
         check_run(run, Options(certificates=True))
 
@@ -483,7 +488,7 @@ def test_the_command_says_what_it_found(run, tmp_path, monkeypatch):
 
 def test_angr_takes_no_part(run):
     done = subprocess.run(
-        [sys.executable, "-m", "verify", "check", str(run), "-j", "2"],
+        [sys.executable, "-m", "kexec_verify", "check", str(run), "-j", "2"],
         capture_output=True,
         text=True,
         check=False,

@@ -16,7 +16,7 @@ BINARY = Path(__file__).resolve().parents[3] / "binaries" / "kimage-mmu-4k-gcc.e
 def test_two_gigabytes_are_enough(tmp_path):
     """Unicorn's own way is to end the process, with the status that means refuted."""
     run = subprocess.run(
-        [sys.executable, "-m", "verify", "run", str(BINARY), "--reports", str(tmp_path)],
+        [sys.executable, "-m", "kexec_verify", "run", str(BINARY), "--reports", str(tmp_path)],
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)),

@@ -15,7 +15,7 @@ GOOD = BINARIES / "kimage-mmu-4k-gcc.elf"
 
 
 def verify(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "verify", *map(str, arguments)]
+    command = [sys.executable, "-m", "kexec_verify", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(BINARIES.parent), **environment}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
 
@@ -143,10 +143,10 @@ def test_directory_of_reports_that_cannot_be_made(tmp_path):
 
 def test_fault_of_the_tool_is_told_apart_from_a_refutation(tmp_path):
     script = (
-        "import verify.kexec.locate as locate\n"
+        "import kexec_verify.kexec.locate as locate\n"
         "def fail(kernel): raise ValueError('a bug')\n"
         "locate.find_routine = fail\n"
-        "from verify.cli import main\n"
+        "from kexec_verify.cli import main\n"
         "main()\n"
     )
     done = subprocess.run(

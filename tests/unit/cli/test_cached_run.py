@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from verify.cache.answers import KIND, Answers
-from verify.cache.store import Cache
-from verify.key import user_key
-from verify.prove.solvers import Answer, Reply
-from verify.report.model import Run
-from verify.report.read import read_run
-from verify.verdict import Verdict
+from kexec_verify.cache.answers import KIND, Answers
+from kexec_verify.cache.store import Cache
+from kexec_verify.key import user_key
+from kexec_verify.prove.solvers import Answer, Reply
+from kexec_verify.report.model import Run
+from kexec_verify.report.read import read_run
+from kexec_verify.verdict import Verdict
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
 GOOD = BINARIES / "kimage-mmu-4k-gcc.elf"
@@ -43,7 +42,7 @@ def place(warm, tmp_path) -> Path:
 
 
 def verify(place: Path, *arguments: str, script: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", f"{script}\nfrom verify.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", f"{script}\nfrom kexec_verify.cli import main; main()", *arguments]
     environment = {
         **os.environ,
         "PYTHONPATH": str(BINARIES.parent),
@@ -97,19 +96,19 @@ def test_report_in_another_directory_names_that_directory(place):
     assert "elsewhere/target.elf" in page and "reports/target.elf" not in page
 
 
-def test_another_question_is_no_old_run(place):
+def test_another_query_is_no_old_run(place):
     done = verify(place, "run", "target.elf", *PROPERTY, "-j", "1")
     assert done.returncode == 0
     assert "nothing has changed" not in done.stdout
-    assert report(place).questions["asked"] == 0  # but its questions were all asked before
+    assert report(place).queries["asked"] == 0  # but its questions were all asked before
 
 
 def test_changed_tool_believes_no_old_run_but_answers(place):
-    changed = "import verify.digest; verify.digest.tool_digest = lambda: 'another'"
+    changed = "import kexec_verify.digest; kexec_verify.digest.tool_digest = lambda: 'another'"
     done = verify(place, "run", "target.elf", "-j", "1", script=changed)
     assert done.returncode == 0
     assert "nothing has changed" not in done.stdout
-    found = report(place).questions
+    found = report(place).queries
     assert found["asked"] == 0 and found["reused"] > 100
 
 
@@ -117,7 +116,7 @@ def test_changed_tool_believes_no_old_run_but_answers(place):
 def test_everything_is_asked_again_on_demand(place, option):
     done = verify(place, "run", "target.elf", option, *PROPERTY, "-j", "1")
     assert done.returncode == 0
-    assert report(place).questions["reused"] == 0 < report(place).questions["asked"]
+    assert report(place).queries["reused"] == 0 < report(place).queries["asked"]
 
 
 def test_after_a_change_only_what_depends_on_it_is_asked(place):
@@ -129,7 +128,7 @@ def test_after_a_change_only_what_depends_on_it_is_asked(place):
     assert done.returncode == 1
     found = report(place)
     assert found.verdict is Verdict.REFUTED
-    assert found.questions["reused"] > found.questions["asked"] > 0
+    assert found.queries["reused"] > found.queries["asked"] > 0
     verdicts = {record.id: record.verdict for record in found.properties}
     assert verdicts["reloc-terminates"] is Verdict.PROVED
 
@@ -162,7 +161,9 @@ def test_wrong_answers_of_somebody_else_are_not_believed(place):
 
 
 def test_undecided_run_is_not_kept(place):
-    giving_up = "import verify.prove.solvers as s; s.ask_z3 = lambda *a: s.Reply('z3', s.Answer.UNKNOWN, 1.0)"
+    giving_up = (
+        "import kexec_verify.prove.solvers as s; s.ask_z3 = lambda *a: s.Reply('z3', s.Answer.UNKNOWN, 1.0)"
+    )
     for _ in range(2):
         done = verify(place, "run", "target.elf", "--recheck", *PROPERTY, "-j", "1", script=giving_up)
         assert done.returncode == 3, done.stdout + done.stderr

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from specs.assumptions import ASSUMPTIONS
-from specs.properties import PROPERTIES, RELOCATION
-from verify.prove.solvers import Answer, ask_bitwuzla
-from verify.report.model import SCHEMA, Run
-from verify.report.read import read_run
-from verify.verdict import Verdict
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.report.model import SCHEMA, Run
+from kexec_verify.report.read import read_run
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.properties import PROPERTIES, RELOCATION
+from kexec_verify.verdict import Verdict
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
 GOOD = BINARIES / "kimage-mmu-4k-gcc.elf"
@@ -27,7 +26,7 @@ OF_ROUTINE = [claim.id for claim in RELOCATION]  # what a target that holds the 
 
 
 def verify(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "verify", *map(str, arguments)]
+    command = [sys.executable, "-m", "kexec_verify", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(BINARIES.parent), **environment}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200)
 
@@ -89,7 +88,7 @@ def test_version(tmp_path):
 def test_quick_commands_load_no_engine(tmp_path, arguments):
     script = (
         "import sys\n"
-        "from verify.cli import main\n"
+        "from kexec_verify.cli import main\n"
         f"sys.argv = ['verify', *{arguments!r}]\n"
         "try:\n    main()\n"
         "except SystemExit as leaving:\n"
@@ -140,7 +139,7 @@ def test_run_json_is_a_run_of_this_schema(proved, run):
 def test_run_json_names_the_bytes(run):
     assert run.target.sha256 == hashlib.sha256(GOOD.read_bytes()).hexdigest()
     assert run.function.name == "arm64_relocate_new_kernel"
-    assert (run.function.form, run.function.page_size) == ("kimage", 4096)
+    assert (run.function.variant, run.function.page_size) == ("kimage", 4096)
     code = b"".join(i.word.to_bytes(4, "little") for i in run.function.instructions)
     assert hashlib.sha256(code).hexdigest() == run.function.sha256
     assert len(code) == run.function.size
@@ -174,7 +173,7 @@ def test_texts_are_written_once_each_and_hash_to_their_names(proved, run):
         assert digest.startswith(Path(text).stem)
 
 
-def test_written_texts_are_the_questions_that_were_answered(proved, run):
+def test_written_texts_are_the_queries_that_were_answered(proved, run):
     (record,) = [record for record in run.properties if record.id == "reloc-entry-state"]
     for obligation in record.obligations:
         text = (proved[1] / GOOD.name / obligation.text).read_text()

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from verify.cli import main
-from verify.cli.gate import FORMAT_NAMES
-from verify.gate.formats import FORMATS
-from verify.report.model import Run
+from kexec_verify.cli import main
+from kexec_verify.cli.gate import FORMAT_NAMES
+from kexec_verify.gate.formats import FORMATS
+from kexec_verify.report.model import Run
 
 from ..gate.examples import claim, mutation, refuted, run, undecided, waived
 
@@ -163,7 +162,7 @@ def test_no_engine_is_loaded(tmp_path):
     path = write(tmp_path, run(claim("claim-a"), refuted()))
     script = (
         "import sys\n"
-        "from verify.cli import main\n"
+        "from kexec_verify.cli import main\n"
         f"sys.argv = ['verify', 'gate', {str(path)!r}, '--format', 'sarif=out.sarif']\n"
         "try:\n    main()\n"
         "except SystemExit as leaving:\n"

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from verify.errors import UsageError
-from verify.report.place import locked, require_writable, write_whole
-from verify.report.read import earlier_seconds, read_run
-from verify.verdict import Verdict
+from kexec_verify.errors import UsageError
+from kexec_verify.report.place import locked, require_writable, write_whole
+from kexec_verify.report.read import earlier_seconds, read_run
+from kexec_verify.verdict import Verdict
 
 from ..gate.examples import run
 
@@ -26,7 +25,7 @@ GOOD = BINARIES / "kimage-mmu-4k-gcc.elf"
 SCRIPT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have it ignored
-from verify.prove.discharge import Discharger
+from kexec_verify.prove.discharge import Discharger
 whole = Discharger._ask
 asked = 0
 def ask(self, obligation, text):
@@ -36,7 +35,7 @@ def ask(self, obligation, text):
         {do}
     return whole(self, obligation, text)
 Discharger._ask = ask
-from verify.cli import main
+from kexec_verify.cli import main
 main()
 """
 
@@ -76,7 +75,7 @@ def test_signal_in_the_middle_leaves_an_incomplete_run(tmp_path, name):
         f"verify: error: interrupted by {name}: reports/{GOOD.name}/run.json has what is known"
     )
     assert err.endswith(f"; next: verify run {GOOD} --reports reports\n")
-    gate = [sys.executable, "-m", "verify", "gate", "reports"]
+    gate = [sys.executable, "-m", "kexec_verify", "gate", "reports"]
     done = subprocess.run(gate, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert f"incomplete: {GOOD.name}: the run was interrupted" in done.stdout

@@ -7,12 +7,11 @@ import sys
 
 import msgspec
 import pytest
-
-from specs.assumptions import ASSUMPTIONS
-from specs.properties import PROPERTIES
-from verify.cli import main
-from verify.cli.terminal import Terminal
-from verify.verdict import Verdict
+from kexec_verify.cli import main
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.verdict import Verdict
 
 from ..gate.examples import EVIL, claim, run, waived
 
@@ -106,7 +105,7 @@ def test_completion_script(verify, shell):
     [(["verify", "ga"], "gate"), (["verify", "show", "reloc-st"], "reloc-step")],
 )
 def test_completion_completes(verify, monkeypatch, capsys, words, found):
-    from verify.cli.commands import cli
+    from kexec_verify.cli.commands import cli
 
     monkeypatch.setenv("COMP_WORDS", " ".join(words))
     monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
@@ -147,7 +146,7 @@ def test_names_of_a_binary_cannot_steer_the_terminal(capsys):
 
 
 def test_progress_goes_on_between_messages():
-    from verify.cli.terminal import _Doing
+    from kexec_verify.cli.terminal import _Doing
 
     doing = _Doing("vmlinux", 12.0)
     doing.what = "reloc-step-done"

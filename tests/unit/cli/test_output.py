@@ -13,7 +13,7 @@ FULL = Path("/dev/full")
 
 def verify(command: str) -> int:
     """Exit status of verify in a pipeline, as its shell saw it."""
-    script = f"set +e; {sys.executable} -m verify {command}; exit"
+    script = f"set +e; {sys.executable} -m kexec_verify {command}; exit"
     return subprocess.run(["bash", "-c", script], capture_output=True, timeout=120, check=False).returncode
 
 
@@ -33,5 +33,5 @@ def test_full_output_is_bad_input_and_no_fault():
 
 
 def test_error_that_nobody_catches_is_an_internal_fault():
-    code = "import verify.cli, sys; sys.excepthook = verify.cli._fault; raise ValueError"
+    code = "import kexec_verify.cli, sys; sys.excepthook = kexec_verify.cli._fault; raise ValueError"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 70

@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
-
-from verify.report.read import read_run
-from verify.sweep import journal
-from verify.verdict import Verdict
+from kexec_verify.report.read import read_run
+from kexec_verify.sweep import journal
+from kexec_verify.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = ROOT / "binaries" / "kimage-mmu-4k-gcc.elf"
@@ -72,7 +71,7 @@ def start(host: Path, *arguments: str) -> subprocess.Popen[str]:
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "verify", "sweep", *arguments],
+        [sys.executable, "-m", "kexec_verify", "sweep", *arguments],
         cwd=host.parent,
         env=environment,
         stdout=subprocess.PIPE,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from verify.cosim.classes import classify, mutations
-from verify.cosim.machine import CODE
+from kexec_verify.cosim.classes import classify, mutations
+from kexec_verify.cosim.machine import CODE
 
 ADD, ADDS, LDP, B_NE = 0x8B020020, 0xAB020020, 0xA9410801, 0x54000081
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-
-from verify.check.read import read
-from verify.cosim.evaluate import compile_terms, evaluate
-from verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.check.read import read
+from kexec_verify.cosim.evaluate import compile_terms, evaluate
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
 
 BINARY = [
     "bvadd",
@@ -53,8 +52,8 @@ def test_a_term_has_the_value_that_a_solver_finds(body):
         (value,) = evaluate(script, {"x": x, "y": y}, {}, [script.names["t"]])
         shown = f"(_ bv{value} {width})" if width else ("true" if value else "false")
         fixed = f"(assert (= x (_ bv{x} 6)))(assert (= y (_ bv{y} 6)))"
-        question = f"{text}{fixed}(assert (distinct t {shown}))(check-sat)"
-        assert ask_bitwuzla(question).answer is Answer.UNSAT, (x, y, value)
+        query = f"{text}{fixed}(assert (distinct t {shown}))(check-sat)"
+        assert ask_bitwuzla(query).answer is Answer.UNSAT, (x, y, value)
 
 
 def test_functions_are_asked_for_their_values():

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-
-from verify.cosim.machine import WINDOW_SIZE, WINDOWS
-from verify.cosim.states import Addressing, addressing, random_state, random_word, unpredictable
+from kexec_verify.cosim.machine import WINDOW_SIZE, WINDOWS
+from kexec_verify.cosim.states import Addressing, addressing, random_state, random_word, unpredictable
 
 LDP = 0xA9410C42  # ldp x2, x3, [x2, #16]
 

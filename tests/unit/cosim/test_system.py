@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.arm64 import pointer_authentication
-from verify.arm64 import system as engine
-from verify.arm64.legality import illegal
-from verify.arm64.refused import refused
-from verify.cosim.opcode import check_class
-from verify.cosim.system import disagreement, encoding, sweep
-from verify.cosim.system_table import POINTER_AUTHENTICATION, WAITING, expected, is_system
-from verify.errors import UnsupportedError
-from verify.logic import Function, const
+from kexec_verify.arm64 import pointer_authentication
+from kexec_verify.arm64 import system as engine
+from kexec_verify.arm64.legality import illegal
+from kexec_verify.arm64.refused import refused
+from kexec_verify.cosim.opcode import check_class
+from kexec_verify.cosim.system import disagreement, encoding, sweep
+from kexec_verify.cosim.system_table import POINTER_AUTHENTICATION, WAITING, expected, is_system
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import Function, const
 
 TABLE = {
     0xD50B7E20: "AArch64.DC(X[t], CacheType_Data, CacheOp_CleanInvalidate, CacheOpScope_PoC)",
@@ -112,7 +111,7 @@ def test_a_wrong_system_register_is_caught(monkeypatch):
 
 
 def test_a_lost_event_is_caught(monkeypatch):
-    from verify.arm64.execute import _Run
+    from kexec_verify.arm64.execute import _Run
 
     monkeypatch.setattr(_Run, "record", lambda self, name, operands: None)
     assert "expected the event" in disagreement(0xD50B7E20)

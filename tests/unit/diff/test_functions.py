@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from verify.diff.functions import match
-from verify.diff.side import Side
-from verify.target import Kernel, open_target
+from kexec_verify.diff.functions import match
+from kexec_verify.diff.side import Side
+from kexec_verify.target import Kernel, open_target
 
 WHOLE = Path(__file__).resolve().parents[3] / "binaries" / "whole"
 NOP = 0xD503201F

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from verify.diff.rename import Renamer
-from verify.logic import Function, Not, const, same, var
-from verify.prove.discharge import decide
+from kexec_verify.diff.rename import Renamer
+from kexec_verify.logic import Function, Not, const, same, var
+from kexec_verify.prove.discharge import decide
 
 OLD, NEW = Renamer("OLD: "), Renamer("NEW: ")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from verify.diff.effects import compared
-from verify.diff.model import CaseDiff, Comparison, Finding, Question, Target
-from verify.diff.text import format_comparison, ranges
-from verify.verdict import Verdict
+from kexec_verify.diff.effects import compared
+from kexec_verify.diff.model import CaseDiff, Comparison, Finding, Query, Target
+from kexec_verify.diff.text import format_comparison, ranges
+from kexec_verify.verdict import Verdict
 
 TARGET = Target("k", "0" * 64, "6.1", "kimage", 4096)
 
@@ -35,9 +35,9 @@ def test_the_worse_case_is_the_verdict():
     assert comparison().verdict is Verdict.UNKNOWN
 
 
-def test_a_refuted_question_is_shown_with_its_model():
-    question = Question("diff-entry", "they branch to the same address", Verdict.REFUTED, {"OLD": "0x1"})
-    text = "\n".join(format_comparison(comparison(CaseDiff("c", Verdict.REFUTED, (question,), (), ()))))
+def test_a_refuted_query_is_shown_with_its_model():
+    query = Query("diff-entry", "they branch to the same address", Verdict.REFUTED, {"OLD": "0x1"})
+    text = "\n".join(format_comparison(comparison(CaseDiff("c", Verdict.REFUTED, (query,), (), ()))))
     assert "REFUTED: diff-entry: they branch to the same address" in text
     assert "OLD = 0x1" in text
     assert "A sentence." in text

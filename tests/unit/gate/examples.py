@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from verify.gate.decide import Decision, Evidence, decide
-from verify.gate.formats.report import Report, report
-from verify.gate.policy import Policy
-from verify.mutate.model import FaultRecord, MutantRecord, MutationRun
-from verify.report.model import (
+from kexec_verify.gate.decide import Decision, Evidence, decide
+from kexec_verify.gate.formats.report import Report, report
+from kexec_verify.gate.policy import Policy
+from kexec_verify.mutate.model import FaultRecord, MutantRecord, MutationRun
+from kexec_verify.report.model import (
     SCHEMA,
     FunctionRecord,
     ObligationRecord,
@@ -20,7 +19,7 @@ from verify.report.model import (
     TargetRecord,
     WaiverRecord,
 )
-from verify.verdict import Verdict
+from kexec_verify.verdict import Verdict
 
 ROUTINE = "arm64_relocate_new_kernel"
 WHERE = f"{ROUTINE}+0xe8/0x120"
@@ -29,7 +28,7 @@ EVIL = "x\n::error::y\r]]><b a='1'>&\"|#`\x1b[31m\u202e##[add-mask]\x00%,:\ud800
 WAIVER = WaiverRecord("hardware keeps it coherent", "docs/deviations.md", "claim-waived-a", "It *")
 
 
-def owed(name: str, verdict: Verdict = Verdict.PROVED, where: str = "") -> ObligationRecord:
+def required(name: str, verdict: Verdict = Verdict.PROVED, where: str = "") -> ObligationRecord:
     at = 0xFFFF8000080000E8 if where else None
     return ObligationRecord(name, "It holds.", verdict, at, where, [], [], [], False, [], f"{name}.smt2", SHA)
 
@@ -44,7 +43,7 @@ def claim(name: str, verdict: Verdict = Verdict.PROVED, **fields: Any) -> Proper
         "rests_on": [],
         "assumptions": ["mmu-on"],
         "seconds": 1.5,
-        "obligations": [owed(f"{name}-a", verdict), owed(f"{name}-b")],
+        "obligations": [required(f"{name}-a", verdict), required(f"{name}-b")],
     }
     return PropertyRecord(**{**known, **fields})
 
@@ -72,7 +71,7 @@ def waived(name: str = "claim-waived") -> PropertyRecord:
 
 
 def undecided(name: str = "claim-undecided", verdict: Verdict = Verdict.UNKNOWN) -> PropertyRecord:
-    return claim(name, verdict, obligations=[owed("claim-step", verdict, f"{ROUTINE}+0x10/0x120")])
+    return claim(name, verdict, obligations=[required("claim-step", verdict, f"{ROUTINE}+0x10/0x120")])
 
 
 def function(name: str = ROUTINE, sha256: str = SHA) -> FunctionRecord:

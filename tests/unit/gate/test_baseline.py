@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.errors import UsageError
-from verify.gate.baseline import SCHEMA, Baseline, baseline_of, changes, read_baseline, write_baseline
+from kexec_verify.errors import UsageError
+from kexec_verify.gate.baseline import SCHEMA, Baseline, baseline_of, changes, read_baseline, write_baseline
 
 from .examples import claim, run, undecided, waived
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import msgspec
 import pytest
-
-from specs.properties import PROPERTIES
-from verify.gate.baseline import baseline_of
-from verify.gate.decide import Rule, decide
-from verify.gate.policy import Mutants, Policy
-from verify.report.model import PropertyRecord, WaiverRecord
-from verify.verdict import Verdict
-from verify.waivers import read_waivers
+from kexec_verify.gate.baseline import baseline_of
+from kexec_verify.gate.decide import Rule, decide
+from kexec_verify.gate.policy import Mutants, Policy
+from kexec_verify.report.model import PropertyRecord, WaiverRecord
+from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.verdict import Verdict
+from kexec_verify.waivers import read_waivers
 
 from . import examples
 from .examples import claim, evidence, function, mutation, refuted, run, undecided, waived
@@ -28,22 +27,22 @@ BEFORE = baseline_of([run()])
 
 def known_deviation(**fields: Any) -> PropertyRecord:
     """What every kernel since 2021 does, with the waiver of specs/waivers.toml."""
-    own = next(waiver for waiver in read_waivers() if waiver.form == "kimage")
+    own = next(waiver for waiver in read_waivers() if waiver.variant == "kimage")
     waiver = WaiverRecord(own.reason, own.reference, own.obligation, own.sentence)
     failing = msgspec.structs.replace(
-        examples.owed(own.obligation, Verdict.UNKNOWN), sentence=own.sentence.replace("*", "0x200/0x214")
+        examples.required(own.obligation, Verdict.UNKNOWN), sentence=own.sentence.replace("*", "0x200/0x214")
     )
     return refuted(own.property, waiver=msgspec.structs.replace(waiver, **fields), obligations=[failing])
 
 
-SHRUNK = claim("claim-b", obligations=[examples.owed("claim-b-a")])
+SHRUNK = claim("claim-b", obligations=[examples.required("claim-b-a")])
 LEANING = claim("claim-b", assumptions=["mmu-on", "list-one-flag"])
 EMPTY = claim("claim-b", obligations=[])
-TORN = claim("claim-b", obligations=[examples.owed("claim-b-a", Verdict.UNKNOWN)])
+TORN = claim("claim-b", obligations=[examples.required("claim-b-a", Verdict.UNKNOWN)])
 SECOND = [
-    examples.owed("claim-waived-a", Verdict.UNKNOWN),
-    examples.owed("claim-waived-b"),
-    examples.owed("claim-waived-c", Verdict.UNKNOWN),
+    examples.required("claim-waived-a", Verdict.UNKNOWN),
+    examples.required("claim-waived-b"),
+    examples.required("claim-waived-c", Verdict.UNKNOWN),
 ]
 MUTANTS = Policy(mutants=Mutants())
 
@@ -226,19 +225,19 @@ PASSING = {
 }
 
 
-def _theorem(form: str = "kimage"):
+def _theorem(variant: str = "kimage"):
     """Every property of the specs that is about a form, PROVED."""
     claims = [
         claim(known.id, rests_on=list(known.rests_on), parts=list(known.parts))
         for known in PROPERTIES.values()
-        if known.form in (None, form)
+        if known.variant in (None, variant)
     ]
-    return run(*claims, functions=[msgspec.structs.replace(function(), form=form)])
+    return run(*claims, functions=[msgspec.structs.replace(function(), variant=variant)])
 
 
-@pytest.mark.parametrize("form", ["kimage", "registers"])
-def test_theorem_over_all_its_parts_passes(form):
-    assert rules(evidence(_theorem(form))) == []
+@pytest.mark.parametrize("variant", ["kimage", "registers"])
+def test_theorem_over_all_its_parts_passes(variant):
+    assert rules(evidence(_theorem(variant))) == []
 
 
 @pytest.mark.parametrize("edit", ["deleted", "refuted", "unknown", "unnamed"])
@@ -247,7 +246,7 @@ def test_theorem_is_rejected_without_any_one_of_its_parts(edit):
     whole = _theorem()
     theorem = PROPERTIES["kexec-reaches-entry"]
     for part in theorem.parts:
-        if PROPERTIES[part].form not in (None, "kimage"):
+        if PROPERTIES[part].variant not in (None, "kimage"):
             continue
         records = []
         for record in whole.properties:

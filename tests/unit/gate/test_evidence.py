@@ -7,9 +7,8 @@ import hashlib
 
 import msgspec
 import pytest
-
-from verify.errors import UsageError
-from verify.gate.evidence import gather, sha256_of
+from kexec_verify.errors import UsageError
+from kexec_verify.gate.evidence import gather, sha256_of
 
 from .examples import mutation, run
 

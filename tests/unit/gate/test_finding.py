@@ -7,10 +7,9 @@ import subprocess
 
 import msgspec
 import pytest
-
-from verify.gate.finding import findings, source_finder
-from verify.report.model import TargetRecord
-from verify.report.status import WHOLE_WAY, Level
+from kexec_verify.gate.finding import findings, source_finder
+from kexec_verify.report.model import TargetRecord
+from kexec_verify.report.status import WHOLE_PATH_TARGET, Level
 
 from .examples import ROUTINE, WHERE, claim, function, refuted, run, undecided, waived
 
@@ -40,7 +39,7 @@ def test_without_an_instruction_the_function_stands_for_it():
     (several,) = findings([run(lost, functions=[function(), function("machine_kexec")])])
     (named,) = findings([run(msgspec.structs.replace(lost, function="machine_kexec"))])
     assert (alone.function, finding.where) == (ROUTINE, ROUTINE)
-    assert several.where == WHOLE_WAY
+    assert several.where == WHOLE_PATH_TARGET
     assert named.where == "machine_kexec"
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.errors import UsageError
-from verify.gate.policy import Mutants, Policy, read_policy
+from kexec_verify.errors import UsageError
+from kexec_verify.gate.policy import Mutants, Policy, read_policy
 
 WHOLE = """
 required = ["reloc-*"]

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from verify.report.model import (
+from kexec_verify.report.model import (
     SCHEMA,
     AssumptionRecord,
     ContractRecord,
@@ -23,7 +22,7 @@ from verify.report.model import (
     TargetRecord,
     WaiverRecord,
 )
-from verify.verdict import Verdict
+from kexec_verify.verdict import Verdict
 
 BASE = 0xFFFF_8000_0800_0000
 HOSTILE = "<script>alert('x')</script>\"&\u202e{{ 7 * 7 }}"
@@ -65,7 +64,7 @@ def function(
         size=4 * len(_BODY),
         sha256="ab" * 32,
         found_by=f"symbol {name}",
-        form="kimage",
+        variant="kimage",
         page_size=4096,
         roles={"entry": "x20", "ptr": "x14", "dest": "x13"},
         layout={"head": 0, "start": 24},
@@ -223,7 +222,7 @@ def run(*properties: PropertyRecord, name: str = "vmlinux", **changed: Any) -> R
             PathRecord([BASE + 4, BASE + 0x1C, BASE + 0x20], "", []),
         ],
         versions={"python": "3.12.1", "z3-solver": "5.3.1.0"},
-        stages={"form": 0.1, "execution": 0.4, "solving": 6.0},
+        stages={"variant": 0.1, "execution": 0.4, "solving": 6.0},
     )
     return msgspec.structs.replace(made, **changed)
 
@@ -301,7 +300,7 @@ def hostile() -> Run:
         layout_from=HOSTILE,
         invariants=[InvariantRecord(BASE + 8, HOSTILE)],
     )
-    owed = obligation(
+    required = obligation(
         HOSTILE, Verdict.UNKNOWN, sentence=HOSTILE, where=HOSTILE, hypotheses=[HOSTILE], used=[HOSTILE]
     )
     links = obligation("links", text=f"javascript:{HOSTILE}")
@@ -312,7 +311,7 @@ def hostile() -> Run:
             statement=HOSTILE,
             theorem=HOSTILE,
             function=HOSTILE,
-            obligations=[owed, links],
+            obligations=[required, links],
             counterexample=bad,
             waiver=WaiverRecord(HOSTILE, f"javascript:{HOSTILE}", HOSTILE, "*"),
         ),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-
-from verify.html.blocks import blocks
-from verify.verdict import Verdict
+from kexec_verify.html.blocks import blocks
+from kexec_verify.verdict import Verdict
 
 from . import example
 
@@ -37,8 +36,8 @@ def test_state_of_a_block_is_its_worst():
 
 
 def test_open_obligation_about_no_instruction_marks_its_path():
-    owed = example.obligation("o", Verdict.UNKNOWN, at=None)
-    run = example.run(example.claim("a", Verdict.UNKNOWN, obligations=[owed]))
+    required = example.obligation("o", Verdict.UNKNOWN, at=None)
+    run = example.run(example.claim("a", Verdict.UNKNOWN, obligations=[required]))
     assert [start for start, state in starts(run) if state == "open"] == [4, 8]
     assert [start for start, state in starts(run) if state == "proved"] == [0, 0x14, 0x1C, 0x24]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-
-from verify.html.index import write_index
-from verify.html.sweep import write_sweep
-from verify.html.write import write_page
-from verify.report.model import Run
-from verify.sweep import journal
+from kexec_verify.html.index import write_index
+from kexec_verify.html.sweep import write_sweep
+from kexec_verify.html.write import write_page
+from kexec_verify.report.model import Run
+from kexec_verify.sweep import journal
 
 from ..sweep.examples import finished, package
 from . import example
@@ -40,7 +39,7 @@ def large() -> Run:
         [example.obligation(f"kind-{k}-{i % 40}", sentence=f"question {i} of claim {k}") for i in range(400)]
         for k in range(10)
     ]
-    claims = [example.claim(f"claim-{k}", obligations=owed) for k, owed in enumerate(kinds)]
+    claims = [example.claim(f"claim-{k}", obligations=required) for k, required in enumerate(kinds)]
     return example.run(*claims, name="large")
 
 

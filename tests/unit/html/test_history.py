@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-
-from verify.errors import UsageError
-from verify.html import history
-from verify.verdict import Verdict
+from kexec_verify.errors import UsageError
+from kexec_verify.html import history
+from kexec_verify.verdict import Verdict
 
 from . import example
 

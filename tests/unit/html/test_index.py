@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.errors import UsageError
-from verify.html.index import write_index
-from verify.html.write import is_index, write_page
+from kexec_verify.errors import UsageError
+from kexec_verify.html.index import write_index
+from kexec_verify.html.write import is_index, write_page
 
 from . import example
 

@@ -7,8 +7,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from verify.html.layout import arrange, back_edges
+from kexec_verify.html.layout import arrange, back_edges
 
 DIAMOND = {0: [1, 2], 1: [3], 2: [3], 3: []}
 NESTED = {0: [1], 1: [2, 4], 2: [2, 3], 3: [1], 4: []}

@@ -9,12 +9,11 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
-
-from verify.check.model import AnswerRecord, CertificateRecord, Check, TextRecord
-from verify.html.beside import Beside
-from verify.html.page import run_page
-from verify.report.model import Run
-from verify.verdict import Verdict
+from kexec_verify.check.model import AnswerRecord, CertificateRecord, Check, TextRecord
+from kexec_verify.html.companion_files import CompanionFiles
+from kexec_verify.html.page import run_page
+from kexec_verify.report.model import Run
+from kexec_verify.verdict import Verdict
 
 from . import example
 
@@ -64,10 +63,10 @@ class Tree(HTMLParser):
         return [i for e in self.elements if (i := e.attributes.get("id"))]
 
 
-NOTHING = Beside()
+NOTHING = CompanionFiles()
 
 
-def tree(run: Run, near: Beside = NOTHING) -> Tree:
+def tree(run: Run, near: CompanionFiles = NOTHING) -> Tree:
     return Tree(run_page(run, near, f"reports/{run.target.name}/run.json"))
 
 
@@ -200,9 +199,11 @@ def test_obligation_shows_what_carries_it():
     assert "2 hypotheses, 1 needed" in row
 
 
-def test_equal_questions_are_shown_once_and_counted_each():
-    owed = example.obligation("o")
-    page = tree(example.run(example.claim("a", obligations=[owed, owed, example.obligation("o", at=None)])))
+def test_equal_queries_are_shown_once_and_counted_each():
+    required = example.obligation("o")
+    page = tree(
+        example.run(example.claim("a", obligations=[required, required, example.obligation("o", at=None)]))
+    )
     assert len(page.with_class("obligation")) == 2
     assert "(2 times the same question)" in page.with_class("obligation")[0].text
     assert "3/3 obligations" in page.with_class("property")[0].text
@@ -214,11 +215,11 @@ def test_certificates_of_a_check_are_shown():
     answers = [AnswerRecord("z3", "unsat", 0.1)]
     record = TextRecord(text, "0" * 64, Verdict.PROVED, answers, True, True, certificate)
     check = Check(1, "t", "0" * 64, 1.0, {"z3": "z3 5"}, 2, [record], [], 2, {}, [], True, [], [], 0)
-    words = tree(example.proved(), Beside(check=check)).all("main")[0].text
+    words = tree(example.proved(), CompanionFiles(check=check)).all("main")[0].text
     assert "certificate: certified, SAT proof of 30 steps" in words
     assert "2 of 2 obligations certified" in words
     faulty = msgspec.structs.replace(check, faults=["reloc-step: claimed PROVED"])
-    assert "1 faults" in tree(example.proved(), Beside(check=faulty)).all("main")[0].text
+    assert "1 faults" in tree(example.proved(), CompanionFiles(check=faulty)).all("main")[0].text
 
 
 def test_system_instruction_says_what_it_stands_for():
@@ -289,12 +290,12 @@ def test_run_that_breaks_two_properties_is_shown_once():
 
 def test_obligation_that_a_run_breaks_says_so():
     shown = example.call_counterexample()
-    owed = example.obligation(
+    required = example.obligation(
         "mk-flushed", Verdict.UNKNOWN, sentence=shown["obligation"], at=shown["at"], where=""
     )
     other = example.obligation("mk-other", Verdict.UNKNOWN)
     page = tree(
-        example.run(example.claim("a", Verdict.REFUTED, counterexample=shown, obligations=[owed, other]))
+        example.run(example.claim("a", Verdict.REFUTED, counterexample=shown, obligations=[required, other]))
     )
     assert [("a run breaks it" in e.text) for e in page.with_class("obligation")] == [True, False]
 
@@ -344,13 +345,13 @@ def test_instructions_that_no_path_ran_are_marked():
 
 def test_page_is_the_same_each_time():
     run = example.composed()
-    assert run_page(run, Beside(), "x") == run_page(run, Beside(), "x")
+    assert run_page(run, CompanionFiles(), "x") == run_page(run, CompanionFiles(), "x")
 
 
 def test_reporting_needs_no_lifter(tmp_path):
     path = example.write(example.refuted(), tmp_path)
     script = (
-        "import sys; from verify.cli import main; sys.argv = ['verify', 'report', sys.argv[1]]\n"
+        "import sys; from kexec_verify.cli import main; sys.argv = ['verify', 'report', sys.argv[1]]\n"
         "try:\n    main()\nfinally:\n"
         "    loaded = {'angr', 'claripy', 'unicorn', 'z3', 'pypcode'} & set(sys.modules)\n"
         "    assert not loaded, loaded\n"

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from verify.html.index import write_index
-from verify.html.sweep import sweep_page, write_sweep
-from verify.sweep import journal
-from verify.sweep.model import Function, Row
-from verify.sweep.rows import error_row
-from verify.verdict import Verdict
+from kexec_verify.html.index import write_index
+from kexec_verify.html.sweep import sweep_page, write_sweep
+from kexec_verify.sweep import journal
+from kexec_verify.sweep.model import Function, Row
+from kexec_verify.sweep.rows import error_row
+from kexec_verify.verdict import Verdict
 
 from ..sweep.examples import TOOL, finished, package
 from . import example
@@ -88,7 +87,7 @@ def test_each_cell_has_word_icon_colour_and_leads_to_the_property(tmp_path):
 
 
 def test_the_links_are_places_in_the_kernels_own_pages(tmp_path):
-    from verify.html.write import write_page
+    from kexec_verify.html.write import write_page
 
     row = finished(tmp_path, package())
     page = write_page(tmp_path / row.name / "run.json").read_text()

@@ -6,15 +6,14 @@ import functools
 from pathlib import Path
 
 import pytest
-
-from specs.contracts import CONTRACTS, Contract, contract
-from specs.kimage import KimageLayout
-from verify.errors import TargetError, UnsupportedError
-from verify.kexec.callees import Callee
-from verify.kexec.whole import Whole
-from verify.prove.discharge import Discharger, decide
-from verify.target import Kernel, open_target
-from verify.verdict import Verdict
+from kexec_verify.errors import TargetError, UnsupportedError
+from kexec_verify.kexec.callees import Callee
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.prove.discharge import Discharger, decide
+from kexec_verify.specs.contracts import CONTRACTS, Contract, contract
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.target import Kernel, open_target
+from kexec_verify.verdict import Verdict
 
 WHOLE = Path(__file__).resolve().parents[3] / "binaries" / "whole"
 IMAGES = sorted(WHOLE.glob("*.elf"))
@@ -47,11 +46,11 @@ def unproved(kernel: Kernel, name: str, found: Contract | None = None, kind: str
     """What of the contract's obligations is not proved; all is owed, only names with ``kind`` are asked."""
     found = found or contract(name)
     assert found is not None
-    callee = Callee(Whole(kernel, LAYOUT, PAGE), name, found, decide)
+    callee = Callee(KexecContext(kernel, LAYOUT, PAGE), name, found, decide)
     callee.prove()
-    owed = [obligation for obligation in callee.obligations if kind in obligation.name]
-    assert owed
-    results = Discharger(10).discharge(owed)
+    required = [obligation for obligation in callee.obligations if kind in obligation.name]
+    assert required
+    results = Discharger(10).discharge(required)
     prefix = f"contract-{name}-"
     return {r.obligation.name.removeprefix(prefix) for r in results if r.verdict is not Verdict.PROVED}
 
@@ -148,7 +147,7 @@ def replaced(*words: int) -> Kernel:
     return patched(later(), "memcpy", {4 * index: word for index, word in enumerate(words)})
 
 
-def test_a_load_beyond_the_frame_in_a_loop_is_owed():
+def test_a_load_beyond_the_frame_in_a_loop_is_required():
     # 0: cmp; b.hs 5; ldr x3, [sp, #8]; add; b 0; 5: ret
     kernel = replaced(CMP_X0_X1, 0x54000082, LDR_X3_SP_8, ADD_X0_8, 0x17FFFFFC, RET)
     assert "access" in unproved(kernel, "memcpy", PLAIN)
@@ -183,8 +182,10 @@ def test_a_breakpoint_is_no_return():
     assert unproved(replaced(0xD4200020), "memcpy", PLAIN) >= {"returns"}
 
 
-def test_register_that_a_callee_is_read_to_keep_is_owed(monkeypatch):
-    monkeypatch.setattr("verify.kexec.callees.clobbered", lambda *_: ["x1", "x2"])  # it writes x0 as well
+def test_register_that_a_callee_is_read_to_keep_is_required(monkeypatch):
+    monkeypatch.setattr(
+        "kexec_verify.kexec.callees.clobbered", lambda *_: ["x1", "x2"]
+    )  # it writes x0 as well
     assert "keeps" in unproved(later(), "is_hyp_nvhe", kind="-keeps")
 
 
@@ -213,4 +214,4 @@ def test_the_proof_is_of_the_function_that_is_called():
     found = contract(name)
     assert found is not None and other is not None
     with pytest.raises(TargetError, match="expected a symbol __hyp_set_vectors, found none"):
-        Callee(Whole(kernel, LAYOUT, PAGE), name, found, decide, other.address).prove()
+        Callee(KexecContext(kernel, LAYOUT, PAGE), name, found, decide, other.address).prove()

@@ -7,20 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from specs.contracts import CONTRACTS, Contract, contract
-from specs.kimage import KimageLayout
-from verify.arm64.cache import CLEAN, DIRTY, LOST
-from verify.arm64.execute import Exit, Step
-from verify.arm64.state import FLAGS, State
-from verify.errors import UnsupportedError
-from verify.kexec.calls import CLOBBERED, Calls, clobbered, objects
-from verify.kexec.whole import Whole
-from verify.logic import FALSE, TRUE, Not, const, constant, same, var
-from verify.memory import Unknown
-from verify.prove.discharge import decide
-from verify.symbolic.objects import Object
-from verify.target import open_target
+from kexec_verify.arm64.cache import CLEAN, DIRTY, LOST
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.state import FLAGS, State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.calls import CLOBBERED, Calls, clobbered, objects
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.logic import FALSE, TRUE, Not, const, constant, same, var
+from kexec_verify.memory import Unknown
+from kexec_verify.prove.discharge import decide
+from kexec_verify.specs.contracts import CONTRACTS, Contract, contract
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.symbolic.objects import Object
+from kexec_verify.target import open_target
 
 IMAGE = Path(__file__).resolve().parents[3] / "binaries" / "whole" / "later-4k-gcc.elf"
 AT = 0x4000
@@ -28,21 +27,21 @@ PLAIN = Contract(("callee",), "Changes nothing.", "test")
 
 
 @functools.cache
-def whole() -> Whole:
-    return Whole(open_target(str(IMAGE)), KimageLayout(648), 4096)
+def context() -> KexecContext:
+    return KexecContext(open_target(str(IMAGE)), KimageLayout(648), 4096)
 
 
 def calls() -> Calls:
-    return Calls(whole(), whole().code("machine_kexec"))
+    return Calls(context(), context().code("machine_kexec"))
 
 
 def entry() -> State:
     page = Object("page", var("page"), 0, 4096)
-    return replace(whole().bare_entry("test", page), trace=(AT,))
+    return replace(context().bare_entry("test", page), trace=(AT,))
 
 
 def address(name: str) -> int:
-    symbol = whole().kernel.symbol(name)
+    symbol = context().kernel.symbol(name)
     assert symbol is not None
     return symbol.address
 
@@ -79,9 +78,9 @@ def test_a_call_of_a_register_ends_the_function():
 def test_a_callee_that_does_not_return_must_not_be_reached():
     owner = calls()
     after = owner.apply(replace(PLAIN, returns=False), "callee", entry(), AT)
-    (owed,) = owner.obligations
-    assert owed.name == "call-unreached" and owed.subject is after.events[-1]
-    assert owed.goal.is_false()  # no branch leads there: it is reached on every path
+    (required,) = owner.obligations
+    assert required.name == "call-unreached" and required.subject is after.events[-1]
+    assert required.goal.is_false()  # no branch leads there: it is reached on every path
 
 
 def test_what_a_callee_may_change_is_unknown_and_all_else_is_kept():
@@ -113,7 +112,7 @@ def test_what_a_contract_ensures_is_a_fact():
 def test_an_answer_is_of_the_low_byte_alone():
     state = entry()
     after = calls().apply(replace(PLAIN, answers_stub=True), "callee", state, AT)
-    below = whole().stub_below(state)
+    below = context().stub_below(state)
     answer = after.registers["x0"]
     assert decide((*after.facts, ("below", below)), answer[7:0] == 1)
     assert decide((*after.facts, ("not", Not(below))), answer[7:0] == 0)
@@ -199,16 +198,16 @@ def test_other_names_have_no_contract():
 
 
 def test_a_brk_of_no_table_is_refused():
-    kernel = whole().kernel
-    warned = Whole(kernel, KimageLayout(648), 4096)
+    kernel = context().kernel
+    warned = KexecContext(kernel, KimageLayout(648), 4096)
     assert warned.code("machine_kexec").warnings
     at = address("machine_kexec")
     stray = kernel.patched(at, (0xD4210000).to_bytes(4, "little"))
     with pytest.raises(UnsupportedError, match="not known as a BUG or a WARN") as caught:
-        Whole(stray, KimageLayout(648), 4096).code("machine_kexec")
+        KexecContext(stray, KimageLayout(648), 4096).code("machine_kexec")
     assert caught.value.address == at
     other = kernel.patched(at, (0xD4200020).to_bytes(4, "little"))  # brk #1 is neither
-    assert Whole(other, KimageLayout(648), 4096).code("machine_kexec").warnings
+    assert KexecContext(other, KimageLayout(648), 4096).code("machine_kexec").warnings
 
 
 def test_constant_of_the_call_is_an_argument_of_its_event():
@@ -216,11 +215,11 @@ def test_constant_of_the_call_is_an_argument_of_its_event():
     assert constant(step.state.events[-1].operands[0]) == 7
 
 
-def test_what_a_callee_does_not_write_is_kept_where_that_is_owed_of_it():
+def test_what_a_callee_does_not_write_is_kept_where_that_is_required_of_it():
     def kept(name: str, found: Contract | None = None) -> set[str]:
         found = found or contract(name)
         assert found is not None
-        return set(CLOBBERED) - set(clobbered(whole(), name, found))
+        return set(CLOBBERED) - set(clobbered(context(), name, found))
 
     leaf = contract("is_hyp_nvhe")
     assert leaf is not None and {"x5", "x18"} <= kept("is_hyp_nvhe")
@@ -240,11 +239,11 @@ def test_what_a_callee_does_not_write_is_kept_where_that_is_owed_of_it():
 def test_a_pointer_that_a_callee_reads_at_must_be_to_an_object_with_room():
     owner = calls()
     found = replace(PLAIN, points={"x1": "mm_struct"})
-    low = whole().globals.low
-    for pointer, right in ((low, True), (whole().globals.high - 8, False)):
+    low = context().globals.low
+    for pointer, right in ((low, True), (context().globals.high - 8, False)):
         owner.apply(found, "callee", entry().with_registers(x1=const(pointer)), AT)
-        owed = owner.obligations.pop()
-        assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
+        required = owner.obligations.pop()
+        assert required.name == "call-pointer" and decide(required.hypotheses, required.goal) is right
     with pytest.raises(UnsupportedError, match="no known object"):
         owner.apply(found, "callee", entry().with_registers(x1=const(low - 8)), AT)
 
@@ -257,8 +256,8 @@ def test_a_word_that_a_callee_sets_must_be_one_that_the_caller_may_store_to():
         owner.own = lambda name, own=own: own if name == "the stack frame" else FALSE
         sp = state.registers["sp"]
         owner.apply(found, "callee", state.with_registers(x1=sp + const(offset), sp=sp + const(pushed)), AT)
-        owed = owner.obligations.pop()
-        assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
+        required = owner.obligations.pop()
+        assert required.name == "call-pointer" and decide(required.hypotheses, required.goal) is right
 
 
 def test_two_functions_of_one_name_are_refused():
@@ -283,5 +282,5 @@ def test_what_is_printed_must_be_something_of_the_image():
     inside = const(address("memcpy"))
     for pointer, right in ((inside, True), (const(0x1234), False), (var("anywhere"), False)):
         owner.apply(found, "callee", state.with_registers(x0=pointer), AT)
-        owed = owner.obligations.pop()
-        assert owed.name == "call-pointer" and decide(owed.hypotheses, owed.goal) is right
+        required = owner.obligations.pop()
+        assert required.name == "call-pointer" and decide(required.hypotheses, required.goal) is right

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from kexec_verify.arm64.lift import SIZE
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.target import Kernel, open_target
+from kexec_verify.verdict import Verdict
 
-from tests.obligations import of_machine_kexec, of_post_load, of_restart, of_routine, whole
-from verify.arm64.lift import SIZE
-from verify.kexec.locate import find_routine
-from verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub
-from verify.obligation import Obligation
-from verify.prove.discharge import Discharger
-from verify.target import Kernel, open_target
-from verify.verdict import Verdict
+from tests.obligations import context, of_machine_kexec, of_post_load, of_restart, of_routine
 
 IMAGE = Path(__file__).resolve().parents[3] / "binaries" / "whole" / "later-4k-gcc.elf"
 NOP = 0xD503_201F
@@ -41,7 +41,7 @@ def failing(obligations: Iterable[Obligation], *names: str) -> set[str]:
 
 
 def of_stub(kernel: Kernel, symbol: str) -> list[Obligation]:
-    proof = HypStub(whole(kernel), symbol, symbol == COPIED_VECTORS)
+    proof = HypStub(context(kernel), symbol, symbol == COPIED_VECTORS)
     proof.prove()
     return proof.obligations
 

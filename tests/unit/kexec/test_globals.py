@@ -6,11 +6,10 @@ import struct
 from array import array
 
 import pytest
-
-from verify.errors import UnsupportedError
-from verify.kexec.globals import find_globals
-from verify.target import Kernel, Segment, SymbolTable
-from verify.target.symbols import ListedNames
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.globals import find_globals
+from kexec_verify.target import Kernel, Segment, SymbolTable
+from kexec_verify.target.symbols import ListedNames
 
 BASE = 0xFFFF_8000_0800_0000
 VOFFSET, MEMSTART, T0SZ, SWAPPER, IDMAP, MODE = (

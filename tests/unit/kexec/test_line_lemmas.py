@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.arm64.cache import line
-from verify.arm64.lift import Code
-from verify.kexec.form import entry_state
-from verify.kexec.line_lemmas import Lines, prove_in_distances
-from verify.logic import normal, ule
-from verify.obligation import Obligation
-from verify.prove.discharge import decide
-from verify.symbolic.explore import ANYWHERE, Explorer
+from kexec_verify.arm64.cache import line
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import entry_state
+from kexec_verify.kexec.line_lemmas import Lines, prove_in_distances
+from kexec_verify.logic import normal, ule
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import decide
+from kexec_verify.symbolic.explore import ANYWHERE, Explorer
 
 # Two loops: dc civac, x0 up to x1 by 64; dc civac, x2 up to x3 by 64; ret.
 WORDS = (
@@ -44,11 +43,11 @@ def asked(two: tuple[Lines, Lines], about: int, bound: int) -> Obligation:
 @pytest.mark.parametrize("loop", [0, 1])
 def test_bounds_of_a_loop_bound_the_distance_from_its_own_first_line(two, loop):
     """Only the first loop's lines are put as distances; of the second's the goal says nothing then."""
-    owed = asked(two, loop, loop)
-    assert decide(owed.hypotheses, owed.goal) == (loop == 0)
+    required = asked(two, loop, loop)
+    assert decide(required.hypotheses, required.goal) == (loop == 0)
 
 
 @pytest.mark.parametrize(("about", "bound"), [(0, 1), (1, 0)])
 def test_bounds_of_a_loop_say_nothing_of_another(two, about, bound):
-    owed = asked(two, about, bound)
-    assert not decide(owed.hypotheses, owed.goal)
+    required = asked(two, about, bound)
+    assert not decide(required.hypotheses, required.goal)

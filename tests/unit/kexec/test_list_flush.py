@@ -6,19 +6,18 @@ import functools
 from pathlib import Path
 
 import pytest
-
-from specs.kimage import KimageLayout
-from verify.kexec.list_flush import follows_list
-from verify.kexec.locate import find_routine
-from verify.kexec.post_load import NAME, PostLoad
-from verify.kexec.whole import Whole
-from verify.logic import FALSE
-from verify.obligation import Obligation
-from verify.prove.discharge import Discharger, Result, decide
-from verify.refute.whole.judge import broken, renewed, usable
-from verify.refute.whole.search import leaving, refute
-from verify.target import Kernel, open_target
-from verify.verdict import Verdict
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.list_flush import follows_list
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.kexec.post_load import NAME, PostLoad
+from kexec_verify.logic import FALSE
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Discharger, Result, decide
+from kexec_verify.refute.functions.judge import broken, renewed, usable
+from kexec_verify.refute.functions.search import leaving, refute
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.target import Kernel, open_target
+from kexec_verify.verdict import Verdict
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries" / "whole"
 REGISTER_FORMS = ("seed-after-4k-gcc", "seed-after-4k-clang", "seed-before-4k-gcc", "seed-before-4k-clang")
@@ -58,16 +57,16 @@ def patched(name: str, words: dict[int, int], function: str = NAME) -> Kernel:
 
 
 def proof_of(kernel: Kernel, mmu_on: bool = False, through_routine: bool = False) -> PostLoad:
-    whole = Whole(kernel, KimageLayout(ARCH), 4096)
-    proof = PostLoad(whole, decide, find_routine(kernel), through_routine, mmu_on)
+    context = KexecContext(kernel, KimageLayout(ARCH), 4096)
+    proof = PostLoad(context, decide, find_routine(kernel), through_routine, mmu_on)
     proof.prove()
     return proof
 
 
 def failing(obligations: list[Obligation], *names: str) -> list[Result]:
-    owed = [obligation for obligation in obligations if obligation.name in names]
-    assert owed
-    return [r for r in Discharger(10).discharge(owed) if r.verdict is not Verdict.PROVED]
+    required = [obligation for obligation in obligations if obligation.name in names]
+    assert required
+    return [r for r in Discharger(10).discharge(required) if r.verdict is not Verdict.PROVED]
 
 
 @pytest.mark.slow
@@ -75,10 +74,10 @@ def failing(obligations: list[Obligation], *names: str) -> list[Result]:
 def test_flush_of_the_shipped_images_is_proved(name):
     proof = proof_of(opened(name), through_routine="before" in name)
     assert failing(proof.obligations, *ASKED) == []
-    assert sum(follows_list(turns.kept) for turns in proof.turns) == 1
+    assert sum(follows_list(iterations.kept) for iterations in proof.iterations) == 1
     # The claim is no empty one: somewhere it takes the solvers a proof.
-    owed = [obligation for obligation in proof.obligations if obligation.name == CLEAN]
-    assert not all(result.idle for result in Discharger(10).discharge(owed))
+    required = [obligation for obligation in proof.obligations if obligation.name == CLEAN]
+    assert not all(result.idle for result in Discharger(10).discharge(required))
 
 
 @pytest.mark.slow
@@ -104,7 +103,7 @@ ENDLESS = {"for ever": SELF, "until a register is 0 that stays as it is": 0xB500
 @pytest.mark.parametrize("fault", ENDLESS)
 def test_a_loop_that_neither_flushes_nor_counts_has_an_obligation_that_fails(fault):
     proof = proof_of(patched("seed-after-4k-gcc", {0x48: ENDLESS[fault]}))
-    symbol = proof.whole.kernel.symbol(NAME)
+    symbol = proof.context.kernel.symbol(NAME)
     assert symbol is not None
     found = failing(proof.obligations, ENDS)
     assert {result.obligation.at for result in found} == {symbol.address + 0x48}
@@ -116,6 +115,6 @@ def test_the_concrete_judge_sees_dirty_list_and_source_words():
     good = proof_of(opened("seed-after-4k-gcc"))
     given = usable(good, leaving(good, 6), lambda name: True)
     for fault in ("flushes no word of the list", "flushes no source page", "stops one word early"):
-        whole = Whole(patched("seed-after-4k-gcc", FAULTS[fault]), KimageLayout(ARCH), 4096)
-        told = [broken(renewed(good, whole), inputs, lambda name: name == CLEAN)[0] for inputs in given]
+        context = KexecContext(patched("seed-after-4k-gcc", FAULTS[fault]), KimageLayout(ARCH), 4096)
+        told = [broken(renewed(good, context), inputs, lambda name: name == CLEAN)[0] for inputs in given]
         assert any(told), fault

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-
-from specs.kimage import WellFormed
-from verify.kexec import list_induction
-from verify.logic import TRUE
-from verify.prove.discharge import Discharger, vacuous
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla
-from verify.verdict import Verdict
+from kexec_verify.kexec import list_induction
+from kexec_verify.logic import TRUE
+from kexec_verify.prove.discharge import Discharger, vacuous
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla
+from kexec_verify.specs.kimage import WellFormed
+from kexec_verify.verdict import Verdict
 
 PAGE = 4096
 
@@ -49,8 +48,8 @@ def test_each_promise_of_a_well_formed_list_is_needed(monkeypatch, promise):
 
 @pytest.mark.parametrize("index", range(len(list_induction.build(PAGE))))
 def test_no_goal_follows_without_its_hypotheses(index):
-    owed = list_induction.build(PAGE)[index]
-    assert ask_bitwuzla(script((), owed.goal)).answer is Answer.SAT
+    required = list_induction.build(PAGE)[index]
+    assert ask_bitwuzla(script((), required.goal)).answer is Answer.SAT
 
 
 def test_obligations_are_named():

@@ -6,11 +6,10 @@ import struct
 from array import array
 
 import pytest
-
-from verify.errors import NoKexecError
-from verify.kexec.locate import find_function, find_routine
-from verify.target import Kernel, Segment, SymbolTable
-from verify.target.symbols import ListedNames
+from kexec_verify.errors import NoKexecError
+from kexec_verify.kexec.locate import find_function, find_routine
+from kexec_verify.target import Kernel, Segment, SymbolTable
+from kexec_verify.target.symbols import ListedNames
 
 BASE = 0xFFFF_8000_0800_0000
 POST_LOAD, MEMCPY, ROUTINE = BASE, BASE + 0x800, BASE + 0x1104

@@ -6,13 +6,12 @@ import functools
 from pathlib import Path
 
 import pytest
-
-from specs.kimage import KimageLayout
-from verify.kexec.machine_kexec import MachineKexec
-from verify.kexec.whole import Whole
-from verify.prove.discharge import Discharger, decide
-from verify.target import Kernel, open_target
-from verify.verdict import Verdict
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.machine_kexec import MachineKexec
+from kexec_verify.prove.discharge import Discharger, decide
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.target import Kernel, open_target
+from kexec_verify.verdict import Verdict
 
 IMAGE = Path(__file__).resolve().parents[3] / "binaries" / "whole" / "later-4k-gcc.elf"
 
@@ -24,14 +23,14 @@ def opened() -> Kernel:
 
 def first_call(kernel: Kernel, callee: str) -> int:
     """Where machine_kexec first calls ``callee``."""
-    code = Whole(kernel, KimageLayout(648), 4096).code("machine_kexec")
+    code = KexecContext(kernel, KimageLayout(648), 4096).code("machine_kexec")
     symbol = kernel.symbol(callee)
     assert symbol is not None
     return next(at for at in code.addresses if code.at(at).call_target == symbol.address)
 
 
 def unproved(kernel: Kernel, *names: str) -> set[str]:
-    proof = MachineKexec(Whole(kernel, KimageLayout(648), 4096), decide, False, False)
+    proof = MachineKexec(KexecContext(kernel, KimageLayout(648), 4096), decide, False, False)
     proof.prove()
     results = Discharger().discharge([o for o in proof.obligations if o.name in names])
     assert {result.obligation.name for result in results} == set(names)
@@ -49,7 +48,7 @@ def test_what_happens_on_the_way_is_as_it_must_be():
     ("callee", "missed"),
     [("__hyp_set_vectors", "mk-inplace-vectors"), ("cpu_do_switch_mm", "mk-translation-order")],
 )
-def test_what_happens_before_the_cutpoint_is_owed_as_well(callee, missed):
+def test_what_happens_before_the_cutpoint_is_required_as_well(callee, missed):
     kernel = opened()
     at = first_call(kernel, "cpus_are_stuck_in_kernel")
     symbol = kernel.symbol(callee)

@@ -8,49 +8,48 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
-from specs.assumptions import ASSUMPTIONS
-from specs.properties import PROPERTIES, RELOCATION
-from verify.arm64.lift import Code
-from verify.kexec import list_induction, relocation
-from verify.kexec.form import Form, recognise
-from verify.kexec.locate import find_routine
-from verify.obligation import Obligation
-from verify.target import open_target
-from verify.theorems import owed
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec import list_induction, relocation
+from kexec_verify.kexec.abi_variant import AbiVariant, recognise
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.obligation import Obligation
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.properties import PROPERTIES, RELOCATION
+from kexec_verify.target import open_target
+from kexec_verify.theorems import has_obligation
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
-FORMS = ["kimage-mmu-4k-gcc", "regs-done-test-4k-gcc", "regs-no-test-4k-clang", "regs-no-test-c-16k-gcc"]
+VARIANTS = ["kimage-mmu-4k-gcc", "regs-done-test-4k-gcc", "regs-no-test-4k-clang", "regs-no-test-c-16k-gcc"]
 
 
 @cache
-def built(name: str) -> tuple[Code, Form, list[Obligation]]:
+def built(name: str) -> tuple[Code, AbiVariant, list[Obligation]]:
     found = find_routine(open_target(str(BINARIES / f"{name}.elf")))
     code = Code(found.name, found.address, found.code)
-    form = recognise(code)
+    variant = recognise(code)
     # No invariant is needed to see what is owed: a filter that drops all candidates is quick.
-    obligations = relocation.build(code, form, lambda hypotheses, goal: goal.is_true())
-    return code, form, obligations + list_induction.build(form.page_size)
+    obligations = relocation.build(code, variant, lambda hypotheses, goal: goal.is_true())
+    return code, variant, obligations + list_induction.build(variant.page_size)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_no_obligation_is_lost(name):
-    _, form, obligations = built(name)
-    claims = [claim for claim in PROPERTIES.values() if claim.form in (None, form.name)]
-    lost = {o.name for o in obligations if not any(owed(claim, o.name) for claim in claims)}
+    _, variant, obligations = built(name)
+    claims = [claim for claim in PROPERTIES.values() if claim.variant in (None, variant.name)]
+    lost = {o.name for o in obligations if not any(has_obligation(claim, o.name) for claim in claims)}
     assert lost == set()
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_property_of_the_form_has_an_obligation(name):
-    _, form, obligations = built(name)
+    _, variant, obligations = built(name)
     for claim in RELOCATION:
-        if claim.form in (None, form.name):
-            assert any(owed(claim, o.name) for o in obligations), claim.id
+        if claim.variant in (None, variant.name):
+            assert any(has_obligation(claim, o.name) for o in obligations), claim.id
 
 
 def test_every_glob_of_a_property_matches_an_obligation():
-    names = {o.name for form in FORMS for o in built(form)[2]}
+    names = {o.name for variant in VARIANTS for o in built(variant)[2]}
     dead = {
         (claim.id, pattern)
         for claim in RELOCATION
@@ -61,7 +60,7 @@ def test_every_glob_of_a_property_matches_an_obligation():
     assert dead == set()
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_instruction_is_covered(name):
     code, _, obligations = built(name)
     covered = [o for o in obligations if o.name == "reloc-covered"]
@@ -69,7 +68,7 @@ def test_every_instruction_is_covered(name):
     assert all(o.goal.is_true() for o in covered)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_obligations_are_named_and_said_in_words(name):
     code, _, obligations = built(name)
     for o in obligations:
@@ -79,17 +78,17 @@ def test_obligations_are_named_and_said_in_words(name):
         assert set(o.path) <= set(code.addresses)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_hypotheses_that_are_assumptions_fit_the_form(name):
-    _, form, obligations = built(name)
+    _, variant, obligations = built(name)
     labels = {label for o in obligations for label, _ in o.hypotheses}
     for label in labels & set(ASSUMPTIONS):
-        assert ASSUMPTIONS[label].form in (None, form.name), label
+        assert ASSUMPTIONS[label].variant in (None, variant.name), label
     # A hypothesis that looks like an identifier is one of the assumptions.
     assert {label for label in labels if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", label)} <= set(ASSUMPTIONS)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_access_is_asked_about(name):
     _, _, obligations = built(name)
     regions = {o.at for o in obligations if o.name == "reloc-access-region"}

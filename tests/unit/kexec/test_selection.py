@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from specs.properties import PROPERTIES
-from verify.errors import UsageError
-from verify.kexec.selection import select
+from kexec_verify.errors import UsageError
+from kexec_verify.kexec.selection import select
+from kexec_verify.specs.properties import PROPERTIES
 
 
 def names(*patterns: str) -> list[str]:

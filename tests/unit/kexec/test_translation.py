@@ -6,15 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from verify.arm64.lift import SIZE, Code
-from verify.kexec import relocation
-from verify.kexec.form import Form, recognise
-from verify.kexec.locate import find_routine
-from verify.prove.discharge import Discharger
-from verify.refute.search import search
-from verify.target import open_target
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.kexec import relocation
+from kexec_verify.kexec.abi_variant import AbiVariant, recognise
+from kexec_verify.kexec.locate import find_routine
+from kexec_verify.prove.discharge import Discharger
+from kexec_verify.refute.search import search
+from kexec_verify.target import open_target
+from kexec_verify.verdict import Verdict
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
 PAGE = 1 << 16
@@ -45,11 +44,11 @@ def with_offset(code: Code, *instructions: int) -> Code:
     return assembled(code, [*found[:at], *instructions, *found[at:]])
 
 
-def failing(code: Code, form: Form, *names: str) -> set[str]:
+def failing(code: Code, variant: AbiVariant, *names: str) -> set[str]:
     discharger = Discharger()
-    owed = [o for o in relocation.build(code, form, discharger.decide) if o.name.startswith(names)]
-    assert owed
-    return {r.obligation.name for r in discharger.discharge(owed) if r.verdict is not Verdict.PROVED}
+    required = [o for o in relocation.build(code, variant, discharger.decide) if o.name.startswith(names)]
+    assert required
+    return {r.obligation.name for r in discharger.discharge(required) if r.verdict is not Verdict.PROVED}
 
 
 @pytest.fixture
@@ -60,17 +59,17 @@ def routine() -> Code:
 
 def test_offset_of_52_bit_addresses_is_proved(routine: Code) -> None:
     code = with_offset(routine, *OFFSET_TTBR1)
-    form = recognise(code, PAGE)
-    assert form.offsets_ttbr1 and not form.unclear
-    assert failing(code, form, "reloc-ttbr1", "reloc-mapped", "reloc-effect") == set()
+    variant = recognise(code, PAGE)
+    assert variant.offsets_ttbr1 and not variant.unclear
+    assert failing(code, variant, "reloc-ttbr1", "reloc-mapped", "reloc-effect") == set()
 
 
 def test_offset_on_the_other_condition_is_refuted(routine: Code) -> None:
     *others, csel = OFFSET_TTBR1
     code = with_offset(routine, *others, csel | 1 << 12)  # ne for eq
-    form = recognise(code, PAGE)
-    assert "reloc-ttbr1-order" in failing(code, form, "reloc-ttbr1")
-    assert {"reloc-break-before-make"} <= set(search(code, form, {"reloc-break-before-make"}, most=20))
+    variant = recognise(code, PAGE)
+    assert "reloc-ttbr1-order" in failing(code, variant, "reloc-ttbr1")
+    assert {"reloc-break-before-make"} <= set(search(code, variant, {"reloc-break-before-make"}, most=20))
 
 
 @pytest.mark.parametrize(("folds", "proved"), [(True, False), (False, True), (None, True)])
@@ -78,11 +77,11 @@ def test_address_that_is_not_folded(routine: Code, folds: bool | None, proved: b
     changed = [PLAIN.get(word, word) for word in words(routine)]
     assert changed != words(routine)
     code = assembled(routine, changed)
-    form = replace(recognise(code, PAGE), folds_ttbr=folds)
-    assert (failing(code, form, "reloc-ttbr1-order") == set()) is proved
+    variant = replace(recognise(code, PAGE), folds_ttbr=folds)
+    assert (failing(code, variant, "reloc-ttbr1-order") == set()) is proved
 
 
 @pytest.mark.parametrize("folds", [True, None])
 def test_folded_address_is_proved(routine: Code, folds: bool | None) -> None:
-    form = replace(recognise(routine, PAGE), folds_ttbr=folds)
-    assert failing(routine, form, "reloc-ttbr1-order", "reloc-ttbr1-in-effect") == set()
+    variant = replace(recognise(routine, PAGE), folds_ttbr=folds)
+    assert failing(routine, variant, "reloc-ttbr1-order", "reloc-ttbr1-in-effect") == set()

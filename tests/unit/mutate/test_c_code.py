@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from kexec_verify.arm64.lift import SIZE
+from kexec_verify.kexec.locate import Function, find_routine
+from kexec_verify.mutate.c_code import KIND, REFUSED, Subject, attempts, mutants, subjects
+from kexec_verify.mutate.insertion import HARMFUL
+from kexec_verify.mutate.second_judge import context_of
+from kexec_verify.prove.discharge import decide
+from kexec_verify.target import Kernel, open_target
 
 from tests.conftest import BINARIES
-from verify.arm64.lift import SIZE
-from verify.kexec.locate import Function, find_routine
-from verify.mutate.c_code import KIND, REFUSED, Subject, attempts, mutants, subjects
-from verify.mutate.insertion import HARMFUL
-from verify.mutate.second_judge import whole_of
-from verify.prove.discharge import decide
-from verify.target import Kernel, open_target
 
 NOP = (0xD503_201F).to_bytes(SIZE, "little")
 HARMLESS = ("clrex",)
@@ -30,7 +30,7 @@ def routine(kernel: Kernel) -> Function:
 
 @pytest.fixture(scope="module")
 def found(kernel: Kernel, routine: Function) -> list[Subject]:
-    return subjects(whole_of(kernel, routine), routine, decide)
+    return subjects(context_of(kernel, routine), routine, decide)
 
 
 def test_places_are_hints_and_calls_of_printk(found):

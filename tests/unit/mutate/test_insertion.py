@@ -4,7 +4,7 @@ import re
 import struct
 import subprocess
 
-from verify.mutate.insertion import HARMFUL, additions, insertions, spoils
+from kexec_verify.mutate.insertion import HARMFUL, additions, insertions, spoils
 
 CODE = bytes.fromhex("1f2003d5 c0035fd6")
 

@@ -6,23 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import UsageError
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.mutate import journal as module
+from kexec_verify.mutate.binary import Mutant
+from kexec_verify.mutate.journal import Journal, query
+from kexec_verify.mutate.model import MutantRecord
+from kexec_verify.mutate.run import Job
 
-from verify.arm64.lift import Code
-from verify.errors import UsageError
-from verify.kexec.form import Form
-from verify.mutate import journal as module
-from verify.mutate.binary import Mutant
-from verify.mutate.journal import Journal, question
-from verify.mutate.model import MutantRecord
-from verify.mutate.run import Job
-
-FORM = Form(False, 4, frozenset({8, 16}), "x16", "x14", "x13", 4096, None)
+VARIANT = AbiVariant(False, 4, frozenset({8, 16}), "x16", "x14", "x13", 4096, None)
 TARGET = "ab" * 32
 
 
-def job(word: int, form: Form = FORM) -> Job:
+def job(word: int, variant: AbiVariant = VARIANT) -> Job:
     code = Code("routine", 0x1000, word.to_bytes(4, "little"))
-    return Job(Mutant("opcode", 0x1000, f"nop → {word:#x}", code), form, False)
+    return Job(Mutant("opcode", 0x1000, f"nop → {word:#x}", code), variant, False)
 
 
 def record(job: Job, seconds: float = 1.0) -> MutantRecord:
@@ -64,16 +63,16 @@ def test_journal_of_another_tool_is_not_believed(path, monkeypatch):
     assert Journal(path, TARGET).known(job(1)) is None
 
 
-def test_same_change_of_another_question_is_not_believed(path):
+def test_same_change_of_another_query_is_not_believed(path):
     journal = Journal(written(path, job(1)), TARGET)
     assert journal.known(replace(job(1), ask_prover=True)) is None
-    assert journal.known(job(1, replace(FORM, page_size=16384))) is None
+    assert journal.known(job(1, replace(VARIANT, page_size=16384))) is None
 
 
-def test_question_does_not_depend_on_the_order_of_a_set():
+def test_query_does_not_depend_on_the_order_of_a_set():
     exits = list(range(0, 4096, 4))
     one, other = frozenset(exits), frozenset(reversed(exits))
-    assert question(job(1, replace(FORM, exits=one))) == question(job(1, replace(FORM, exits=other)))
+    assert query(job(1, replace(VARIANT, exits=one))) == query(job(1, replace(VARIANT, exits=other)))
 
 
 def test_torn_line_is_dropped_and_the_rest_is_kept(path):

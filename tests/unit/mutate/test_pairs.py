@@ -3,8 +3,7 @@
 import struct
 
 import pytest
-
-from verify.mutate.pairs import KINDS, NOP, of_kind, pairs, sample, sample_pairs
+from kexec_verify.mutate.pairs import KINDS, NOP, of_kind, pairs, sample, sample_pairs
 
 ISB = 0xD503_3FDF
 WORDS = (0x9100_0400, 0x9100_0821, ISB, 0x9100_0C42, 0x9100_1063, 0x9100_1484, 0x9100_18A5)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-from tests.conftest import BINARIES, missing
-from verify.bare_metal.machine import Machine
-from verify.bare_metal.run import Outcome
-from verify.cli.mutate import _second_judge
-from verify.cli.terminal import Terminal
-from verify.errors import UsageError
-from verify.kexec.locate import Function, find_routine
-from verify.mutate import second_judge as module
-from verify.mutate.second_judge import (
+from kexec_verify.bare_metal.machine import Machine
+from kexec_verify.bare_metal.run import Outcome
+from kexec_verify.cli.mutate import _second_judge
+from kexec_verify.cli.terminal import Terminal
+from kexec_verify.errors import UsageError
+from kexec_verify.kexec.locate import Function, find_routine
+from kexec_verify.mutate import second_judge as module
+from kexec_verify.mutate.second_judge import (
     LIVES,
     REFUSED,
     SURVIVES,
@@ -26,7 +24,9 @@ from verify.mutate.second_judge import (
     campaign,
     subjects,
 )
-from verify.target import Kernel, open_target
+from kexec_verify.target import Kernel, open_target
+
+from tests.conftest import BINARIES, missing
 
 TARGET = str(BINARIES / "whole" / "later-4k-gcc.elf")
 NOP = 0xD503_201F

@@ -1,10 +1,9 @@
 """A weaker hypothesis follows from the one it is made of, and does not imply it."""
 
 import pytest
-
-from verify.logic import And, Implies, Not, aligned, const, ule, ult, var, within
-from verify.mutate.weaken import BIT, BOUND, weaker
-from verify.prove.discharge import decide
+from kexec_verify.logic import And, Implies, Not, aligned, const, ule, ult, var, within
+from kexec_verify.mutate.weaken import BIT, BOUND, weaker
+from kexec_verify.prove.discharge import decide
 
 X, Y = var("x"), var("y")
 CASES = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from verify.logic import FALSE, Function, const, ule, var
-from verify.prove.simplest import simplest_model
+from kexec_verify.logic import FALSE, Function, const, ule, var
+from kexec_verify.prove.simplest import simplest_model
 
 X, Y = var("x"), var("y")
 

@@ -6,13 +6,12 @@ import random
 
 import pytest
 from angr import claripy
-
-from verify import logic
-from verify.errors import UnsupportedError
-from verify.logic import FALSE, TRUE, And, Function, If, Not, Or, const, normal, var
-from verify.prove import smtlib
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
+from kexec_verify import logic
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import FALSE, TRUE, And, Function, If, Not, Or, const, normal, var
+from kexec_verify.prove import smtlib
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
 
 TERMS = {
     "__add__": lambda x, y: x + y,
@@ -139,7 +138,7 @@ def test_labels_are_names_whatever_they_hold():
     assert answers(given, var("x") == 0) == [Answer.UNSAT] * 2
 
 
-def test_comments_do_not_change_the_question():
+def test_comments_do_not_change_the_query():
     x = var("x")
     text = script([("h", x == 1)], x == 1, ["what", "(assert false)"])
     assert text.startswith("; what\n; (assert false)\n")
@@ -155,7 +154,7 @@ def test_shared_terms_are_printed_once():
     assert len(script([], term == 0)) < 30_000
 
 
-def question() -> str:
+def query() -> str:
     f, x, y = Function("smtlib-f"), var("x"), var("y")
     inner = If(x == y, f(x), f(y + 8))
     return script([("h", f(inner) == f(x))], Not(f(f(y)) == f(x)))
@@ -172,7 +171,7 @@ def with_earlier_applications(monkeypatch, count: int, ask) -> str:
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 98, 99])
 def test_text_does_not_depend_on_earlier_applications(monkeypatch, count):
-    texts = [with_earlier_applications(monkeypatch, n, question) for n in (0, count)]
+    texts = [with_earlier_applications(monkeypatch, n, query) for n in (0, count)]
     assert texts[0] == texts[1]
     assert "@" not in texts[0]
 
@@ -185,7 +184,7 @@ def test_sum_of_applications_does_not_depend_on_earlier_applications(monkeypatch
     assert len({with_earlier_applications(monkeypatch, n, ask) for n in range(12)}) == 1
 
 
-def test_two_questions_are_two_texts():
+def test_two_queries_are_two_texts():
     x = var("x")
     texts = {script([], x == 1), script([], x == 2), script([("h", x == 1)], x == 2)}
     assert len(texts) == 3

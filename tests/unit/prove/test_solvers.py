@@ -9,11 +9,10 @@ import signal
 import time
 
 import pytest
-
-from verify.errors import InternalError
-from verify.logic import And, ult, var
-from verify.prove.smtlib import script
-from verify.prove.solvers import Answer, ask_bitwuzla, ask_z3, bitwuzla_version, z3_version
+from kexec_verify.errors import InternalError
+from kexec_verify.logic import And, ult, var
+from kexec_verify.prove.smtlib import script
+from kexec_verify.prove.solvers import Answer, ask_bitwuzla, ask_z3, bitwuzla_version, z3_version
 
 SOLVERS = [ask_z3, ask_bitwuzla]
 
@@ -33,7 +32,7 @@ def test_answers(ask):
 
 
 @pytest.mark.parametrize("ask", SOLVERS)
-def test_question_without_an_answer_in_time_is_unknown(ask):
+def test_query_without_an_answer_in_time_is_unknown(ask):
     reply = ask(script([("hard", FACTORS)], P == 0), limit=0.1)
     assert reply.answer is Answer.UNKNOWN
     assert reply.seconds < 5

@@ -6,17 +6,16 @@ from collections.abc import Callable
 
 import pytest
 from elftools.elf.elffile import ELFFile
-
-from verify.arm64.lift import Code
-from verify.kexec.form import Form, recognise
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import AbiVariant, recognise
 
 
 @pytest.fixture(scope="session")
-def routine(corpus) -> Callable[[str], tuple[Code, Form]]:
+def routine(corpus) -> Callable[[str], tuple[Code, AbiVariant]]:
     """A function (stem of a shipped binary) that returns its routine and form."""
     binaries = {str(binary): binary for binary in corpus}
 
-    def load(stem: str) -> tuple[Code, Form]:
+    def load(stem: str) -> tuple[Code, AbiVariant]:
         with binaries[stem].path.open("rb") as stream:
             elf = ELFFile(stream)
             symbol = elf.get_section_by_name(".symtab").get_symbol_by_name(binaries[stem].entry)[0]

@@ -6,14 +6,13 @@ import random
 from dataclasses import replace
 
 import pytest
-
-from verify.arm64 import system
-from verify.arm64.cache import CTR_EL0
-from verify.arm64.state import SYSTEM, State
-from verify.kexec.form import entry_state
-from verify.logic import claripy, const, constant
-from verify.memory import Unknown
-from verify.refute.ghost import CLEAN, DIRTY, LOST, PENDING, Ghost, cacheable
+from kexec_verify.arm64 import system
+from kexec_verify.arm64.cache import CTR_EL0
+from kexec_verify.arm64.state import SYSTEM, State
+from kexec_verify.kexec.abi_variant import entry_state
+from kexec_verify.logic import claripy, const, constant
+from kexec_verify.memory import Unknown
+from kexec_verify.refute.ghost import CLEAN, DIRTY, LOST, PENDING, Ghost, cacheable
 
 PAGE, BASE = 4096, 0x8000
 ON, OFF = 0x34F4D91D, 0x30D00800

@@ -5,14 +5,13 @@ from __future__ import annotations
 import struct
 
 import pytest
-
-from verify.arm64.lift import Code
-from verify.errors import UnsupportedError
-from verify.refute.effects import Access, Event, Mark
-from verify.refute.lists import build, systematic
-from verify.refute.machine import Machine
-from verify.refute.path import record
-from verify.refute.scenario import Scenario
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.refute.effects import Access, Event, Mark
+from kexec_verify.refute.lists import build, systematic
+from kexec_verify.refute.machine import Machine
+from kexec_verify.refute.path import record
+from kexec_verify.refute.scenario import Scenario
 
 AT = 0xFFFF_8000_0800_0100
 BR_X1 = 0xD61F0020
@@ -26,8 +25,8 @@ def code(*words: int) -> Code:
 @pytest.fixture(scope="module")
 def scenario(routine) -> Scenario:
     """Arguments in registers: x0 head, x1 start, x2 dtb."""
-    _, form = routine("regs-no-test-4k-gcc")
-    return build(next(p for p in systematic(512, False, False) if p.name == "one page"), form)
+    _, variant = routine("regs-no-test-4k-gcc")
+    return build(next(p for p in systematic(512, False, False) if p.name == "one page"), variant)
 
 
 def run(scenario: Scenario, *words: int, watch: frozenset[int] = frozenset(), limit: int = 100):

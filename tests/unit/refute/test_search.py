@@ -7,15 +7,14 @@ import time
 
 import msgspec
 import pytest
-
-from specs.properties import RELOCATION
-from verify.errors import UnsupportedError
-from verify.kexec.form import recognise
-from verify.refute.counterexample import Counterexample, format_counterexample
-from verify.refute.lists import build_scenarios
-from verify.refute.search import REFUTABLE, Search, first_fault, rerun, search
-from verify.theorems import prove
-from verify.verdict import Verdict
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.refute.counterexample import Counterexample, format_counterexample
+from kexec_verify.refute.lists import build_scenarios
+from kexec_verify.refute.search import REFUTABLE, Search, first_fault, rerun, search
+from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.theorems import prove
+from kexec_verify.verdict import Verdict
 
 NOP, IC_IALLU = 0xD503201F, 0xD508751F
 TRIED = {4096: 60, 16384: 20, 65536: 6}  # lists; the larger the page, the longer a copy takes
@@ -23,22 +22,22 @@ TRIED = {4096: 60, 16384: 20, 65536: 6}  # lists; the larger the page, the longe
 
 @pytest.mark.slow
 def test_correct_routine_breaks_nothing(corpus_binary, routine):
-    code, form = routine(str(corpus_binary))
-    engine = Search(code, form)
-    assert engine.head_test == (corpus_binary.form == "regs-done-test")
-    for scenario in itertools.islice(build_scenarios(form, engine.head_test), TRIED[form.page_size]):
+    code, variant = routine(str(corpus_binary))
+    engine = Search(code, variant)
+    assert engine.head_test == (corpus_binary.variant == "regs-done-test")
+    for scenario in itertools.islice(build_scenarios(variant, engine.head_test), TRIED[variant.page_size]):
         assert engine.violations(scenario) == {}, scenario.name
 
 
 @pytest.fixture(scope="module")
 def broken(routine):
     """A routine without ``ic iallu`` and without the page's maintenance, and its form."""
-    code, form = routine("kimage-mmu-4k-gcc")
+    code, variant = routine("kimage-mmu-4k-gcc")
     for address in code.addresses:
         word = code.at(address).word
         if word == IC_IALLU or word & ~0x1F == 0xD50B7E20:
             code = code.patched(address, NOP)
-    return code, recognise(code, form.page_size)
+    return code, recognise(code, variant.page_size)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +124,9 @@ def test_first_fault_is_the_earliest_effect_of_the_first_list_that_shows_one(bro
 
 def patched(routine, old: int, new: int):
     """The shipped routine with one word replaced, and its own form."""
-    code, form = routine("kimage-mmu-4k-gcc")
+    code, variant = routine("kimage-mmu-4k-gcc")
     (at,) = (address for address in code.addresses if code.at(address).word == old)
-    return code.patched(at, new), form
+    return code.patched(at, new), variant
 
 
 MRS_CNTVCT, MOVZ_X0_1 = 0xD53BE040, 0xD2800020
@@ -137,8 +136,8 @@ MRS_CNTVCT, MOVZ_X0_1 = 0xD53BE040, 0xD2800020
 def test_control_that_leaves_the_routine_is_refuted_and_never_proved(routine):
     original, _ = routine("kimage-mmu-4k-gcc")
     last = original.at(original.end - 4).word
-    code, form = patched(routine, last, NOP)
-    outcome = prove(code, RELOCATION, form.page_size, form.layout)
+    code, variant = patched(routine, last, NOP)
+    outcome = prove(code, RELOCATION, variant.page_size, variant.layout)
     verdicts = {finding.claim.id: finding.verdict for finding in outcome.findings}
     assert verdicts["reloc-entry-state"] is Verdict.REFUTED
     assert Verdict.PROVED not in verdicts.values()
@@ -149,8 +148,8 @@ def test_control_that_leaves_the_routine_is_refuted_and_never_proved(routine):
 
 def test_instruction_without_a_model_hides_no_fault_of_other_lists(routine):
     # Only lists with EL2 vectors come to the instruction, and those without show the fault.
-    code, form = patched(routine, MOVZ_X0_1, MRS_CNTVCT)
+    code, variant = patched(routine, MOVZ_X0_1, MRS_CNTVCT)
     with pytest.raises(UnsupportedError, match="cntvct"):
-        search(code, form, most=10)
+        search(code, variant, most=10)
     (at,) = (address for address in code.addresses if code.at(address).word == IC_IALLU)
-    assert "reloc-icache-invalid" in search(code.patched(at, NOP), form, most=10)
+    assert "reloc-icache-invalid" in search(code.patched(at, NOP), variant, most=10)

@@ -6,19 +6,19 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from kexec_verify.arm64.lift import Code
+from kexec_verify.bare_metal.machine import Machine
+from kexec_verify.errors import UsageError
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.kexec.locate import find_function, find_routine
+from kexec_verify.refute.counterexample import Counterexample
+from kexec_verify.refute.functions.record import CallCounterexample
+from kexec_verify.report.full_system import enter
+from kexec_verify.report.replay import Recorded, RecordedCall
+from kexec_verify.target import open_target
 
 from tests.conftest import BINARIES, missing
-from verify.arm64.lift import Code
-from verify.bare_metal.machine import Machine
-from verify.errors import UsageError
-from verify.kexec.form import recognise
-from verify.kexec.layout import stated_layout
-from verify.kexec.locate import find_function, find_routine
-from verify.refute.counterexample import Counterexample
-from verify.refute.whole.record import CallCounterexample
-from verify.report.full_system import enter
-from verify.report.replay import Recorded, RecordedCall
-from verify.target import open_target
 
 KERNEL = open_target(str(BINARIES / "whole" / "later-4k-gcc.elf"))
 MSR_VBAR_EL2 = 0xD51C_C000
@@ -36,9 +36,9 @@ def _machine() -> None:
 def routine(word: int | None = None) -> Recorded:
     found = find_routine(KERNEL)
     code = Code(found.name, found.address, found.code)
-    form = recognise(code, KERNEL.page_size, stated_layout(KERNEL))
+    variant = recognise(code, KERNEL.page_size, stated_layout(KERNEL))
     changed = code if word is None else code.patched(code.address, word)
-    return Recorded(cast(Counterexample, NOTHING), changed, form)
+    return Recorded(cast(Counterexample, NOTHING), changed, variant)
 
 
 def function(name: str, offset: int = 0, word: int | None = None) -> RecordedCall:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from verify.arm64.lift import Code
-from verify.kexec.form import recognise
-from verify.kexec.locate import find_function, find_routine
-from verify.logic import TRUE
-from verify.obligation import Obligation
-from verify.prove.discharge import Result
-from verify.report.invariants import loop_invariants, other_invariants
-from verify.report.listing import list_instructions, loop_heads
-from verify.target import open_target
-from verify.verdict import Verdict
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.locate import find_function, find_routine
+from kexec_verify.logic import TRUE
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Result
+from kexec_verify.report.invariants import loop_invariants, other_invariants
+from kexec_verify.report.listing import list_instructions, loop_heads
+from kexec_verify.target import open_target
+from kexec_verify.verdict import Verdict
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
 
@@ -59,10 +58,10 @@ def test_loops_of_a_routine_have_formulas_that_a_person_reads(corpus, name, copi
     kernel = open_target(str(binary.path))
     routine = find_routine(kernel)
     body = Code(routine.name, routine.address, routine.code)
-    form = recognise(body, kernel.page_size)
-    found = loop_invariants(body, form, [])
+    variant = recognise(body, kernel.page_size)
+    found = loop_invariants(body, variant, [])
     formulas = [record.formula for record in found]
-    assert f"{form.entry} = the current word of the list" in formulas
+    assert f"{variant.entry} = the current word of the list" in formulas
     assert any(f.startswith("memory = memory₀ with [") and "copy of [" in f for f in formulas) is copies
     assert {record.at for record in found} <= set(loop_heads(body))
     assert not any("@" in formula or "<" in formula for formula in formulas)
@@ -77,11 +76,11 @@ def test_loops_of_a_callee_have_formulas_as_far_as_they_are_proved():
     found = find_function(kernel, "dcache_clean_inval_poc")
     body = Code(found.name, found.address, found.code)
     (head,) = loop_heads(body)
-    turn = f"a turn of the loop at {body.where(head)} "
+    iteration = f"a turn of the loop at {body.where(head)} "
 
     def formulas(verdict: Verdict, *sentences: str) -> list[str]:
-        owed = [Obligation("contract-flush-kept", turn + said, (), TRUE, head) for said in sentences]
-        results = [Result(obligation, verdict, "", (), False) for obligation in owed]
+        required = [Obligation("contract-flush-kept", iteration + said, (), TRUE, head) for said in sentences]
+        results = [Result(obligation, verdict, "", (), False) for obligation in required]
         return [record.formula for record in other_invariants(body, (), results)]
 
     kept = formulas(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-
-from verify.errors import UsageError
-from verify.report.model import SCHEMA, FunctionRecord, PropertyRecord, Run, TargetRecord
-from verify.report.read import read_run, read_runs
-from verify.verdict import Verdict
+from kexec_verify.errors import UsageError
+from kexec_verify.report.model import SCHEMA, FunctionRecord, PropertyRecord, Run, TargetRecord
+from kexec_verify.report.read import read_run, read_runs
+from kexec_verify.verdict import Verdict
 
 
 def example(verdicts=(Verdict.PROVED,), schema: int = SCHEMA, name: str = "vmlinux") -> Run:
@@ -18,7 +17,7 @@ def example(verdicts=(Verdict.PROVED,), schema: int = SCHEMA, name: str = "vmlin
         size=4,
         sha256="0" * 64,
         found_by="symbol f",
-        form="kimage",
+        variant="kimage",
         page_size=4096,
         roles={"entry": "x20"},
         layout={"head": 0},

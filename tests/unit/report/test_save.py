@@ -5,12 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-
-from verify.errors import UsageError
-from verify.report import save as module
-from verify.report.record import report_files
-from verify.report.save import is_saved
-from verify.report.seal import is_sealed, seal_of
+from kexec_verify.errors import UsageError
+from kexec_verify.report import save as module
+from kexec_verify.report.record import report_files
+from kexec_verify.report.save import is_saved
+from kexec_verify.report.seal import is_sealed, seal_of
 
 
 def outcome(**texts: str) -> SimpleNamespace:
@@ -62,7 +61,7 @@ def test_seal_is_of_one_run_and_one_user(tmp_path, monkeypatch):
 
 
 def test_without_a_key_there_is_no_seal(tmp_path, monkeypatch):
-    monkeypatch.setattr("verify.report.seal.user_key", lambda: None)
+    monkeypatch.setattr("kexec_verify.report.seal.user_key", lambda: None)
     folder = save({"schema": 1}, outcome(), tmp_path / "vmlinux").parent
     assert not (folder / "run.seal").exists()
     (folder / "run.seal").write_text("None\n")

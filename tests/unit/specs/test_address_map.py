@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from specs.address_map import AddressMap, first_struct_pages
-from verify.logic import const
+from kexec_verify.logic import const
+from kexec_verify.specs.address_map import AddressMap, first_struct_pages
 
 TOP = 1 << 64
 P48, P52 = TOP - (1 << 48), TOP - (1 << 52)

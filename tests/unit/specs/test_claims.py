@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from specs import boot_protocol
-from specs.assumptions import ASSUMPTIONS
-from specs.properties import PROPERTIES
-from verify.logic import const
+from kexec_verify.logic import const
+from kexec_verify.specs import boot_protocol
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.properties import PROPERTIES
 
 ROOT = Path(__file__).resolve().parents[3]
 KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
-FORMS = {None, "kimage", "registers"}
+VARIANTS = {None, "kimage", "registers"}
 
 
 def strings_of(*directories: str) -> set[str]:
@@ -54,7 +53,7 @@ def test_property_is_complete(claim):
     assert claim.statement.endswith(".")
     assert claim.obligations
     assert set(claim.assumptions) <= set(ASSUMPTIONS)
-    assert claim.form in FORMS
+    assert claim.variant in VARIANTS
 
 
 @pytest.mark.parametrize("claim", PROPERTIES.values(), ids=list(PROPERTIES))
@@ -68,7 +67,7 @@ def test_assumption_says_what_and_whence(assumption):
     assert KEBAB.fullmatch(assumption.id)
     assert assumption.sentence.endswith(".")
     assert assumption.source
-    assert assumption.form in FORMS
+    assert assumption.variant in VARIANTS
 
 
 @pytest.mark.parametrize("name", list(ASSUMPTIONS))

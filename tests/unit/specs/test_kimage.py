@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-
-from specs.kimage import KimageLayout, WellFormed, has, one_flag
-from verify.logic import const, constant
+from kexec_verify.logic import const, constant
+from kexec_verify.specs.kimage import KimageLayout, WellFormed, has, one_flag
 
 PAGE = 4096
 D, I, END, S = 1, 2, 4, 8  # noqa: E741
 
 
 @dataclass(frozen=True)
-class Turn:
+class Iteration:
     """A word of the list, where it stands, and the destination when it is executed."""
 
     word: int
@@ -23,32 +22,32 @@ class Turn:
 
 
 GOOD = (
-    Turn(0x10000 | I, 0x1F00, 0),
-    Turn(0x80000 | D, 0x10000, 0),
-    Turn(0x20000 | S, 0x10008, 0x80000),
-    Turn(0x81000 | S, 0x10010, 0x81000),
-    Turn(0x21000 | S, 0x10018, 0x82000),
-    Turn(END, 0x10020, 0x83000),
+    Iteration(0x10000 | I, 0x1F00, 0),
+    Iteration(0x80000 | D, 0x10000, 0),
+    Iteration(0x20000 | S, 0x10008, 0x80000),
+    Iteration(0x81000 | S, 0x10010, 0x81000),
+    Iteration(0x21000 | S, 0x10018, 0x82000),
+    Iteration(END, 0x10020, 0x83000),
 )
 
 
-def well_formed(turns: tuple[Turn, ...], page: int = PAGE) -> WellFormed:
+def well_formed(iterations: tuple[Iteration, ...], page: int = PAGE) -> WellFormed:
     def sequence(pick):
-        return lambda i: const(pick(turns[constant(i)]))
+        return lambda i: const(pick(iterations[constant(i)]))
 
     return WellFormed(
         sequence(lambda t: t.word),
         sequence(lambda t: t.ptr),
         sequence(lambda t: t.dest),
         sequence(lambda t: t.word & ~(page - 1)),
-        const(len(turns) - 1),
+        const(len(iterations) - 1),
         page,
     )
 
 
-def broken(turns: tuple[Turn, ...]) -> set[str]:
+def broken(iterations: tuple[Iteration, ...]) -> set[str]:
     """The promises that some words of the list break."""
-    spec, indices = well_formed(turns), [const(i) for i in range(len(turns))]
+    spec, indices = well_formed(iterations), [const(i) for i in range(len(iterations))]
     found = {name for name in ("W3", "W4") for i in indices if getattr(spec, name)(i).is_false()}
     for name in ("W5", "W6", "W7"):
         if any(getattr(spec, name)(i, j).is_false() for i in indices for j in indices):
@@ -56,7 +55,7 @@ def broken(turns: tuple[Turn, ...]) -> set[str]:
     return found
 
 
-def changed(index: int, **fields: int) -> tuple[Turn, ...]:
+def changed(index: int, **fields: int) -> tuple[Iteration, ...]:
     from dataclasses import replace
 
     return (*GOOD[:index], replace(GOOD[index], **fields), *GOOD[index + 1 :])
@@ -81,8 +80,8 @@ def test_good_list_keeps_every_promise():
     ids=["early DONE", "no DONE", "partial page", "two for one", "source overwritten later",
          "source overwritten before", "DONE in a destination", "list in a destination"],
 )  # fmt: skip
-def test_fault_breaks_its_promise_and_no_other(turns, promises):
-    assert broken(turns) == promises
+def test_fault_breaks_its_promise_and_no_other(iterations, promises):
+    assert broken(iterations) == promises
 
 
 def test_page_that_is_its_own_destination_is_allowed():

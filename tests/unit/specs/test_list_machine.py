@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-
-from specs.relocate_kernel import WORD_BYTES, Kind, ListMachine, done, is_kind
+from kexec_verify.specs.relocate_kernel import WORD_BYTES, Kind, ListMachine, done, is_kind
 
 PAGE = 4096
 D, I, END, S = 1, 2, 4, 8  # noqa: E741
@@ -40,7 +39,7 @@ def run(state: ListMachine) -> ListMachine:
     for _ in range(1000):
         if done(state.entry):
             return state
-        state = state.turn(kind_of(state.entry))
+        state = state.iteration(kind_of(state.entry))
     raise AssertionError("no DONE in 1000 words")
 
 
@@ -136,5 +135,5 @@ def test_next_word_is_read_after_the_copy():
     lists = {0x10000: [0x10000 | D, 0x20000 | S, END], 0x20000: [0, 0, 0x30000 | D | END]}
     state = machine(0x10000 | I, lists)
     for _ in range(3):
-        state = state.turn(kind_of(state.entry))
+        state = state.iteration(kind_of(state.entry))
     assert state.entry == 0x30000 | D | END

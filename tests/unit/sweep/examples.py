@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from verify.report.model import Run
-from verify.sweep.model import Row
-from verify.sweep.rows import Cost, row_of
-from verify.target.debian import Package
+from kexec_verify.report.model import Run
+from kexec_verify.sweep.model import Row
+from kexec_verify.sweep.rows import Cost, row_of
+from kexec_verify.target.debian import Package
 
 from ..html import example
 

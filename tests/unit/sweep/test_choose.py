@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.errors import UsageError
-from verify.sweep.choose import chosen, in_order, targets
+from kexec_verify.errors import UsageError
+from kexec_verify.sweep.choose import chosen, in_order, targets
 
 from .examples import package
 

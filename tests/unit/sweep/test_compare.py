@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-
-from verify.sweep.compare import differences, shared
-from verify.sweep.model import Function
-from verify.sweep.rows import error_row
-from verify.verdict import Verdict
+from kexec_verify.sweep.compare import differences, shared
+from kexec_verify.sweep.model import Function
+from kexec_verify.sweep.rows import error_row
+from kexec_verify.verdict import Verdict
 
 from ..html import example
 from .examples import TOOL, finished, package

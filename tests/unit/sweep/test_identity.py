@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.report.model import FunctionRecord, InstructionRecord
-from verify.sweep.identity import identity
+from kexec_verify.report.model import FunctionRecord, InstructionRecord
+from kexec_verify.sweep.identity import identity
 
 BASE = 0xFFFF_8000_0800_0000
 NOP, RET = 0xD503201F, 0xD65F03C0

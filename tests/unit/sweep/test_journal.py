@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from verify.sweep import journal
-from verify.sweep.model import FILE
-from verify.sweep.rows import error_row
+from kexec_verify.sweep import journal
+from kexec_verify.sweep.model import FILE
+from kexec_verify.sweep.rows import error_row
 
 from ..html import example
 from .examples import TOOL, finished, package

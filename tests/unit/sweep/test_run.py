@@ -9,15 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-
-from verify.errors import TargetError, UnsupportedError
-from verify.sweep import journal, workers
-from verify.sweep import run as module
-from verify.sweep.model import Row, exit_status
-from verify.sweep.rows import questions
-from verify.sweep.run import Job, kernel_bytes, sweep
-from verify.target.debian import Package
-from verify.verdict import Verdict
+from kexec_verify.errors import TargetError, UnsupportedError
+from kexec_verify.sweep import journal, workers
+from kexec_verify.sweep import run as module
+from kexec_verify.sweep.model import Row, exit_status
+from kexec_verify.sweep.rows import queries
+from kexec_verify.sweep.run import Job, kernel_bytes, sweep
+from kexec_verify.target.debian import Package
+from kexec_verify.verdict import Verdict
 
 from ..html import example
 from .examples import TOOL, finished, package
@@ -70,7 +69,7 @@ def sleeps(job: Job) -> Row:
 def cache(monkeypatch) -> set[Package]:
     """The packages that are in a cache that only seems to be one: each is fetched when it is admitted."""
     held: set[Package] = set()
-    monkeypatch.setattr(module, "is_held", lambda package: package in held)
+    monkeypatch.setattr(module, "is_cached", lambda package: package in held)
     monkeypatch.setattr(module, "drop", held.discard)
     return held
 
@@ -227,19 +226,19 @@ def test_the_exit_status_is_that_of_a_run_of_all(tmp_path):
     assert exit_status([proved, stale]) == 0
 
 
-def test_questions_are_counted_that_an_earlier_kernel_asks_too(tmp_path, cache):
+def test_queries_are_counted_that_an_earlier_kernel_asks_too(tmp_path, cache):
     first, second = swept(tmp_path)[:2]
-    assert (first.questions, first.known) == (1, 0)
-    assert (second.questions, second.known) == (1, 1)
+    assert (first.queries, first.known) == (1, 0)
+    assert (second.queries, second.known) == (1, 1)
 
 
-def test_questions_that_differ_in_the_addresses_of_names_are_the_same(tmp_path):
+def test_queries_that_differ_in_the_addresses_of_names_are_the_same(tmp_path):
     def asked(folder: str, text: str) -> set[str]:
         place = tmp_path / folder
         (place / "obligations").mkdir(parents=True)
         (place / "obligations" / "0.smt2").write_text(text)
-        owed = example.obligation("a", text="obligations/0.smt2")
-        return questions(example.run(example.claim("a", obligations=[owed])), place)
+        required = example.obligation("a", text="obligations/0.smt2")
+        return queries(example.run(example.claim("a", obligations=[required])), place)
 
     here = asked("here", "(declare-fun |x@0x1000| () (_ BitVec 64)) (assert (= |x@0x1000| (_ bv1 64)))")
     there = asked("there", "(declare-fun |x@0x2000| () (_ BitVec 64)) (assert (= |x@0x2000| (_ bv1 64)))")

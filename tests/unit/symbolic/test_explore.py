@@ -8,18 +8,17 @@ from fractions import Fraction
 
 import pytest
 from angr import claripy
-
-from verify.arm64.execute import Exit, Step
-from verify.arm64.lift import Code
-from verify.errors import LimitError, UnsupportedError
-from verify.logic import FALSE, aligned, constant, same, ult
-from verify.obligation import Obligation
-from verify.prove.discharge import Discharger, decide
-from verify.symbolic import explore, loops
-from verify.symbolic.explore import Explorer
-from verify.symbolic.loops import generic_state
-from verify.symbolic.objects import STACK_FRAME, Object, Objects
-from verify.verdict import Verdict
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.logic import FALSE, aligned, constant, same, ult
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Discharger, decide
+from kexec_verify.symbolic import explore, loops
+from kexec_verify.symbolic.explore import Explorer
+from kexec_verify.symbolic.loops import generic_state
+from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
+from kexec_verify.verdict import Verdict
 
 BASE, PAGE = 0x1000, 4096
 NOP, BR = 0xD503201F, 0xD61F03C0  # br x30
@@ -67,8 +66,12 @@ def body(words: int, *, skip: int | None = None, shift: dict[int, int] | None = 
 
 def copy(words: int, test: int = TST_X1_PAGE, dest: int | None = None, **changes) -> list[int]:
     """A copy loop that ends with the page of the source."""
-    turn = [*body(words, **changes), add(1, 1, 8 * words), add(0, 0, 8 * words if dest is None else dest)]
-    return [*turn, test, b_ne(-len(turn) - 1), BR]
+    iteration = [
+        *body(words, **changes),
+        add(1, 1, 8 * words),
+        add(0, 0, 8 * words if dest is None else dest),
+    ]
+    return [*iteration, test, b_ne(-len(iteration) - 1), BR]
 
 
 def code(*words: int) -> Code:
@@ -173,7 +176,7 @@ def test_loop_that_stores_what_it_did_not_load_is_unsupported():
         explored([store(5, 0, 0), add(0, 0, 8), TST_X0_PAGE, b_ne(-3), BR], *PAGES)
 
 
-def test_loop_that_counts_turns_down():
+def test_loop_that_counts_iterations_down():
     explorer = explored([subs(5, 5, 1), b_ne(-1), BR], ("some turns", COUNT != 0))
     (entered,) = explorer.entered
     assert entered.shape.name == "scan"
@@ -183,15 +186,15 @@ def test_loop_that_counts_turns_down():
     assert unproved(explorer.obligations) <= {"example-scan-terminates"}
 
 
-def test_copy_with_a_counter_of_turns_is_proved():
-    turn = [*body(8), add(1, 1, 64), add(0, 0, 64), subs(5, 5, 1)]
-    explorer = explored([*turn, b_ne(-len(turn)), BR], *PAGES, ("a page of blocks", COUNT == 64))
+def test_copy_with_a_counter_of_iterations_is_proved():
+    iteration = [*body(8), add(1, 1, 64), add(0, 0, 64), subs(5, 5, 1)]
+    explorer = explored([*iteration, b_ne(-len(iteration)), BR], *PAGES, ("a page of blocks", COUNT == 64))
     (entered,) = explorer.entered
     assert entered.shape.advancing["x5"] == Fraction(-1, 64)
     assert unproved(explorer.obligations) == set()
 
 
-def test_counter_needs_progress_in_whole_turns():
+def test_counter_needs_progress_in_whole_iterations():
     """A counter falls by one for each 64 bytes: true only with the invariant that this filter drops."""
     words = code(add(0, 0, 64), subs(5, 5, 1), b_ne(-2), BR)
     for keep, failing in ((decide, set()), (lambda *_: False, {"example-scan-kept"})):
@@ -267,7 +270,7 @@ def test_path_ends_at_a_stop_but_may_start_at_one():
     assert explorer.covered == {BASE, BASE + 4}
 
 
-def test_loop_that_is_a_cutpoint_is_run_for_one_turn():
+def test_loop_that_is_a_cutpoint_is_run_for_one_iteration():
     explorer = Explorer(code(*copy(1)), frozenset({BASE}))
     steps = explorer.run(generic_state(), BASE)
     assert {step.then if isinstance(step.then, int) else "out" for step in steps} == {BASE, "out"}

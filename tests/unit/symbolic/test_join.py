@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from verify.errors import UnsupportedError
-from verify.logic import const, constant, same, var, variables
-from verify.memory import Unknown
-from verify.symbolic.join import join
-from verify.symbolic.loops import generic_state
-from verify.symbolic.objects import Object, Objects
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import const, constant, same, var, variables
+from kexec_verify.memory import Unknown
+from kexec_verify.symbolic.join import join
+from kexec_verify.symbolic.loops import generic_state
+from kexec_verify.symbolic.objects import Object, Objects
 
 SP = var("sp")
 FRAME = Object("frame", SP, -64, 0)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.errors import UnsupportedError
-from verify.logic import FALSE, TRUE, const, constant, same, var, variables
-from verify.prove.discharge import decide
-from verify.symbolic.objects import Object, Objects
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.logic import FALSE, TRUE, const, constant, same, var, variables
+from kexec_verify.prove.discharge import decide
+from kexec_verify.symbolic.objects import Object, Objects
 
 SP, P, I = var("sp"), var("p"), var("i")  # noqa: E741
 LOW, HIGH = 0xFFFF_8000_0800_0000, 0xFFFF_8000_0900_0000

@@ -85,13 +85,13 @@ def address_of(register: int, here: int, there: int) -> list[int]:
     ]
 
 
-def relocate(form: str, at: int, start: int, end: int) -> bytes:
+def relocate(variant: str, at: int, start: int, end: int) -> bytes:
     """The code at *at* that applies the relocations from *start* to *end*, in one of three forms.
 
     ``asm`` is __relocate_kernel up to 6.8, ``c`` what compilers make of relocate_kernel() from 6.9;
     ``offsets`` is __relocate_kernel up to 5.11, where *start* counts from KIMAGE_VADDR.
     """
-    if form == "c":
+    if variant == "c":
         code = [*address_of(1, at, start), *address_of(2, at + 8, end)]
         code += [0xEB02003F, 0x54000043, 0xD65F03C0]  # cmp x1, x2; b.lo 1f; ret
         code += [0xB9400823, 0xF1100C7F, 0x540000A1]  # 1: ldr w3, [x1, #8]; cmp x3, #0x403; b.ne 2f
@@ -101,7 +101,7 @@ def relocate(form: str, at: int, start: int, end: int) -> bytes:
     loop = [0xEB0A013F, 0x54000102]  # 0: cmp x9, x10; b.hs 1f
     loop += [0xA8C1B52C, 0xF85F812E, 0x71100DBF]  # ldp x12, x13, [x9], #24; ldur x14, [x9, #-8]; cmp w13
     loop += [0x54FFFF61, 0x8B1701CE, 0xF837698E, 0x17FFFFF8, 0xD65F03C0]  # b.ne 0b; add; str; b 0b; 1: ret
-    if form == "asm":
+    if variant == "asm":
         code = [*address_of(9, at, start), *address_of(10, at + 8, end), *loop]
         return struct.pack(f"<{len(code)}I", *code)
     code = [0x18000000 | 17 << 5 | 9, 0x18000000 | 17 << 5 | 10]  # ldr w9, =offset; ldr w10, =size

@@ -4,12 +4,11 @@ import contextlib
 import struct
 
 import pytest
-
-from specs.kimage import KimageLayout
-from verify.errors import TargetError
-from verify.kexec.layout import stated_layout
-from verify.target.btf import member_offsets
-from verify.target.kernel import Kernel, Segment
+from kexec_verify.errors import TargetError
+from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.target.btf import member_offsets
+from kexec_verify.target.kernel import Kernel, Segment
 
 FIELDS = ["dtb", "dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz"]
 GENERIC = {"head": 0, "start": 24, "control_code_page": 32, "nr_segments": 56, "segment": 64}

@@ -6,8 +6,7 @@ import struct
 from types import SimpleNamespace
 
 import pytest
-
-from verify.target.bugs import warnings
+from kexec_verify.target.bugs import warnings
 
 TEXT, TABLE = 0xFFFF_8000_0800_0000, 0xFFFF_8000_0800_1000
 BRK = (0xD421_0000).to_bytes(4, "little")

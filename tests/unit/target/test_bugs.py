@@ -6,10 +6,9 @@ import struct
 from array import array
 
 import pytest
-
-from verify.target import Kernel, Segment, SymbolTable
-from verify.target.bugs import warnings
-from verify.target.symbols import ListedNames
+from kexec_verify.target import Kernel, Segment, SymbolTable
+from kexec_verify.target.bugs import warnings
+from kexec_verify.target.symbols import ListedNames
 
 BASE = 0xFFFF_8000_0800_0000
 TABLE = BASE + 0x1000

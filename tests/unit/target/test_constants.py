@@ -6,10 +6,9 @@ import struct
 from array import array
 
 import pytest
-
-from verify.target import Kernel, Segment, SymbolTable
-from verify.target.constants import walk
-from verify.target.symbols import ListedNames
+from kexec_verify.target import Kernel, Segment, SymbolTable
+from kexec_verify.target.constants import walk
+from kexec_verify.target.symbols import ListedNames
 
 BASE = 0xFFFF_8000_0800_0000
 WORD = BASE + 0x100

@@ -10,9 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-
-from verify.errors import TargetError
-from verify.target import debian, open_target, read_target
+from kexec_verify.errors import TargetError
+from kexec_verify.target import debian, open_target, read_target
 
 PACKAGE = "linux-image-6.1.0-56-arm64"
 TOOL = """#!/bin/sh
@@ -353,11 +352,11 @@ def test_an_image_is_held_until_it_is_dropped(host, make):
     serve(host, [(kernel_member(), make.image())])
     (host / "names").write_text(PACKAGE)
     (package,) = debian.images()
-    assert not debian.is_held(package)
+    assert not debian.is_cached(package)
     debian.read(PACKAGE)
     path = cached(host)
-    assert debian.is_held(package)
+    assert debian.is_cached(package)
     for _ in range(2):
         debian.drop(package)
-        assert not debian.is_held(package)
+        assert not debian.is_cached(package)
         assert not path.parent.exists()

@@ -8,9 +8,8 @@ import struct
 import time
 
 import pytest
-
-from verify.errors import TargetError
-from verify.target import load_kernel, open_target, write_elf
+from kexec_verify.errors import TargetError
+from kexec_verify.target import load_kernel, open_target, write_elf
 
 GLOBAL_FUNC, LOCAL_FUNC, LOCAL_FILE = 0x12, 0x02, 0x04
 

@@ -13,9 +13,8 @@ import lz4.block
 import lz4.frame
 import pytest
 import zstandard
-
-from verify.errors import TargetError
-from verify.target import kallsyms, load_kernel
+from kexec_verify.errors import TargetError
+from kexec_verify.target import kallsyms, load_kernel
 
 ORDERS = ("6.1", "6.3", "6.12", "newest")
 

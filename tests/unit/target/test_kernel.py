@@ -5,9 +5,8 @@ from __future__ import annotations
 from array import array
 
 import pytest
-
-from verify.target import Kernel, Segment
-from verify.target.symbols import ListedNames, SymbolTable
+from kexec_verify.target import Kernel, Segment
+from kexec_verify.target.symbols import ListedNames, SymbolTable
 
 BASE = 0xFFFF_8000_0800_0000
 

@@ -4,8 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from verify.target.source import source_line
+from kexec_verify.target.source import source_line
 
 BASE = 0xFFFF800008000000
 SOURCE = """\

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from verify.gate.formats import github, json, junit, kernel, ktap, markdown, sarif, text
-from verify.gate.formats.report import Report
+from kexec_verify.gate.formats import github, json, junit, kernel, ktap, markdown, sarif, text
+from kexec_verify.gate.formats.report import Report
 
 FORMATS: dict[str, Callable[[Report], str]] = {
     "text": text.render,

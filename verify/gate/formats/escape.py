@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from verify.report.plain import plain
+from kexec_verify.report.plain import plain
 
 
 def xml(text: str) -> str:

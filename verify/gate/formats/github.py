@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from verify.gate.finding import Finding
-from verify.gate.formats import markdown
-from verify.gate.formats.escape import command_data, command_property
-from verify.gate.formats.report import Report
-from verify.report.status import Level
+from kexec_verify.gate.finding import Finding
+from kexec_verify.gate.formats import markdown
+from kexec_verify.gate.formats.escape import command_data, command_property
+from kexec_verify.gate.formats.report import Report
+from kexec_verify.report.status import Level
 
 PER_STEP = 10
 """Annotations of each level that the runner keeps of a step; those beyond are dropped without a word."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from json import dumps
 
 import msgspec
-
-from verify.gate.formats.report import Report, next_command
-from verify.report.status import counts, function_of, status
+from kexec_verify.gate.formats.report import Report, next_command
+from kexec_verify.report.status import counts, function_of, status
 
 SCHEMA = 1
 

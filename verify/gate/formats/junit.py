@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from verify.gate.decide import Reason
-from verify.gate.finding import Finding
-from verify.gate.formats.escape import xml
-from verify.gate.formats.report import Report, headline
-from verify.report.model import Run
-from verify.report.status import Level, function_of
+from kexec_verify.gate.decide import Reason
+from kexec_verify.gate.finding import Finding
+from kexec_verify.gate.formats.escape import xml
+from kexec_verify.gate.formats.report import Report, headline
+from kexec_verify.report.model import Run
+from kexec_verify.report.status import Level, function_of
 
 
 def render(shown: Report) -> str:

@@ -6,9 +6,9 @@ The offsets are those that scripts/faddr2line takes.
 
 from __future__ import annotations
 
-from verify.gate.finding import Finding
-from verify.gate.formats.report import Report
-from verify.report.plain import plain
+from kexec_verify.gate.finding import Finding
+from kexec_verify.gate.formats.report import Report
+from kexec_verify.report.plain import plain
 
 
 def line(finding: Finding) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from verify.gate.finding import Finding
-from verify.gate.formats.escape import description
-from verify.gate.formats.report import Report
-from verify.report.model import Run
-from verify.report.plain import plain
-from verify.report.status import Level, by_function
+from kexec_verify.gate.finding import Finding
+from kexec_verify.gate.formats.escape import description
+from kexec_verify.gate.formats.report import Report
+from kexec_verify.report.model import Run
+from kexec_verify.report.plain import plain
+from kexec_verify.report.status import Level, by_function
 
 
 @dataclass

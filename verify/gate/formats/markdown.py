@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from verify.gate.formats.escape import code_span
-from verify.gate.formats.report import Report, headline, next_command
-from verify.report.status import by_function, counts
+from kexec_verify.gate.formats.escape import code_span
+from kexec_verify.gate.formats.report import Report, headline, next_command
+from kexec_verify.report.status import by_function, counts
 
 LIMIT = 65_536
 """Characters that GitHub takes in a comment."""

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verify.gate.decide import Decision, Evidence, Rule
-from verify.gate.finding import Finding, Lines, findings
-from verify.report.model import PropertyRecord, Run
-from verify.report.plain import plain
-from verify.report.status import counts
+from kexec_verify.gate.decide import Decision, Evidence, Rule
+from kexec_verify.gate.finding import Finding, Lines, findings
+from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.plain import plain
+from kexec_verify.report.status import counts
 
 
 @dataclass(frozen=True)

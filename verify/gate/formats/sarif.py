@@ -10,14 +10,13 @@ import hashlib
 from typing import Any
 from urllib.parse import quote
 
+import kexec_verify
 import msgspec
-
-import verify
-from verify.gate.finding import Finding
-from verify.gate.formats.report import Report
-from verify.report.model import Run
-from verify.report.plain import plain
-from verify.report.status import Level
+from kexec_verify.gate.finding import Finding
+from kexec_verify.gate.formats.report import Report
+from kexec_verify.report.model import Run
+from kexec_verify.report.plain import plain
+from kexec_verify.report.status import Level
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {Level.ERROR: "error", Level.WARNING: "warning", Level.NOTE: "note"}
@@ -31,7 +30,7 @@ def render(shown: Report) -> str:
         "tool": {
             "driver": {
                 "name": "kexec-verify",
-                "semanticVersion": verify.__version__,
+                "semanticVersion": kexec_verify.__version__,
                 "rules": [
                     {
                         "id": record.id,

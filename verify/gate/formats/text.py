@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from verify.gate.formats.report import Report, headline, next_command, reasons
-from verify.report.plain import plain
-from verify.report.status import by_function, status
+from kexec_verify.gate.formats.report import Report, headline, next_command, reasons
+from kexec_verify.report.plain import plain
+from kexec_verify.report.status import by_function, status
 
 
 def render(shown: Report) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.gate.formats.escape import command_data, command_property, description, xml
-from verify.report.plain import plain
+from kexec_verify.gate.formats.escape import command_data, command_property, description, xml
+from kexec_verify.report.plain import plain
 
 from ..examples import EVIL
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from verify.gate.formats import github
+from kexec_verify.gate.formats import github
 
 from .. import examples
 from ..examples import claim, decided, refuted, run, undecided
@@ -57,7 +56,7 @@ def test_what_the_runner_would_drop_is_counted_and_refuted_come_first():
 
 
 def test_refutation_comes_before_what_the_gate_says_of_the_rest():
-    from verify.gate.policy import Policy
+    from kexec_verify.gate.policy import Policy
 
     shown = decided(run(claim("claim-a"), refuted()), policy=Policy(required=["other"]))
     titles = [pairs["title"] for _, pairs, _ in read(github.commands(shown))]

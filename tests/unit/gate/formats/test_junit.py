@@ -7,8 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import junitparser
 import pytest
-
-from verify.gate.formats import junit
+from kexec_verify.gate.formats import junit
 
 from .. import examples
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from verify.gate.formats import kernel
+from kexec_verify.gate.formats import kernel
 
 from .. import examples
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from verify.gate.formats import ktap
+from kexec_verify.gate.formats import ktap
 
 from .. import examples
 from . import ktap_reader

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from kexec_verify.gate.formats import markdown
+from kexec_verify.gate.formats.escape import code_span
+from kexec_verify.report.plain import plain
 from markdown_it import MarkdownIt
-
-from verify.gate.formats import markdown
-from verify.gate.formats.escape import code_span
-from verify.report.plain import plain
 
 from .. import examples
 from ..examples import claim, decided, run

@@ -14,8 +14,7 @@ import jsonschema
 import pydantic
 import pytest
 from fluidattacks_core.sarif import SarifLog
-
-from verify.gate.formats import sarif
+from kexec_verify.gate.formats import sarif
 
 from .. import examples
 from .sarif_schema import LOG

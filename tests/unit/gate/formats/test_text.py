@@ -5,8 +5,7 @@ from __future__ import annotations
 import json as plain_json
 
 import pytest
-
-from verify.gate.formats import FORMATS, json, text
+from kexec_verify.gate.formats import FORMATS, json, text
 
 from .. import examples
 

@@ -1,0 +1,73 @@
+"""What lies beside a run.json and belongs to its page: checks, co-simulation, mutation, earlier runs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from kexec_verify.check.model import FILE as CHECK
+from kexec_verify.check.model import CertificateRecord, Check
+from kexec_verify.cosim.model import Report
+from kexec_verify.html import history
+from kexec_verify.html.history import Entry
+from kexec_verify.mutate.model import MutationRun
+from kexec_verify.report.model import Run
+
+COSIMULATION = "cosim.json"
+MUTATION = "mutation.json"
+
+
+@dataclass(frozen=True)
+class CompanionFiles:
+    """All that a page shows and run.json does not hold; absent parts are None or empty.
+
+    :param stale: names of files that are there and are about another run or other bytes.
+    """
+
+    check: Check | None = None
+    cosimulation: Report | None = None
+    mutation: MutationRun | None = None
+    earlier: list[Entry] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+    @property
+    def certificates(self) -> dict[str, CertificateRecord]:
+        """What came of certifying, by the text's file."""
+        if self.check is None:
+            return {}
+        return {text.text: text.certificate for text in self.check.texts if text.certificate is not None}
+
+
+def before_save(directory: Path) -> CompanionFiles:
+    """What lies beside a run that is yet to replace the one in ``directory``, and will still do so then."""
+    cosimulation = _read(directory.parent / COSIMULATION, Report)
+    return CompanionFiles(cosimulation=cosimulation, earlier=history.read(directory.parent, directory.name))
+
+
+def companion_files(directory: Path, run: Run, encoded: bytes) -> CompanionFiles:
+    """What lies beside the run in ``directory``, and in the reports' directory above it.
+
+    :param encoded: the run.json, byte for byte.
+    """
+    stale = []
+    check = _read(directory / CHECK, Check)
+    if check is not None and check.run_sha256 != hashlib.sha256(encoded).hexdigest():
+        stale.append(CHECK)
+        check = None
+    mutation = _read(directory / MUTATION, MutationRun)
+    if mutation is not None and mutation.sha256 != run.target.sha256:
+        stale.append(MUTATION)
+        mutation = None
+    cosimulation = _read(directory.parent / COSIMULATION, Report)
+    return CompanionFiles(
+        check, cosimulation, mutation, history.read(directory.parent, directory.name), stale
+    )
+
+
+def _read[T](path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError):
+        return None

@@ -1,0 +1,293 @@
+"""From a kernel's C code to a verdict for each property of the whole way (T6 to T8)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from kexec_verify.arm64.lift import Code
+from kexec_verify.errors import InternalError
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.kexec.composition import Composition, Part, has_whole_path
+from kexec_verify.kexec.conditions import condition
+from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.kexec.locate import Function
+from kexec_verify.kexec.witnesses import folds_addresses
+from kexec_verify.prove.discharge import Discharger, Result
+from kexec_verify.refute.functions.paths import PathRuns
+from kexec_verify.refute.functions.record import CallCounterexample
+from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.properties import PROPERTIES, RELOCATION, WHOLE_PATH, Property
+from kexec_verify.target import Kernel
+from kexec_verify.theorems import (
+    SEARCH_SECONDS,
+    BugReached,
+    CalleeContract,
+    CoveredFunction,
+    Finding,
+    Known,
+    Outcome,
+    Progress,
+    RoutineProof,
+    apply_dependencies,
+    assumption_witnesses,
+    block,
+    has_obligation,
+    judge,
+)
+from kexec_verify.verdict import Verdict
+from kexec_verify.waivers import Waiver, waiver_of
+
+# Which parts a property's obligations come from, by the first word of their names.
+_PARTS = {
+    "mk": ("machine_kexec",),
+    "pl": ("machine_kexec_post_load",),
+    "restart": ("cpu_soft_restart",),
+    "stub": ("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
+    "path": ("",),
+    "call": ("machine_kexec", "machine_kexec_post_load"),
+}
+
+
+def prove_kernel(
+    kernel: Kernel,
+    routine: Function,
+    claims: Sequence[Property],
+    progress: Progress,
+    discharger: Discharger,
+    known: Known | None = None,
+    waivers: Sequence[Waiver] = (),
+) -> Outcome:
+    """Verdicts on ``claims`` for ``kernel``: on its routine and, where it has them, on its C functions.
+
+    :param routine: the relocation routine.
+    :param claims: with every property that one of them rests on or is made of.
+    """
+    code = Code(routine.name, routine.address, routine.code)
+    own = [claim for claim in claims if claim in RELOCATION]
+    layout, folds = stated_layout(kernel), folds_addresses(kernel, "__enable_mmu")
+    proof = RoutineProof(code, own, kernel.page_size, layout, progress, discharger, folds)
+    rest_of = [claim for claim in claims if claim not in own]
+    composition: KernelProof | None = None
+    if proof.variant is not None and rest_of and has_whole_path(kernel):
+        # Where others solve, they have the routine's questions while its C code is run here.
+        composition = KernelProof(kernel, routine, proof.variant, rest_of, progress, discharger)
+    outcome = proof.finish(known=known)
+    if composition is not None:
+        composition.finish(outcome)
+    _waive(outcome, waivers)
+    return outcome
+
+
+def _waive(outcome: Outcome, waivers: Sequence[Waiver]) -> None:
+    """Give each refuted property its waiver, and note each waiver of this form that matches nothing."""
+    variant = waived_variant(outcome.variant)
+    for finding in outcome.findings:
+        if finding.verdict is Verdict.REFUTED:
+            failing = [(result.obligation.name, result.obligation.sentence) for result in finding.failing]
+            finding.waiver = waiver_of(waivers, finding.claim.id, variant, failing)
+    for waiver in waivers:
+        finding_of = {finding.claim.id: finding for finding in outcome.findings}
+        found = finding_of.get(waiver.property)
+        if found is not None and waiver.variant == variant and found.waiver != waiver:
+            outcome.notes.append(
+                f"{waiver.property} is {found.verdict}: its waiver for {waiver.obligation} in "
+                "specs/waivers.toml matches nothing here"
+            )
+
+
+def waived_variant(variant: AbiVariant | None) -> str:
+    """What a waiver calls the form: its name, and whether the routine tests head itself."""
+    if variant is None:
+        return ""
+    return f"{variant.name}, tests head" if variant.tests_head else variant.name
+
+
+class KernelProof:
+    """The proof of the C functions, from the start of which every question is asked."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        routine: Function,
+        variant: AbiVariant,
+        claims: Sequence[Property],
+        progress: Progress,
+        discharger: Discharger,
+    ):
+        self.variant, self.progress = variant, progress
+        self.claims = [claim for claim in claims if claim.variant in (None, variant.name)]
+        self.composition = Composition(kernel, variant, routine, discharger.decide)
+        progress("running the C code")
+        started = time.perf_counter()
+        self.composition.build()
+        wanted = [
+            obligation
+            for part in self.composition.parts.values()
+            for obligation in part.obligations
+            if any(has_obligation(claim, obligation.name) for claim in self.claims)
+        ]
+        _demand_owners(self.composition, variant)
+        self._asked = discharger.begin(wanted)
+        self._execution = time.perf_counter() - started
+        self._paths = PathRuns(self.composition)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Add to ``outcome`` what comes of the C functions, once all is answered."""
+        composition, variant, seconds = self.composition, self.variant, outcome.seconds
+        seconds["C code"] = self._execution
+        started = time.perf_counter()
+        results = [self._result(asked) for asked in self._asked]
+        outcome.witnesses |= assumption_witnesses(results, outcome.witnesses)
+        findings = [_finding(claim, composition, variant, results) for claim in self.claims]
+        self._demand_runs(findings)
+        seconds["C code, paths"] = self._paths.seconds
+        seconds["C code, solving"] = time.perf_counter() - started - self._paths.seconds
+        outcome.runs = {path: given for path, given in self._paths.given.items() if given}
+        seconds["C code, search"] = _refute(findings, self._paths, self.progress)
+        everything = [*outcome.findings, *findings]
+        apply_dependencies(everything)
+        for finding in findings:
+            _compose(finding, everything, variant)
+        outcome.findings = everything
+        outcome.others = _listed(findings, composition)
+        outcome.contracts = [
+            CalleeContract(
+                name, contract.sentence, "assumed" if contract.assumed else "proved from its bytes"
+            )
+            for name, (_, contract) in sorted(composition.contracts.items())
+        ]
+        known = composition.context.globals
+        outcome.globals = [(name, known[name], known.found_by[name]) for name in known.addresses]
+        outcome.ends = [
+            BugReached(part.function, bug.at, bug.kind, condition(composition.context, bug.facts))
+            for part in composition.parts.values()
+            for bug in part.bugs
+        ]
+
+    def _result(self, asked: Callable[[], Result]) -> Result:
+        """A question's result; its path is run while others solve what comes after it."""
+        result = asked()
+        if result.verdict is Verdict.PROVED and not result.idle:
+            self._paths.seen(result.obligation)
+        return result
+
+    def _demand_runs(self, findings: Sequence[Finding]) -> None:
+        """A proof about a path that no run of the real bytes was seen to take is VACUOUS.
+
+        :raises InternalError: if a run breaks a contract that is proved.
+        """
+        self.progress("running the C code's paths")
+        for finding in findings:
+            for result in finding.results:
+                if finding.verdict is not Verdict.PROVED or result.idle:
+                    continue
+                seen = self._paths.seen(result.obligation)
+                told = self._paths.broken.get(result.obligation.path)
+                if told is not None:
+                    raise InternalError(f"{finding.claim.id} is proved, and a run shows: {told}")
+                if not seen:
+                    finding.verdict = Verdict.VACUOUS
+                    name, end = result.obligation.name, result.obligation.path[-1]
+                    finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
+
+
+def _demand_owners(composition: Composition, variant: AbiVariant) -> None:
+    """Each obligation is some property's: one that is not would be asked by no run.
+
+    :raises InternalError: if one is no property's.
+    """
+    claims = [claim for claim in WHOLE_PATH if claim.variant in (None, variant.name)]
+    for part in composition.parts.values():
+        for name in {obligation.name for obligation in part.obligations}:
+            if not any(has_obligation(claim, name) for claim in claims):
+                raise InternalError(f"no property asks {name}")
+
+
+def _listed(findings: Sequence[Finding], composition: Composition) -> list[CoveredFunction]:
+    """The functions beside the routine; a table of vectors only for whoever replays a fault of it."""
+    found = [
+        CoveredFunction(part.code, part.covered, part.iterations)
+        for part in composition.parts.values()
+        if part.code is not None
+    ]
+    names = {listed.code.name for listed in found}
+    for finding in findings:
+        shown = finding.counterexample
+        for part in composition.parts.values():
+            code = part.proof.code if part.proof is not None else None
+            if isinstance(shown, CallCounterexample) and code is not None and code.name not in names:
+                if code.name == shown.function:
+                    names.add(code.name)
+                    found.append(CoveredFunction(code, part.covered))
+    return found
+
+
+def _refute(findings: Sequence[Finding], paths: PathRuns, progress: Progress) -> float:
+    """Look for a run that shows what is not proved; seconds spent."""
+    started, spent = time.perf_counter(), time.process_time()
+    for finding in findings:
+        if finding.verdict not in (Verdict.UNKNOWN, Verdict.UNSUPPORTED):
+            continue
+        for result in finding.failing:
+            if time.process_time() - spent > SEARCH_SECONDS:
+                break
+            progress(f"searching for a run that shows the fault of {finding.claim.id}")
+            shown = paths.refute(result, finding.claim.id)
+            if shown is not None:
+                finding.verdict = Verdict.REFUTED
+                finding.reason = shown.effect
+                finding.counterexample = shown
+                break
+    return time.perf_counter() - started
+
+
+def _finding(
+    claim: Property, composition: Composition, variant: AbiVariant, results: Sequence[Result]
+) -> Finding:
+    troubles = [part.trouble for part in _parts(claim, composition) if part.trouble is not None]
+    finding = judge(claim, variant, results, troubles[0] if troubles else None)
+    if finding.verdict is Verdict.PROVED:
+        vague = [name for name in finding.assumptions if name == "globals-found"]
+        if vague and all(how == "its symbol" for how in composition.context.globals.found_by.values()):
+            finding.assumptions.remove("globals-found")
+    return finding
+
+
+def _parts(claim: Property, composition: Composition) -> list[Part]:
+    """The parts whose trouble is the property's."""
+    names: set[str] = set()
+    for pattern in claim.obligations:
+        first = pattern.split("-", 1)[0]
+        if first == "contract":
+            names |= {name for name in composition.parts if name.startswith("callee ")}
+        elif pattern.startswith("stub-copy"):
+            names.add("trans_pgd_stub_vectors")
+        elif first == "stub":
+            names |= {name for name in composition.parts if name.startswith("__hyp_stub_vectors")}
+        else:
+            names |= set(_PARTS[first])
+    return [part for name, part in composition.parts.items() if name in names]
+
+
+def _compose(finding: Finding, everything: Sequence[Finding], variant: AbiVariant) -> None:
+    """A composed property is as bad as its worst part, and assumes what its parts assume."""
+    by_id = {other.claim.id: other for other in everything}
+    parts = [by_id[name] for name in finding.claim.parts if name in by_id]
+    if not finding.claim.parts:
+        return
+    worst = max([finding, *parts], key=lambda part: part.verdict.rank)
+    if worst.verdict.rank > finding.verdict.rank:
+        verdict = worst.verdict if worst.verdict is not Verdict.REFUTED else Verdict.UNKNOWN
+        block(finding, worst, by_id)
+        finding.verdict = verdict
+    used = {name for part in (finding, *parts) for name in part.assumptions}
+    if finding.verdict is Verdict.PROVED:
+        used -= set(finding.claim.discharges)
+    finding.assumptions = [name for name in ASSUMPTIONS if name in used]
+    # A part for another form is not missing.
+    own = [name for name in finding.claim.parts if PROPERTIES[name].variant in (None, variant.name)]
+    missing = [name for name in own if name not in by_id]
+    if missing and finding.verdict is Verdict.PROVED:
+        finding.verdict = Verdict.UNKNOWN
+        finding.reason = f"its part {missing[0]} was not asked for"

@@ -1,0 +1,308 @@
+"""The whole way from machine_kexec's first instruction to the new kernel: its parts and how they join."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, synced
+from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.kexec.callees import Callee
+from kexec_verify.kexec.context import RESTART, KexecContext
+from kexec_verify.kexec.copier import Copier
+from kexec_verify.kexec.locate import Function
+from kexec_verify.kexec.machine_kexec import NAME, Bug, MachineKexec
+from kexec_verify.kexec.post_load import NAME as POST_LOAD
+from kexec_verify.kexec.post_load import PostLoad
+from kexec_verify.kexec.routine import Routine
+from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
+from kexec_verify.logic import And, Formula, Term, aligned, const, ule, var
+from kexec_verify.logic import Function as Uninterpreted
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.specs import boot_protocol
+from kexec_verify.specs.contracts import Contract
+from kexec_verify.specs.cpu_soft_restart import asks_stub, enters
+from kexec_verify.specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, soft_restart
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.specs.machine_kexec import Fields, restarts_image, restarts_routine
+from kexec_verify.symbolic.explore import Decide
+from kexec_verify.symbolic.loop_iterations import LoopIterations
+from kexec_verify.target import Kernel
+
+_MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
+
+
+def has_whole_path(kernel: Kernel) -> bool:
+    """It is a kernel, and not the routine alone."""
+    return any(kernel.symbol(name) is not None for name in _MARKS)
+
+
+@dataclass
+class Part:
+    """One function's part of the way: what is owed of it, or why nothing could be.
+
+    :param turns: its loops that are described turn by turn.
+    :param proof: what ran it, for those who look for a concrete run.
+    :param callee: the proof of a callee's contract, if it is no copy of bytes.
+    :param used: the contracts that it relies on, by the callee's name.
+    :param copied: copies of the image that it makes, or that it is the proof of: start, length in bytes.
+    """
+
+    function: str
+    obligations: list[Obligation] = field(default_factory=list)
+    trouble: UnsupportedError | LimitError | None = None
+    code: Code | None = None
+    covered: frozenset[int] = frozenset()
+    bugs: list[Bug] = field(default_factory=list)
+    iterations: Sequence[LoopIterations] = ()
+    proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
+    callee: Callee | None = None
+    used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
+    copied: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass
+class Composition:
+    """The parts of the way in one kernel.
+
+    :param form: of its relocation routine.
+    :param kept: parts of another kernel's way that are taken as they are, by name; the caller
+        knows that nothing differs of what they read.
+    """
+
+    kernel: Kernel
+    variant: AbiVariant
+    routine: Function
+    decide: Decide
+    parts: dict[str, Part] = field(default_factory=dict)
+    contracts: dict[str, tuple[int, Contract]] = field(default_factory=dict)
+    copied: list[tuple[int, int]] = field(default_factory=list)
+    kept: Mapping[str, Part] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        layout = self.variant.layout or KimageLayout(_ARCH)
+        self.context = KexecContext(self.kernel, layout, self.variant.page_size)
+        self.by_restart = not self.variant.kimage
+        self.through_routine = self.variant.tests_head
+
+    def build(self) -> None:
+        """Run every function and owe what must hold."""
+        self._attempt(NAME, self._machine_kexec)
+        self._attempt(POST_LOAD, self._post_load)
+        self._attempt(RESTART[0], self._restart)
+        self._attempt(VECTORS, lambda part: self._stub(part, VECTORS, False))
+        asked = f"{VECTORS}, HVC_SET_VECTORS"
+        self._attempt(asked, lambda part: self._stub(part, VECTORS, False, HVC_SET_VECTORS))
+        if self.variant.kimage:
+            self._attempt(COPIED_VECTORS, lambda part: self._stub(part, COPIED_VECTORS, True))
+        self._callees()
+        self._attempt("", self._join)
+
+    def _attempt(self, name: str, build: Build) -> None:
+        part = self.kept.get(name, Part(name))
+        self.parts[name] = part
+        try:
+            if name not in self.kept:
+                build(part)
+            self._use(part.used)
+            self.copied += part.copied
+        except (UnsupportedError, LimitError) as error:
+            part.trouble = error
+            if part.proof is not None:
+                # What fails whatever comes after it: a run may show it all the same.
+                part.obligations = [o for o in part.proof.obligations if o.goal.is_false()]
+
+    def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
+        """Take note of contracts that are relied on, by the callee's name.
+
+        :raises UnsupportedError: if another function of a callee's name was called before: the proof of
+            one's contract says nothing of the other.
+        """
+        for name, (address, _) in used.items():
+            if name in self.contracts and self.contracts[name][0] != address:
+                raise UnsupportedError(f"calls of two functions that are named {name}", address)
+        self.contracts |= used
+
+    def _machine_kexec(self, part: Part) -> None:
+        proof = MachineKexec(self.context, self.decide, self.through_routine, self.by_restart)
+        part.proof = proof
+        part.code = proof.code
+        proof.prove()
+        part.obligations, part.bugs = proof.obligations, proof.bugs
+        part.covered = frozenset(proof.covered)
+        part.used = proof.used
+
+    def _post_load(self, part: Part) -> None:
+        proof = PostLoad(self.context, self.decide, self.routine, self.through_routine, self.variant.kimage)
+        part.proof = proof
+        part.code = proof.code
+        proof.prove()
+        part.obligations, part.bugs = proof.obligations, proof.bugs
+        part.covered = frozenset(proof.covered)
+        part.used, part.copied, part.iterations = proof.used, proof.copied, proof.iterations
+
+    def _restart(self, part: Part) -> None:
+        proof = SoftRestart(self.context, self.decide)
+        part.proof = proof
+        part.function, part.code = proof.code.name, proof.code
+        proof.prove()
+        part.obligations, part.covered = proof.obligations, frozenset(proof.code.addresses)
+
+    def _stub(self, part: Part, symbol: str, copied: bool, asked: int = HVC_SOFT_RESTART) -> None:
+        proof = HypStub(self.context, symbol, copied, asked)
+        part.proof = proof
+        proof.prove()
+        part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
+
+    def _callees(self) -> None:
+        """Prove each contract that a caller used, and those that its callee uses in turn."""
+        todo = dict(self.contracts)
+        while todo:
+            name, (address, contract) = todo.popitem()
+            part_name = f"callee {name}"
+            if part_name in self.parts or contract.assumed:
+                continue
+            part = self.kept.get(part_name)
+            if part is None or (contract.copies is not None and part.copied != self._copies()):
+                part = Part(name)
+                try:
+                    self._callee(part, contract, address)
+                except (UnsupportedError, LimitError) as error:
+                    part.trouble = error
+            self.parts[part_name] = part
+            try:
+                self._use(part.used)
+            except UnsupportedError as error:
+                part.trouble = error
+            todo |= part.used
+
+    def _callee(self, part: Part, contract: Contract, address: int) -> None:
+        if contract.copies is not None:
+            part.copied = self._copies()
+            for start, length in part.copied:
+                copier = Copier(self.context, part.function, start, length, self.decide, address)
+                copier.prove()
+                part.obligations += copier.obligations
+                part.covered |= copier.covered
+            return
+        proof = Callee(self.context, part.function, contract, self.decide, address)
+        part.callee, part.code = proof, proof.code
+        used = proof.prove()
+        part.obligations, part.covered, part.used = proof.obligations, frozenset(proof.covered), used
+
+    def _copies(self) -> list[tuple[int, int]]:
+        """The copies of the routine that post_load makes: start, and length in bytes."""
+        return sorted(set(self.copied))
+
+    # How the parts join
+
+    def _join(self, part: Part) -> None:
+        part.obligations += self._in_place()
+        part.obligations += self._relocating()
+
+    def _in_place(self) -> list[Obligation]:
+        """What the restart code is handed, and what it and the stub do, is the boot protocol."""
+        names = ("kimage", "head", "start", "dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "t0sz")
+        fields = Fields(*(var(f"{name}@way") for name in names))
+        stub = var("hyp stub below@way", 1) == 1
+        called, restarted, asked, answered = (_registers(f"{when}@way") for when in _MOMENTS)
+        here, there = var("target at EL1@way"), var("target at EL2@way")
+        handed = restarts_image(called, fields, stub)
+        own: Facts = (
+            ("machine_kexec hands over", handed),
+            ("cpu_soft_restart enters", enters(called, restarted, here)),
+        )
+        by_stub: Facts = (
+            ("machine_kexec hands over", handed),
+            ("cpu_soft_restart asks the stub", asks_stub(called, asked)),
+            ("the stub answers", soft_restart(asked, answered, there)),
+        )
+        goal_here = And(here == fields.start, boot_protocol.registers(restarted, fields.dtb_mem))
+        goal_there = And(there == fields.start, boot_protocol.registers(answered, fields.dtb_mem))
+        if self.through_routine:
+            return self._through_routine(fields, stub, called, restarted, here)
+        return [
+            Obligation(
+                "path-inplace",
+                "in place, at EL1, start is entered with x0 = dtb_mem, x1 to x3 = 0",
+                own,
+                goal_here,
+            ),
+            Obligation(
+                "path-inplace",
+                "in place, by the stub, start is entered with x0 = dtb_mem, x1 to x3 = 0",
+                by_stub,
+                goal_there,
+            ),
+        ]
+
+    def _through_routine(
+        self, fields: Fields, stub: Formula, called: Registers, restarted: Registers, target: Term
+    ) -> list[Obligation]:
+        facts: Facts = (
+            ("machine_kexec hands over", restarts_routine(called, fields, stub)),
+            ("cpu_soft_restart enters", enters(called, restarted, target)),
+        )
+        goal = And(
+            target == fields.kern_reloc,
+            restarted["x0"] == fields.head,
+            restarted["x1"] == fields.start,
+            restarted["x2"] == fields.dtb_mem,
+        )
+        sentence = "in place too the routine is entered with head, start and dtb_mem"
+        return [Obligation("path-inplace", sentence, facts, goal)]
+
+    def _relocating(self) -> list[Obligation]:
+        """Each assumption that the routine's proof makes of its entry follows from what it is handed."""
+        code = Code(self.routine.name, self.routine.address, self.routine.code)
+        routine = Routine(code, self.variant)
+        x, system = routine.entry.registers, routine.entry.registers
+        on = SCTLR_M | SCTLR_C
+        facts: list[tuple[str, Formula]] = [
+            ("machine_kexec: interrupts are masked (mk-masked)", boot_protocol.masked(var("daif@way"))),
+            ("daif is handed on (restart-masked)", system["daif"] == var("daif@way")),
+        ]
+        if self.variant.kimage:
+            layout = self.context.layout
+            kimage, sctlr = var("kimage@way"), var("sctlr@way")
+            facts += [
+                ("mmu-on", (sctlr & on) == on),
+                ("machine_kexec keeps SCTLR_EL1 (mk-sctlr-kept)", system["sctlr_el1"] == sctlr),
+                ("no context change awaits an ISB (mk-synced)", synced(routine.entry.ghosts)),
+                ("the routine is called with the kimage (mk-handover-routine)", x["x0"] == kimage),
+                ("kimage-aligned", And(aligned(kimage, 8), ule(kimage, const(-layout.size)))),
+                *self._phys_offset(kimage, layout),
+            ]
+        else:
+            mmu_off = boot_protocol.mmu_off(system["sctlr_el1"])
+            facts.append(("cpu_soft_restart turns the MMU off (restart-mmu-off)", mmu_off))
+        # That head has no IND_DONE is the case in which machine_kexec enters it: mk-handover-routine.
+        found = []
+        for label, formula in routine.assumptions():
+            if label == "ctr-legal":
+                continue  # of the machine, not of what is handed over
+            sentence = f"what machine_kexec hands over gives the routine {label}"
+            found.append(Obligation("path-handover", sentence, tuple(facts), formula))
+        return found
+
+    def _phys_offset(self, kimage: Term, layout: KimageLayout) -> Facts:
+        """What post_load wrote there is a difference of whole pages."""
+        stored = Uninterpreted("M0")(kimage + layout.phys_offset)
+        start = var("memstart_addr@way")
+        offset = const(self.context.page_offset)
+        return (
+            ("post_load: phys_offset is that of the linear map (pl-tables)", stored == start - offset),
+            ("memstart-aligned", aligned(start, self.variant.page_size)),
+        )
+
+
+type Registers = dict[str, Term]
+type Build = Callable[[Part], None]
+_ARCH = 648  # offset of the first arch field that kexec reads, from 4.13 to 6.12
+_MOMENTS = ("called", "restarted", "asked", "answered")
+
+
+def _registers(tag: str) -> Registers:
+    return {f"x{i}": var(f"x{i} {tag}") for i in range(5)}

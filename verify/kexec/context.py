@@ -1,0 +1,200 @@
+"""The kernel around the routine: functions, globals and objects that the C code of kexec is made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from kexec_verify.arm64.cache import Lines
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.globals import Globals, find_globals
+from kexec_verify.kexec.locate import Function, find_function
+from kexec_verify.logic import Formula, Term, const
+from kexec_verify.specs.address_map import AddressMap, linear_map_end
+from kexec_verify.specs.hyp_stub import hyp_stub_below
+from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.specs.machine_kexec import Fields
+from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
+from kexec_verify.target import Kernel
+from kexec_verify.target.bugs import BUG_BRK_IMM, warnings
+
+RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
+"""The restart code's names, over the kernel's versions; it never returns."""
+FRAME_BYTES = 4096
+"""More than any frame of kexec's code; a store further below SP is a refutation, not a frame."""
+_TASK_BYTES = 16384
+_LINEAR_MAP_BITS = (36, 39, 42, 47, 48, 52)
+_BRK = 0b11010100001
+_CONSTANT_WORDS = ("arm64_relocate_new_kernel_size",)
+
+
+@dataclass
+class KexecContext:
+    """One kernel's kexec code.
+
+    :param layout: of struct kimage.
+    :param page_size: bytes.
+    :param breaks: of the brk instructions looked at, whether each is a WARN; None if it is in no table.
+    """
+
+    kernel: Kernel
+    layout: KimageLayout
+    page_size: int
+    globals: Globals = field(init=False)
+    breaks: dict[int, bool | None] = field(default_factory=dict, repr=False)
+    _code: dict[tuple[str, int | None], Code] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.globals = find_globals(self.kernel)
+
+    def code(self, name: str, address: int | None = None) -> Code:
+        """The function called ``name``, or its one clone, with its WARNs told from its BUGs.
+
+        :param address: where it stands, if that is known: several functions may have one name.
+        :raises UnsupportedError: if the kernel has neither, or several clones.
+        """
+        key = name, address
+        if key in self._code:
+            return self._code[key]
+        function = self._find(name) if address is None else find_function(self.kernel, name, address)
+        code = Code(name, function.address, function.code, calls=True)
+        breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
+        kinds = self._kinds(breaks)
+        for at in breaks:
+            # A WARN goes on: one that is taken for a BUG would lose the paths behind it.
+            if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:
+                raise UnsupportedError("brk that is not known as a BUG or a WARN", at)
+        resumed = frozenset(at for at, warns in kinds.items() if warns)
+        self._code[key] = Code(name, code.address, code.data, code.calls, resumed, self._final())
+        return self._code[key]
+
+    def _kinds(self, breaks: list[int]) -> dict[int, bool]:
+        """Of the brk instructions that the kernel's table has, whether each is a WARN."""
+        missing = [at for at in breaks if at not in self.breaks]
+        if missing:
+            self.breaks |= dict.fromkeys(missing) | warnings(self.kernel, missing)
+        return {at: warns for at in breaks if (warns := self.breaks[at]) is not None}
+
+    def _find(self, name: str) -> Function:
+        """The function by its symbol, or by that of its clone (.constprop, .isra, .llvm), no .cold part."""
+        if self.kernel.symbol(name) is not None:
+            return find_function(self.kernel, name)
+        clones = [s.name for s in self.kernel.symbols if s.name.startswith(f"{name}.")]
+        clones = [clone for clone in clones if ".cold" not in clone]
+        if len(clones) == 1:
+            return find_function(self.kernel, clones[0])
+        found = ", ".join(clones) if clones else "neither"
+        raise UnsupportedError(
+            f"kernel without {name}: looked for its symbol and for one clone, found {found}"
+        )
+
+    def _final(self) -> frozenset[int]:
+        symbols = [self.kernel.symbol(name) for name in RESTART]
+        return frozenset(symbol.address for symbol in symbols if symbol is not None)
+
+    def entry(self, name: str, *further: Object) -> State:
+        """The state in which the C function called ``name`` is entered with a kimage in x0."""
+        registers = unknown_registers(name)
+        return self._state(name, registers, (self.kimage(registers["x0"]), *further))
+
+    def bare_entry(self, name: str, *further: Object) -> State:
+        """The state in which a function is entered of whose arguments nothing is known."""
+        return self._state(name, unknown_registers(name), further)
+
+    def _state(self, tag: str, registers: dict[str, Term], further: tuple[Object, ...]) -> State:
+        frame = Object(STACK_FRAME, registers["sp"], -FRAME_BYTES, 0)
+        task = Object("the task", registers["sp_el0"], 0, _TASK_BYTES)
+        memory = Objects((self.image, frame, task, *further), "entry")
+        ghosts = unknown_ghosts(tag)
+        return State(registers, ghosts, memory, Lines(f"L@{tag}"), fetch=Lines(f"F@{tag}"))
+
+    @property
+    def image(self) -> Object:
+        """The kernel's image: its globals, and what never changes of them."""
+        known: dict[int, int] = {}
+        for name in _CONSTANT_WORDS:
+            symbol = self.kernel.symbol(name)
+            if symbol is not None and self.kernel.mapped(symbol.address, 8):
+                data = self.kernel.read(symbol.address, 8)
+                known |= {symbol.address + i: byte for i, byte in enumerate(data)}
+        return Object("the image", None, self.globals.low, self.globals.high, known)
+
+    def kimage(self, base: Term) -> Object:
+        """struct kimage at ``base``."""
+        return Object("kimage", base, 0, self.layout.size)
+
+    def field(self, state: State, kimage: Term, offset: int) -> Term:
+        """The 64-bit field of struct kimage at ``offset`` in ``state``."""
+        return state.memory.load(kimage + offset, 8)
+
+    def fields(self, state: State, kimage: Term) -> Fields:
+        """What ``state`` has in struct kimage at ``kimage``."""
+        at = self.layout
+        offsets = (at.head, at.start, at.dtb_mem, at.kern_reloc, at.el2_vectors, at.ttbr0, at.t0sz)
+        return Fields(kimage, *(self.field(state, kimage, offset) for offset in offsets))
+
+    def word(self, state: State, name: str, size: int = 8, at: int = 0) -> Term:
+        """The global called ``name`` in ``state``.
+
+        :raises UnsupportedError: if it is not known where that stands.
+        """
+        if name not in self.globals:
+            raise UnsupportedError(f"kernel whose {name} was not found")
+        if name in self.globals.signed_words:
+            return state.memory.load(const(self.globals[name] + at), 4).sign_extend(32)
+        return state.memory.load(const(self.globals[name] + at), size)
+
+    def stub_below(self, state: State) -> Formula:
+        """Whether the hyp stub lies below a kernel in ``state``."""
+        mode = tuple(self.word(state, "__boot_cpu_mode", 4, at) for at in (0, 4))
+        return hyp_stub_below((mode[0], mode[1]), state.registers["currentel"])
+
+    def address_map(self, state: State) -> AddressMap:
+        """The kernel's address map, its words as ``state`` has them."""
+        offset = self.page_offset
+        end = linear_map_end(offset, self.page_size)
+        voffset, memstart = self.word(state, "kimage_voffset"), self.word(state, "memstart_addr")
+        return AddressMap(voffset, memstart, offset, end, self.globals.folds_ttbr)
+
+    @cached_property
+    def page_offset(self) -> int:
+        """First address of the linear map, by code that is not under proof where there is such code.
+
+        In a kernel that lacks it, it is what most instructions of post_load set addresses to be above.
+        The run then says so.
+        """
+        known = self.globals.page_offset
+        if known is not None:
+            self.globals = self.globals.with_("PAGE_OFFSET", known, "code that sets addresses to be above it")
+            return known
+        votes: Counter[int] = Counter()
+        candidates = {(1 << 64) - (1 << bits) for bits in _LINEAR_MAP_BITS}
+        for name in ("machine_kexec_post_load", "machine_kexec"):
+            code = self.code(name)
+            for address in code.addresses:
+                try:
+                    instruction = code.at(address)
+                except UnsupportedError:
+                    continue
+                if not instruction.text.startswith("orr ") or "zr" in instruction.text:
+                    continue
+                for operation in instruction.operations:
+                    values = {v.offset for v in operation.inputs if v.space.name == "const" and v.size == 8}
+                    votes.update(values & candidates)
+        if not votes:
+            raise UnsupportedError("machine_kexec_post_load that names no address of the linear map")
+        found = max(votes, key=lambda offset: (votes[offset], offset))
+        self.globals = self.globals.with_("PAGE_OFFSET", found, "the functions under proof themselves")
+        return found
+
+    def where(self, address: int) -> str:
+        """``address`` as the kernel prints it."""
+        return self.kernel.where(address)
+
+
+def _word(code: Code, address: int) -> int:
+    offset = address - code.address
+    return int.from_bytes(code.data[offset : offset + SIZE], "little")

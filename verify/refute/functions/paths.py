@@ -1,0 +1,156 @@
+"""Runs of the real bytes along the paths of a kernel's proofs: what has none is not proved but vacuous."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kexec_verify.arm64.lift import loops
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.composition import Composition, Part
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Result
+from kexec_verify.refute.functions.chain import Proof
+from kexec_verify.refute.functions.contract_check import broken, runs, shown
+from kexec_verify.refute.functions.contract_run import ContractRun
+from kexec_verify.refute.functions.record import CallCounterexample
+from kexec_verify.refute.functions.search import Path, refute, witnesses
+
+
+@dataclass
+class _Tried:
+    """Runs of a callee from entries that its contract allows, made as they are asked for."""
+
+    more: Iterator[ContractRun]
+    made: list[ContractRun] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[ContractRun]:
+        yield from self.made
+        for run in self.more:
+            self.made.append(run)
+            yield run
+
+
+@dataclass
+class PathRuns:
+    """What was run of one kernel's functions.
+
+    :param given: of each path that was asked about, inputs of a run by the kernel's names; None if
+        none was found.
+    :param seconds: spent on runs.
+    :param broken: what a run along a path broke of its callee's contract.
+    """
+
+    composition: Composition
+    given: dict[Path, dict[str, str] | None] = field(default_factory=dict)
+    seconds: float = 0.0
+    broken: dict[Path, str] = field(default_factory=dict)
+    _tried: dict[str, _Tried] = field(default_factory=dict)
+
+    def seen(self, obligation: Obligation) -> bool:
+        """A run of the real bytes was seen to take the obligation's path; of no path nothing is asked.
+
+        :raises InternalError: if a run differs from the path that it is to take.
+        """
+        path = obligation.path
+        if path and path not in self.given:
+            started = time.perf_counter()
+            self.given[path] = self._look(obligation)
+            self.seconds += time.perf_counter() - started
+        return not path or self.given[path] is not None
+
+    def refute(self, result: Result, property_id: str) -> CallCounterexample | None:
+        """A confirmed run on which the obligation of ``result`` does not hold; None if none was found.
+
+        Of a callee that is run by its contract it is one that breaks the contract in any way.
+
+        :raises InternalError: if a run differs from the path that it is to take.
+        """
+        part = part_of(self.composition, result.obligation)
+        proof = proof_of(part)
+        if proof is not None:
+            return refute(proof, result, property_id)
+        if part is None or not _is_callee(part):
+            return None
+        for run in self._runs(part):
+            told = broken(run, self.composition.contracts[part.function][1])
+            if told is not None:
+                return shown(run, self.composition.kernel, told, result.obligation, property_id)
+        return None
+
+    def _look(self, obligation: Obligation) -> dict[str, str] | None:
+        part, path = part_of(self.composition, obligation), obligation.path
+        proof = proof_of(part)
+        if part is not None and proof is not None:
+            return self._along(part, proof, path)
+        if part is None or not _is_callee(part):
+            return None  # nothing ran such a path, so nothing shows that it can be taken
+        took = (run for run in self._runs(part) if _takes(run, path))
+        run = next(took, None)
+        if run is None:
+            return None
+        told = broken(run, self.composition.contracts[part.function][1])
+        if told is not None:
+            self.broken[path] = told
+        names = ("x0", "x1", "x2", "ctr_el0")
+        return {name: f"{run.inputs.registers[name]:#x}" for name in names}
+
+    def _along(self, part: Part, proof: Proof, path: Path) -> dict[str, str] | None:
+        """Inputs of a run along ``path``, or along a longer one that begins with it: one run shows both."""
+        longer = {
+            o.path for o in part.obligations if o.path[: len(path)] == path and o.path not in self.given
+        }
+        for tried in sorted(longer | {path}, key=lambda found: (-len(found), found)):
+            found = witnesses(proof, [tried])[tried]
+            if found is not None:
+                shown = {other for other in longer if tried[: len(other)] == other}
+                self.given |= dict.fromkeys(shown, found)
+                return found
+            self.given[tried] = None
+        return None
+
+    def _runs(self, part: Part) -> Iterator[ContractRun]:
+        if part.function not in self._tried:
+            address, contract = self.composition.contracts[part.function]
+            code = self.composition.context.code(part.function, address)
+            made = runs(self.composition.context, contract, code, part.copied)
+            self._tried[part.function] = _Tried(_as_far_as_modelled(made))
+        yield from self._tried[part.function]
+
+
+def _as_far_as_modelled(made: Iterator[ContractRun]) -> Iterator[ContractRun]:
+    try:
+        yield from made
+    except UnsupportedError:
+        return
+
+
+def _takes(run: ContractRun, path: Path) -> bool:
+    """The run takes the path, on which a loop is crossed in one turn for any number of them."""
+    heads = {loop.head for loop in loops(run.code)}
+    crossed: list[int] = []
+    for at in run.trace:
+        if at in heads and at in crossed:
+            del crossed[crossed.index(at) :]
+        crossed.append(at)
+    return path in (tuple(run.trace[: len(path)]), tuple(crossed[: len(path)]))
+
+
+def _is_callee(part: Part) -> bool:
+    return part.callee is not None or bool(part.copied and part.proof is None)
+
+
+def part_of(composition: Composition, obligation: Obligation) -> Part | None:
+    """The part that owes ``obligation``."""
+    owing = (
+        p for p in composition.parts.values() if any(obligation is required for required in p.obligations)
+    )
+    return next(owing, None)
+
+
+def proof_of(part: Part | None) -> Proof | None:
+    """What ran the part's paths, segment by segment; None if nothing did, as of a callee with loops."""
+    if part is None or part.proof is not None:
+        return None if part is None else part.proof
+    return part.callee if part.callee is not None and part.callee.segments else None

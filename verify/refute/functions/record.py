@@ -1,0 +1,133 @@
+"""A counterexample for a function: inputs and callees' answers, and a run that ends as it must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
+from kexec_verify.errors import InternalError
+from kexec_verify.refute.functions.effects import Inputs, Left
+from kexec_verify.refute.functions.path_run import PathRun
+
+_SHOWN = 14  # instructions, in a terminal
+_REGISTERS = (*GENERAL, "sp", *FLAGS, *SYSTEM)
+
+
+class Executed(msgspec.Struct, frozen=True):
+    """One instruction of a run and the registers that it changed, in hexadecimal."""
+
+    address: int
+    text: str
+    changed: dict[str, str]
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """Where a run ended and what it left: registers, and bytes of memory by address.
+
+    :param events: the system instructions, barriers, calls and WARNs on the way, and where.
+    """
+
+    kind: str
+    at: int
+    target: int
+    registers: dict[str, int]
+    memory: dict[int, int]
+    events: tuple[tuple[str, int], ...] = ()
+
+
+class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kind"):
+    """Concrete inputs with which the target's bytes do what a property forbids.
+
+    :param obligation: what does not hold, in a sentence; ``expected``, ``found``: the same in values.
+    :param inputs: what differs from zero at entry and after calls, by the kernel's names.
+    :param effect: the first bad effect in a sentence; ``at``: the address of its instruction.
+    :param code: address and length in bytes of what was run; ``resumed``: its WARNs.
+    :param el: the exception level that the code runs at.
+    :param given: what the run can be repeated from; ``ending``: how it ends.
+    """
+
+    function: str
+    property: str
+    obligation: str
+    inputs: dict[str, str]
+    expected: str
+    found: str
+    effect: str
+    at: int
+    where: str
+    steps: tuple[Executed, ...]
+    code: tuple[int, int]
+    resumed: tuple[int, ...]
+    given: Inputs
+    ending: Ending
+    el: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counterexample as what JSON has; keys are strings."""
+        found: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
+        return found
+
+
+def executed(code: Code, run: PathRun, called: Callable[[int], str] = hex) -> tuple[Executed, ...]:
+    """The instructions of a finished run; ``called`` says what the target of a call is called."""
+    return tuple(
+        Executed(at, code.text(code.at(at), called), {name: f"{value:#x}" for name, value in changed.items()})
+        for at, changed in zip(run.trace, run.changed, strict=True)
+    )
+
+
+def ending(run: PathRun, memory: Mapping[int, int]) -> Ending:
+    """How a finished run ended."""
+    left = run.left or Left("stopped", 0, 0)
+    registers = run.registers()
+    events = tuple((event.name, event.at) for event in run.events)
+    return Ending(
+        left.kind, left.at, left.target, {n: registers[n] for n in _REGISTERS}, dict(memory), events
+    )
+
+
+def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallCounterexample:
+    """Run a recorded counterexample again.
+
+    :param record: what ``as_dict`` gave.
+    :param read: the target's bytes, by address and number.
+    :raises InternalError: if the run is not the recorded one.
+    """
+    known = msgspec.convert(record, CallCounterexample, strict=False)
+    address, length = known.code
+    data = read(address, length)
+    code = Code(known.function, address, data, calls=True, warnings=frozenset(known.resumed), el=known.el)
+    run = PathRun(code, known.given)
+    run.run()
+    again = ending(run, {at: run.read(at, 1) or 0 for at in known.ending.memory})
+    if _did(executed(code, run)) != _did(known.steps) or again != known.ending:
+        raise InternalError(f"the replay of {known.property} does not show: {known.effect}")
+    return known
+
+
+def _did(steps: tuple[Executed, ...]) -> list[tuple[int, dict[str, str]]]:
+    """What was run and changed, without the text: names of what is called are not in a record."""
+    return [(step.address, step.changed) for step in steps]
+
+
+def format_call(known: CallCounterexample) -> list[str]:
+    """The counterexample for a terminal: lines without colour."""
+    lines = [f"{known.property}: {known.effect}", ""]
+    lines.append(f"  {known.function} is called with:")
+    width = max((len(name) for name in known.inputs), default=0)
+    lines += [f"    {name:<{width}}  {value}" for name, value in known.inputs.items()]
+    if not known.inputs:
+        lines.append("    registers and memory that are zero where they may be")
+    shown = known.steps[-_SHOWN:]
+    total = len(known.steps)
+    lines.append(f"  run: instructions {total - len(shown) + 1} to {total}:")
+    for step in shown:
+        changed = ", ".join(f"{name} = {value}" for name, value in step.changed.items())
+        where = f"{known.function}+{step.address - known.code[0]:#x}/{known.code[1]:#x}"
+        lines.append(f"    {where:<42} {step.text}" + (f"  → {changed}" if changed else ""))
+    lines.append(f"  expected {known.expected}")
+    lines.append(f"  found    {known.found}")
+    return lines

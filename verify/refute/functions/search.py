@@ -1,0 +1,135 @@
+"""Looks for runs of a function: one along each path of a proof, and one that a property forbids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kexec_verify.arm64.execute import Exit
+from kexec_verify.errors import InternalError
+from kexec_verify.logic import FALSE
+from kexec_verify.obligation import Obligation
+from kexec_verify.prove.discharge import Result
+from kexec_verify.refute.functions.chain import Chain, Place, Proof, chains, places
+from kexec_verify.refute.functions.confirm import confirm, inputs, stored
+from kexec_verify.refute.functions.describe import failing, named
+from kexec_verify.refute.functions.effects import Inputs
+from kexec_verify.refute.functions.path_run import PathRun
+from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, rerun
+from kexec_verify.refute.functions.values import Values, solve
+
+type Path = tuple[int, ...]
+
+CHAINS = 60  # tried for one place; what is reached at all is reached by one of the shortest
+_NOT_OF_A_RUN = ("untaken", "position-independent")
+"""Obligations that no single run at the link address can break."""
+
+
+def witnesses(proof: Proof, paths: Iterable[Path]) -> dict[Path, dict[str, str] | None]:
+    """For each path, inputs by the kernel's names with which the real bytes were seen to take it.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    return {path: _witness(proof, path) for path in paths}
+
+
+def taken(proof: Proof, paths: Iterable[Path]) -> list[Inputs]:
+    """Inputs with which the real bytes were seen to take the paths, as far as they were seen to.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    found = (_taken(proof, path) for path in paths)
+    return [run[2] for run in found if run is not None]
+
+
+def _witness(proof: Proof, path: Path) -> dict[str, str] | None:
+    found = _taken(proof, path)
+    return None if found is None else named(*found)
+
+
+def _taken(proof: Proof, path: Path) -> tuple[Chain, Values, Inputs] | None:
+    for place in _ends(proof, path):
+        for chain in chains(proof, place, CHAINS):
+            values = solve(chain)
+            if values is not None:
+                given = inputs(chain, values)
+                confirm(chain, values, given)
+                return chain, values, given
+    return None
+
+
+def _ends(proof: Proof, path: Path) -> list[Place]:
+    asked = Obligation("path", "", (), FALSE, path[-1], path)
+    found = list(places(proof, asked))
+    return [place for place in found if place.kind == "end"] or found
+
+
+def leaving(proof: Proof, most: int) -> list[Inputs]:
+    """Inputs of runs to the ends of paths, along at most ``most`` ways to each.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    found: list[Inputs] = []
+    for number, segment in enumerate(proof.segments):
+        for step in segment.ends:
+            if not isinstance(step.then, Exit):
+                continue
+            for chain in chains(proof, Place(number, step.state, "end", step.then), most):
+                values = solve(chain)
+                if values is not None:
+                    given = inputs(chain, values)
+                    confirm(chain, values, given)
+                    found.append(given)
+    return found
+
+
+def refute(proof: Proof, result: Result, property_id: str) -> CallCounterexample | None:
+    """A confirmed run on which the obligation of ``result`` does not hold; None if none was found.
+
+    :raises InternalError: if a run differs from the path that it is to take.
+    """
+    obligation = result.obligation
+    if obligation.name.endswith(_NOT_OF_A_RUN):
+        return None
+    for place in places(proof, obligation):
+        for chain in chains(proof, place, CHAINS):
+            hypotheses = tuple((label, chain.bind(fact)) for label, fact in obligation.hypotheses)
+            further = tuple(fact for fact in hypotheses if fact[0] not in chain.links[-1].segment.guessed)
+            values = solve(chain, further, chain.bind(obligation.goal))
+            if values is not None:
+                given = inputs(chain, values)
+                run = confirm(chain, values, given)
+                return _record(chain, values, given, run, obligation, property_id)
+    return None
+
+
+def _record(
+    chain: Chain, values: Values, given: Inputs, run: PathRun, obligation: Obligation, property_id: str
+) -> CallCounterexample:
+    proof, place = chain.proof, chain.place
+    code = proof.code
+    at = place.subject.at if place.subject is not None else run.trace[-1]
+    where = code.where(at)
+    found = obligation.fault or failing(chain, values, obligation.goal)
+    told = f"expected that {obligation.sentence.removeprefix(f'at {where} ')}; found {found}"
+    memory = stored(chain, values, place.state)
+    mapped = {address: run.read(address, 1) for address in memory}
+    shown = CallCounterexample(
+        function=code.name,
+        property=property_id,
+        obligation=obligation.sentence,
+        inputs=named(chain, values, given),
+        expected=obligation.sentence,
+        found=found,
+        effect=f"{where}: {obligation.fault or told}",
+        at=at,
+        where=where,
+        steps=executed(code, run, proof.context.kernel.called),
+        code=(code.address, len(code.data)),
+        resumed=tuple(sorted(code.warnings)),
+        given=given,
+        el=code.el,
+        ending=ending(run, {at: byte for at, byte in mapped.items() if byte is not None}),
+    )
+    if rerun(shown.as_dict(), proof.context.kernel.read) != shown:
+        raise InternalError(f"the record of {property_id} is not what was run")
+    return shown

@@ -1,0 +1,211 @@
+"""Loops of C code: a state at the loop's head after any number of turns, inferred and then proved.
+
+A register either grows by a constant each turn, or keeps its value, or nothing is known of
+it. Nothing inferred is trusted: that the definition survives a turn is an obligation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from kexec_verify.arm64.cache import Lines
+from kexec_verify.arm64.execute import Step
+from kexec_verify.arm64.state import GHOSTS, State
+from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.logic import And, Formula, Term, const, normal, offset_from, same, var
+from kexec_verify.obligation import Facts
+from kexec_verify.symbolic.explore import Decide
+from kexec_verify.symbolic.join import join
+from kexec_verify.symbolic.objects import Object, Objects
+from kexec_verify.symbolic.segments import Segment
+
+_ROUNDS = 8
+
+type Run = Callable[[State], list[Step]]
+"""Every path from the head: those back to it, and those that leave the loop."""
+
+type Candidates = Callable[[State, Term, State], Facts]
+"""What may hold at the head after a number of turns, and what the loop was entered with."""
+
+type Assumed = Callable[[State, Term], Facts]
+"""What is assumed of the state at the head after a number of turns."""
+
+type Pointed = Callable[[Term], Facts]
+"""What is assumed of a pointer of unknown value that a turn reads through."""
+
+
+@dataclass(frozen=True)
+class LoopIterations:
+    """A loop's head after ``count`` turns.
+
+    :param growing: registers that grow, and by how much each turn.
+    :param invariants: what holds there, a function of the number of turns.
+    """
+
+    head: int
+    start: State
+    count: Term
+    growing: dict[str, int]
+    unknown: frozenset[str]
+    candidates: Candidates
+    kept: frozenset[str]
+    pointed: int
+    assumed: Assumed
+    pointers: Facts = ()
+
+    @property
+    def tag(self) -> str:
+        """What its variables are named after."""
+        return f"{self.head:#x}"
+
+    def state(self, count: Term) -> State:
+        """The state at the head after ``count`` turns."""
+        registers = dict(self.start.registers)
+        for name, step in self.growing.items():
+            registers[name] = normal(registers[name] + count * const(step))
+        memory = self.start.memory
+        for name in sorted(self.unknown):
+            registers[name] = var(f"{name}@{self.tag}", registers[name].length)
+            if name.startswith("x") and isinstance(memory, Objects):
+                memory = memory.adding(Object(_pointee(name), registers[name], 0, self.pointed))
+        ghosts = {name: var(f"{name}@{self.tag}", width) for name, width in GHOSTS.items()}
+        lines, fetch = Lines(f"L@{self.tag}"), Lines(f"F@{self.tag}")
+        facts = (*self.start.facts, *self.pointers)
+        state = State(registers, ghosts, memory, lines, facts, fetch=fetch)
+        return state.assume(*self.assumed(state, count))
+
+    def segment(self, paths: Sequence[Step]) -> Segment:
+        """What was explored from the head."""
+        start = self.state(self.count)
+        bound = ((self.start, f"{self.tag}/entry"), (start, self.tag))
+        return Segment(self.head, start, tuple(paths), bound, str(self.count.args[0]), self.kept)
+
+    def invariants(self, state: State, count: Term) -> Facts:
+        """The candidates that were kept."""
+        return tuple(fact for fact in self.candidates(state, count, self.start) if fact[0] in self.kept)
+
+    def agrees(self, after: State) -> Formula:
+        """A state back at the head is the definition's, one turn later."""
+        later = self.state(self.count + 1).registers
+        names = [name for name in later if name not in self.unknown]
+        return And(*(after.registers[name] == later[name] for name in names))
+
+
+def infer_iterations(
+    head: int,
+    arrivals: Sequence[State],
+    run: Run,
+    candidates: Callable[[frozenset[str]], Candidates],
+    decide: Decide,
+    pointed: int,
+    pointer: Pointed,
+    assumed: Assumed,
+) -> tuple[LoopIterations, list[Step]]:
+    """The loop at ``head`` that ``arrivals`` enter, and the paths from its head under its invariants.
+
+    :param candidates: the candidates of a loop in which nothing is known of those registers.
+    :param pointed: bytes that a pointer of unknown value is taken to point at.
+    :param pointer: what is assumed of such a pointer.
+    :param assumed: what is assumed at the head.
+    :raises UnsupportedError: if a turn changes memory, by a store or by a call.
+    """
+    start = join(arrivals, f"{head:#x}/entry")
+    count = var(f"turns@{head:#x}")
+    iterations = LoopIterations(head, start, count, {}, frozenset(), _none, frozenset(), pointed, assumed)
+    for _ in range(_ROUNDS):
+        state = iterations.state(count)
+        back = [step.state for step in run(state) if step.then == head]
+        if any(after.memory is not state.memory for after in back):
+            raise UnsupportedError("loop that stores", head)
+        found = _demote(iterations, state, back)
+        if found == iterations:
+            break
+        iterations = found
+    else:
+        raise LimitError(f"the loop at {head:#x} did not settle in {_ROUNDS} rounds")
+    iterations = replace(iterations, candidates=candidates(iterations.unknown))
+    iterations = replace(iterations, pointers=_pointers(iterations, run, pointer))
+    iterations = _filter(iterations, arrivals, run, decide)
+    state = iterations.state(count)
+    return iterations, run(state.assume(*iterations.invariants(state, count)))
+
+
+def _pointers(iterations: LoopIterations, run: Run, pointer: Pointed) -> Facts:
+    """What is assumed of the unknown registers that some path from the head reads through."""
+    read: set[str] = set()
+    for step in run(iterations.state(iterations.count)):
+        for access in step.state.accesses:
+            memory = access.before.memory
+            if isinstance(memory, Objects):
+                read.add(memory.find(access.address)[0].name)
+    registers = iterations.state(iterations.count).registers
+    used = [name for name in sorted(iterations.unknown) if _pointee(name) in read]
+    return tuple(fact for name in used for fact in pointer(registers[name]))
+
+
+def _none(state: State, count: Term, start: State) -> Facts:
+    return ()
+
+
+def _pointee(register: str) -> str:
+    return f"what {register} points at"
+
+
+def _demote(iterations: LoopIterations, before: State, back: Sequence[State]) -> LoopIterations:
+    """The definition with what a turn does not keep made growing, or unknown."""
+    growing, unknown = dict(iterations.growing), set(iterations.unknown)
+    for name, value in before.registers.items():
+        if name in unknown:
+            continue
+        later = normal(value + growing[name]) if name in growing else value
+        if all(same(normal(after.registers[name]), later) for after in back):
+            continue
+        steps = (
+            {offset_from(after.registers[name], value) for after in back} if value.length == 64 else {None}
+        )
+        step = steps.pop()
+        if name not in growing and not steps and step:
+            growing[name] = step
+        else:
+            growing.pop(name, None)
+            unknown.add(name)
+    return replace(iterations, growing=growing, unknown=frozenset(unknown))
+
+
+def _filter(
+    iterations: LoopIterations, arrivals: Sequence[State], run: Run, decide: Decide
+) -> LoopIterations:
+    """Those candidates that hold on entry and survive a turn (Houdini)."""
+    kept = {
+        label
+        for label, formula in iterations.candidates(
+            iterations.state(iterations.count), iterations.count, iterations.start
+        )
+        if all(
+            decide(state.facts, dict(iterations.candidates(state, const(0), iterations.start))[label])
+            for state in arrivals
+        )
+    }
+    while True:
+        iterations = replace(iterations, kept=frozenset(kept))
+        state = iterations.state(iterations.count)
+        back = [
+            step.state
+            for step in run(state.assume(*iterations.invariants(state, iterations.count)))
+            if step.then == iterations.head
+        ]
+        survivors = {
+            label
+            for label in kept
+            if all(
+                decide(
+                    after.facts,
+                    dict(iterations.candidates(after, normal(iterations.count + 1), iterations.start))[label],
+                )
+                for after in back
+            )
+        }
+        if survivors == kept:
+            return iterations
+        kept = survivors

@@ -1,0 +1,49 @@
+"""What was asked for and not decided: it is UNSUPPORTED, and never missing from a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.kexec.selection import matching
+from kexec_verify.specs.properties import PROPERTIES, RELOCATION, Property
+from kexec_verify.theorems import Finding, Outcome
+from kexec_verify.verdict import Verdict
+
+
+def account(outcome: Outcome, claims: Sequence[Property], patterns: Sequence[str], is_kernel: bool) -> None:
+    """Add to ``outcome`` a finding for each property that had to be decided and was not.
+
+    These are the properties that are about the target, those that were asked for by their own name, and all
+    that a glob matches if none of them is decided. What else a glob matches is a note.
+
+    :param claims: the properties of the run, with those that they rest on.
+    :param patterns: names and globs as the user typed them; none stand for all that is about the target.
+    :param whole: the target is a kernel, and not the routine alone.
+    """
+    found = {finding.claim.id for finding in outcome.findings}
+    needed = {claim.id for claim in claims if not _reason(claim, outcome.variant, is_kernel)}
+    aside: set[str] = set()
+    for pattern in patterns:
+        matched = set(matching(pattern))
+        if pattern in PROPERTIES or not matched & found:
+            needed |= matched
+        else:
+            aside |= matched
+    for claim in claims:
+        if claim.id in found:
+            continue
+        reason = _reason(claim, outcome.variant, is_kernel) or "the routine's form is not recognised"
+        if claim.id in needed:
+            outcome.findings.append(Finding(claim, Verdict.UNSUPPORTED, reason))
+        elif claim.id in aside:
+            outcome.notes.append(f"{claim.id} is not decided: {reason}")
+
+
+def _reason(claim: Property, variant: AbiVariant | None, is_kernel: bool) -> str:
+    """Why the property is not about the target; empty if it is."""
+    if not is_kernel and claim not in RELOCATION:
+        return "the target is the routine alone, without machine_kexec"
+    if variant is not None and claim.variant not in (None, variant.name):
+        return f"it is about routines of the form {claim.variant}, and the form of this one is {variant.name}"
+    return ""
