@@ -34,7 +34,7 @@ def test_answers_are_found_with_core_and_times(cache):
     assert Answers(cache).find("settle", TEXT, 0) == BOTH
 
 
-@pytest.mark.parametrize("question", [("filter_by", TEXT, 0), ("settle", TEXT + " ", 0), ("settle", TEXT, 1)])
+@pytest.mark.parametrize("query", [("filter_by", TEXT, 0), ("settle", TEXT + " ", 0), ("settle", TEXT, 1)])
 def test_answer_to_another_query_is_none(cache, query):
     keep(cache)
     assert Answers(cache).find(*query) is None

@@ -25,7 +25,7 @@ def decided(whole: bool, variant: str) -> dict[str, Verdict]:
     return {finding.claim.id: finding.verdict for finding in partial.outcome().findings}
 
 
-@pytest.mark.parametrize("form", ["kimage", "registers"])
+@pytest.mark.parametrize("variant", ["kimage", "registers"])
 def test_what_was_not_reached_is_unknown(variant):
     found = decided(True, variant)
     own = {claim.id for claim in RELOCATION}

@@ -66,7 +66,7 @@ def test_good_list_keeps_every_promise():
 
 
 @pytest.mark.parametrize(
-    "turns, promises",
+    "iterations, promises",
     [
         (changed(1, word=0x80000 | D | END), {"W3"}),
         (changed(5, word=0x22000 | I), {"W3"}),
