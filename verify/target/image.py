@@ -2,27 +2,28 @@
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import combinations
 
 from kexec_verify.errors import TargetError
 from kexec_verify.target.header import parse_header
-from kexec_verify.target.kallsyms import KERNEL_HALF, Kallsyms, find_kallsyms
+from kexec_verify.target.kallsyms import Kallsyms, find_kallsyms
 from kexec_verify.target.kernel import Kernel, Segment, banner_version, note_build_id
+from kexec_verify.target.link_address import Placement, link_address, relative_base
 from kexec_verify.target.pe import loaded_image
-from kexec_verify.target.rela_bounds import Bounds, agreed, by_code, by_symbol
+from kexec_verify.target.rela_bounds import RELA, RELR, Bounds, agreed, by_code, by_symbol
 from kexec_verify.target.relocations import (
     NO_RELOCATIONS,
-    Relocations,
     apply,
     check_apart,
+    packed_places,
     parse_rela,
     resembles_rela,
 )
 from kexec_verify.target.symbols import ListedNames, Symbol, SymbolTable
+from kexec_verify.target.word_arrays import U64
 
-_BASE_ALIGN = 1 << 21  # Documentation/arch/arm64/booting.rst: a 2 MiB aligned base
 _ADDRESSES = 1 << 64
-_VOTERS = 20000
 
 
 def load_image(data: bytes, source: str, name: str) -> Kernel:
@@ -38,12 +39,21 @@ def load_image(data: bytes, source: str, name: str) -> Kernel:
     tables = find_kallsyms(loaded)
     if tables is None:
         raise TargetError(f"{source}: expected a kernel's kallsyms tables, found none intact")
-    bounds = _bounds(loaded, tables, header.text_offset, source)
+    coded = _coded(loaded, header.text_offset, source)
+    bounds = _bounds(loaded, tables, coded, source)
     relocations = parse_rela(loaded[bounds.start : bounds.end]) if bounds else NO_RELOCATIONS
-    base = _link_base(loaded, tables, relocations, header.text_offset, source)
-    if bounds:
-        check_apart(relocations, base + bounds.start, base + bounds.end, "their own table", source)
-    symbols = kallsyms_symbols(tables, _relative_base(tables, relocations, base), source)
+    packed_at = _packed_bounds(loaded, tables, coded, source)
+    packed = packed_places(loaded[packed_at.start : packed_at.end], len(loaded)) if packed_at else None
+    if packed_at and packed is None:
+        raise TargetError(f"{source}: expected a RELR table from {packed_at}, found other words there")
+    placement = Placement(
+        loaded, header.text_offset, header.image_size, tables, relocations, packed or array(U64)
+    )
+    base = link_address(placement, source)
+    for table in (bounds, packed_at):
+        if table:
+            check_apart(relocations, base + table.start, base + table.end, "their own table", source)
+    symbols = kallsyms_symbols(tables, relative_base(tables, relocations, base), source)
     return Kernel(
         name=name,
         source=source,
@@ -57,19 +67,24 @@ def load_image(data: bytes, source: str, name: str) -> Kernel:
     )
 
 
-def _bounds(data: bytes, tables: Kallsyms, text_offset: int, source: str) -> Bounds | None:
+def _coded(data: bytes, text_offset: int, source: str) -> list[Bounds]:
+    """Return the bounds that code gives, in offsets from the first byte of an Image."""
+    # Where it is linked is known only from its relocations: here it is at 0.
+    found = []
+    for bounds in by_code(data, 0, source):
+        if bounds.kimage_vaddr is not None:
+            away = bounds.kimage_vaddr + text_offset
+            bounds = Bounds(bounds.start - away, bounds.end - away)
+        found.append(bounds)
+    return found
+
+
+def _bounds(data: bytes, tables: Kallsyms, coded: list[Bounds], source: str) -> Bounds | None:
     """Return the relocation table of an Image, in offsets from its first byte, or None without one.
 
     :raises TargetError: it lies outside the Image, or there is one but nothing says where.
     """
-    # Where it is linked is known only from its relocations: here it stands at 0.
-    coded = []
-    for found in by_code(data, 0, source):
-        if found.kimage_vaddr is not None:
-            away = found.kimage_vaddr + text_offset
-            found = Bounds(found.start - away, found.end - away)
-        coded.append(found)
-    bounds = agreed(_named(tables), coded, source)
+    bounds = agreed(_named(tables, RELA), coded, source)
     if bounds is None:
         if resembles_rela(data):
             raise TargetError(
@@ -81,8 +96,30 @@ def _bounds(data: bytes, tables: Kallsyms, text_offset: int, source: str) -> Bou
     return bounds
 
 
-def _named(tables: Kallsyms) -> Iterator[Bounds]:
-    """Yield the bounds that symbols give, in offsets from _text, which is an Image's first byte."""
+def _packed_bounds(data: bytes, tables: Kallsyms, coded: list[Bounds], source: str) -> Bounds | None:
+    """Return the RELR table of an Image, in offsets from its first byte, or None without one.
+
+    Two of the addresses that the code behind the loop over the Elf64_Rela entries makes bound it; they
+    are those between which there is such a table.
+
+    :raises TargetError: symbols and code disagree, or the table lies outside the Image.
+    """
+    named = [bounds for bounds in _named(tables, RELR) if bounds.start != bounds.end]
+    if any(not 0 <= bounds.start < bounds.end <= len(data) for bounds in named):
+        raise TargetError(f"{source}: expected relocations inside the Image, found a table from {named[0]}")
+    found = {(bounds.start, bounds.end) for bounds in named}
+    for rela in coded:
+        for start, end in combinations(sorted(at for at in rela.beside if 0 <= at <= len(data)), 2):
+            if packed_places(data[start:end], len(data)) is not None:
+                found.add((start, end))
+    if len(found) > 1:
+        texts = ", ".join(str(Bounds(*one)) for one in sorted(found))
+        raise TargetError(f"{source}: expected one RELR table, found {texts}")
+    return Bounds(*found.pop()) if found else None
+
+
+def _named(tables: Kallsyms, pairs: Iterable[tuple[str, str]]) -> Iterator[Bounds]:
+    """Yield the bounds that *pairs* of symbols give, in offsets from _text, an Image's first byte."""
     if "_text" not in tables.names:
         return
     text = tables.offsets[tables.names.index("_text")]
@@ -92,7 +129,7 @@ def _named(tables: Kallsyms) -> Iterator[Bounds]:
             return None
         return Symbol(name, tables.offsets[tables.names.index(name)] - text, None)
 
-    yield from by_symbol(lookup)
+    yield from by_symbol(lookup, pairs)
 
 
 def kallsyms_symbols(tables: Kallsyms, base: int, source: str) -> SymbolTable:
@@ -106,64 +143,3 @@ def kallsyms_symbols(tables: Kallsyms, base: int, source: str) -> SymbolTable:
     upper = bytes(65 <= kind <= 90 for kind in tables.kinds)
     mapping = frozenset(r for r, name in enumerate(tables.names) if name.startswith("$"))
     return SymbolTable(ListedNames(tables.names), addresses, None, mapping, upper)
-
-
-def _relative_base(tables: Kallsyms, relocations: Relocations, base: int) -> int:
-    """Return the address that the offsets of *tables* count from in an Image linked at *base*."""
-    if tables.base_at is None:
-        return base
-    if tables.base_value:
-        return tables.base_value
-    return relocations.values[relocations.places.index(base + tables.base_at)]
-
-
-def _link_base(data: bytes, tables: Kallsyms, relocations: Relocations, text_offset: int, source: str) -> int:
-    """Return the virtual address of the first byte of the Image.
-
-    Without relocation entries kallsyms_relative_base is in the file; it is the first symbol's
-    address, within 2 MiB of the start. With them it is zero there, and the base is the one address
-    at which an entry fills that word in with an address near the start.
-    """
-    if tables.base_value:
-        base = tables.base_value - tables.base_value % _BASE_ALIGN + text_offset
-        candidates = [base] if base >= KERNEL_HALF else []
-    else:
-        candidates = _candidates(data, tables, relocations, text_offset)
-    if len(candidates) > 1:
-        candidates = _elect(candidates, tables, relocations)
-    if len(candidates) != 1:
-        raise TargetError(f"{source}: expected one link address that fits the Image, found {len(candidates)}")
-    return candidates[0]
-
-
-def _candidates(data: bytes, tables: Kallsyms, relocations: Relocations, text_offset: int) -> list[int]:
-    if not len(relocations):
-        return []
-    lowest, highest = min(relocations.places), max(relocations.places)
-    if tables.base_at is None:
-        start = lowest - lowest % _BASE_ALIGN + text_offset
-        fits = range(start, max(KERNEL_HALF, highest - len(data)), -_BASE_ALIGN)
-        return list(fits)
-    found = []
-    for place, value in zip(relocations.places, relocations.values, strict=True):
-        base = place - tables.base_at
-        if (
-            (base - text_offset) % _BASE_ALIGN == 0
-            and KERNEL_HALF <= base <= lowest
-            and highest < base + len(data)
-            and 0 <= value - base < _BASE_ALIGN
-        ):
-            found.append(base)
-    return found
-
-
-def _elect(candidates: list[int], tables: Kallsyms, relocations: Relocations) -> list[int]:
-    """Keep the candidate for which clearly more relocated pointers hit a symbol's address."""
-    votes = []
-    starts = frozenset(tables.offsets)
-    step = max(1, len(relocations) // _VOTERS)
-    for base in candidates:
-        first = _relative_base(tables, relocations, base)
-        votes.append((sum(v - first in starts for v in relocations.values[::step]), base))
-    votes.sort(reverse=True)
-    return [votes[0][1]] if votes[0][0] > 4 * votes[1][0] else candidates

@@ -14,13 +14,16 @@ from kexec_verify.target.relocations import ENTRY_SIZE
 from kexec_verify.target.symbols import Symbol
 from kexec_verify.target.word_arrays import U32, words
 
-SYMBOLS = (("__rela_start", "__rela_end"), ("__pi_rela_start", "__pi_rela_end"))
+RELA = (("__rela_start", "__rela_end"), ("__pi_rela_start", "__pi_rela_end"))
+RELR = (("__relr_start", "__relr_end"), ("__pi_relr_start", "__pi_relr_end"))
 _MASK = (1 << 64) - 1
 _HALF = 1 << 63
 _BEFORE = 32  # instructions before the test of the type that may make the bounds
+_AFTER = 96  # instructions behind it in which the same function may go on
 _LOOP = 12  # instructions around it that may belong to the loop
 _MAX_LOOKS = 1 << 20  # kernels have some thousand words alike, and ten tests
 _MAX_TESTS = 1 << 12
+_MAX_BESIDE = 16  # addresses that the function makes
 _DISPLACEMENT = 23  # x23 holds it in head.S; it is 0 at the link address
 
 
@@ -29,19 +32,24 @@ class Bounds:
     """A relocation table from *start* up to *end*, addresses.
 
     :param kimage_vaddr: KIMAGE_VADDR where the code adds offsets to it (up to 5.11), else None.
+    :param beside: the addresses that the function with the loop over the table makes, from the loop on
+        or before it; those of a RELR table, which a second loop is about, are among them.
     """
 
     start: int
     end: int
     kimage_vaddr: int | None = None
+    beside: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.start:#x} to {self.end:#x}"
 
 
-def by_symbol(lookup: Callable[[str], Symbol | None]) -> Iterator[Bounds]:
-    """Yield the bounds that symbols give."""
-    for first, last in SYMBOLS:
+def by_symbol(
+    lookup: Callable[[str], Symbol | None], pairs: Iterable[tuple[str, str]] = RELA
+) -> Iterator[Bounds]:
+    """Yield the bounds that *pairs* of symbols, RELA or RELR, give."""
+    for first, last in pairs:
         start, end = lookup(first), lookup(last)
         if start is not None and end is not None:
             yield Bounds(start.address, end.address)
@@ -72,7 +80,7 @@ def by_code(data: bytes, address: int, source: str) -> Iterator[Bounds]:
     """
     for at in _type_tests(data, source):
         low = max(0, at - 4 * _BEFORE)
-        code = _Code(data, low, words(U32, data[low : at + 4 * _BEFORE]), address)
+        code = _Code(data, low, words(U32, data[low : at + 4 * _AFTER]), address)
         found = code.bounds((at - low) // 4)
         if found is not None:
             yield found
@@ -125,8 +133,42 @@ class _Code:
                     return None
                 # A compiler may keep the cursor a few bytes into the entry, and then its limit, too.
                 start, end = (known[register] + offset - 8 & _MASK for register in (cursor, limit))
-                return Bounds(start, end, self._kimage_vaddr(start))
+                beside = frozenset((end, *known.values(), *self._formed(test)))
+                if len(beside) > _MAX_BESIDE:
+                    beside = frozenset()
+                return Bounds(start, end, self._kimage_vaddr(start), beside)
         return None
+
+    def _formed(self, test: int) -> set[int]:
+        """Return the addresses that adr, or adrp and add, make in what may run after *test*."""
+        pages: dict[int, int] = {}
+        formed: set[int] = set()
+        for at in self._reached(test):
+            word = self._code[at]
+            target, value = self._result(at, word, pages)
+            if target is None or value is None:
+                continue
+            if word & 0x9F000000 == 0x90000000:  # adrp
+                pages[target] = value
+            elif word & 0x9F000000 == 0x10000000 or word & 0xFF800000 == 0x91000000:  # adr, add
+                formed.add(value)
+        return formed
+
+    def _reached(self, first: int) -> list[int]:
+        """Return the instructions that control may reach from *first*, calls returning, in order."""
+        reached: set[int] = set()
+        pending = [first]
+        while pending:
+            at = pending.pop()
+            if at in reached or not 0 <= at < len(self._code):
+                continue
+            reached.add(at)
+            ahead, stays = _branch(self._code[at])
+            if ahead is not None:
+                pending.append(at + ahead)
+            if stays or self._code[at] & 0xFC000000 == 0x94000000:  # bl
+                pending.append(at + 1)
+        return sorted(reached)
 
     def _kimage_vaddr(self, start: int) -> int | None:
         bases = {wide for wide in self._wide if wide >= _HALF and wide <= start}

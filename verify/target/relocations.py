@@ -4,6 +4,8 @@ Facts: arch/arm64/Makefile links relocatable kernels with --no-apply-dynamic-rel
 relocate are zero in the file and their values stand in .rela.dyn;
 arch/arm64/kernel/pi/relocate.c applies those of type R_AARCH64_RELATIVE. The words that .relr.dyn
 names hold their link-time values in the file: at the link address nothing is left to do for them.
+Format of .relr.dyn: the ELF gABI, "Relative relocations": an even entry is the address of a word to
+relocate, an odd one a map of the 63 words behind those that the entries before it reach.
 """
 
 from array import array
@@ -18,6 +20,10 @@ _TYPE = 0xFFFFFFFF  # ELF64_R_TYPE (include/uapi/linux/elf.h): the kernel looks 
 _INFO = R_AARCH64_RELATIVE.to_bytes(8, "little")
 _FEWEST = 16  # entries in a row that no other data resembles
 _MAX_RUNS = 1024
+_WORD = 8
+_IN_MAP = 63  # words
+_MAX_PACKED = 1 << 21  # words that RELR names; Debian's kernels of 2026 have a quarter
+_KERNEL_HALF = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,37 @@ def parse_rela(data: bytes) -> Relocations:
         return Relocations(places, values)
     rows = [row for row, kind in enumerate(kinds) if kind & _TYPE == R_AARCH64_RELATIVE]
     return Relocations(array(U64, (places[r] for r in rows)), array(U64, (values[r] for r in rows)))
+
+
+def packed_places(data: bytes, room: int) -> array[int] | None:
+    """Return the addresses of the words that the RELR table *data* names, in order.
+
+    :param room: how far apart the first and the last of them can be, in bytes.
+    :returns: None when *data* is no such table of a kernel, or one of more words than any kernel has.
+    """
+    entries = words(U64, data)
+    if len(data) % _WORD or not len(entries) or entries[0] & 1 or entries[0] < _KERNEL_HALF:
+        return None
+    found = array(U64)
+    following = entries[0]
+    end = entries[0] + room
+    for entry in entries:
+        if entry & 1:
+            bits, place = entry >> 1, following
+            while bits:
+                if bits & 1:
+                    found.append(place)
+                bits >>= 1
+                place += _WORD
+            following += _IN_MAP * _WORD
+        else:
+            if found and entry < found[-1] + _WORD:  # not all of them are aligned to words
+                return None
+            found.append(entry)
+            following = entry + _WORD
+        if found[-1] >= end or len(found) > _MAX_PACKED:
+            return None
+    return found
 
 
 def resembles_rela(data: bytes) -> bool:
