@@ -48,6 +48,14 @@ def scheduler_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def suite_option(
+    help_text: str, multiple: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--suite NAME``, passed on as ``suite``, or as ``suites`` when it may be given several times."""
+    name = "suites" if multiple else "suite"
+    return click.option("--suite", name, metavar="NAME", multiple=multiple, help=help_text)
+
+
 def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--quiet``, passed on as ``quiet``."""
     return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(command)

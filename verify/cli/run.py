@@ -15,6 +15,7 @@ from kexec_verify.cli.options import (
     quiet_option,
     reports_option,
     scheduler_option,
+    suite_option,
 )
 from kexec_verify.cli.session import Session
 from kexec_verify.cli.terminal import Terminal
@@ -36,6 +37,7 @@ BINARIES = Path("binaries")
 @click.option(
     "--property", "patterns", multiple=True, metavar="GLOB", help="Verify only these properties; repeatable."
 )
+@suite_option("Debian suite of the debian: targets that name none, such as trixie-backports.")
 @reports_option("Directory that run.json and its page are written under.")
 @jobs_option("Processes for the solvers; 0 is one for each core, 1 is this process.")
 @scheduler_option
@@ -46,6 +48,7 @@ BINARIES = Path("binaries")
 def run(
     targets: tuple[str, ...],
     patterns: tuple[str, ...],
+    suite: str | None,
     directory: Path,
     jobs: int,
     scheduler: str | None,
@@ -54,7 +57,7 @@ def run(
     seed: int,
     quiet: bool,
 ) -> int:
-    """Verify each TARGET: a vmlinux, an Image or vmlinuz, or debian:PACKAGE.
+    """Verify each TARGET: a vmlinux, an Image or vmlinuz, or debian:PACKAGE[=VERSION][/SUITE].
 
     Without a TARGET: every ELF file in binaries/.
 
@@ -66,12 +69,14 @@ def run(
     undecided; 70 for an internal fault. Ctrl-C and SIGTERM leave a run.json of what is known,
     marked incomplete.
     """
+    from kexec_verify.target.debian import in_suite
+
     terminal = Terminal(quiet)
     started = time.monotonic()
     runs, troubles = [], []
     interrupt.install()
     with Session(terminal, directory, patterns, seed, jobs, scheduler, recheck, no_cache) as session:
-        for target in targets or _shipped():
+        for target in [in_suite(target, suite) for target in targets] or _shipped():
             try:
                 runs.append(verify_target(target, session))
             except VerifyError as error:

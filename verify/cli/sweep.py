@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from kexec_verify.cli import interrupt
-from kexec_verify.cli.options import format_option, quiet_option, reports_option
+from kexec_verify.cli.options import format_option, quiet_option, reports_option, suite_option
 from kexec_verify.cli.terminal import Output, Terminal
 from kexec_verify.errors import TargetError
 from kexec_verify.report.status import counts, level, style
@@ -36,13 +36,21 @@ _sessions: dict[Path, Session] = {}
     type=click.IntRange(1),
     help="Number of kernels to verify at once.",
 )
+@suite_option("Debian suite to verify in the place of the host's own; repeatable.", multiple=True)
 @reports_option("Directory that the runs, sweep.json and sweep.html are written under.")
 @format_option
 @quiet_option
 def sweep(
-    globs: tuple[str, ...], only_list: bool, jobs: int, directory: Path, as_json: bool, quiet: bool
+    globs: tuple[str, ...],
+    only_list: bool,
+    jobs: int,
+    suites: tuple[str, ...],
+    directory: Path,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
-    """Verify every arm64 kernel in the suites that the machine's apt knows, or those that a GLOB matches.
+    """Verify every arm64 kernel in the suites that the machine's apt knows, or in
+    each --suite, or those that a GLOB matches.
 
     A GLOB is matched with the package's name, with that without "linux-image-", and with its version:
     '6.12*', '*cloud*'. Each kernel is fetched, verified as by `verify run`, and dropped again. One that
@@ -55,7 +63,7 @@ def sweep(
     from kexec_verify.target.debian import images
 
     terminal = Terminal(quiet)
-    known = images()
+    known = images(suites)
     packages = chosen(known, globs)
     named = targets(packages, known)
     if only_list:

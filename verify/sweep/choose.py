@@ -19,7 +19,7 @@ def chosen(packages: Sequence[Package], globs: Sequence[str]) -> list[Package]:
     :raises UsageError: if a glob matches none, or there is no package at all.
     """
     if not packages:
-        raise UsageError("expected kernels in the suites of this machine's apt, found none")
+        raise UsageError("expected arm64 kernels in these suites, found none")
     for glob in globs:
         if not any(_matches(package, glob) for package in packages):
             first, last = _short(packages[0]), _short(packages[-1])
@@ -40,11 +40,15 @@ def _short(package: Package) -> str:
 
 
 def targets(packages: Sequence[Package], known: Sequence[Package]) -> dict[Package, str]:
-    """The target's name of each of ``packages``, with its version where ``known`` has several."""
+    """The target's name of each of ``packages``, with its suite where it is not of the host's own.
+
+    It has its version where ``known`` has several.
+    """
     names = [package.package for package in known]
     return {
         package: f"{PREFIX}{package.package}"
         + (f"={package.version}" if names.count(package.package) > 1 else "")
+        + (f"/{package.suite}" if package.suite else "")
         for package in packages
     }
 

@@ -1,7 +1,7 @@
 """The machine's own apt client, pointed at arm64 and at a private state directory.
 
 The host's sources, keys and proxies are read, its state and caches are never written
-(apt.conf(5), apt-get(8)).
+(apt.conf(5), apt-get(8)). With sources of its own a client reads the host's proxies alone.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kexec_verify.errors import TargetError
 
-_FRESH = 24 * 3600  # seconds
+FRESH = 24 * 3600  # seconds
 _TIMEOUT = 1800  # seconds; a mirror may be slow, but a hung one must end
 
 
@@ -31,13 +31,17 @@ class Apt:
     """An apt client whose state, caches and architecture are its own.
 
     :param root: the private directory; created when missing.
+    :param sources: a directory in it with sources to read in the place of the host's, or None.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, sources: Path | None = None):
         self.root = root
+        self.sources = sources
         try:
-            for part in ("state/lists/partial", "cache/archives/partial", "log"):
+            for part in ("state/lists/partial", "cache/archives/partial", "log", "none"):
                 (root / part).mkdir(parents=True, exist_ok=True)
+            if sources is not None:
+                sources.mkdir(exist_ok=True)
             status = root / "state" / "status"
             if not status.exists():  # a newer one would have apt make its index again
                 status.touch()
@@ -69,18 +73,31 @@ class Apt:
             'Acquire::Languages "none";',
             'APT::Get::List-Cleanup "1";',
         ]
+        if self.sources is not None:
+            lines += [
+                # What the host prefers is about its own suites.
+                "#clear APT::Default-Release;",
+                'Dir::Etc::sourcelist "/dev/null";',
+                f'Dir::Etc::sourceparts "{self.sources}";',
+                'Dir::Etc::preferences "/dev/null";',
+                f'Dir::Etc::preferencesparts "{self.root}/none";',
+            ]
         if os.geteuid() == 0:
             # apt's unprivileged user cannot write to root's cache directory.
             lines.append('APT::Sandbox::User "root";')
         text = "\n".join(lines) + "\n"
         path = self.root / "apt.conf"
         if not path.exists() or path.read_text() != text:
-            # Runs in parallel write the same text: each to a file of its own, renamed as a whole.
-            handle, temporary = tempfile.mkstemp(dir=self.root, prefix="apt.conf.")
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-            os.replace(temporary, path)
+            self.write(path, text)
         return path
+
+    def write(self, path: Path, text: str) -> None:
+        """Write *text* to *path*, complete or not at all."""
+        # Runs in parallel write the same text: each to a file of its own, renamed as a whole.
+        handle, temporary = tempfile.mkstemp(dir=self.root, prefix="new.")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.replace(temporary, path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -126,7 +143,7 @@ class Apt:
         """
         stamp = self.root / "state" / "fetched"
         age = time.time() - stamp.stat().st_mtime if stamp.exists() else None
-        if age is not None and age < _FRESH and not force:
+        if age is not None and age < FRESH and not force:
             return False
         try:
             # A list that cannot be fetched is only a warning to apt unless told otherwise.

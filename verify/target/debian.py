@@ -4,6 +4,10 @@ apt's signed lists name the hash of a package, not of the kernel in it, and unpa
 So a kernel that came out of a package with the hash of the lists is cached with a seal, made with the
 user's own key, over the package's name, version and hash and the kernel's hash. At each use the lists
 say which hash the package has, and the seal must be the one of that hash and of these bytes.
+
+Not every linux-image package holds a kernel. linux-image-arm64 and its like depend on the newest one;
+from 6.19 on, linux-image-X depends on linux-binary-X, which holds it. Dependencies on one version of
+such a package are followed.
 """
 
 import hashlib
@@ -14,32 +18,52 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kexec_verify.errors import TargetError
 from kexec_verify.key import seal, user_key
-from kexec_verify.target.apt import Apt, cache_root
+from kexec_verify.target.apt import Apt
 from kexec_verify.target.compressed import MAX_SIZE
+from kexec_verify.target.suites import apt_for, prepare
 
 PREFIX = "debian:"
-# A name (Debian policy manual, 5.6.1), and a version (5.6.12) where another than apt's choice is meant.
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?")
-_IMAGE = re.compile(r"linux-image-(?P<abi>\d[^-]*(?:-\d+)?)-(?P<flavour>[a-z].*|[0-9]+k)")
+# A name (Debian policy manual, 5.6.1), a version (5.6.12) where another than apt's choice is meant, and
+# a suite where another than the host's is.
+_PACKAGE = re.compile(
+    r"(?P<name>(?P<package>[a-z0-9][a-z0-9+.-]+)(=(?P<version>[A-Za-z0-9.+:~-]+))?)(/(?P<suite>[^/]*))?"
+)
+_IMAGE = re.compile(r"linux-image-(?P<abi>\d[^-]*(?:-\d[^-]*)?)-(?P<flavour>[a-z].*|[0-9]+k)")
+_HOLDERS = ("linux-binary-", "linux-image-")  # packages that may hold a kernel, the likelier first
+_MOST_STEPS = 4  # from linux-image-arm64 to linux-image-X to linux-binary-X
+_KERNEL = re.compile(r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz")
 _NO_IMAGE = ("-dbg", "-unsigned", "-template")
 _KIND = "debian kernel"  # of seals
 
 
 @dataclass(frozen=True)
 class Package:
-    """A kernel's package, as apt's lists promise it; ``size`` of the archive in bytes."""
+    """A kernel's package, as apt's lists promise it.
+
+    :param version: of it.
+    :param sha256: of the archive that holds the kernel; ``size`` of it in bytes.
+    :param holder: the package of that archive, where ``package`` only depends on it, or "".
+    :param suite: the suite that has it, or "" for the host's own.
+    """
 
     package: str
     version: str
     sha256: str
     size: int
+    holder: str = ""
+    suite: str = ""
+
+    @property
+    def archive(self) -> str:
+        """The package whose archive holds the kernel."""
+        return self.holder or self.package
 
     @property
     def flavour(self) -> str:
@@ -48,36 +72,70 @@ class Package:
         return match["flavour"] if match else ""
 
 
-def available() -> list[str]:
-    """Return the arm64 packages of the host's suites that hold one kernel image, sorted by version.
+def available(suite: str | None = None) -> list[str]:
+    """Return the arm64 packages of a suite that are about one kernel image, sorted by version.
 
+    :param suite: such as ``trixie-backports``, or None for the host's own.
     :raises TargetError: apt is missing, or has no lists and cannot fetch any.
     """
-    apt = Apt(cache_root() / "debian")
+    apt = apt_for(suite)
     with apt.locked():
+        prepare(apt, suite)
         apt.refresh()
         return _image_names(apt)
 
 
-def images() -> list[Package]:
-    """Return each version of each arm64 package of the host's suites that holds a kernel image.
+def images(suites: Sequence[str] = ()) -> list[Package]:
+    """Return each version of each arm64 package that holds a kernel image, or whose linux-binary does.
 
-    Packages that only depend on an image (``linux-image-arm64``) are none. Sorted by version,
-    then name.
+    Packages that only depend on another image (``linux-image-arm64``) are none. Sorted by version,
+    then name. Of packages that several suites have, the first suite's is returned.
 
+    :param suites: such as ``trixie-backports``; none for the host's own.
     :raises TargetError: apt is missing, or has no lists and cannot fetch any.
     """
-    apt = Apt(cache_root() / "debian")
+    found: dict[tuple[str, str, str], Package] = {}
+    for suite in suites or (None,):
+        for package in _images(suite):
+            found.setdefault((package.package, package.version, package.sha256), package)
+    return sorted(found.values(), key=lambda p: (_version_key(p.version), p.package))
+
+
+def _images(suite: str | None) -> list[Package]:
+    apt = apt_for(suite)
     with apt.locked():
+        prepare(apt, suite)
         apt.refresh()
-        names = _image_names(apt)
-        text = apt.run("apt-cache", ["show", *names]) if names else ""
-    found = set()
-    for stanza in text.split("\n\n"):
-        fields = _fields(stanza)
-        if fields.get("package") in names and "linux-image-" not in fields.get("depends", ""):
-            found.add(_promised(fields))
-    return sorted(found, key=lambda p: (_version_key(p.version), p.package))
+        names = frozenset(_image_names(apt))
+        stanzas = _stanzas(apt, sorted(names))
+        wanted = [_followed(fields) for fields in stanzas]
+        binaries = {one[0] for one in wanted if one and one[0].startswith("linux-binary-")}
+        held = {(f.get("package"), f.get("version")): f for f in _stanzas(apt, sorted(binaries))}
+    found = []
+    for fields, following in zip(stanzas, wanted, strict=True):
+        if fields.get("package") not in names:
+            continue
+        if following is None:
+            found.append(_promised(fields, fields, suite))
+        elif following in held:
+            found.append(_promised(fields, held[following], suite))
+    return found
+
+
+def _stanzas(apt: Apt, names: Sequence[str]) -> list[dict[str, str]]:
+    """Return what the lists say of each version of each of *names*."""
+    text = apt.run("apt-cache", ["show", *names]) if names else ""
+    return [_fields(stanza) for stanza in text.split("\n\n") if stanza.strip()]
+
+
+def _followed(fields: dict[str, str]) -> tuple[str, str] | None:
+    """Return the package, and its version, that has the kernel of the one described, or None if it has it."""
+    for prefix in _HOLDERS:
+        for dependency in fields.get("depends", "").split(","):
+            match = re.fullmatch(r"\s*(\S+) \(= (\S+)\)\s*", dependency)
+            if match and match[1].startswith(prefix):
+                return match[1], match[2]
+    return None
 
 
 def _image_names(apt: Apt) -> list[str]:
@@ -88,32 +146,50 @@ def _image_names(apt: Apt) -> list[str]:
     )
 
 
-def newest(series: str, flavour: str = "arm64") -> str | None:
-    """Return the newest package of a kernel series, or None when the suites hold none.
+def newest(series: str, flavour: str = "arm64", suite: str | None = None) -> str | None:
+    """Return the newest package of a kernel series, or None when there is none.
 
     :param series: such as ``6.1``.
     :param flavour: what follows the ABI in the name, such as ``arm64-16k`` or ``rt-arm64``.
+    :param suite: such as ``trixie-backports``, or None for the host's own.
     """
-    for name in reversed(available()):
+    for name in reversed(available(suite)):
         match = _IMAGE.fullmatch(name)
         if match and match["flavour"] == flavour and match["abi"].startswith(f"{series}."):
             return name
     return None
 
 
+def in_suite(target: str, suite: str | None) -> str:
+    """Return *target*, in *suite* when it is a ``debian:`` target that names none of its own.
+
+    >>> in_suite("debian:linux-image-arm64", "sid")
+    'debian:linux-image-arm64/sid'
+    >>> in_suite("vmlinux", "sid")
+    'vmlinux'
+    """
+    named = target.startswith(PREFIX) and "/" not in target
+    return f"{target}/{suite}" if suite is not None and named else target
+
+
 def read(package: str) -> bytes:
     """Return the kernel image that *package* holds, from the cache where the lists vouch for it.
 
-    :param package: its name, with ``=VERSION`` behind it for another version than apt would choose.
-    :raises TargetError: apt or dpkg-deb is missing, the package is unknown or not for arm64, or
-        what was fetched is not what apt's signed lists promise.
+    :param package: its name, with ``=VERSION`` behind it for another version than apt would choose,
+        and ``/SUITE`` for another suite than the host's own.
+    :raises TargetError: apt or dpkg-deb is missing, the package is unknown or not for arm64, the suite
+        is unknown or not signed by Debian's keys, or what was fetched is not what apt's signed lists
+        promise.
     """
-    if not _PACKAGE.fullmatch(package):
+    match = _PACKAGE.fullmatch(package)
+    if not match:
         raise TargetError(f"{PREFIX}{package}: expected a Debian package's name after {PREFIX}")
     try:
-        apt = Apt(cache_root() / "debian")
+        suite = match["suite"]
+        apt = apt_for(suite)
         with apt.locked():
-            record = _record(apt, package)
+            prepare(apt, suite)
+            record = _record(apt, match["name"], suite)
             data = _held(apt, record)
             return data if data is not None else _fetched(apt, record)
     except TargetError as error:
@@ -125,22 +201,22 @@ def read(package: str) -> bytes:
 
 def is_cached(package: Package) -> bool:
     """Return whether the kernel image of *package* is unpacked in the cache."""
-    return (_place(Apt(cache_root() / "debian"), package) / "vmlinuz").exists()
+    return (_place(apt_for(package.suite or None), package) / "vmlinuz").exists()
 
 
 def drop(package: Package) -> None:
     """Take the kernel image of *package* out of the cache; one that is not there is no error."""
-    apt = Apt(cache_root() / "debian")
+    apt = apt_for(package.suite or None)
     with apt.locked():
         shutil.rmtree(_place(apt, package), ignore_errors=True)
 
 
 def _place(apt: Apt, record: Package) -> Path:
     version = record.version.replace(":", "_")
-    return apt.root / "kernels" / f"{record.package}_{version}_{record.sha256[:16]}"
+    return apt.root / "kernels" / f"{record.archive}_{version}_{record.sha256[:16]}"
 
 
-def _record(apt: Apt, package: str) -> Package:
+def _record(apt: Apt, package: str, suite: str | None) -> Package:
     """Return what the lists know of *package*, fetching them anew before giving up."""
     fetched = apt.refresh()
     fields = _show(apt, package)
@@ -148,28 +224,47 @@ def _record(apt: Apt, package: str) -> Package:
         apt.refresh(force=True)
         fields = _show(apt, package)
     if not fields:
-        found = "expected a package of the host's suites, found none of that name or version"
+        where = f"the suite {suite}" if suite else "the host's suites"
+        found = f"expected a package of {where}, found none of that name or version"
         if any((apt.root / "kernels").glob(f"{package.replace('=', '_')}_*")):
             # Only the lists say which bytes are this package's.
             found += "; its cached kernel cannot be checked: name another version, or the kernel's file"
         raise TargetError(found)
-    return _promised(fields)
+    image = fields
+    for _ in range(_MOST_STEPS):
+        following = _followed(fields)
+        if following is None:
+            return _promised(image, fields, suite)
+        name, version = following
+        fields = _show(apt, f"{name}={version}")
+        if not fields:
+            raise TargetError(f"expected {name} {version}, which it depends on, in the lists, found none")
+        if name.startswith("linux-image-"):
+            image = fields
+    raise TargetError("expected a package with a kernel, found only packages that depend on others")
 
 
-def _promised(fields: dict[str, str]) -> Package:
-    """Return the package that a stanza of the lists describes.
+def _promised(image: dict[str, str], holder: dict[str, str], suite: str | None) -> Package:
+    """Return the package that the stanza *image* of the lists describes, its kernel in that of *holder*.
 
     :raises TargetError: it is not for arm64, or a field is missing or malformed.
     """
     try:
-        architecture = fields["architecture"]
-        record = Package(fields["package"], fields["version"], fields["sha256"].lower(), int(fields["size"]))
+        architecture = holder["architecture"]
+        sha256, size = holder["sha256"].lower(), int(holder["size"])
+        names = image["package"], holder["package"]
+        record = Package(
+            names[0], image["version"], sha256, size, "" if names[0] == names[1] else names[1], suite or ""
+        )
+        version = holder["version"]
     except (KeyError, ValueError) as error:
         raise TargetError("expected a version, size and SHA-256 in the lists, found none") from error
     if architecture != "arm64":
         raise TargetError(f"expected an arm64 package, found one for {architecture}")
-    if not re.fullmatch(r"[0-9a-f]{64}", record.sha256) or "/" in record.version:
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or "/" in record.version:
         raise TargetError("expected a version, size and SHA-256 in the lists, found them malformed")
+    if version != record.version:
+        raise TargetError(f"expected version {record.version} of {names[1]}, found {version}")
     return record
 
 
@@ -212,7 +307,7 @@ def _held(apt: Apt, record: Package) -> bytes | None:
 
 def _seal(key: bytes, record: Package, data: bytes) -> bytes:
     """Return the seal that says: *data* is the kernel of the package that *record* describes."""
-    name = f"{record.package}\0{record.version}\0{record.sha256}".encode()
+    name = f"{record.archive}\0{record.version}\0{record.sha256}".encode()
     return seal(key, _KIND, name, hashlib.sha256(data).digest())
 
 
@@ -240,7 +335,7 @@ def _unpack_into(apt: Apt, record: Package, place: Path) -> bytes:
         shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=apt.root, prefix="fetch-") as directory:
         work = Path(directory)
-        apt.run("apt-get", ["download", f"{record.package}={record.version}"], cwd=work)
+        apt.run("apt-get", ["download", f"{record.archive}={record.version}"], cwd=work)
         archives = list(work.glob("*.deb"))
         if len(archives) != 1:
             raise TargetError(f"expected one package from apt-get, found {len(archives)}")
@@ -261,11 +356,11 @@ def _unpack_into(apt: Apt, record: Package, place: Path) -> bytes:
 
 
 def _kernel_of(archive: Path) -> bytes:
-    """Return the one ./boot/vmlinuz-* of *archive*."""
+    """Return the first ./boot/vmlinuz-* or ./usr/lib/modules/*/vmlinuz of *archive*."""
     with _members(archive) as members:
         for member, content in members:
             name = member.name.removeprefix("./")
-            if not member.isreg() or not re.fullmatch(r"boot/vmlinuz-[^/]+", name):
+            if not member.isreg() or not _KERNEL.fullmatch(name):
                 continue
             if member.size > MAX_SIZE:
                 raise TargetError(f"expected at most {MAX_SIZE} bytes, found {member.size}")
@@ -275,7 +370,7 @@ def _kernel_of(archive: Path) -> bytes:
                 if len(data) != member.size:
                     raise TargetError(f"expected a kernel of {member.size} bytes, found {len(data)}")
                 return data
-    raise TargetError("expected a kernel at ./boot/vmlinuz-*, found none in the package")
+    raise TargetError("expected a kernel at ./boot/vmlinuz-* or usr/lib/modules/*/vmlinuz, found none")
 
 
 @contextmanager
