@@ -13,7 +13,7 @@ BANNER = b"Linux version 6.1.0-56-arm64 (somebody@somewhere) #1 SMP\n\0"
 BUILD_ID = bytes(range(20))
 NOTE = struct.pack("<III4s", 4, 20, 3, b"GNU\0") + BUILD_ID
 TABLES_AT = 0x4000
-ORDERS = ("6.1", "6.3", "6.12", "newest")
+ORDERS = ("6.1", "6.3", "6.12", "newest", "7.0", "7.0 at 4 mod 8")
 RELOCATE_AT = 0x3400
 
 
@@ -47,6 +47,9 @@ def kallsyms(
     order: str, at: int, base: int, relocated: bool, table: list[tuple[str, int]]
 ) -> tuple[bytes, int]:
     """Return the tables as they stand at offset *at*, and the offset of relative_base or -1."""
+    to = 4 if order.startswith("7.0") else 8
+    lead = bytes(4) if order == "7.0 at 4 mod 8" else b""
+    at += len(lead)
     tokens, codes = compress([name for name, _ in table])
     names, markers = b"", []
     for row, code in enumerate(codes):
@@ -59,9 +62,9 @@ def kallsyms(
         index.append(len(text))
         text += token + b"\0"
     seqs = b"".join(row.to_bytes(3, "big") for row in range(len(table)))
-    head = aligned(struct.pack("<I", len(table))) + aligned(names)
-    head += aligned(struct.pack(f"<{len(markers)}I", *markers))
-    tail = aligned(text) + struct.pack("<256H", *index)
+    head = aligned(struct.pack("<I", len(table)), to) + aligned(names, to)
+    head += aligned(struct.pack(f"<{len(markers)}I", *markers), to)
+    tail = aligned(text, to) + struct.pack("<256H", *index)
     first = table[0][1]
     offsets = aligned(struct.pack(f"<{len(table)}I", *(offset - first for _, offset in table)))
     word = struct.pack("<Q", 0 if relocated else base + first)
@@ -73,7 +76,7 @@ def kallsyms(
         return blob + word + seqs, at + len(blob)
     start = at + len(head + tail)
     places = [offset - (start + 4 * row) for row, (_, offset) in enumerate(table)]
-    return head + tail + struct.pack(f"<{len(table)}i", *places) + seqs, -1
+    return lead + head + tail + aligned(struct.pack(f"<{len(table)}i", *places), to) + seqs, -1
 
 
 def address_of(register: int, here: int, there: int) -> list[int]:
@@ -117,6 +120,73 @@ def relocate(variant: str, at: int, start: int, end: int) -> bytes:
         *loop[:-1],
     ]  # add x11, x11, x23; add x9, x9, x11; add x10, x9, x10
     return struct.pack(f"<{len(code) + 2}I", *code, start, end - start)
+
+
+def relocate_packed(at: int, start: int, end: int, packed_end: int) -> bytes:
+    """The code at *at* that applies Elf64_Rela entries, and the RELR table behind them, as from 6.12."""
+    code = [*address_of(1, at, start), *address_of(2, at + 8, end)]
+    code += [0xEB02003F, 0x54000063, 0xB5000160, 0xD65F03C0]  # cmp x1, x2; b.lo 1f; cbnz x0, 3f; ret
+    code += [0xB9400823, 0xF1100C7F, 0x540000A1]  # 1: ldr w3, [x1, #8]; cmp x3, #0x403; b.ne 2f
+    code += [0xF9400024, 0xF9400823, 0x8B000063, 0xF8206883]  # ldr, ldr, add, str
+    code += [0x91006021, 0x17FFFFF4]  # 2: add x1, x1, #24; b to the cmp
+    here = at + 4 * len(code)
+    code += [*address_of(2, here, end), *address_of(5, here + 8, packed_end)]  # 3: the second loop's bounds
+    code += [0xEB05005F, 0x54000063, 0xD65F03C0]  # cmp x2, x5; b.lo; ret
+    return struct.pack(f"<{len(code)}I", *code)
+
+
+def pack(places: list[int]) -> bytes:
+    """The RELR table of *places*, which are in order."""
+    entries: list[int] = []
+    reach = None
+    for place in places:
+        ahead = None if reach is None else place - reach
+        if ahead is not None and 0 <= ahead < 8 * 63 and ahead % 8 == 0:
+            if entries[-1] % 2 == 0:
+                entries.append(1)
+            entries[-1] |= 2 << ahead // 8
+            continue
+        entries.append(place)
+        reach = place + 8
+    return struct.pack(f"<{len(entries) + 1}Q", *entries, 1)  # linkers fill up with empty maps
+
+
+def packed_image(
+    order: str = "7.0",
+    table=None,
+    entries: list[tuple[int, int]] | None = None,
+    behind: int = 0,
+    code: bool = True,
+) -> bytes:
+    """An Image that few Elf64_Rela entries and a RELR table relocate, as Debian's from 6.16 on.
+
+    :param entries: offsets of the words that the RELR table names and the offsets that they point at; 0
+        leaves a word 0.
+    :param behind: how many zeros the Image ends with.
+    """
+    table = table or symbols()
+    entries = entries if entries is not None else PACKED
+    tables, _ = kallsyms(order, TABLES_AT, BASE, False, table)
+    body = bytearray(TABLES_AT)
+    struct.pack_into("<2s6xQQQ24x4s", body, 0, b"MZ", 0, 0x200000 + behind, 0xA, b"ARM\x64")
+    body[0x3000 : 0x3000 + len(BANNER)] = BANNER
+    for place, value in entries:
+        struct.pack_into("<Q", body, place, value and BASE + value)
+    body += aligned(tables)
+    start = len(body)
+    for row in range(7):
+        body += struct.pack("<QQQ", BASE + 0x1000 + 8 * row, 0x403, BASE + 0x200 + 8 * row)
+    end = len(body)
+    body += pack([BASE + place for place, _ in entries])
+    if code:
+        words = relocate_packed(RELOCATE_AT, start, end, len(body))
+        body[RELOCATE_AT : RELOCATE_AT + len(words)] = words
+    return bytes(body + bytes(64 + behind))
+
+
+# Some of them in packed structures, one of a weak function that is not there.
+PACKED = [(0x2000 + 8 * row, 0x200 + 8 * row) for row in range(100)]
+PACKED += [(0x2600, 0x100), (0x260C, 0x40), (0x2616, 0x208), (0x2620, 0)]
 
 
 def image(
@@ -211,6 +281,9 @@ def make() -> SimpleNamespace:
         image=image,
         elf=Elf,
         zboot=zboot,
+        packed_image=packed_image,
+        pack=pack,
+        packed=PACKED,
         kallsyms=kallsyms,
         relocate=relocate,
         relocate_at=RELOCATE_AT,

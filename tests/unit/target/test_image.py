@@ -16,7 +16,7 @@ import zstandard
 from kexec_verify.errors import TargetError
 from kexec_verify.target import kallsyms, load_kernel
 
-ORDERS = ("6.1", "6.3", "6.12", "newest")
+ORDERS = ("6.1", "6.3", "6.12", "newest", "7.0", "7.0 at 4 mod 8")
 
 
 def legacy_lz4(data: bytes) -> bytes:
@@ -238,6 +238,95 @@ def test_symbols_bound_the_table_and_must_agree_with_the_code(make, code, away):
     if not away:
         kernel = load_kernel(data, "vmlinuz", "vmlinuz")
         assert kernel.read(make.base + 0x2010, 8) == struct.pack("<Q", make.base + 0x100)
+
+
+@pytest.mark.parametrize("order", ["6.12", "newest", "7.0", "7.0 at 4 mod 8"])
+def test_words_of_a_relr_table_place_the_image(make, order):
+    kernel = load_kernel(make.packed_image(order), "vmlinuz", "vmlinuz")
+    assert kernel.segments[0].address == make.base
+    assert kernel.symbol("machine_kexec_post_load").address == make.base + 0x100
+    for place, value in make.packed:
+        assert kernel.read(make.base + place, 8) == struct.pack("<Q", value and make.base + value)
+    # The few entries of the other table are applied as ever.
+    assert kernel.read(make.base + 0x1008, 8) == struct.pack("<Q", make.base + 0x208)
+
+
+@pytest.mark.parametrize("behind", [0, 2 << 20, 6 << 20])
+def test_of_several_addresses_that_hold_every_place_symbols_decide(make, behind):
+    kernel = load_kernel(make.packed_image(behind=behind), "vmlinuz", "vmlinuz")
+    assert kernel.segments[0].address == make.base
+
+
+@pytest.mark.parametrize(
+    ("away", "found"),
+    [(4, 0), (0x7FFF_0000, 0), (-0x1000, 0)],
+    ids=["no symbol's", "behind the kernel", "before it"],
+)
+def test_values_that_no_address_explains_are_refused(make, away, found):
+    entries = [(place, value and value + away) for place, value in make.packed]
+    with pytest.raises(TargetError, match=f"expected one link address that fits the Image, found {found}"):
+        load_kernel(make.packed_image(entries=entries), "vmlinuz", "vmlinuz")
+
+
+def test_a_relative_base_that_the_relr_table_contradicts_is_refused(make):
+    entries = [(place, value + (4 << 20)) for place, value in make.packed]
+    with pytest.raises(TargetError, match="expected one link address that fits the Image, found 0"):
+        load_kernel(make.packed_image("6.12", entries=entries), "vmlinuz", "vmlinuz")
+
+
+def named_packed(make, away: int, code: bool = True) -> bytes:
+    """A packed Image whose symbols name its tables, the end of the RELR table *away* from where it is."""
+    names = ["__pi_rela_start", "__pi_rela_end", "__pi_relr_start", "__pi_relr_end"]
+    table = [*make.symbols(), *((f"D{name}", 0x7000 + 8 * row) for row, name in enumerate(names))]
+    data = make.packed_image(table=table, code=code)
+    start = data.find(struct.pack("<QQ", make.base + 0x1000, 0x403))
+    end = start + 7 * 24
+    size = len(make.pack([make.base + place for place, _ in make.packed]))
+    places = (start, end, end, end + size + away)
+    table[-4:] = [(name, place) for (name, _), place in zip(table[-4:], places, strict=True)]
+    return make.packed_image(table=table, code=code)
+
+
+@pytest.mark.parametrize("code", [True, False])
+def test_symbols_bound_the_relr_table(make, code):
+    kernel = load_kernel(named_packed(make, 0, code), "vmlinuz", "vmlinuz")
+    assert kernel.segments[0].address == make.base
+
+
+def test_a_relr_table_that_symbols_and_code_bound_differently_is_refused(make):
+    with pytest.raises(TargetError, match=r"expected one RELR table, found 0x\w+ to 0x\w+, 0x\w+ to"):
+        load_kernel(named_packed(make, -8), "vmlinuz", "vmlinuz")
+
+
+@pytest.mark.parametrize(("away", "found"), [(-4, "other words there"), (1 << 20, "a table from")])
+def test_a_relr_table_that_is_none_is_refused(make, away, found):
+    with pytest.raises(TargetError, match=f"expected .*, found {found}"):
+        load_kernel(named_packed(make, away, code=False), "vmlinuz", "vmlinuz")
+
+
+def test_without_the_relr_table_few_entries_place_no_image(make):
+    data = make.packed_image(code=False)
+    with pytest.raises(TargetError, match=r"expected one link address .*, found 0"):
+        load_kernel(data, "vmlinuz", "vmlinuz")
+
+
+def test_corrupt_packed_images_are_loaded_or_refused(make):
+    chance = random.Random("packed")
+    data = make.packed_image()
+    for _ in range(150):
+        bad = bytearray(data)
+        for _ in range(chance.choice((1, 2, 8, 64))):
+            bad[chance.randrange(0x1000, len(bad))] = chance.randrange(256)
+        loads_or_is_refused(bytes(bad))
+
+
+@pytest.mark.parametrize("order", ["newest", "7.0", "7.0 at 4 mod 8"])
+def test_offsets_that_end_elsewhere_than_the_sequence_numbers_begin_are_refused(make, order):
+    data = bytearray(make.image(order))
+    at = data.rfind((598).to_bytes(3, "big") + (599).to_bytes(3, "big"))
+    data[at + 3 : at + 6] = data[at : at + 3]  # one row twice, another never
+    with pytest.raises(TargetError, match="expected a kernel's kallsyms tables, found none intact"):
+        load_kernel(bytes(data), "vmlinuz", "vmlinuz")
 
 
 def test_efi_zboot_is_unpacked(make):
