@@ -11,14 +11,19 @@ from pathlib import Path
 
 import pytest
 from kexec_verify.errors import TargetError
-from kexec_verify.target import debian, open_target, read_target
+from kexec_verify.target import debian, open_target, read_target, suites
 
 PACKAGE = "linux-image-6.1.0-56-arm64"
 TOOL = """#!/bin/sh
 echo "$0 $*" >> {root}/log
 case "$*" in
-*" update "*) [ -e {root}/offline ] && {{ echo "E: no network" >&2; exit 100; }}; exit 0;;
+*" update "*) [ -e {root}/offline ] && {{ cat {root}/offline >&2; exit 100; }}; exit 0;;
 *" pkgnames "*) cat {root}/names;;
+*" indextargets "*) cat {root}/archives;;
+*" show --no-all-versions "*)
+    for asked; do :; done
+    [ -e {root}/records ] && asked={root}/records/$asked || asked={root}/record
+    cat "$asked" 2>/dev/null || {{ echo "E: No packages found" >&2; exit 100; }};;
 *" show "*) cat {root}/record 2>/dev/null || {{ echo "E: No packages found" >&2; exit 100; }};;
 *" download "*) cp {root}/archive ./fetched.deb;;
 *--fsys-tarfile*) cat "$2";;
@@ -157,7 +162,7 @@ def test_cached_kernel_that_the_lists_have_no_longer_is_an_error(host, make):
 def test_cached_kernel_is_used_offline_as_long_as_the_lists_have_it(host, make):
     serve(host, [(kernel_member(), make.image())])
     debian.read(PACKAGE)
-    (host / "offline").touch()
+    (host / "offline").write_text("E: no network")
     (host / "archive").unlink()
     assert debian.read(PACKAGE) == make.image()
     assert calls(host, "show") == 2, "held against the lists each time"
@@ -233,12 +238,12 @@ def test_unknown_package_is_looked_for_in_new_lists(host, make):
 
 
 def test_offline_without_lists_says_so(host):
-    (host / "offline").touch()
+    (host / "offline").write_text("E: no network")
     with pytest.raises(TargetError, match="expected apt-get update to succeed, found: E: no network"):
         debian.read(PACKAGE)
 
 
-@pytest.mark.parametrize("name", ["", "-o", "A b", "../x", "x;y", "x=1"])
+@pytest.mark.parametrize("name", ["", "-o", "A b", "../x", "x;y", "x=1", "ab/sid/x", "ab=/sid"])
 def test_what_is_no_package_name_never_reaches_apt(host, name):
     with pytest.raises(TargetError, match="expected a Debian package's name"):
         debian.read(name)
@@ -360,3 +365,209 @@ def test_an_image_is_held_until_it_is_dropped(host, make):
         debian.drop(package)
         assert not debian.is_cached(package)
         assert not path.parent.exists()
+
+
+def binary_member(name: str = "./usr/lib/modules/7.3.4-arm64/vmlinuz") -> tarfile.TarInfo:
+    return tarfile.TarInfo(name)
+
+
+IMAGE_7 = "linux-image-7.3.4+deb13-arm64"
+BINARY_7 = "linux-binary-7.3.4+deb13-arm64"
+VERSION_7 = "7.3.4-1~bpo13+1"
+
+
+def serve_dependencies(root: Path, **changes: str) -> None:
+    """Have apt know linux-image-arm64, the image that it depends on, and the package with its kernel.
+
+    The archive that is served already is that of the last.
+    """
+    size, digest = (
+        (root / "archive").stat().st_size,
+        hashlib.sha256((root / "archive").read_bytes()).hexdigest(),
+    )
+    depends = {
+        "linux-image-arm64": f"linux-base-arm64 (= {VERSION_7}), {IMAGE_7} (= {VERSION_7})",
+        IMAGE_7: f"linux-base-7.3.4 (= {VERSION_7}), {BINARY_7} (= {VERSION_7}), linux-modules-7.3.4",
+        BINARY_7: f"linux-base-7.3.4 (= {VERSION_7})",
+    } | changes
+    (root / "records").mkdir(exist_ok=True)
+    for name, needed in depends.items():
+        held = name == BINARY_7
+        fields = {"Package": name, "Version": VERSION_7, "Architecture": "arm64", "Depends": needed}
+        fields |= {"Size": str(size if held else 1400), "SHA256": digest if held else "ab" * 32}
+        text = "".join(f"{key}: {value}\n" for key, value in fields.items())
+        for asked in (name, f"{name}={VERSION_7}"):
+            (root / "records" / asked).write_text(text)
+
+
+@pytest.mark.parametrize("package", ["linux-image-arm64", IMAGE_7, BINARY_7, f"{IMAGE_7}={VERSION_7}"])
+def test_a_package_that_depends_on_the_kernel_is_followed(host, make, package):
+    serve(
+        host, [(binary_member("./usr/lib/modules/7.3.4/kernel/a.ko"), b"no"), (binary_member(), make.image())]
+    )
+    serve_dependencies(host)
+    for _ in range(2):
+        assert debian.read(package) == make.image()
+    assert calls(host, "download") == 1
+    assert f"download {BINARY_7}={VERSION_7}" in (host / "log").read_text()
+    assert cached(host).parent.name.startswith(f"{BINARY_7}_{VERSION_7}_")
+
+
+@pytest.mark.parametrize(
+    ("depends", "message"),
+    [
+        (f"linux-image-arm64 (= {VERSION_7})", "found only packages that depend on others"),
+        ("linux-binary-8 (= 1)", "expected linux-binary-8 1, which it depends on, in the lists, found none"),
+        (f"{BINARY_7} (>= {VERSION_7})", "expected SHA-256"),
+    ],
+    ids=["circle", "unknown", "no one version"],
+)
+def test_dependencies_that_lead_to_no_kernel_are_refused(host, make, depends, message):
+    serve(host, [(binary_member(), make.image())])
+    serve_dependencies(host, **{IMAGE_7: depends})
+    with pytest.raises(TargetError, match=f"^debian:linux-image-arm64: .*{message}"):
+        debian.read("linux-image-arm64")
+
+
+def test_images_name_the_package_with_the_kernel(host, make):
+    serve(host, [(binary_member(), make.image())])
+    serve_dependencies(host)
+    (host / "names").write_text(f"linux-image-arm64\n{IMAGE_7}\n{IMAGE_7}-dbg\n")
+    records = [(host / "records" / name).read_text() for name in (IMAGE_7, BINARY_7)]
+    (host / "record").write_text("\n".join(records))
+    (package,) = debian.images()
+    assert (package.package, package.archive, package.flavour) == (IMAGE_7, BINARY_7, "arm64")
+    assert package.size == (host / "archive").stat().st_size
+    debian.read(package.package)
+    assert debian.is_cached(package)
+    debian.drop(package)
+    assert not debian.is_cached(package)
+
+
+def test_an_image_whose_kernel_the_lists_have_not_is_left_out(host, make):
+    serve(host, [(binary_member(), make.image())])
+    serve_dependencies(host)
+    (host / "names").write_text(IMAGE_7)
+    (host / "record").write_text((host / "records" / IMAGE_7).read_text())
+    assert debian.images() == []
+
+
+ARCHIVES = """Google|cloud|https://packages.example/apt/
+Debian|Debian-Security|http://mirror.example/debian-security/
+Debian|Debian|http://mirror.example/debian/
+Debian|Debian|http://second.example/debian/
+"""
+
+
+def suite_state(host: Path, suite: str) -> Path:
+    return host.parent / "cache" / "kexec-verify" / "debian" / "suites" / suite
+
+
+@pytest.mark.parametrize(
+    ("suite", "address"),
+    [
+        ("trixie-backports", "http://mirror.example/debian/"),
+        ("sid", "http://mirror.example/debian/"),
+        ("trixie-security", "http://mirror.example/debian-security/"),
+    ],
+)
+def test_a_suite_has_a_state_of_its_own_and_the_host_s_mirror(
+    host, make, monkeypatch, tmp_path, suite, address
+):
+    (tmp_path / "keyring").touch()
+    monkeypatch.setattr(suites, "_KEYRINGS", (str(tmp_path / "none"), str(tmp_path / "keyring")))
+    serve(host, [(kernel_member(), make.image())])
+    (host / "archives").write_text(ARCHIVES)
+    kernel = open_target(f"debian:{PACKAGE}/{suite}")
+    assert kernel.name == f"{PACKAGE}_{suite}"
+    state = suite_state(host, suite)
+    assert (state / "sources" / "debian.sources").read_text().splitlines() == [
+        "Types: deb",
+        f"URIs: {address}",
+        f"Suites: {suite}",
+        "Components: main",
+        f"Signed-By: {tmp_path}/keyring",
+    ]
+    config = (state / "apt.conf").read_text()
+    for line in ('sourcelist "/dev/null"', f'sourceparts "{state}/sources"', f'Dir::State "{state}/state"'):
+        assert line in config
+    commands = [
+        line for line in (host / "log").read_text().splitlines() if " show " in line or " download " in line
+    ]
+    assert commands and all(f"-c {state}/apt.conf" in line for line in commands)
+    assert cached(host).is_relative_to(state)
+
+
+def test_the_host_s_own_client_reads_the_host_s_sources(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    debian.read(PACKAGE)
+    assert "Dir::Etc" not in (host.parent / "cache" / "kexec-verify" / "debian" / "apt.conf").read_text()
+
+
+def test_a_suite_s_sources_are_kept_while_the_host_is_offline(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    (host / "archives").write_text(ARCHIVES)
+    debian.read(f"{PACKAGE}/sid")
+    sources = suite_state(host, "sid") / "sources" / "debian.sources"
+    os.utime(sources, (1, 1))
+    (host / "archives").unlink()
+    assert debian.read(f"{PACKAGE}/sid") == make.image()
+    assert "Suites: sid" in sources.read_text()
+
+
+@pytest.mark.parametrize("suite", ["", "..", "SID", "-o", "a b", "sid;x"])
+def test_what_is_no_suite_s_name_never_reaches_apt(host, suite):
+    with pytest.raises(TargetError, match="expected a Debian suite such as trixie-backports, found"):
+        debian.read(f"{PACKAGE}/{suite}")
+    assert not (host / "log").exists()
+
+
+@pytest.mark.parametrize("archives", ["", "Google|Debian|http://x/\n", "Debian|Debian|no address\n"])
+def test_a_suite_needs_an_archive_of_debian_among_the_host_s_sources(host, make, archives):
+    serve(host, [(kernel_member(), make.image())])
+    (host / "archives").write_text(archives)
+    with pytest.raises(TargetError, match=f"^debian:{PACKAGE}/sid: expected an archive of Debian among"):
+        debian.read(f"{PACKAGE}/sid")
+
+
+def test_a_suite_that_apt_does_not_accept_is_an_error(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    (host / "archives").write_text(ARCHIVES)
+    debian.read(PACKAGE)
+    (host / "offline").write_text(
+        "E: The repository 'http://mirror.example/debian sid InRelease' is not signed."
+    )
+    with pytest.raises(TargetError, match=r"found: E: The repository .* is not signed") as raised:
+        debian.read(f"{PACKAGE}/sid")
+    assert raised.value.exit_code == 2
+
+
+def test_images_of_several_suites_are_those_of_the_first_that_has_them(host, make):
+    serve(host, [(kernel_member(), make.image())])
+    (host / "archives").write_text(ARCHIVES)
+    (host / "names").write_text(PACKAGE)
+    (package,) = debian.images(["trixie", "sid"])
+    assert package.suite == "trixie"
+    assert [p.suite for p in debian.images()] == [""]
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("debian:linux-image-arm64", "debian:linux-image-arm64/sid"),
+        ("debian:linux-image-arm64=1", "debian:linux-image-arm64=1/sid"),
+        ("debian:linux-image-arm64/trixie", "debian:linux-image-arm64/trixie"),
+        ("vmlinux", "vmlinux"),
+    ],
+)
+def test_a_suite_is_that_of_the_targets_that_name_none(target, named):
+    assert debian.in_suite(target, "sid") == named
+    assert debian.in_suite(target, None) == target
+
+
+def test_newest_knows_the_kernels_of_backports(host):
+    names = """linux-image-6.1.0-0.deb11.44-arm64 linux-image-6.1.0-0.deb11.52-arm64
+    linux-image-6.1.0-0.deb11.52-rt-arm64"""
+    (host / "names").write_text(names)
+    assert debian.newest("6.1") == "linux-image-6.1.0-0.deb11.52-arm64"
+    assert debian.newest("6.1", "rt-arm64") == "linux-image-6.1.0-0.deb11.52-rt-arm64"
