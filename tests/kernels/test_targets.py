@@ -11,21 +11,35 @@ from kexec_verify.target import Kernel, debian, open_target, write_elf
 
 pytestmark = pytest.mark.kernel
 
-KERNELS = [("6.1", "arm64", 4096), ("6.12", "arm64", 4096), ("6.12", "arm64-16k", 16384)]
+# Series, flavour, page size, and the suite where it is not one of the host's.
+KERNELS = [
+    ("6.1", "arm64", 4096, None),
+    ("6.12", "arm64", 4096, None),
+    ("6.12", "arm64-16k", 16384, None),
+    ("5.10", "cloud-arm64", 4096, "bullseye"),
+    ("6.16", "cloud-arm64", 4096, "trixie-backports"),
+    ("6.17", "cloud-arm64", 4096, "trixie-backports"),
+    ("6.18", "cloud-arm64", 4096, "trixie-backports"),
+    ("6.19", "arm64-16k", 16384, "trixie-backports"),
+    ("7.0", "cloud-arm64", 4096, "trixie-backports"),
+    ("7.1", "arm64-16k", 16384, "trixie-backports"),
+    ("7.2", "rt-arm64", 4096, "trixie-backports"),
+    ("7.3", "arm64", 4096, "trixie-backports"),
+]
 IC_IALLU = struct.pack("<I", 0xD508751F)
 BR = 0xD61F0000
 
 
-@pytest.fixture(params=KERNELS, ids=lambda param: "-".join(map(str, param[:2])))
+@pytest.fixture(params=KERNELS, ids=lambda param: "-".join(param[:2]))
 def opened(request, require_tool: Callable[[str, str], str]) -> tuple[Kernel, int]:
     """The newest kernel of a series and flavour, and the page size that its flavour stands for."""
     for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
         require_tool(tool, package)
-    series, flavour, page_size = request.param
-    package = debian.newest(series, flavour)
+    series, flavour, page_size, suite = request.param
+    package = debian.newest(series, flavour, suite)
     if package is None:
         pytest.skip(f"the suites hold no {flavour} kernel of {series}")
-    return open_target(f"debian:{package}"), page_size
+    return open_target(debian.in_suite(f"debian:{package}", suite)), page_size
 
 
 def test_routine_is_found_where_the_kernel_copies_it_from(opened):

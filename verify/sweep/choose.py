@@ -19,7 +19,7 @@ def chosen(packages: Sequence[Package], globs: Sequence[str]) -> list[Package]:
     :raises UsageError: if a glob matches none, or there is no package at all.
     """
     if not packages:
-        raise UsageError("expected arm64 kernels in these suites, found none")
+        raise UsageError("expected kernels in the suites to sweep, found none")
     for glob in globs:
         if not any(_matches(package, glob) for package in packages):
             first, last = _short(packages[0]), _short(packages[-1])

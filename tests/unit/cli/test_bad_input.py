@@ -99,6 +99,16 @@ def test_name_that_is_no_package(tmp_path, name):
     assert_refused(done, "expected a Debian package's name after debian:")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("debian:linux-image-x/No",), ("--suite", "No", "debian:linux-image-x")]
+)
+def test_what_is_no_suite_of_debian(tmp_path, arguments):
+    done = verify("run", *arguments, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert_refused(
+        done, "debian:linux-image-x/No: expected a Debian suite such as trixie-backports, found 'No'"
+    )
+
+
 def test_glob_that_matches_no_property_is_said_before_anything_is_loaded(tmp_path):
     done = verify("run", "nowhere", "--property", "nothing-*", cwd=tmp_path)
     assert_refused(done, "expected a property, found 'nothing-*'; next: verify list")

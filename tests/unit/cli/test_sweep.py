@@ -27,6 +27,7 @@ echo "$*" >> {root}/log
 case "$*" in
 *" update "*) exit 0;;
 *" pkgnames "*) cat {root}/names;;
+*" indextargets "*) echo "Debian|Debian|http://mirror.example/debian/";;
 *" show --no-all-versions "*) cat "{root}/record-$last";;
 *" show "*) cat {root}/record-*;;
 *" download "*) cp "{root}/archive-${{last%%=*}}" ./fetched.deb;;
@@ -106,6 +107,22 @@ def test_the_list_names_each_kernel_and_fetches_none(host):
         ("debian:linux-image-6.1.0-45-cloud-arm64", "cloud-arm64"),
     ]
     assert " download " not in (host / "log").read_text()
+
+
+def test_the_list_of_other_suites_names_them(host):
+    status, out, err = sweep(host, "--list", "--suite", "sid", "--suite", "trixie-backports", "*-45-*")
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[:-1]] == [
+        f"debian:linux-image-{n}/sid" for n in NAMES[1:]
+    ]
+    state = host.parent / "cache" / "kexec-verify" / "debian" / "suites"
+    assert {path.name for path in state.iterdir()} == {"sid", "trixie-backports"}
+
+
+def test_what_is_no_suite_is_bad_input(host):
+    status, out, err = sweep(host, "--list", "--suite", "..")
+    assert (status, out) == (2, "")
+    assert err.startswith("verify: error: expected a Debian suite such as trixie-backports, found '..'")
 
 
 def test_a_glob_of_nothing_is_one_line(host):

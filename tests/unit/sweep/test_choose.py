@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from kexec_verify.errors import UsageError
 from kexec_verify.sweep.choose import chosen, in_order, targets
@@ -55,6 +57,15 @@ def test_a_target_has_its_version_only_where_the_name_has_several():
         KNOWN[1]: "debian:linux-image-6.1.0-56-arm64=6.1.192-2",
         older: "debian:linux-image-6.1.0-56-arm64=6.1.190-1",
         KNOWN[3]: "debian:linux-image-6.12.117+deb12-arm64-16k",
+    }
+
+
+def test_a_target_has_its_suite_where_it_is_not_the_host_s():
+    other, older = replace(KNOWN[2], suite="sid"), replace(KNOWN[0], suite="sid", version="6.1.20-1")
+    assert targets([KNOWN[0], older, other], [*KNOWN[:2], older, other]) == {
+        KNOWN[0]: "debian:linux-image-6.1.0-9-arm64=6.1.27-1",
+        older: "debian:linux-image-6.1.0-9-arm64=6.1.20-1/sid",
+        other: "debian:linux-image-6.1.0-56-cloud-arm64/sid",
     }
 
 
