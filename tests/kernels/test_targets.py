@@ -47,10 +47,13 @@ def test_routine_is_found_where_the_kernel_copies_it_from(opened):
     routine = find_routine(kernel)
     assert kernel.page_size == page_size
     assert kernel.version in kernel.name
-    assert (routine.copied_from, routine.copied_size) == (routine.address, len(routine.code))
+    assert routine.copied_from == routine.address
+    # Padding, or what alternatives put in, may follow the routine in the copy.
+    assert routine.copied_size is not None and 0 <= routine.copied_size - len(routine.code) <= 16
     assert IC_IALLU in routine.code
     assert struct.unpack("<I", routine.code[-4:])[0] & ~0x3E0 == BR
-    assert find_function(kernel, "cpu_soft_restart").code
+    restart = next(name for name in ("cpu_soft_restart", "__cpu_soft_restart") if kernel.symbol(name))
+    assert find_function(kernel, restart).code
     assert find_function(kernel, "machine_kexec").code
 
 

@@ -24,6 +24,7 @@ from kexec_verify.target.symbols import ListedNames, Symbol, SymbolTable
 from kexec_verify.target.word_arrays import U64
 
 _ADDRESSES = 1 << 64
+_MAX_PACKED_BOUNDS = 16  # pairs of addresses that may bound a RELR table
 
 
 def load_image(data: bytes, source: str, name: str) -> Kernel:
@@ -108,10 +109,16 @@ def _packed_bounds(data: bytes, tables: Kallsyms, coded: list[Bounds], source: s
     if any(not 0 <= bounds.start < bounds.end <= len(data) for bounds in named):
         raise TargetError(f"{source}: expected relocations inside the Image, found a table from {named[0]}")
     found = {(bounds.start, bounds.end) for bounds in named}
-    for rela in coded:
-        for start, end in combinations(sorted(at for at in rela.beside if 0 <= at <= len(data)), 2):
-            if packed_places(data[start:end], len(data)) is not None:
-                found.add((start, end))
+    possible = {
+        pair
+        for rela in coded
+        for pair in combinations(sorted(at for at in rela.beside if 0 <= at <= len(data)), 2)
+    }
+    if len(possible) > _MAX_PACKED_BOUNDS:
+        raise TargetError(f"{source}: expected one loop over relocations, found {len(coded)}")
+    for start, end in possible:
+        if packed_places(data[start:end], len(data)) is not None:
+            found.add((start, end))
     if len(found) > 1:
         texts = ", ".join(str(Bounds(*one)) for one in sorted(found))
         raise TargetError(f"{source}: expected one RELR table, found {texts}")

@@ -23,7 +23,7 @@ _AFTER = 96  # instructions behind it in which the same function may go on
 _LOOP = 12  # instructions around it that may belong to the loop
 _MAX_LOOKS = 1 << 20  # kernels have some thousand words alike, and ten tests
 _MAX_TESTS = 1 << 12
-_MAX_BESIDE = 16  # addresses that the function makes
+_MAX_BESIDE = 6  # addresses that the function makes
 _DISPLACEMENT = 23  # x23 holds it in head.S; it is 0 at the link address
 
 

@@ -57,7 +57,9 @@ def packed_places(data: bytes, room: int) -> array[int] | None:
     :returns: None when *data* is no such table of a kernel, or one of more words than any kernel has.
     """
     entries = words(U64, data)
-    if len(data) % _WORD or not len(entries) or entries[0] & 1 or entries[0] < _KERNEL_HALF:
+    if len(data) % _WORD or not 0 < len(entries) <= _MAX_PACKED:
+        return None
+    if entries[0] & 1 or entries[0] < _KERNEL_HALF:
         return None
     found = array(U64)
     following = entries[0]

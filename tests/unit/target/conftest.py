@@ -282,6 +282,7 @@ def make() -> SimpleNamespace:
         elf=Elf,
         zboot=zboot,
         packed_image=packed_image,
+        relocate_packed=relocate_packed,
         pack=pack,
         packed=PACKED,
         kallsyms=kallsyms,

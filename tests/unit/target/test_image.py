@@ -293,6 +293,17 @@ def test_symbols_bound_the_relr_table(make, code):
     assert kernel.segments[0].address == make.base
 
 
+def test_code_with_ever_more_tables_is_refused(make):
+    data = bytearray(make.packed_image())
+    start = data.find(struct.pack("<QQ", make.base + 0x1000, 0x403))
+    for row in range(8):  # loops over one table, each with other addresses beside it
+        at = 0x3500 + 0x100 * row
+        words = make.relocate_packed(at, start, start + 7 * 24, start - 0x400 + 8 * row)
+        data[at : at + len(words)] = words
+    with pytest.raises(TargetError, match="expected one loop over relocations, found 9"):
+        load_kernel(bytes(data), "vmlinuz", "vmlinuz")
+
+
 def test_a_relr_table_that_symbols_and_code_bound_differently_is_refused(make):
     with pytest.raises(TargetError, match=r"expected one RELR table, found 0x\w+ to 0x\w+, 0x\w+ to"):
         load_kernel(named_packed(make, -8), "vmlinuz", "vmlinuz")

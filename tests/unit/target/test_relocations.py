@@ -76,7 +76,8 @@ def test_a_table_of_more_words_than_a_kernel_has_is_refused(monkeypatch):
     assert packed_places(data, ROOM) is None
 
 
-def test_a_large_table_that_names_ever_more_is_given_up_in_time():
+@pytest.mark.parametrize("entry", [1, (1 << 64) - 1])
+def test_a_large_table_is_given_up_in_time(entry):
     began = time.process_time()
-    assert packed_places(table(START) + b"\xff" * (8 << 20), 1 << 29) is None
-    assert time.process_time() - began < 10
+    assert packed_places(table(START) + entry.to_bytes(8, "little") * (4 << 20), 1 << 29) is None
+    assert time.process_time() - began < 2
