@@ -7,11 +7,11 @@ address near the Image's start, and from relocations, whose places and values al
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from kexec_verify.errors import TargetError
 from kexec_verify.target.kallsyms import KERNEL_HALF, Kallsyms
 from kexec_verify.target.relocations import Relocations
-from kexec_verify.target.word_arrays import U64, words
 
 _BASE_ALIGN = 1 << 21  # Documentation/arch/arm64/booting.rst: a 2 MiB aligned base
 _SAMPLE = 256  # places; most wrong addresses contradict one of so many
@@ -40,6 +40,16 @@ class Placement:
     relocations: Relocations
     packed: array[int]
 
+    @cached_property
+    def places(self) -> list[int]:
+        """The least and the greatest relocated place, or nothing."""
+        return _ends([*_ends(self.relocations.places), *_ends(self.packed)])
+
+    @cached_property
+    def values(self) -> list[int]:
+        """The least and the greatest value of the Elf64_Rela entries but 0, or nothing."""
+        return _ends(filter(None, self.relocations.values))
+
 
 def relative_base(tables: Kallsyms, relocations: Relocations, base: int) -> int:
     """Return the address that the offsets of *tables* count from in an Image linked at *base*."""
@@ -66,11 +76,11 @@ def link_address(placement: Placement, source: str) -> int:
         candidates = _filled_in(placement)
     else:
         candidates = list(_around(placement))
-    fitting = [base for base in candidates if _fits(placement, base, _SAMPLE)][: _MAX_LOOKS + 1]
+    fitting = [base for base in candidates if _fits(placement, base, _SAMPLE)]
     if len(fitting) <= _MAX_LOOKS:
         fitting = [base for base in fitting if _fits(placement, base)]
-    if len(fitting) > 1 or (fitting and tables.base_at is None):
-        fitting = _elect(placement, fitting)
+        if len(fitting) > 1 or (fitting and tables.base_at is None):
+            fitting = _elect(placement, fitting)
     if len(fitting) != 1:
         raise TargetError(f"{source}: expected one link address that fits the Image, found {len(fitting)}")
     return fitting[0]
@@ -80,22 +90,22 @@ def _filled_in(placement: Placement) -> list[int]:
     """Return the addresses at which a relocation fills kallsyms_relative_base in."""
     relocations, at = placement.relocations, placement.tables.base_at
     assert at is not None
-    found = []
+    found: dict[int, None] = {}
     for place, value in zip(relocations.places, relocations.values, strict=True):
         base = place - at
         if (base - placement.text_offset) % _BASE_ALIGN == 0 and 0 <= value - base < _BASE_ALIGN:
-            found.append(base)
-    return found
+            found[base] = None
+    return list(found)
 
 
 def _around(placement: Placement) -> range:
     """Return the addresses at which every relocated place is in the Image."""
-    places = [*_ends(placement.relocations.places), *_ends(placement.packed)]
-    if not places:
+    if not placement.places:
         return range(0)
+    lowest, highest = placement.places
     offset = placement.text_offset
-    start = (min(places) - offset) // _BASE_ALIGN * _BASE_ALIGN + offset
-    return range(start, max(KERNEL_HALF - 1, max(places) - len(placement.data)), -_BASE_ALIGN)
+    start = (lowest - offset) // _BASE_ALIGN * _BASE_ALIGN + offset
+    return range(start, max(KERNEL_HALF - 1, highest - len(placement.data)), -_BASE_ALIGN)
 
 
 def _fits(placement: Placement, base: int, most: int | None = None) -> bool:
@@ -105,14 +115,12 @@ def _fits(placement: Placement, base: int, most: int | None = None) -> bool:
 
     :param most: of how many of the RELR table's words to look at the values, or None for all.
     """
-    relocations = placement.relocations
     last = base + len(placement.data) - 8
-    for places in (relocations.places, placement.packed):
-        if len(places) and not base <= min(places) <= max(places) <= last:
-            return False
-    values = [*_ends(filter(None, relocations.values)), *_ends(_held(placement, base, most))]
+    if base < KERNEL_HALF or not all(base <= place <= last for place in placement.places):
+        return False
+    values = [*placement.values, *_ends(_held(placement, base, most))]
     room = max(placement.room, len(placement.data))
-    return base >= KERNEL_HALF and (not values or base <= min(values) <= max(values) <= base + room)
+    return all(base <= value <= base + room for value in values)
 
 
 def _held(placement: Placement, base: int, most: int | None = None) -> Sequence[int]:
@@ -120,21 +128,15 @@ def _held(placement: Placement, base: int, most: int | None = None) -> Sequence[
 
     Words of 0 are left out.
     """
-    packed = placement.packed
-    if not len(packed):
-        return ()
+    packed, data = placement.packed, placement.data
     chosen = packed[:: max(1, len(packed) // most)] if most else packed
-    rows = words(U64, placement.data)
-    found = []
-    for place in chosen:
-        row, part = divmod(place - base, 8)
-        if not 0 <= row < len(rows):
-            continue
-        if part:  # in a packed structure
-            found.append(int.from_bytes(placement.data[8 * row + part : 8 * row + part + 8], "little"))
-        else:
-            found.append(rows[row])
-    return [value for value in found if value]
+    offsets = (place - base for place in chosen)
+    inside = (data[at : at + 8] for at in offsets if 0 <= at <= len(data) - 8)
+    return [value for value in map(_word, inside) if value]
+
+
+def _word(data: bytes) -> int:
+    return int.from_bytes(data, "little")
 
 
 def _ends(numbers: Iterable[int]) -> list[int]:

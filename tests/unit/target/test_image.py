@@ -257,6 +257,11 @@ def test_of_several_addresses_that_hold_every_place_symbols_decide(make, behind)
     assert kernel.segments[0].address == make.base
 
 
+def test_more_addresses_than_any_kernel_leaves_open_are_refused(make):
+    with pytest.raises(TargetError, match="expected one link address that fits the Image, found 21"):
+        load_kernel(make.packed_image(behind=40 << 20), "vmlinuz", "vmlinuz")
+
+
 @pytest.mark.parametrize(
     ("away", "found"),
     [(4, 0), (0x7FFF_0000, 0), (-0x1000, 0)],
