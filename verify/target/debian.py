@@ -229,6 +229,8 @@ def _record(apt: Apt, package: str, suite: str | None) -> Package:
         if any((apt.root / "kernels").glob(f"{package.replace('=', '_')}_*")):
             # Only the lists say which bytes are this package's.
             found += "; its cached kernel cannot be checked: name another version, or the kernel's file"
+        elif suite is None:
+            found += "; one of another suite is debian:PACKAGE/SUITE"
         raise TargetError(found)
     image = fields
     for _ in range(_MOST_STEPS):

@@ -232,7 +232,7 @@ def test_unknown_package_is_looked_for_in_new_lists(host, make):
     serve(host, [(kernel_member(), make.image())])
     debian.read(PACKAGE)
     (host / "record").unlink()
-    with pytest.raises(TargetError, match="found none of that name"):
+    with pytest.raises(TargetError, match="found none of that name or version; one of another suite is"):
         debian.read("linux-image-7")
     assert calls(host, "update") == 2
 
