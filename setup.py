@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 DIRECTORIES = {"kexec_verify": "verify", "kexec_verify.specs": "specs"}
-# Folders of data: the shipped ELF files. Their sources, and the script that builds them, are in the sdist only.
+# Folders of data: the shipped ELF files. The sdist also has their sources and the script that builds them.
 CORPUS = {"kexec_verify.corpus": "binaries", "kexec_verify.corpus.whole": "binaries/whole"}
 
 
