@@ -38,7 +38,7 @@ def commands():
                     yield pytest.param(words[1:], id=f"{document.name}: {line[:60]}")
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_command_in_a_document_exists_with_its_options(words):
     words = list(words[: words.index("|")] if "|" in words else words)
     group: click.Command = cli
@@ -74,14 +74,10 @@ def test_wrong_marks(text):
 
 def test_output_replaces_what_was_there(tmp_path):
     document = tmp_path / "a.md"
-    document.write_text(
-        f"before\n{BEGIN}$ echo one >&2\nold\n$ printf '1\\n2\\n' \\\n    3\nold\n{END}after\n"
-    )
+    printf = "$ printf '1\\n2\\n' \\\n    3\n"
+    document.write_text(f"before\n{BEGIN}$ echo one >&2\nold\n{printf}old\n{END}after\n")
     script.rewrite(document)
-    assert (
-        document.read_text()
-        == f"before\n{BEGIN}$ echo one >&2\none\n$ printf '1\\n2\\n' \\\n    3\n1\n2\n{END}after\n"
-    )
+    assert document.read_text() == f"before\n{BEGIN}$ echo one >&2\none\n{printf}1\n2\n{END}after\n"
     once = document.read_text()
     script.rewrite(document)
     assert document.read_text() == once

@@ -41,5 +41,5 @@ def test_folder_of_that_name_beside_the_package_is_not_taken(monkeypatch, tmp_pa
     package(monkeypatch, tmp_path / "kexec_verify")
     (tmp_path / "binaries").mkdir()
     (tmp_path / "binaries" / "a.elf").write_text("")
-    with pytest.raises(UsageError, match="expected the shipped binaries in .*, found neither: name a TARGET"):
+    with pytest.raises(UsageError, match="expected the shipped binaries"):
         corpus_folder()
