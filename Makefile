@@ -1,6 +1,7 @@
-.PHONY: verify test check binaries bench lock clean
+.PHONY: verify test check binaries bench transcripts lock clean
 
 PYTHON_DIRS := verify specs tests binaries $(wildcard bench)
+PYTHON_FILES := setup.py scripts/transcripts.py
 # What `make check` leaves to `make test`: it needs a network, a compiler, a browser or minutes.
 SLOW := slow or kernel or mutant or toolchain or browser or toolfault
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-annotate \
@@ -17,8 +18,8 @@ test:
 
 check:
 	scripts/bootstrap.sh --dev
-	.venv/bin/ruff check $(PYTHON_DIRS)
-	.venv/bin/ruff format --check $(PYTHON_DIRS)
+	.venv/bin/ruff check $(PYTHON_DIRS) $(PYTHON_FILES)
+	.venv/bin/ruff format --check $(PYTHON_DIRS) $(PYTHON_FILES)
 	scripts/import-tree.sh
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -q -n 2 --dist worksteal -m 'not ($(SLOW))'
@@ -32,6 +33,11 @@ bench:
 	scripts/bootstrap.sh
 	scripts/bench-tools.sh
 	.venv/bin/python -m bench
+
+# Runs the commands that the documents show, and puts in what they print now. Takes minutes and a network.
+transcripts:
+	scripts/bootstrap.sh
+	.venv/bin/python scripts/transcripts.py
 
 # Pins that still fit are kept: `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock:

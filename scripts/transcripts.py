@@ -5,10 +5,10 @@
     .venv/bin/python scripts/transcripts.py --kernels REPORTS
                                             the table of docs/kernels.md, from a folder of runs
 
-A block is marked as below. Its ``$`` lines are kept and run in order, in one folder for the whole document, with
-an empty cache. What they print replaces the rest of the block. With ``head=N`` and ``tail=M`` only the first N
-and the last M lines of each output are shown, with ``[…]`` between them. ``status=N`` is the exit status that
-the last command must have, 0 without it. If a command exits with another status, the document stays as it is.
+A block is marked as below. Its ``$`` lines are kept and run in order, in one folder for the whole document,
+with an empty cache. What they print replaces the rest of the block. With ``head=N`` and ``tail=M`` only the
+first N and the last M lines of each output are shown, with ``[…]`` between them. ``status=N`` is the exit
+status that the last command must have, 0 without it. If it is another, the document stays as it is.
 
     <!-- transcript: head=20 tail=2 status=1 -->
     ```console

@@ -37,7 +37,7 @@ def filled(text: str, inputs: dict[str, str]) -> str:
 
 
 def holds(condition: str | None, inputs: dict[str, str], fork: bool = False) -> bool:
-    """An ``if:`` made of always(), comparisons of inputs with words, and the test for a fork's pull request."""
+    """An ``if:`` made of always(), comparisons of inputs with words, and the test for a fork."""
     for part in (condition or "always()").split(" && "):
         if part == "always()":
             continue
