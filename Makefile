@@ -1,4 +1,4 @@
-.PHONY: verify test check binaries bench transcripts lock clean
+.PHONY: verify test check binaries bench transcripts dist lock clean
 
 PYTHON_DIRS := verify specs tests binaries $(wildcard bench)
 PYTHON_FILES := setup.py scripts/transcripts.py
@@ -39,6 +39,13 @@ transcripts:
 	scripts/bootstrap.sh
 	.venv/bin/python scripts/transcripts.py
 
+# build/lib is left by earlier builds: a module that is gone would get into the wheel.
+dist:
+	scripts/bootstrap.sh
+	rm -rf build/lib build/bdist.*
+	.venv/bin/python -m pip wheel --quiet --no-deps --no-index --no-build-isolation -w dist .
+	.venv/bin/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')" >/dev/null
+
 # Pins that still fit are kept: `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock:
 	scripts/bootstrap.sh --dev
@@ -48,6 +55,6 @@ lock:
 	$(LOCK) --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find $(PYTHON_DIRS) -name __pycache__ -type d -prune -exec rm -rf {} +
 	find reports -mindepth 1 ! -name README.md -prune -exec rm -rf {} +

@@ -17,7 +17,17 @@ import kexec_verify
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_SHIPPED = (".git", ".venv*", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "results")
+NOT_SHIPPED = (
+    ".git",
+    ".venv*",
+    "build",
+    "dist",
+    "*.egg-info",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "results",
+)
 BUILD = """
 import sys
 from setuptools import build_meta
