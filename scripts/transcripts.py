@@ -83,7 +83,7 @@ def transcripts(text: str) -> list[Transcript]:
     :raises ValueError: a mark has no block, no end or an unknown option.
     """
     found = [Transcript.read(match) for match in BLOCK.finditer(text)]
-    marks = len(re.findall(r"<!-- transcript:", text))
+    marks = len(re.findall(r"^<!-- transcript:", text, re.MULTILINE))
     if marks != 2 * len(found):
         raise ValueError(
             f"expected a begin and an end for each transcript, found {marks} marks, {len(found)} blocks"
