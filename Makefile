@@ -1,6 +1,7 @@
-.PHONY: verify test check binaries bench lock clean
+.PHONY: verify test check binaries bench transcripts dist lock clean
 
 PYTHON_DIRS := verify specs tests binaries $(wildcard bench)
+PYTHON_FILES := setup.py scripts/transcripts.py
 # What `make check` leaves to `make test`: it needs a network, a compiler, a browser or minutes.
 SLOW := slow or kernel or mutant or toolchain or browser or toolfault
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-annotate \
@@ -17,8 +18,8 @@ test:
 
 check:
 	scripts/bootstrap.sh --dev
-	.venv/bin/ruff check $(PYTHON_DIRS)
-	.venv/bin/ruff format --check $(PYTHON_DIRS)
+	.venv/bin/ruff check $(PYTHON_DIRS) $(PYTHON_FILES)
+	.venv/bin/ruff format --check $(PYTHON_DIRS) $(PYTHON_FILES)
 	scripts/import-tree.sh
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -q -n 2 --dist worksteal -m 'not ($(SLOW))'
@@ -33,6 +34,18 @@ bench:
 	scripts/bench-tools.sh
 	.venv/bin/python -m bench
 
+# Runs the commands that the documents show, and puts in what they print now. Takes minutes and a network.
+transcripts:
+	scripts/bootstrap.sh
+	.venv/bin/python scripts/transcripts.py
+
+# build/lib is left by earlier builds: a module that is gone would get into the wheel.
+dist:
+	scripts/bootstrap.sh
+	rm -rf build/lib build/bdist.*
+	.venv/bin/python -m pip wheel --quiet --no-deps --no-index --no-build-isolation -w dist .
+	.venv/bin/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')" >/dev/null
+
 # Pins that still fit are kept: `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock:
 	scripts/bootstrap.sh --dev
@@ -42,6 +55,6 @@ lock:
 	$(LOCK) --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find $(PYTHON_DIRS) -name __pycache__ -type d -prune -exec rm -rf {} +
 	find reports -mindepth 1 ! -name README.md -prune -exec rm -rf {} +

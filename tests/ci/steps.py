@@ -36,10 +36,14 @@ def filled(text: str, inputs: dict[str, str]) -> str:
     return re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda match: inputs[match[1]], text)
 
 
-def holds(condition: str | None, inputs: dict[str, str]) -> bool:
-    """An ``if:`` made of always() and comparisons of inputs with words."""
+def holds(condition: str | None, inputs: dict[str, str], fork: bool = False) -> bool:
+    """An ``if:`` made of always(), comparisons of inputs with words, and the test for a fork."""
     for part in (condition or "always()").split(" && "):
         if part == "always()":
+            continue
+        if part == "github.event.pull_request.head.repo.fork != true":
+            if fork:
+                return False
             continue
         match = re.fullmatch(r"inputs\.([\w-]+) (==|!=) '(.*)'", part)
         assert match, part

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,8 +33,45 @@ def test_schema_takes_the_workflow_in_the_docs(tmp_path):
     (block,) = [part.split("```")[0] for part in text.split("```yaml\n")[1:] if "jobs:" in part]
     (tmp_path / "kexec.yml").write_text(block)
     check_schema("github-workflows", tmp_path / "kexec.yml")
-    (use,) = [step for step in steps.load(tmp_path / "kexec.yml")["jobs"]["kexec"]["steps"] if "with" in step]
+    jobs = steps.load(tmp_path / "kexec.yml")["jobs"]
+    (use,) = [step for step in jobs["kexec"]["steps"] if "target" in step.get("with", {})]
     assert set(use["with"]) <= set(ACTION["inputs"])
+
+
+def readme_steps():
+    text = (ROOT / "README.md").read_text()
+    (block,) = [part.split("```")[0] for part in text.split("```yaml\n")[1:] if "uses:" in part]
+    return block
+
+
+def test_steps_in_the_readme(tmp_path):
+    head = "on: push\njobs:\n  kexec:\n    runs-on: ubuntu-latest\n    steps:\n"
+    (tmp_path / "kexec.yml").write_text(head + readme_steps())
+    check_schema("github-workflows", tmp_path / "kexec.yml")
+    checkout, use = steps.load(tmp_path / "kexec.yml")["jobs"]["kexec"]["steps"]
+    assert set(use["with"]) <= set(ACTION["inputs"])
+    # Where the variable is not set, the user's own project is checked out there: it has no action.yml.
+    assert use["uses"] == f"./{checkout['with']['path']}"
+
+
+@pytest.mark.parametrize("text", [(ROOT / "action.yml").read_text(), readme_steps()])
+def test_actions_are_pinned_by_commit(text):
+    used = [name for name in re.findall(r"uses: (\S+)", text) if not name.startswith("./")]
+    assert used and [name for name in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name)] == []
+
+
+def test_sarif_is_not_uploaded_for_a_fork():
+    (upload,) = [step for step in ACTION["runs"]["steps"] if "upload-sarif" in step.get("uses", "")]
+    inputs = {name: value.get("default", "") for name, value in ACTION["inputs"].items()}
+    assert steps.holds(upload["if"], inputs) and not steps.holds(upload["if"], inputs, fork=True)
+    assert not steps.holds(upload["if"], inputs | {"upload-sarif": "false"})
+
+
+def test_cache_needs_a_key():
+    (cache,) = [step for step in ACTION["runs"]["steps"] if "actions/cache@" in step.get("uses", "")]
+    assert steps.holds(cache["if"], {"cache-key": "secret"}) and not steps.holds(
+        cache["if"], {"cache-key": ""}
+    )
 
 
 def act(directory, **given):
@@ -49,6 +88,8 @@ def act(directory, **given):
             GITHUB_ACTIONS="true",
             GITHUB_ACTION_PATH=str(ROOT),
             GITHUB_STEP_SUMMARY=str(directory / "summary.md"),
+            GITHUB_OUTPUT=str(directory / "output"),
+            RUNNER_TEMP=str(directory / "runner"),
             **own,
         )
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
@@ -65,6 +106,18 @@ def test_good_binary_passes(tmp_path):
     assert "gate: passed: 11 PROVED" in shown
     assert "::error" not in shown
     assert (tmp_path / "summary.md").read_text().startswith("**kexec-verify passed**")
+    assert (tmp_path / "output").read_text() == "exit-status=0\npassed=true\n"
+    assert not (tmp_path / "runner").exists()
+
+
+@pytest.mark.slow
+def test_cache_is_where_the_step_keeps_it(tmp_path):
+    (cache,) = [step for step in ACTION["runs"]["steps"] if "actions/cache@" in step.get("uses", "")]
+    shutil.copy(GOOD, tmp_path / "vmlinux")
+    status, shown = act(tmp_path, target="vmlinux", **{"cache-key": "secret"})
+    assert status == 0, shown
+    folder = cache["with"]["path"].replace("${{ runner.temp }}", str(tmp_path / "runner"))
+    assert (Path(folder) / "cache.sqlite").exists()
 
 
 @pytest.mark.mutant
@@ -75,6 +128,7 @@ def test_broken_binary_fails_with_an_annotation_and_sarif(tmp_path):
     assert status == 1, shown
     assert "::error title=REFUTED%3A reloc-clean-to-poc::arm64_relocate_new_kernel+0x" in shown
     assert (tmp_path / "summary.md").read_text().startswith("**kexec-verify FAILED**")
+    assert (tmp_path / "output").read_text() == "exit-status=1\npassed=false\n"
     uploads = [step for step in ACTION["runs"]["steps"] if "upload-sarif" in step.get("uses", "")]
     sarif = steps.filled(uploads[0]["with"]["sarif_file"], {"reports": "reports"})
     results = json.loads((tmp_path / sarif).read_text())["runs"][0]["results"]

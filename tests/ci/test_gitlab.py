@@ -31,6 +31,7 @@ def test_schema_takes_the_include_in_the_docs(tmp_path):
 def job(directory, **given):
     """A runner puts the lines of before_script and script into one shell, which stops at the first error."""
     variables = {**FILE["variables"], "VERIFY": steps.VERIFY, "KEXEC_VERIFY_DIR": str(ROOT), **given}
+    variables = {name: value.replace("$CI_PROJECT_DIR", str(directory)) for name, value in variables.items()}
     lines = "\n".join([*JOB["before_script"], *JOB["script"]])
     shell = ["bash", "-eo", "pipefail", "-c", lines]
     done = steps.run(shell, directory, steps.environment(directory, **variables))
@@ -43,6 +44,8 @@ def test_good_binary_passes(tmp_path):
     status, shown = job(tmp_path, KEXEC_VERIFY_BUILD="cp source vmlinux", BINARY="vmlinux")
     assert status == 0, shown
     assert "gate: passed: 11 PROVED" in shown
+    (cached,) = JOB["cache"]["paths"]
+    assert (tmp_path / cached / "cache.sqlite").exists()
     assert ElementTree.parse(tmp_path / JOB["artifacts"]["reports"]["junit"]).getroot().tag == "testsuites"
 
 
@@ -63,3 +66,8 @@ def test_target_that_is_none_leaves_no_file_of_an_earlier_job(tmp_path):
     status, _ = job(tmp_path, KEXEC_VERIFY_TARGET="missing")
     assert status == 2
     assert not [path for path in stale if path.exists()]
+
+
+def test_missing_address_is_told(tmp_path):
+    status, shown = job(tmp_path, KEXEC_VERIFY_DIR="nowhere")
+    assert (status, shown) == (2, "kexec-verify: error: set KEXEC_VERIFY_URL\n")

@@ -10,11 +10,10 @@ import click
 from kexec_verify.cli.options import jobs_option, number_option, quiet_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
+from kexec_verify.shipped import corpus_files
 
 if TYPE_CHECKING:
     from kexec_verify.cosim.model import Report
-
-BINARIES = Path("binaries")
 
 
 @click.command()
@@ -34,7 +33,7 @@ def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: 
     """Compare what our engine and Unicorn make of each instruction that the TARGETs' kexec code uses.
 
     That is the routine, and in a whole kernel machine_kexec, what it leaves through and what
-    it calls. Without a TARGET: every ELF file in binaries/. Each encoding that is used, and random
+    it calls. Without a TARGET: the binaries that ship with the tool. Each encoding that is used, and random
     ones of its opcode class, run on random states; registers, flags, memory and the next
     instruction must agree. System instructions are held against a table written from the
     architecture. Random words must have no meaning that Unicorn lacks.
@@ -43,10 +42,7 @@ def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: 
     2 usage or bad input, 3 a used instruction is not covered.
     """
     terminal = Terminal(quiet)
-    shipped = sorted([*BINARIES.glob("*.elf"), *BINARIES.glob("whole/*.elf")])
-    names = list(targets) or [str(path) for path in shipped]
-    if not names:
-        raise UsageError("expected a TARGET, or ELF files in ./binaries, found neither")
+    names = list(targets) or corpus_files()
     with terminal.progress("cosim"):
         terminal.doing("loading the engine")
         import msgspec

@@ -8,8 +8,8 @@ import click
 from kexec_verify.cli.options import format_option, quiet_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
+from kexec_verify.shipped import corpus_folder
 
-_CORPUS = (Path("binaries/whole"), Path("binaries"))
 _SHIPPED = "-4k-gcc.elf"
 
 
@@ -51,14 +51,15 @@ def _target(name: str) -> str:
     """The file that a form's name stands for, where no file has that name."""
     if Path(name).exists() or ":" in name:
         return name
-    for folder in _CORPUS:
-        path = folder / f"{name}{_SHIPPED}"
-        if path.exists():
-            return str(path)
-    if "/" not in name and "." not in name:
-        known = sorted(p.name.removesuffix(_SHIPPED) for d in _CORPUS for p in d.glob(f"*{_SHIPPED}"))
-        raise UsageError(
-            f"expected a target or a form of the corpus, found {name!r}"
-            + (f"; forms: {', '.join(known)}" if known else "")
-        )
-    return name
+    if "/" in name or "." in name:
+        return name  # opening it says what is wrong
+    corpus = corpus_folder()
+    kernels = {
+        path.name.removesuffix(_SHIPPED): str(path)
+        for folder in (corpus, corpus / "whole")
+        for path in folder.glob(f"*{_SHIPPED}")
+    }
+    if name not in kernels:
+        forms = ", ".join(sorted(kernels))
+        raise UsageError(f"expected a target or a form of the corpus, found {name!r}; forms: {forms}")
+    return kernels[name]

@@ -19,17 +19,16 @@ from kexec_verify.cli.options import (
 )
 from kexec_verify.cli.session import Session
 from kexec_verify.cli.terminal import Terminal
-from kexec_verify.errors import UsageError, VerifyError
+from kexec_verify.errors import VerifyError
 from kexec_verify.report.model import Run
 from kexec_verify.report.place import require_writable
 from kexec_verify.report.read import earlier_seconds
 from kexec_verify.report.save import RUN, is_saved, require_own, save
+from kexec_verify.shipped import corpus_files
 from kexec_verify.verdict import Verdict, join
 
 if TYPE_CHECKING:
     from kexec_verify.theorems import Outcome
-
-BINARIES = Path("binaries")
 
 
 @click.command()
@@ -59,7 +58,7 @@ def run(
 ) -> int:
     """Verify each TARGET: a vmlinux, an Image or vmlinuz, or debian:PACKAGE[=VERSION][/SUITE].
 
-    Without a TARGET: every ELF file in binaries/.
+    Without a TARGET: the binaries that ship with the tool.
 
     Results are cached: a target that did not change is not proved again, and for one that did
     only new queries go to the solvers. See `verify cache`.
@@ -76,7 +75,7 @@ def run(
     runs, troubles = [], []
     interrupt.install()
     with Session(terminal, directory, patterns, seed, jobs, scheduler, recheck, no_cache) as session:
-        for target in [in_suite(target, suite) for target in targets] or _shipped():
+        for target in [in_suite(target, suite) for target in targets] or corpus_files():
             try:
                 runs.append(verify_target(target, session))
             except VerifyError as error:
@@ -91,13 +90,6 @@ def run(
     statuses = [*troubles, *([verdict.exit_status] if runs else [])]
     # An internal fault outranks all, a refutation outranks bad input, bad input an undecided claim.
     return next((status for status in (70, 1, 2, 3) if status in statuses), 0)
-
-
-def _shipped() -> list[str]:
-    found = sorted(str(path) for path in BINARIES.glob("**/*.elf"))
-    if not found:
-        raise UsageError("expected a TARGET, or ELF files in ./binaries, found neither")
-    return found
 
 
 def verify_target(target: str, session: Session) -> Run:

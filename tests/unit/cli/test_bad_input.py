@@ -72,11 +72,6 @@ def test_missing_file(tmp_path):
     assert_refused(done, "nowhere: expected a readable file, found: No such file or directory")
 
 
-def test_no_target_and_nothing_shipped(tmp_path):
-    done = verify("run", cwd=tmp_path)
-    assert_refused(done, "expected a TARGET, or ELF files in ./binaries, found neither")
-
-
 def test_name_with_a_line_break_is_still_one_line(tmp_path):
     assert_refused(verify("run", "two\nlines", cwd=tmp_path), "two lines")
 
