@@ -24,6 +24,7 @@ from kexec_verify.check.claims import absent, apply_dependencies, claim_of, outc
 from kexec_verify.check.model import SCHEMA, Check, ClaimRecord, TextRecord
 from kexec_verify.check.text import Job, check_text, require_independence
 from kexec_verify.errors import UsageError
+from kexec_verify.files import JSON_LIMIT, read_file
 from kexec_verify.prove.solvers import TIME_LIMIT, bitwuzla_version, z3_version
 from kexec_verify.report.model import Run
 from kexec_verify.report.read import decode_run
@@ -94,7 +95,7 @@ def _read(path: Path) -> tuple[bytes, Run]:
     :raises UsageError: if it is none.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, JSON_LIMIT)
     except OSError as error:
         raise UsageError(f"{path}: expected a run.json, found: {error.strerror}") from error
     return data, decode_run(data, str(path))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from types import TracebackType
 
 from kexec_verify.cli import advice, interrupt
 from kexec_verify.cli.commands import OutputClosed, cli
+from kexec_verify.cli.supervise import is_memory_limited, supervised
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import InternalError, UsageError, VerifyError
 
@@ -21,12 +23,20 @@ def main() -> None:
     output any more.
     """
     sys.excepthook = _fault
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an arrow on an ASCII terminal is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(supervised(_command) if is_memory_limited() else _command())
+
+
+def _command() -> int:
+    """What to exit with; all output is written."""
     status = _status()
     try:
         sys.stdout.flush()
     except OSError as error:
         status = _lost(error)
-    sys.exit(status)
+    return status
 
 
 _STDOUT = 1

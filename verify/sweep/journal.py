@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+from kexec_verify.files import JSON_LIMIT, decode_json, read_file
 from kexec_verify.report.place import locked, write_whole
 from kexec_verify.sweep.model import FILE, SCHEMA, Row, Sweep
 from kexec_verify.sweep.rows import digest
@@ -18,7 +19,7 @@ from kexec_verify.target.debian import Package
 def read(reports: Path) -> Sweep:
     """What ``reports`` has; no rows where there is no sweep.json of this schema."""
     try:
-        found = msgspec.json.decode((reports / FILE).read_bytes(), type=Sweep)
+        found = decode_json(read_file(reports / FILE, JSON_LIMIT), Sweep)
     except (OSError, msgspec.DecodeError):
         return Sweep(SCHEMA, [])
     return found if found.schema == SCHEMA else Sweep(SCHEMA, [])

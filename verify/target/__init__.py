@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from kexec_verify.errors import TargetError
+from kexec_verify.files import printable, read_file, safe_name
 from kexec_verify.target.compressed import MAX_SIZE, unpack
 from kexec_verify.target.debian import PREFIX, read
 from kexec_verify.target.elf import MAGIC, load_elf
 from kexec_verify.target.header import is_image
 from kexec_verify.target.image import load_image
-from kexec_verify.target.kernel import Kernel, Segment, safe_name
+from kexec_verify.target.kernel import Kernel, Segment
 from kexec_verify.target.symbols import Symbol, SymbolTable
 from kexec_verify.target.write_elf import write_elf
 
@@ -62,6 +63,7 @@ def load_kernel(data: bytes, source: str, name: str) -> Kernel:
         that are not loaded, such as a header, a signature or what stands around a payload.
     :raises TargetError: it is no little-endian arm64 kernel.
     """
+    source = printable(source)
     if not data:
         raise TargetError(f"{source}: expected an arm64 kernel, found an empty file")
     unpacked = unpack(data, source)
@@ -86,7 +88,7 @@ def _read(path: Path, source: str) -> bytes:
             raise TargetError(f"{source}: expected a file, found a device or a pipe")
         if status.st_size > 4 * MAX_SIZE:
             raise TargetError(f"{source}: expected at most {4 * MAX_SIZE} bytes, found {status.st_size}")
-        return path.read_bytes()
+        return read_file(path, 4 * MAX_SIZE)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TargetError(f"{source}: expected a readable file, found: {reason}") from error
