@@ -15,7 +15,7 @@ from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.witnesses import folds_addresses
 from kexec_verify.prove.discharge import Discharger, Result
 from kexec_verify.refute.functions.paths import PathRuns
-from kexec_verify.refute.recorded import CallCounterexample
+from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.specs.assumptions import ASSUMPTIONS
 from kexec_verify.specs.properties import PROPERTIES, RELOCATION, WHOLE_PATH, Property
 from kexec_verify.target import Kernel

@@ -14,7 +14,8 @@ from kexec_verify.kexec.abi_variant import AbiVariant, recognise
 from kexec_verify.obligation import Facts
 from kexec_verify.prove.discharge import Discharger, Result, vacuous
 from kexec_verify.prove.witness import witness
-from kexec_verify.refute.recorded import CallCounterexample, Counterexample
+from kexec_verify.refute.counterexample import Counterexample
+from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.refute.scenario import Scenario
 from kexec_verify.refute.search import rerun, search
 from kexec_verify.refute.witness import Path, walk

@@ -13,8 +13,7 @@ from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant, recognise
 from kexec_verify.kexec.locate import find_routine
 from kexec_verify.prove.discharge import Discharger
-from kexec_verify.refute.counterexample import format_counterexample
-from kexec_verify.refute.recorded import Counterexample
+from kexec_verify.refute.counterexample import Counterexample, format_counterexample
 from kexec_verify.refute.search import rerun, search
 from kexec_verify.specs.properties import RELOCATION
 from kexec_verify.theorems import prove

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 from kexec_verify.arm64.lift import Code
 from kexec_verify.refute.effects import End, Run
 from kexec_verify.refute.oracle import Iteration, iterations
-from kexec_verify.refute.recorded import Counterexample, ListWord, Page, PathStep
 from kexec_verify.refute.scenario import Scenario
 from kexec_verify.refute.violation import Violation
 from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
@@ -20,6 +20,64 @@ _FLAGS = {
 }
 _SHOWN_WORDS = 16  # in the terminal; of longer lists the middle is left out
 _SHOWN_PATH = 12
+
+
+class ListWord(msgspec.Struct, frozen=True):
+    """A word as the list machine comes to it.
+
+    :param address: where the routine reads it; None for the head.
+    :param flag: names of its flags, ``|`` between them; ``page``: the physical address in it.
+    """
+
+    index: int
+    address: int | None
+    value: int
+    flag: str
+    page: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page that the list names: physical address, where the routine sees it, what it is for."""
+
+    physical: int
+    seen: int
+    roles: tuple[str, ...]
+
+
+class PathStep(msgspec.Struct, frozen=True):
+    """An executed instruction and the general registers that it changed."""
+
+    address: int
+    where: str
+    text: str
+    changed: dict[str, int]
+
+
+class Counterexample(msgspec.Struct, frozen=True):
+    """A run that breaks a property.
+
+    :param effect: the bad effect in one sentence; ``at``, ``where``: the instruction that has it.
+    :param list: every word up to IND_DONE; ``pages``: those that the words name.
+    :param path: the last instructions up to the effect, of ``instructions`` executed.
+    :param registers: x0 … x30 at the effect; ``system``: system registers there.
+    :param end: how the whole run ends.
+    """
+
+    property: str
+    effect: str
+    at: int
+    where: str
+    expected: str
+    found: str
+    scenario: Scenario
+    kimage: dict[str, int]
+    list: tuple[ListWord, ...]
+    pages: tuple[Page, ...]
+    path: tuple[PathStep, ...]
+    instructions: int
+    registers: dict[str, int]
+    system: dict[str, int]
+    end: str
 
 
 def flag_names(value: int) -> str:

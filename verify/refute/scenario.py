@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterable
 
 import msgspec
+from kexec_verify.specs.kimage import KimageLayout
 
 MASK = (1 << 64) - 1
 WORD = 8
@@ -106,9 +107,6 @@ class Scenario(msgspec.Struct, frozen=True):
 
     def placed(self) -> list[tuple[int, int]]:
         """Each word of memory that is set on purpose: address as the routine sees it, value."""
-        # Loads the engine, which whoever only reads a record does without.
-        from kexec_verify.specs.kimage import KimageLayout
-
         placed = list(self.words)
         if self.kimage:
             layout = KimageLayout(self.arch)

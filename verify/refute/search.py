@@ -11,13 +11,12 @@ import networkx
 from kexec_verify.arm64.lift import Code, control_flow
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
-from kexec_verify.refute.counterexample import describe
+from kexec_verify.refute.counterexample import Counterexample, describe
 from kexec_verify.refute.judge import judge
 from kexec_verify.refute.lists import FIRST_DEST, FIRST_SOURCE, Plan, Word, build, build_plans, is_well_formed
 from kexec_verify.refute.machine import Machine
 from kexec_verify.refute.oracle import instructions, iterations
 from kexec_verify.refute.path import record
-from kexec_verify.refute.recorded import Counterexample
 from kexec_verify.refute.scenario import WORD, OutsideError, Scenario
 from kexec_verify.refute.violation import Violation
 from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_SOURCE

@@ -14,10 +14,9 @@ from kexec_verify.arm64.lift import SIZE, Code
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import InternalError, UnsupportedError, UsageError
 from kexec_verify.kexec.abi_variant import AbiVariant, recognise
-from kexec_verify.refute.counterexample import format_counterexample
-from kexec_verify.refute.functions.record import format_call
+from kexec_verify.refute.counterexample import Counterexample, format_counterexample
+from kexec_verify.refute.functions.record import CallCounterexample, format_call
 from kexec_verify.refute.functions.record import rerun as rerun_call
-from kexec_verify.refute.recorded import CallCounterexample, Counterexample
 from kexec_verify.refute.search import rerun
 from kexec_verify.refute.scenario import MASK, RAM_PAGES, WORD, OutsideError, Scenario
 from kexec_verify.report.bounds import PAGE_SIZES

@@ -9,8 +9,7 @@ import msgspec
 import pytest
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.abi_variant import recognise
-from kexec_verify.refute.counterexample import format_counterexample
-from kexec_verify.refute.recorded import Counterexample
+from kexec_verify.refute.counterexample import Counterexample, format_counterexample
 from kexec_verify.refute.lists import build_scenarios
 from kexec_verify.refute.search import REFUTABLE, Search, first_fault, rerun, search
 from kexec_verify.specs.properties import RELOCATION

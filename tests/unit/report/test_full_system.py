@@ -12,7 +12,8 @@ from kexec_verify.errors import UsageError
 from kexec_verify.kexec.abi_variant import recognise
 from kexec_verify.kexec.layout import stated_layout
 from kexec_verify.kexec.locate import find_function, find_routine
-from kexec_verify.refute.recorded import CallCounterexample, Counterexample
+from kexec_verify.refute.counterexample import Counterexample
+from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.report.full_system import enter
 from kexec_verify.report.replay import Recorded, RecordedCall
 from kexec_verify.target import open_target

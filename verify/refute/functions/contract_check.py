@@ -19,8 +19,7 @@ from kexec_verify.refute.functions.contract_run import LIMIT, ContractRun, Range
 from kexec_verify.refute.functions.effects import Happened, Inputs
 from kexec_verify.refute.functions.layout import CLEAR_OF_OBJECTS, MM_STRUCT, base
 from kexec_verify.refute.functions.path_run import PAGE, PathRun
-from kexec_verify.refute.functions.record import ending, executed, rerun
-from kexec_verify.refute.recorded import CallCounterexample
+from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, rerun
 from kexec_verify.refute.functions.values import usual
 from kexec_verify.specs.contracts import Contract
 from kexec_verify.symbolic.objects import STACK_FRAME

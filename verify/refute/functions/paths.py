@@ -14,7 +14,7 @@ from kexec_verify.prove.discharge import Result
 from kexec_verify.refute.functions.chain import Proof
 from kexec_verify.refute.functions.contract_check import broken, runs, shown
 from kexec_verify.refute.functions.contract_run import ContractRun
-from kexec_verify.refute.recorded import CallCounterexample
+from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.refute.functions.search import Path, refute, witnesses
 
 

@@ -9,12 +9,66 @@ import msgspec
 from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import InternalError
-from kexec_verify.refute.functions.effects import Left
+from kexec_verify.refute.functions.effects import Inputs, Left
 from kexec_verify.refute.functions.path_run import PathRun
-from kexec_verify.refute.recorded import CallCounterexample, Ending, Executed
 
 _SHOWN = 14  # instructions, in a terminal
 _REGISTERS = (*GENERAL, "sp", *FLAGS, *SYSTEM)
+
+
+class Executed(msgspec.Struct, frozen=True):
+    """One instruction of a run and the registers that it changed, in hexadecimal."""
+
+    address: int
+    text: str
+    changed: dict[str, str]
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """Where a run ended and what it left: registers, and bytes of memory by address.
+
+    :param events: the system instructions, barriers, calls and WARNs on the way, and where.
+    """
+
+    kind: str
+    at: int
+    target: int
+    registers: dict[str, int]
+    memory: dict[int, int]
+    events: tuple[tuple[str, int], ...] = ()
+
+
+class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kind"):
+    """Concrete inputs with which the target's bytes do what a property forbids.
+
+    :param obligation: what does not hold, in a sentence; ``expected``, ``found``: the same in values.
+    :param inputs: what differs from zero at entry and after calls, by the kernel's names.
+    :param effect: the first bad effect in a sentence; ``at``: the address of its instruction.
+    :param code: address and length in bytes of what was run; ``resumed``: its WARNs.
+    :param el: the exception level that the code runs at.
+    :param given: what the run can be repeated from; ``ending``: how it ends.
+    """
+
+    function: str
+    property: str
+    obligation: str
+    inputs: dict[str, str]
+    expected: str
+    found: str
+    effect: str
+    at: int
+    where: str
+    steps: tuple[Executed, ...]
+    code: tuple[int, int]
+    resumed: tuple[int, ...]
+    given: Inputs
+    ending: Ending
+    el: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counterexample as what JSON has; keys are strings."""
+        found: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
+        return found
 
 
 def executed(code: Code, run: PathRun, called: Callable[[int], str] = hex) -> tuple[Executed, ...]:

@@ -14,8 +14,7 @@ from kexec_verify.refute.functions.confirm import confirm, inputs, stored
 from kexec_verify.refute.functions.describe import failing, named
 from kexec_verify.refute.functions.effects import Inputs
 from kexec_verify.refute.functions.path_run import PathRun
-from kexec_verify.refute.functions.record import ending, executed, rerun
-from kexec_verify.refute.recorded import CallCounterexample
+from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, rerun
 from kexec_verify.refute.functions.values import Values, solve
 
 type Path = tuple[int, ...]
