@@ -23,6 +23,7 @@ from kexec_verify.target.symbols import ListedNames, Symbol, SymbolTable
 _BASE_ALIGN = 1 << 21  # Documentation/arch/arm64/booting.rst: a 2 MiB aligned base
 _ADDRESSES = 1 << 64
 _VOTERS = 20000
+_ENDS = ("_etext", "_einittext", "__init_end", "_edata")
 
 
 def load_image(data: bytes, source: str, name: str) -> Kernel:
@@ -44,6 +45,7 @@ def load_image(data: bytes, source: str, name: str) -> Kernel:
     if bounds:
         check_apart(relocations, base + bounds.start, base + bounds.end, "their own table", source)
     symbols = kallsyms_symbols(tables, _relative_base(tables, relocations, base), source)
+    _require_whole(symbols, base, len(loaded), source)
     return Kernel(
         name=name,
         source=source,
@@ -55,6 +57,20 @@ def load_image(data: bytes, source: str, name: str) -> Kernel:
         segments=(Segment(base, apply(loaded, base, relocations, source)),),
         symbols=symbols,
     )
+
+
+def _require_whole(symbols: SymbolTable, base: int, size: int, source: str) -> None:
+    """Refuse an Image that ends before what arch/arm64/kernel/vmlinux.lds.S puts into it.
+
+    :raises TargetError: it was cut off.
+    """
+    for name in _ENDS:
+        symbol = symbols.lookup(name)
+        if symbol is not None and base + size < symbol.address:
+            raise TargetError(
+                f"{source}: expected an Image up to {name} at {symbol.address:#x}, "
+                f"found it to end at {base + size:#x}"
+            )
 
 
 def _bounds(data: bytes, tables: Kallsyms, text_offset: int, source: str) -> Bounds | None:
