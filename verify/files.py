@@ -19,6 +19,8 @@ JSON_LIMIT = 1 << 26
 """Bytes of a JSON file; the run.json of a whole kernel has less than 2 MiB."""
 TEXT_LIMIT = 1 << 26
 """Bytes of one SMT-LIB text, or of a file that a person writes."""
+TARGET_LIMIT = 1 << 31
+"""Bytes of a file that may be a kernel; a vmlinux with debug information has less than one GiB."""
 _NAME_LIMIT = 150  # bytes; file systems allow 255, and temporary files add a prefix and a suffix
 _PUNCTUATION = frozenset(".+_-=~")
 _CHUNK = 1 << 20
@@ -56,14 +58,16 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of the regular file at *path* in hexadecimal, however large it is.
+    """Return the SHA-256 of the regular file at *path* in hexadecimal, read in pieces.
 
-    :raises OSError: it cannot be read, or is no regular file.
+    :raises OSError: it cannot be read, is no regular file, or is larger than any kernel.
     """
     digest = hashlib.sha256()
     handle = _open(path)
     try:
         size = os.fstat(handle).st_size
+        if size > TARGET_LIMIT:
+            raise OSError(errno.EFBIG, f"{size} bytes, more than {TARGET_LIMIT}", str(path))
         while size > 0 and (piece := os.read(handle, min(size, _CHUNK))):
             digest.update(piece)
             size -= len(piece)
@@ -102,7 +106,9 @@ def take_lock(handle: int, what: str) -> None:
             waited = time.monotonic() - started
         if waited > _LOCK_LIMIT:
             raise TimeoutError(
-                errno.ETIMEDOUT, f"another process has locked it for {_LOCK_LIMIT:.0f} s: is it stopped?", what
+                errno.ETIMEDOUT,
+                f"another process has locked it for {_LOCK_LIMIT:.0f} s: is it stopped?",
+                what,
             )
         if waited > _LOCK_SILENT and not told:
             told = True

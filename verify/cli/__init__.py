@@ -31,7 +31,12 @@ def main() -> None:
 
 def _command() -> int:
     """What to exit with; all output is written."""
-    status = _status()
+    global _is_running
+    _is_running = True
+    try:
+        status = _status()
+    finally:
+        _is_running = False
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -40,10 +45,16 @@ def _command() -> int:
 
 
 _STDOUT = 1
+_is_running = False  # a command; what it raises is caught
 
 
 def _fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's own exit status for an error that nobody caught is 1, which here means refuted."""
+    if isinstance(error, interrupt.Interrupted):
+        # A solver prints what its callback raises, and goes on: interrupt.check raises it again.
+        if not _is_running:
+            os._exit(error.exit_status)
+        return
     sys.__excepthook__(kind, error, trace)
     os._exit(InternalError.exit_code)
 

@@ -8,7 +8,9 @@ from kexec_verify.errors import UsageError
 from kexec_verify.kexec.locate import ROUTINE, find_routine
 from kexec_verify.target import Kernel
 
-_PATCH = re.compile(r"(?P<symbol>[^+=]+)(\+(?P<offset>0x[0-9a-fA-F]{1,16}|[0-9]{1,20}))?=(?P<word>0x[0-9a-fA-F]{1,8}|[0-9]{1,10})")
+_PATCH = re.compile(
+    r"(?P<symbol>[^+=]+)(\+(?P<offset>0x[0-9a-fA-F]{1,16}|[0-9]{1,20}))?=(?P<word>0x[0-9a-fA-F]{1,8}|[0-9]{1,10})"
+)
 
 
 def patched(kernel: Kernel, patch: str) -> Kernel:

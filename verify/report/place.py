@@ -31,11 +31,14 @@ def locked(directory: Path) -> Iterator[None]:
 
     The lock is on the folder itself: no file is left, and it goes with the process.
 
-    :raises TimeoutError: another process keeps the lock for a minute.
+    :raises UsageError: another process keeps the lock for a minute.
     """
     handle = os.open(directory, os.O_RDONLY)
     try:
-        take_lock(handle, str(directory))
+        try:
+            take_lock(handle, str(directory))
+        except TimeoutError as error:
+            raise UsageError(f"expected to write to {directory}, found that {error.strerror}") from error
         yield
     finally:
         os.close(handle)

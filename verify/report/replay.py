@@ -17,8 +17,8 @@ from kexec_verify.kexec.abi_variant import AbiVariant, recognise
 from kexec_verify.refute.counterexample import Counterexample, format_counterexample
 from kexec_verify.refute.functions.record import CallCounterexample, format_call
 from kexec_verify.refute.functions.record import rerun as rerun_call
-from kexec_verify.refute.search import rerun
 from kexec_verify.refute.scenario import MASK, RAM_PAGES, WORD, OutsideError, Scenario
+from kexec_verify.refute.search import rerun
 from kexec_verify.report.bounds import PAGE_SIZES
 from kexec_verify.report.model import FunctionRecord, PropertyRecord, Run
 from kexec_verify.specs.kimage import KimageLayout

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kexec_verify.errors import TargetError
-from kexec_verify.files import printable, read_file, safe_name
-from kexec_verify.target.compressed import MAX_SIZE, unpack
+from kexec_verify.files import TARGET_LIMIT, printable, read_file, safe_name
+from kexec_verify.target.compressed import unpack
 from kexec_verify.target.debian import PREFIX, read
 from kexec_verify.target.elf import MAGIC, load_elf
 from kexec_verify.target.header import is_image
@@ -86,9 +86,7 @@ def _read(path: Path, source: str) -> bytes:
             raise TargetError(f"{source}: expected a file, found a directory", command)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             raise TargetError(f"{source}: expected a file, found a device or a pipe")
-        if status.st_size > 4 * MAX_SIZE:
-            raise TargetError(f"{source}: expected at most {4 * MAX_SIZE} bytes, found {status.st_size}")
-        return read_file(path, 4 * MAX_SIZE)
+        return read_file(path, TARGET_LIMIT)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TargetError(f"{source}: expected a readable file, found: {reason}") from error
