@@ -9,7 +9,8 @@ from kexec_verify.kexec.locate import ROUTINE, find_routine
 from kexec_verify.target import Kernel
 
 _PATCH = re.compile(
-    r"(?P<symbol>[^+=]+)(\+(?P<offset>0x[0-9a-fA-F]{1,16}|[0-9]{1,20}))?=(?P<word>0x[0-9a-fA-F]{1,8}|[0-9]{1,10})"
+    r"(?P<symbol>[^+=]+)(\+(?P<offset>0x[0-9a-fA-F]{1,16}|[0-9]{1,20}))?="
+    r"(?P<word>0x[0-9a-fA-F]{1,8}|[0-9]{1,10})"
 )
 
 
