@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -86,8 +86,7 @@ def images() -> list[Package]:
     for stanza in text.split("\n\n"):
         fields = _fields(stanza)
         if fields.get("package") in names and "linux-image-" not in fields.get("depends", ""):
-            with suppress(TargetError):  # one malformed stanza is no reason to forget the others
-                found.add(_promised(fields))
+            found.add(_promised(fields))
     return sorted(found, key=lambda p: (_version_key(p.version), p.package))
 
 

@@ -360,3 +360,18 @@ def test_an_image_is_held_until_it_is_dropped(host, make):
         debian.drop(package)
         assert not debian.is_cached(package)
         assert not path.parent.exists()
+
+
+def test_header_that_would_fill_memory_is_refused(host, make, monkeypatch):
+    long = kernel_member("./" + "x" * 300)
+    serve(host, [(long, b""), (kernel_member(), make.image())])
+    monkeypatch.setattr(debian, "_LARGEST_HEADER", 200)
+    with pytest.raises(TargetError, match="expected an intact package, found: a header of 3"):
+        open_target(f"debian:{PACKAGE}")
+
+
+def test_members_without_end_are_refused(host, make, monkeypatch):
+    serve(host, [*((tarfile.TarInfo(f"./{row}"), b"") for row in range(20)), (kernel_member(), make.image())])
+    monkeypatch.setattr(debian, "_MOST_MEMBERS", 20)
+    with pytest.raises(TargetError, match=r"expected a kernel at \./boot/vmlinuz-"):
+        open_target(f"debian:{PACKAGE}")
