@@ -58,3 +58,16 @@ def test_little_address_space_is_no_refutation(tmp_path, mebibytes):
     )
     assert done.returncode == 70
     assert "internal fault" in done.stderr or "MemoryError" in done.stderr
+
+
+@pytest.mark.parametrize(("is_running", "status"), [(True, 0), (False, 130)])
+def test_interrupt_that_a_solver_s_callback_prints(is_running, status):
+    """bitwuzla prints what its callback raises, through sys.excepthook, and goes on."""
+    script = (
+        "import sys\n"
+        "import kexec_verify.cli as cli\n"
+        "from kexec_verify.cli.interrupt import Interrupted\n"
+        f"cli._is_running = {is_running}\n"
+        "cli._fault(Interrupted, Interrupted(2), None)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == status
