@@ -13,6 +13,9 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from kexec_verify.errors import UsageError
+from kexec_verify.files import home, read_file
+
 KEY_VARIABLE = "KEXEC_VERIFY_CACHE_KEY"
 _KEY_BYTES = 32
 
@@ -21,7 +24,7 @@ def config_root() -> Path:
     """The directory for what is the user's own (XDG base directories)."""
     configured = os.environ.get("XDG_CONFIG_HOME", "")
     # The XDG specification has relative paths ignored.
-    root = Path(configured) if configured.startswith("/") else Path.home() / ".config"
+    root = Path(configured) if configured.startswith("/") else home() / ".config"
     return root / "kexec-verify"
 
 
@@ -33,8 +36,8 @@ def user_key() -> bytes | None:
     given = os.environ.get(KEY_VARIABLE)
     if given:
         return hashlib.sha256(given.encode()).digest()
-    path = config_root() / "cache.key"
     try:
+        path = config_root() / "cache.key"
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             # Of two runs at once one makes it. It has its content before it has its name.
@@ -46,8 +49,8 @@ def user_key() -> bytes | None:
             finally:
                 os.close(handle)
                 fresh.unlink()
-        key = path.read_bytes()
-    except OSError:
+        key = read_file(path, _KEY_BYTES)
+    except (OSError, UsageError):
         return None
     return key if len(key) == _KEY_BYTES else None
 

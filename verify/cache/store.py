@@ -31,6 +31,13 @@ CREATE TABLE IF NOT EXISTS sealed (
 """
 
 
+def _has_own_schema(connection: sqlite3.Connection) -> bool:
+    """There is nothing in the file but the one table: a trigger or a view may run for ever."""
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master LIMIT 2").fetchall()
+    own = _SCHEMA.replace("IF NOT EXISTS ", "").split()
+    return not found or (len(found) == 1 and found[0][0] == "table" and found[0][2].split() == own)
+
+
 @dataclass(frozen=True)
 class Count:
     """How many values of one kind there are, their bytes, and how many of them have no true seal."""
@@ -129,7 +136,13 @@ class Cache:
         deadline, removed = time.monotonic() + _WAIT, False
         while True:
             try:
+                if self.path.exists() and not self.path.is_file():
+                    return None  # reading a pipe or a device may never end
                 connection = sqlite3.connect(self.path, timeout=_WAIT)
+                connection.execute("PRAGMA trusted_schema = OFF")
+                if not _has_own_schema(connection):
+                    connection.close()
+                    return None
                 # Readers and a writer do not wait for each other, and a crash leaves whole transactions.
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")

@@ -8,6 +8,7 @@ from kexec_verify.errors import TargetError
 
 COMMANDS = frozenset({"set-logic", "declare-fun", "define-fun", "assert", "check-sat"})
 """Commands that verify/prove/smtlib.py prints."""
+_DEEPEST = 200  # it defines each shared term by a name: its texts are some ten deep
 
 
 def require_printed(text: str, name: str) -> None:
@@ -39,6 +40,8 @@ def _commands(text: str, name: str) -> Iterator[str]:
                 rest = text[at + 1 : at + 64]
                 yield rest.split(None, 1)[0].partition(")")[0] if rest.split() else ""
             depth += 1
+            if depth > _DEEPEST:
+                raise TargetError(f"{name}: expected parentheses at most {_DEEPEST} deep, found deeper ones")
         elif character == ")":
             depth -= 1
             if depth < 0:

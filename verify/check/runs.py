@@ -24,7 +24,8 @@ from kexec_verify.check.claims import absent, apply_dependencies, claim_of, outc
 from kexec_verify.check.model import SCHEMA, Check, ClaimRecord, TextRecord
 from kexec_verify.check.text import Job, check_text, require_independence
 from kexec_verify.errors import UsageError
-from kexec_verify.prove.solvers import TIME_LIMIT, bitwuzla_version, z3_version
+from kexec_verify.files import JSON_LIMIT, read_file
+from kexec_verify.prove.solvers import TIME_LIMIT, Answer, bitwuzla_version, z3_version
 from kexec_verify.report.model import Run
 from kexec_verify.report.read import decode_run
 from kexec_verify.report.seal import is_sealed
@@ -69,6 +70,10 @@ def check_run(
     faults = _faults(run, texts, claims)
     sealed = is_sealed(data, directory)
     unsettled, status = outcome(run, claims, faults, sealed, uncertified)
+    gave_up = _gave_up(texts)
+    if gave_up:
+        unsettled += gave_up
+        status = status or Verdict.UNKNOWN.exit_status
     return Check(
         schema=SCHEMA,
         tool=f"kexec-verify {kexec_verify.__version__}",
@@ -94,7 +99,7 @@ def _read(path: Path) -> tuple[bytes, Run]:
     :raises UsageError: if it is none.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, JSON_LIMIT)
     except OSError as error:
         raise UsageError(f"{path}: expected a run.json, found: {error.strerror}") from error
     return data, decode_run(data, str(path))
@@ -150,6 +155,19 @@ def _certified(run: Run, texts: dict[str, TextRecord]) -> tuple[int, dict[str, i
     return counted, reasons
 
 
+def _gave_up(texts: Sequence[TextRecord]) -> list[str]:
+    """Each text that is claimed to be proved and that a solver gives up on now: it refutes nothing."""
+    return [
+        f"{record.text}: claimed {record.claimed}, and a solver gave up on it"
+        for record in texts
+        if not record.holds and _is_open(record)
+    ]
+
+
+def _is_open(record: TextRecord) -> bool:
+    return all(answer.answer != Answer.SAT for answer in record.answers)
+
+
 def _faults(run: Run, texts: Sequence[TextRecord], claims: Sequence[ClaimRecord]) -> list[str]:
     """Each thing that the record claims and the check does not find."""
     faults = [] if run.complete else ["the run is not complete"]
@@ -157,12 +175,15 @@ def _faults(run: Run, texts: Sequence[TextRecord], claims: Sequence[ClaimRecord]
         faults.append("the run has no property")
     faults += unwaivable(run)
     for record in texts:
-        if not record.holds:
+        if not record.holds and not _is_open(record):
             said = ", ".join(f"{answer.solver} {answer.answer}" for answer in record.answers)
             faults.append(f"{record.text}: claimed {record.claimed}, found {said}")
         if record.certificate is not None and record.certificate.status == Status.REJECTED:
             faults.append(f"{record.text}: claimed {record.claimed}, but {record.certificate.reason}")
+    is_open = bool(_gave_up(texts))
     for claim in claims:
+        if is_open and claim.recomputed is Verdict.UNKNOWN:
+            continue  # as open as the texts that it follows from
         if claim.claimed is Verdict.PROVED and claim.recomputed is not Verdict.PROVED:
             faults.append(f"{claim.id}: claimed {claim.claimed}, found {claim.recomputed}: {claim.reason}")
     return faults

@@ -15,6 +15,7 @@ from kexec_verify.check.certify import certify
 from kexec_verify.check.commands import require_printed
 from kexec_verify.check.model import AnswerRecord, CertificateRecord, TextRecord
 from kexec_verify.errors import InternalError, TargetError, VerifyError
+from kexec_verify.files import TEXT_LIMIT, read_file
 from kexec_verify.prove.solvers import Answer, Reply, ask_bitwuzla, ask_z3
 from kexec_verify.verdict import Verdict
 
@@ -84,10 +85,10 @@ def read_text(directory: Path, name: str, sha256: str) -> str:
     :raises TargetError: if it is missing, outside of the run, or not the one that was recorded.
     """
     path = directory / name
-    if not path.resolve().is_relative_to(directory.resolve()):
+    if "\0" in name or not path.resolve().is_relative_to(directory.resolve()):
         raise TargetError(f"{name}: expected a file in {directory}")
     try:
-        data = path.read_bytes()
+        data = read_file(path, TEXT_LIMIT)
     except OSError as error:
         raise TargetError(f"{path}: expected an obligation's text, found: {error.strerror}") from error
     found = hashlib.sha256(data).hexdigest()
@@ -114,7 +115,10 @@ def check_text(job: Job) -> TextRecord:
     solvers: list[Callable[[str, float], Reply]] = [ask_z3, ask_bitwuzla]
     if job.third:
         solvers.append(ask_cvc5)
-    replies = [ask(text, job.limit) for ask in solvers]
+    try:
+        replies = [ask(text, job.limit) for ask in solvers]
+    except InternalError as error:  # the file is anybody's: what no solver reads is not ours
+        raise TargetError(f"{job.text}: expected an obligation's text, found: {error}") from error
     answers = {reply.answer for reply in replies}
     if {Answer.SAT, Answer.UNSAT} <= answers:
         kept = _keep(job, text, replies)

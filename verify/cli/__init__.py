@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from types import TracebackType
 
 from kexec_verify.cli import advice, interrupt
 from kexec_verify.cli.commands import OutputClosed, cli
+from kexec_verify.cli.supervise import is_memory_limited, supervised
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import InternalError, UsageError, VerifyError
 
@@ -21,19 +23,38 @@ def main() -> None:
     output any more.
     """
     sys.excepthook = _fault
-    status = _status()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an arrow on an ASCII terminal is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(supervised(_command) if is_memory_limited() else _command())
+
+
+def _command() -> int:
+    """What to exit with; all output is written."""
+    global _is_running
+    _is_running = True
+    try:
+        status = _status()
+    finally:
+        _is_running = False
     try:
         sys.stdout.flush()
     except OSError as error:
         status = _lost(error)
-    sys.exit(status)
+    return status
 
 
 _STDOUT = 1
+_is_running = False  # a command; what it raises is caught
 
 
 def _fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's own exit status for an error that nobody caught is 1, which here means refuted."""
+    if isinstance(error, interrupt.Interrupted):
+        # A solver prints what its callback raises, and goes on: interrupt.check raises it again.
+        if not _is_running:
+            os._exit(error.exit_status)
+        return
     sys.__excepthook__(kind, error, trace)
     os._exit(InternalError.exit_code)
 

@@ -37,8 +37,8 @@ def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -
 
     Exit status: 0 the record holds, is sealed, and all that it is about is PROVED or waived;
     1 it claims what the check does not find, or something is refuted; 2 usage, or a text is
-    missing or changed; 3 something is undecided, not sealed, or not certified as --certify asks;
-    70 the solvers contradict each other.
+    missing or changed; 3 something is undecided, a solver gave up, the run is not sealed, or
+    not certified as --certify asks; 70 the solvers contradict each other.
     """
     import msgspec
     from kexec_verify.check.model import FILE
@@ -95,6 +95,8 @@ def lines(found: Check, certified: bool) -> list[str]:
     shown.append(
         "the record does not hold"
         if found.faults
+        else "the record is not confirmed: a solver gave up"
+        if not all(text.holds for text in found.texts)
         else "the record holds"
         if found.sealed
         else "what is recorded holds; whether it is all that must hold is not established"

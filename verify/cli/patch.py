@@ -8,7 +8,10 @@ from kexec_verify.errors import UsageError
 from kexec_verify.kexec.locate import ROUTINE, find_routine
 from kexec_verify.target import Kernel
 
-_PATCH = re.compile(r"(?P<symbol>[^+=]+)(\+(?P<offset>0x[0-9a-fA-F]+|\d+))?=(?P<word>0x[0-9a-fA-F]{1,8}|\d+)")
+_PATCH = re.compile(
+    r"(?P<symbol>[^+=]+)(\+(?P<offset>0x[0-9a-fA-F]{1,16}|[0-9]{1,20}))?="
+    r"(?P<word>0x[0-9a-fA-F]{1,8}|[0-9]{1,10})"
+)
 
 
 def patched(kernel: Kernel, patch: str) -> Kernel:
@@ -18,7 +21,7 @@ def patched(kernel: Kernel, patch: str) -> Kernel:
     """
     match = _PATCH.fullmatch(patch)
     if match is None:
-        raise UsageError(f"expected SYMBOL+OFFSET=WORD, found {patch!r}")
+        raise UsageError(f"expected SYMBOL+OFFSET=WORD, found {patch[:80]!r}")
     name, offset, word = match["symbol"], int(match["offset"] or "0", 0), int(match["word"], 0)
     if name == ROUTINE:
         address = find_routine(kernel).address  # 6.1 has no symbol for it

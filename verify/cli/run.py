@@ -84,7 +84,7 @@ def run(
     if runs:
         from kexec_verify.html.index import write_index
 
-        write_index(directory)
+        write_index(directory, terminal.note)
         terminal.summary(runs, time.monotonic() - started)
     verdict = join(run.verdict for run in runs)
     statuses = [*troubles, *([verdict.exit_status] if runs else [])]

@@ -74,7 +74,7 @@ class Session:
 
     def place(self, name: str) -> Path:
         """The directory of a target's report; of a second target of that name one with a number."""
-        from kexec_verify.target.kernel import safe_name
+        from kexec_verify.files import safe_name
 
         safe = fresh = safe_name(name)
         count = 1

@@ -129,11 +129,11 @@ def prove(job: Job) -> Row:
     """
     from kexec_verify.cli.run import verify_target
     from kexec_verify.cli.session import Session
+    from kexec_verify.files import safe_name
     from kexec_verify.report.save import RUN
     from kexec_verify.sweep.rows import Cost, row_of
     from kexec_verify.sweep.workers import peak
     from kexec_verify.target.debian import is_cached
-    from kexec_verify.target.kernel import safe_name
 
     if job.reports not in _sessions:
         terminal = Terminal(quiet=True)

@@ -56,6 +56,10 @@ class Terminal:
         line = " ".join(message.split()) + (f"; next: {command}" if command else "")
         self.err.print(f"verify: error: {plain(line)}", style="red", markup=False)
 
+    def note(self, text: str) -> None:
+        """One line, where errors go, on what is left out and fails nothing."""
+        self.err.print(f"verify: note: {plain(' '.join(text.split()))}", style="yellow", markup=False)
+
     def help(self, text: str) -> None:
         """The help of a command that was typed without what it needs, where errors go."""
         self.err.print(text, markup=False)

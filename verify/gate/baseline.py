@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 from kexec_verify.errors import UsageError
+from kexec_verify.files import JSON_LIMIT, decode_json, read_file
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.place import write_whole
 from kexec_verify.report.status import status
@@ -71,7 +72,7 @@ def read_baseline(path: Path) -> Baseline:
     :raises UsageError: if it is none.
     """
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Baseline)
+        found = decode_json(read_file(path, JSON_LIMIT), Baseline)
     except OSError as error:
         raise UsageError(f"{path}: expected a baseline, found: {error.strerror}") from error
     except msgspec.DecodeError as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from kexec_verify.errors import UsageError
+from kexec_verify.files import JSON_LIMIT, decode_json, file_sha256, read_file
 from kexec_verify.gate.decide import Evidence
 from kexec_verify.mutate.model import SCHEMA, MutationRun
 from kexec_verify.report.read import read_run
@@ -56,7 +56,7 @@ def sha256_of(path: Path) -> str:
     :raises UsageError: if it cannot be read.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise UsageError(f"{path}: expected a readable binary, found: {error.strerror}") from error
 
@@ -66,7 +66,7 @@ def _mutation(run_json: Path) -> MutationRun | None:
     if not path.exists():
         return None
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=MutationRun)
+        found = decode_json(read_file(path, JSON_LIMIT), MutationRun)
     except OSError as error:
         raise UsageError(f"{path}: expected a mutation.json, found: {error.strerror}") from error
     except msgspec.DecodeError as error:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import msgspec
 from kexec_verify.errors import UsageError
+from kexec_verify.files import read_file
+
+_LIMIT = 1 << 20  # bytes
 
 
 class Mutants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -44,10 +47,10 @@ def read_policy(path: Path) -> Policy:
     :raises UsageError: if it is no TOML, or has a key that is none of a policy's.
     """
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Policy)
+        return msgspec.convert(tomllib.loads(read_file(path, _LIMIT).decode()), Policy)
     except OSError as error:
         raise UsageError(f"{path}: expected a policy, found: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: expected a policy in TOML, found: {error}") from error
 
 

@@ -10,6 +10,7 @@ import msgspec
 from kexec_verify.check.model import FILE as CHECK
 from kexec_verify.check.model import CertificateRecord, Check
 from kexec_verify.cosim.model import Report
+from kexec_verify.files import JSON_LIMIT, decode_json, read_file
 from kexec_verify.html import history
 from kexec_verify.html.history import Entry
 from kexec_verify.mutate.model import MutationRun
@@ -68,6 +69,6 @@ def companion_files(directory: Path, run: Run, encoded: bytes) -> CompanionFiles
 
 def _read[T](path: Path, kind: type[T]) -> T | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return decode_json(read_file(path, JSON_LIMIT), kind)
     except (OSError, msgspec.DecodeError):
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 from kexec_verify.errors import UsageError
+from kexec_verify.files import JSON_LIMIT, decode_json, read_file
 from kexec_verify.html.status import Status, status
 from kexec_verify.report.model import Run
 from kexec_verify.verdict import Verdict
@@ -55,7 +56,7 @@ def entry_status(shown: Entry) -> Status:
 def read(reports: Path, name: str) -> list[Entry]:
     """Earlier runs of the report directory ``name``, oldest first; none if there is no readable file."""
     try:
-        return msgspec.json.decode((reports / DIRECTORY / f"{name}.json").read_bytes(), type=list[Entry])
+        return decode_json(read_file(reports / DIRECTORY / f"{name}.json", JSON_LIMIT), list[Entry])
     except (OSError, msgspec.DecodeError):
         return []
 

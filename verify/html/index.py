@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,26 +27,31 @@ class Row:
     page: bool
 
 
-def rows(reports: Path) -> list[Row]:
-    """Every run in ``reports``, the worst first, then by name; files of another schema are left out."""
+def rows(reports: Path, note: Callable[[str], None] = lambda _: None) -> list[Row]:
+    """Every run in ``reports``, the worst first, then by name.
+
+    :param note: called with a sentence for each run.json that is left out.
+    """
     found = []
     for path in sorted(reports.glob("*/run.json")):
         try:
             run = read_run(path)
-        except UsageError:
+        except UsageError as error:
+            note(str(error))
             continue
         found.append(Row(path.parent.name, run, headline(run), (path.parent / PAGE).is_file()))
     order = {"bad": 0, "warn": 1, "good": 2}
     return sorted(found, key=lambda row: (order[row.headline.status.tone], row.directory))
 
 
-def write_index(reports: Path) -> Path:
+def write_index(reports: Path, note: Callable[[str], None] = lambda _: None) -> Path:
     """Write the index of ``reports``; its path.
 
+    :param note: called with a sentence for each run.json that is left out.
     :raises UsageError: if the directory cannot be written.
     """
     sweep = SWEEP if (reports / SWEEP).is_file() else ""
-    page = render("index.html.j2", {"rows": rows(reports), "sweep": sweep})
+    page = render("index.html.j2", {"rows": rows(reports, note), "sweep": sweep})
     try:
         reports.mkdir(parents=True, exist_ok=True)
         replace(reports / PAGE, page.encode(errors="replace"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kexec_verify.errors import UsageError
+from kexec_verify.files import JSON_LIMIT, read_file
 from kexec_verify.html import history
 from kexec_verify.html.companion_files import before_save, companion_files
 from kexec_verify.html.history import replace
@@ -12,6 +13,7 @@ from kexec_verify.html.index import PAGE
 from kexec_verify.html.page import run_page
 from kexec_verify.report.model import Run
 from kexec_verify.report.read import read_run
+from kexec_verify.report.seal import is_sealed
 
 
 def fresh_page(run: Run, directory: Path) -> str:
@@ -35,7 +37,7 @@ def write_page(path: Path) -> Path:
     """
     run = read_run(path)
     directory = path.resolve().parent
-    page = run_page(run, companion_files(directory, run, path.read_bytes()), str(path))
+    page = _drawn(run, directory, path)
     try:
         replace(directory / PAGE, page.encode(errors="replace"))
     except OSError as error:
@@ -43,6 +45,21 @@ def write_page(path: Path) -> Path:
             f"expected a directory to write to, found {path.parent}: {error.strerror}"
         ) from error
     return path.parent / PAGE
+
+
+def _drawn(run: Run, directory: Path, path: Path) -> str:
+    """The page of a run that anybody may have written: a counterexample has no type of its own there.
+
+    :raises UsageError: if a counterexample lacks what the page shows of it.
+    """
+    encoded = read_file(path, JSON_LIMIT)
+    try:
+        return run_page(run, companion_files(directory, run, encoded), str(path))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if not any(record.counterexample for record in run.properties) or is_sealed(encoded, directory):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{path}: expected counterexamples of this tool, found one with {what}") from error
 
 
 def is_index(path: Path) -> bool:

@@ -14,8 +14,11 @@ from pathlib import Path
 import msgspec
 from kexec_verify.digest import tool_digest
 from kexec_verify.errors import UsageError
+from kexec_verify.files import decode_json, read_file
 from kexec_verify.mutate.model import MutantRecord
 from kexec_verify.mutate.run import Job, Outcome
+
+_LIMIT = 1 << 28  # bytes; a kernel's journal has some 10 MiB
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -86,14 +89,14 @@ class Journal:
     def _read(self) -> Iterator[Line]:
         """Every line that can be read; one that cannot is as good as none."""
         try:
-            data = self.path.read_bytes()
+            data = read_file(self.path, _LIMIT)
         except FileNotFoundError:
             return
         except OSError as error:
             raise UsageError(f"{self.path}: expected a journal, found: {error.strerror}") from error
         for text in data.splitlines():
             try:
-                yield msgspec.json.decode(text, type=Line)
+                yield decode_json(text, Line)
             except msgspec.DecodeError:
                 continue
 

@@ -87,6 +87,7 @@ def limit_z3(solver: Any, limit: float) -> None:
     """Have each check of a z3 solver end, with no answer, after the steps of ``limit`` seconds."""
     solver.set("rlimit", min(int(limit * Z3_STEPS_PER_SECOND), _MOST_STEPS))
     solver.set("timeout", int(limit * _HANGS * 1000))
+    solver.set("ctrl_c", False)  # else z3 takes SIGINT for itself, and nobody else learns of it
 
 
 _contexts: list[Any] = []  # the one in use

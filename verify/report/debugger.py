@@ -11,9 +11,11 @@ from pathlib import Path
 
 from kexec_verify.arm64.lift import SIZE
 from kexec_verify.arm64.state import FLAGS, SYSTEM
+from kexec_verify.files import safe_name
 from kexec_verify.refute.functions.effects import Answer
 from kexec_verify.refute.functions.path_run import PAGE
 from kexec_verify.refute.scenario import image
+from kexec_verify.report.plain import plain
 from kexec_verify.report.replay import Recorded, RecordedCall
 
 _FLAGS_SHIFT = 28  # PSTATE.NZCV in gdb's $cpsr
@@ -22,30 +24,32 @@ _FLAGS_SHIFT = 28  # PSTATE.NZCV in gdb's $cpsr
 def write_out(item: Recorded | RecordedCall, directory: Path) -> list[Path]:
     """Write what a debugger needs to run the counterexample up to the first bad effect; the files written."""
     shown, code = item.counterexample, item.code
+    name = safe_name(shown.property)
     directory.mkdir(parents=True, exist_ok=True)
     images: list[tuple[Path, int]] = []
     if isinstance(item, Recorded):
         scenario = item.counterexample.scenario
-        images.append((directory / f"{shown.property}.memory.bin", scenario.ram_at))
+        images.append((directory / f"{name}.memory.bin", scenario.ram_at))
         images[0][0].write_bytes(image(scenario))
-        lines = [f"set ${name} = {value:#x}" for name, value in scenario.arguments().items()]
+        lines = [f"set ${register} = {value:#x}" for register, value in scenario.arguments().items()]
         start, stop = code.address, f"break *{shown.at:#x}"
     else:
         for number, (address, data) in enumerate(memory_images(item)):
-            path = directory / f"{shown.property}.memory{number or ''}.bin"
+            path = directory / f"{name}.memory{number or ''}.bin"
             path.write_bytes(data)
             images.append((path, address))
         lines = list(_call_lines(item))
         given = item.counterexample.given
         start, stop = given.start, f"break *{shown.at:#x} if $answered == {len(given.answers)}"
-    text = directory / f"{shown.property}.code.bin"
+    text = directory / f"{name}.code.bin"
     text.write_bytes(code.data)
-    script = directory / f"{shown.property}.gdb"
+    script = directory / f"{name}.gdb"
     restored = [f"restore {path.name} binary {address:#x}" for path, address in images]
     script.write_text(
         "\n".join(
             [
-                f"# {shown.property}: {shown.effect}",
+                # The record may be anybody's: a line break would end the comment.
+                f"# {plain(shown.property)}: {plain(shown.effect)}".rstrip("\\"),
                 "set architecture aarch64",
                 *restored,
                 f"restore {text.name} binary {code.address:#x}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kexec_verify.errors import UsageError
+from kexec_verify.files import take_lock
 
 
 def require_writable(directory: Path) -> None:
@@ -27,13 +27,18 @@ def require_writable(directory: Path) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keeps every other run from putting a report into ``directory`` for as long; waits for its turn.
+    """Keep every other run from putting a report into ``directory`` for as long.
 
     The lock is on the folder itself: no file is left, and it goes with the process.
+
+    :raises UsageError: another process keeps the lock for a minute.
     """
     handle = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            take_lock(handle, str(directory))
+        except TimeoutError as error:
+            raise UsageError(f"expected to write to {directory}, found that {error.strerror}") from error
         yield
     finally:
         os.close(handle)

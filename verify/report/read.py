@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 from kexec_verify.errors import UsageError
+from kexec_verify.files import JSON_LIMIT, decode_json, read_file
+from kexec_verify.report.bounds import require_machine_values
 from kexec_verify.report.model import SCHEMA, Run
 
 _MAKE = "verify run TARGET"
@@ -17,7 +19,7 @@ def read_run(path: Path) -> Run:
     :raises UsageError: if it is not a run.json of this schema.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, JSON_LIMIT)
     except OSError as error:
         raise UsageError(f"{path}: expected a run.json, found: {error.strerror}", _MAKE) from error
     return decode_run(data, str(path))
@@ -30,11 +32,15 @@ def decode_run(data: bytes, path: str) -> Run:
     :raises UsageError: if they are none of this schema.
     """
     try:
-        run = msgspec.json.decode(data, type=Run)
+        run = decode_json(data, Run)
     except msgspec.DecodeError as error:
         raise UsageError(f"{path}: expected a run.json of schema {SCHEMA}, found: {error}", _MAKE) from error
     if run.schema != SCHEMA:
         raise UsageError(f"{path}: expected schema {SCHEMA}, found {run.schema}", _MAKE)
+    try:
+        require_machine_values(run)
+    except ValueError as error:
+        raise UsageError(f"{path}: expected a run.json of this tool, found {error}", _MAKE) from error
     return run
 
 

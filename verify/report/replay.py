@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
-from kexec_verify.arm64.lift import Code
-from kexec_verify.errors import InternalError, UsageError
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
+from kexec_verify.errors import InternalError, UnsupportedError, UsageError
 from kexec_verify.kexec.abi_variant import AbiVariant, recognise
 from kexec_verify.refute.counterexample import Counterexample, format_counterexample
 from kexec_verify.refute.functions.record import CallCounterexample, format_call
 from kexec_verify.refute.functions.record import rerun as rerun_call
+from kexec_verify.refute.scenario import MASK, RAM_PAGES, WORD, OutsideError, Scenario
 from kexec_verify.refute.search import rerun
-from kexec_verify.report.model import FunctionRecord, Run
+from kexec_verify.report.bounds import PAGE_SIZES
+from kexec_verify.report.model import FunctionRecord, PropertyRecord, Run
 from kexec_verify.specs.kimage import KimageLayout
+from unicorn import UcError
+
+_REGISTERS = frozenset((*GENERAL, "sp", *FLAGS, *SYSTEM))
+_HEX_BYTES = re.compile(r"([0-9a-f]{2}){1,4096}")
+_MOST_PAGES = 1 << 12  # of 4 KiB
+_MOST_STEPS = 1 << 20
+_MOST_CODE = 1 << 20  # bytes
+_MOST_DMINLINE = 9  # cache lines of 2 KiB, as CTR_EL0 can state at most (Arm ARM, D19.2.34)
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,12 @@ class Recorded:
         """Run the counterexample again on the recorded bytes.
 
         :raises InternalError: if the run does not show the recorded effect.
+        :raises UsageError: if it cannot be run.
         """
         shown = self.counterexample
-        if not rerun(shown, self.code, self.variant):
+        with _runs(shown.property):
+            again = rerun(shown, self.code, self.variant)
+        if not again:
             raise InternalError(f"the replay of {shown.property} does not show: {shown.effect}")
 
 
@@ -47,12 +64,23 @@ class RecordedCall:
         """Run the counterexample again on the recorded bytes.
 
         :raises InternalError: if the run is not the recorded one.
+        :raises UsageError: if it cannot be run.
         """
-        rerun_call(self.counterexample.as_dict(), self._read)
+        with _runs(self.counterexample.property):
+            rerun_call(self.counterexample.as_dict(), self._read)
 
     def _read(self, address: int, size: int) -> bytes:
         offset = address - self.code.address
         return self.code.data[offset : offset + size]
+
+
+@contextmanager
+def _runs(name: str) -> Iterator[None]:
+    """Tell a record that no emulator runs from one that runs and shows something else."""
+    try:
+        yield
+    except (UcError, OutsideError, UnsupportedError) as error:
+        raise UsageError(f"expected a counterexample of {name} that can be run, found: {error}") from error
 
 
 def in_lines(shown: Counterexample | CallCounterexample) -> list[str]:
@@ -70,22 +98,87 @@ def recorded(run: Run) -> list[Recorded | RecordedCall]:
         if record.counterexample is None:
             continue
         if record.counterexample.get("kind") == "call":
-            call = msgspec.convert(record.counterexample, CallCounterexample, strict=False)
+            call = _converted(record, CallCounterexample)
+            _require_inputs(call)
             function = next((f for f in run.functions if f.name == call.function), None)
             if function is None:
                 raise UsageError(f"expected the code of {call.function} in the run, found none")
             found.append(RecordedCall(call, _code(function)))
         else:
             code = _code(run.function)
+            if run.function.layout and "dtb_mem" not in run.function.layout:
+                raise UsageError("expected a layout of struct kimage with dtb_mem, found none")
             layout = KimageLayout(run.function.layout["dtb_mem"]) if run.function.layout else None
-            variant = recognise(code, run.function.page_size, layout)
+            try:
+                variant = recognise(code, run.function.page_size, layout)
+            except UnsupportedError as error:
+                raise UsageError(f"expected the code of a relocation routine, found: {error}") from error
             variant = dataclasses.replace(variant, folds_ttbr=run.function.folds_ttbr)
-            shown = msgspec.convert(record.counterexample, Counterexample, strict=False)
+            shown = _converted(record, Counterexample)
+            _require_scenario(shown.scenario)
             found.append(Recorded(shown, code, variant))
     return found
 
 
+def _converted[T](record: PropertyRecord, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(record.counterexample, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"expected a counterexample of {record.id}, found: {error}") from error
+
+
+def _require_inputs(call: CallCounterexample) -> None:
+    """Refuse a call that no machine can be given, or that would take all of this one's memory.
+
+    :raises UsageError: for an unknown register, or numbers out of range.
+    """
+    given = call.given
+    answered = [name for answer in given.answers for name in answer.registers]
+    unknown = sorted({*given.registers, *answered} - _REGISTERS)
+    missing = sorted(_REGISTERS - set(given.registers))
+    stores = [(at, data) for answer in given.answers for at, data in answer.stores.items()]
+    start, length = call.code
+    for wrong, what in (
+        (unknown, f"register {unknown[:1]}"),
+        (missing, f"no register {missing[:1]}"),
+        (len(given.pages) > _MOST_PAGES, f"{len(given.pages)} pages of memory"),
+        (not 0 < given.length <= _MOST_STEPS, f"{given.length} instructions"),
+        (start % SIZE or not 0 < length <= _MOST_CODE, f"{length} bytes of code at {start:#x}"),
+        (call.el not in (1, 2), f"exception level {call.el}"),
+        (any(not _HEX_BYTES.fullmatch(data) for _, data in stores), "a store of other than bytes"),
+        (any(at + len(data) // 2 > MASK for at, data in stores), "a store beyond the address space"),
+        (any(at + WORD > MASK for at in given.memory), "a word beyond the address space"),
+    ):
+        if wrong:
+            raise UsageError(f"expected the inputs of a call of {call.function}, found {what}")
+
+
+def _require_scenario(scenario: Scenario) -> None:
+    """Refuse a list and a memory that no machine can have.
+
+    :raises UsageError: for numbers out of range.
+    """
+    last = scenario.ram_bytes - WORD
+    for wrong, what in (
+        (scenario.page_size not in PAGE_SIZES, f"pages of {scenario.page_size} bytes"),
+        (not 0 <= scenario.dminline <= _MOST_DMINLINE, f"DminLine {scenario.dminline}"),
+        (scenario.ram_at % scenario.page_size, f"memory at {scenario.ram_at:#x}"),
+        (scenario.ram_at + scenario.ram_bytes > MASK, f"memory at {scenario.ram_at:#x}"),
+        (scenario.hvc not in ("taken", "refused"), f"an HVC that is {scenario.hvc}"),
+        (scenario.garbage not in ("marked", "zero", "addresses"), f"registers of {scenario.garbage}"),
+        (len(scenario.words) > last or len(scenario.dirty) > RAM_PAGES, "more words or pages than fit"),
+        (
+            any(at % WORD or (at - scenario.ram_at) & MASK > last for at, _ in scenario.placed()),
+            "a word outside of memory",
+        ),
+    ):
+        if wrong:
+            raise UsageError(f"expected a list in {RAM_PAGES} pages of memory, found {what}")
+
+
 def _code(function: FunctionRecord) -> Code:
+    if not function.instructions or function.address % SIZE:
+        raise UsageError(f"expected the code of {function.name} in the run, found none")
     data = b"".join(instruction.word.to_bytes(4, "little") for instruction in function.instructions)
     found = hashlib.sha256(data).hexdigest()
     if found != function.sha256:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kexec_verify.errors import UsageError
+from kexec_verify.files import JSON_LIMIT, read_file
 from kexec_verify.report.place import locked
 from kexec_verify.report.seal import FILE as SEAL
 
@@ -53,7 +54,7 @@ def save(files: Mapping[str, bytes], directory: Path) -> Path:
 def is_saved(files: Mapping[str, bytes], directory: Path) -> bool:
     """``directory`` has each of these files as it is; it may have more, found out since."""
     try:
-        return all((directory / name).read_bytes() == content for name, content in files.items())
+        return all(read_file(directory / name, len(content)) == content for name, content in files.items())
     except OSError:
         return False
 
@@ -78,8 +79,10 @@ def require_own(directory: Path) -> None:
 
 
 def _has(path: Path, mark: bytes) -> bool:
-    with path.open("rb") as file:
-        return mark in file.read(_HEAD)
+    try:
+        return mark in read_file(path, JSON_LIMIT)[:_HEAD]
+    except OSError:
+        return False
 
 
 def _is_ours(name: str) -> bool:

@@ -11,9 +11,11 @@ import hashlib
 import hmac
 from pathlib import Path
 
+from kexec_verify.files import read_file
 from kexec_verify.key import user_key
 
 FILE = "run.seal"
+_LIMIT = 1 << 10  # bytes; a seal has 65
 _WHAT = b"run.json\0"  # the key seals other things too
 
 
@@ -27,7 +29,7 @@ def is_sealed(data: bytes, directory: Path) -> bool:
     """The seal in ``directory`` is the one that this user's key makes of these contents."""
     expected = seal_of(data)
     try:
-        found = (directory / FILE).read_text().strip()
+        found = read_file(directory / FILE, _LIMIT).decode().strip()
     except (OSError, UnicodeDecodeError):
         return False
     return expected is not None and hmac.compare_digest(found.encode(), expected.encode())

@@ -6,22 +6,38 @@ run.json is still the file that the row was made from.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from kexec_verify.files import JSON_LIMIT, decode_json, read_file
 from kexec_verify.report.place import locked, write_whole
 from kexec_verify.sweep.model import FILE, SCHEMA, Row, Sweep
 from kexec_verify.sweep.rows import digest
 from kexec_verify.target.debian import Package
 
 
+class _Rows(msgspec.Struct, frozen=True):
+    """A Sweep whose rows are not read yet."""
+
+    schema: int
+    rows: list[msgspec.Raw]
+
+
 def read(reports: Path) -> Sweep:
-    """What ``reports`` has; no rows where there is no sweep.json of this schema."""
+    """What ``reports`` has; no rows where there is no sweep.json of this schema.
+
+    A malformed row is left out, and its kernel proved again.
+    """
     try:
-        found = msgspec.json.decode((reports / FILE).read_bytes(), type=Sweep)
+        found = decode_json(read_file(reports / FILE, JSON_LIMIT), _Rows)
     except (OSError, msgspec.DecodeError):
         return Sweep(SCHEMA, [])
-    return found if found.schema == SCHEMA else Sweep(SCHEMA, [])
+    rows = []
+    for raw in found.rows if found.schema == SCHEMA else []:
+        with suppress(msgspec.DecodeError):
+            rows.append(decode_json(bytes(raw), Row))
+    return Sweep(SCHEMA, rows)
 
 
 def finished(reports: Path, package: Package, tool: str) -> Row | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kexec_verify.files import file_sha256
 from kexec_verify.prove.address_independent import address_independent
 from kexec_verify.report.model import Run
 from kexec_verify.sweep.identity import identity
@@ -95,7 +96,7 @@ def error_row(package: Package, tool: str, reason: str, exit_status: int) -> Row
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal; empty if it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError:
         return ""
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from kexec_verify.errors import TargetError
-from kexec_verify.target.compressed import MAX_SIZE, unpack
+from kexec_verify.files import TARGET_LIMIT, printable, read_file, safe_name
+from kexec_verify.target.compressed import unpack
 from kexec_verify.target.debian import PREFIX, read
 from kexec_verify.target.elf import MAGIC, load_elf
 from kexec_verify.target.header import is_image
 from kexec_verify.target.image import load_image
-from kexec_verify.target.kernel import Kernel, Segment, safe_name
+from kexec_verify.target.kernel import Kernel, Segment
 from kexec_verify.target.symbols import Symbol, SymbolTable
 from kexec_verify.target.write_elf import write_elf
 
@@ -48,7 +49,8 @@ def read_target(source: str) -> tuple[bytes, str]:
     """
     if source.startswith(PREFIX):
         package = source.removeprefix(PREFIX)
-        return read(package), package
+        # The suite is a part of the name, not a folder.
+        return read(package), package.replace("/", "_")
     path = Path(source)
     return _read(path, source), path.name
 
@@ -62,6 +64,7 @@ def load_kernel(data: bytes, source: str, name: str) -> Kernel:
         that are not loaded, such as a header, a signature or what stands around a payload.
     :raises TargetError: it is no little-endian arm64 kernel.
     """
+    source = printable(source)
     if not data:
         raise TargetError(f"{source}: expected an arm64 kernel, found an empty file")
     unpacked = unpack(data, source)
@@ -84,9 +87,7 @@ def _read(path: Path, source: str) -> bytes:
             raise TargetError(f"{source}: expected a file, found a directory", command)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             raise TargetError(f"{source}: expected a file, found a device or a pipe")
-        if status.st_size > 4 * MAX_SIZE:
-            raise TargetError(f"{source}: expected at most {4 * MAX_SIZE} bytes, found {status.st_size}")
-        return path.read_bytes()
+        return read_file(path, TARGET_LIMIT)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TargetError(f"{source}: expected a readable file, found: {reason}") from error

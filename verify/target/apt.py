@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kexec_verify.errors import TargetError
+from kexec_verify.files import home
 
 FRESH = 24 * 3600  # seconds
 _TIMEOUT = 1800  # seconds; a mirror may be slow, but a hung one must end
@@ -23,7 +24,7 @@ def cache_root() -> Path:
     """Return the directory for what can be fetched or computed again (XDG base directories)."""
     configured = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification has relative paths ignored.
-    root = Path(configured) if configured.startswith("/") else Path.home() / ".cache"
+    root = Path(configured) if configured.startswith("/") else home() / ".cache"
     return root / "kexec-verify"
 
 

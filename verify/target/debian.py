@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from kexec_verify.errors import TargetError
 from kexec_verify.key import seal, user_key
@@ -41,6 +42,15 @@ _MOST_STEPS = 4  # from linux-image-arm64 to linux-image-X to linux-binary-X
 _KERNEL = re.compile(r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz")
 _NO_IMAGE = ("-dbg", "-unsigned", "-template")
 _KIND = "debian kernel"  # of seals
+_READ_WHOLE = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+_LARGEST_HEADER = 1 << 16  # bytes
+_MOST_MEMBERS = 100_000  # the largest packages have some 5,000
 
 
 @dataclass(frozen=True)
@@ -375,6 +385,17 @@ def _kernel_of(archive: Path) -> bytes:
     raise TargetError("expected a kernel at ./boot/vmlinuz-* or usr/lib/modules/*/vmlinuz, found none")
 
 
+class _Header(tarfile.TarInfo):
+    """A member's header; one that holds a name or attributes is read into memory as a whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _READ_WHOLE and found.size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {found.size} bytes")
+        return found
+
+
 @contextmanager
 def _members(archive: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]]:
     command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
@@ -385,8 +406,8 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, tarfile.
     except FileNotFoundError as error:
         raise TargetError("expected dpkg-deb for debian: targets, found none on PATH") from error
     try:
-        with worker, tarfile.open(fileobj=worker.stdout, mode="r|") as tar:
-            yield ((member, tar) for member in tar)
+        with worker, tarfile.open(fileobj=worker.stdout, mode="r|", tarinfo=_Header) as tar:
+            yield ((member, tar) for member, _ in zip(tar, range(_MOST_MEMBERS), strict=False))
             # Only one member is wanted: the rest of the package need not be unpacked.
             worker.kill()
     except tarfile.TarError as error:

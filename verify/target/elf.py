@@ -38,6 +38,9 @@ _SHF_ALLOC = 2
 _SHN_UNDEF, _SHN_ABS = 0, 0xFFF1
 _STT_SECTION, _STT_FILE = 3, 4
 _FEWEST_KALLSYMS = 1 << 16  # bytes; below it no kernel is worth the search
+_MOST_SYMBOLS = 1 << 21  # a vmlinux with everything built in has some 500,000
+_MOST_NAMES = 1 << 26  # bytes
+_MOST_COPIES = 64  # places of one name in a string table; linkers keep each name once
 _MOST_PROGRAMS = 256  # program headers; vmlinux has fewer than ten
 
 
@@ -84,7 +87,11 @@ class _StringNames:
             return ()
         found: list[int] = []
         at = self._strings.find(wanted)
+        places: set[int] = set()
         while at >= 0:
+            places.add(at)
+            if len(places) > _MOST_COPIES:
+                raise TargetError(f"expected the name {name} once in the string table, found it everywhere")
             row = -1
             try:
                 while True:
@@ -265,6 +272,11 @@ def _symbols(data: bytes, sections: list[_Section], source: str) -> SymbolTable:
     if table.link >= len(sections) or sections[table.link].type != SHT_STRTAB:
         raise TargetError(f"{source}: expected .symtab linked to a string table, found none")
     linked = sections[table.link]
+    if table.size > 24 * _MOST_SYMBOLS or linked.size > _MOST_NAMES:
+        raise TargetError(
+            f"{source}: expected at most {_MOST_SYMBOLS} symbols with {_MOST_NAMES} bytes of names, "
+            f"found {table.size // 24} with {linked.size}"
+        )
     strings = _slice(data, linked.offset, linked.size, "symbol names", source)
     entries = _slice(data, table.offset, table.size - table.size % 24, "symbols", source)
     offsets = words(U32, entries)[0::6]

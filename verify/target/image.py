@@ -25,6 +25,7 @@ from kexec_verify.target.word_arrays import U64
 
 _ADDRESSES = 1 << 64
 _MAX_PACKED_BOUNDS = 16  # pairs of addresses that may bound a RELR table
+_ENDS = ("_etext", "_einittext", "__init_end", "_edata")
 
 
 def load_image(data: bytes, source: str, name: str) -> Kernel:
@@ -55,6 +56,7 @@ def load_image(data: bytes, source: str, name: str) -> Kernel:
         if table:
             check_apart(relocations, base + table.start, base + table.end, "their own table", source)
     symbols = kallsyms_symbols(tables, relative_base(tables, relocations, base), source)
+    _require_whole(symbols, base, len(loaded), source)
     return Kernel(
         name=name,
         source=source,
@@ -66,6 +68,20 @@ def load_image(data: bytes, source: str, name: str) -> Kernel:
         segments=(Segment(base, apply(loaded, base, relocations, source)),),
         symbols=symbols,
     )
+
+
+def _require_whole(symbols: SymbolTable, base: int, size: int, source: str) -> None:
+    """Refuse an Image that ends before what arch/arm64/kernel/vmlinux.lds.S puts into it.
+
+    :raises TargetError: it was cut off.
+    """
+    for name in _ENDS:
+        symbol = symbols.lookup(name)
+        if symbol is not None and base + size < symbol.address:
+            raise TargetError(
+                f"{source}: expected an Image up to {name} at {symbol.address:#x}, "
+                f"found it to end at {base + size:#x}"
+            )
 
 
 def _coded(data: bytes, text_offset: int, source: str) -> list[Bounds]:

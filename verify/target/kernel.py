@@ -143,11 +143,6 @@ class Kernel:
         return replace(self, segments=tuple(segments), sha256=digest)
 
 
-def safe_name(text: str) -> str:
-    """Return *text* with everything but letters, digits, ``.+_-`` replaced, for use in paths."""
-    return re.sub(r"[^A-Za-z0-9.+_-]", "_", text).lstrip(".") or "target"
-
-
 def banner_version(data: bytes) -> str | None:
     """Return the first word after ``Linux version`` in *data* (init/version.c), or None."""
     at = data.find(_BANNER)

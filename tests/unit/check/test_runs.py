@@ -20,6 +20,7 @@ from kexec_verify.check.certify import Certificate, Status
 from kexec_verify.check.model import FILE, SCHEMA, Check
 from kexec_verify.check.runs import Options, check_run
 from kexec_verify.cli import check as command
+from kexec_verify.cli.check import lines as shown_lines
 from kexec_verify.errors import InternalError, TargetError, UsageError, VerifyError
 from kexec_verify.logic import FALSE, ult, var
 from kexec_verify.prove.smtlib import script
@@ -423,7 +424,8 @@ def test_a_solver_that_does_not_answer_proves_nothing(run, monkeypatch):
     monkeypatch.setattr(module, "ask_z3", lambda text, limit: Reply("z3", Answer.UNKNOWN, 0.0))
     result = check_run(run)
     assert [claim.recomputed for claim in result.claims] == [Verdict.UNKNOWN]
-    assert result.faults
+    assert (result.faults, result.exit_status) == ([], 3)
+    assert shown_lines(result, False)[-1] == "the record is not confirmed: a solver gave up"
 
 
 def test_cvc5_is_asked_where_it_is_installed(run, monkeypatch):

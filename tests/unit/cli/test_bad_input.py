@@ -164,3 +164,37 @@ def test_fault_of_the_tool_is_told_apart_from_a_refutation(tmp_path):
     )
     assert done.returncode == 70
     assert done.stderr.startswith("verify: error: ")
+
+
+@pytest.mark.parametrize(
+    "patch", ["+0x" + "f" * 10_000 + "=0x0", "+" + "9" * 10_000 + "=0", "+0=" + "9" * 10_000]
+)
+def test_patch_with_a_huge_number(tmp_path, patch):
+    done = verify("extract", GOOD, "copy.elf", "--patch", f"arm64_relocate_new_kernel{patch}", cwd=tmp_path)
+    assert_refused(done, "expected SYMBOL+OFFSET=WORD")
+    assert len(done.stderr) < 300
+
+
+def test_terminal_that_is_ascii(tmp_path):
+    done = verify("show", "reloc-step", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    script = "from kexec_verify.cli import main, commands; import click\nimport kexec_verify.cli as c\n"
+    script += "c.cli = lambda standalone_mode: c.Terminal().line('a \u2192 b')\nmain()\n"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (run.returncode, run.stdout) == (0, "a \\u2192 b\n")
+
+
+@pytest.mark.slow
+def test_name_that_is_not_utf8(tmp_path):
+    target = os.fsdecode(os.fsencode(tmp_path) + b"/kernel-\xff.elf")
+    Path(target).write_bytes(GOOD.read_bytes())
+    done = verify("run", target, "--property", "reloc-covered", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (written,) = (tmp_path / "reports").glob("*/run.json")
+    assert "kernel-\\\\xff.elf" in written.read_text() or "\\\\udcff" in written.read_text()

@@ -349,7 +349,7 @@ def test_images_that_the_lists_describe_wrongly_are_refused(host, changes):
 def test_a_version_is_asked_for_by_name(host, make):
     serve(host, [(kernel_member(), make.image())])
     kernel = open_target(f"debian:{PACKAGE}=6.1.192-2")
-    assert kernel.name == f"{PACKAGE}_6.1.192-2"
+    assert kernel.name == f"{PACKAGE}=6.1.192-2"
     assert f"show --no-all-versions {PACKAGE}=6.1.192-2" in (host / "log").read_text()
 
 
@@ -571,3 +571,18 @@ def test_newest_knows_the_kernels_of_backports(host):
     (host / "names").write_text(names)
     assert debian.newest("6.1") == "linux-image-6.1.0-0.deb11.52-arm64"
     assert debian.newest("6.1", "rt-arm64") == "linux-image-6.1.0-0.deb11.52-rt-arm64"
+
+
+def test_header_that_would_fill_memory_is_refused(host, make, monkeypatch):
+    long = kernel_member("./" + "x" * 300)
+    serve(host, [(long, b""), (kernel_member(), make.image())])
+    monkeypatch.setattr(debian, "_LARGEST_HEADER", 200)
+    with pytest.raises(TargetError, match="expected an intact package, found: a header of 3"):
+        open_target(f"debian:{PACKAGE}")
+
+
+def test_members_without_end_are_refused(host, make, monkeypatch):
+    serve(host, [*((tarfile.TarInfo(f"./{row}"), b"") for row in range(20)), (kernel_member(), make.image())])
+    monkeypatch.setattr(debian, "_MOST_MEMBERS", 20)
+    with pytest.raises(TargetError, match=r"expected a kernel at \./boot/vmlinuz-"):
+        open_target(f"debian:{PACKAGE}")

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from kexec_verify.errors import TargetError
+from kexec_verify.target import elf as elf_module
 from kexec_verify.target import load_kernel, open_target, write_elf
 
 GLOBAL_FUNC, LOCAL_FUNC, LOCAL_FILE = 0x12, 0x02, 0x04
@@ -294,3 +295,18 @@ def test_what_is_no_kernel_file_is_refused(tmp_path):
     }.items():
         with pytest.raises(TargetError, match=message):
             open_target(str(tmp_path / name))
+
+
+def test_more_symbols_than_any_kernel_has_are_not_read(make, monkeypatch):
+    monkeypatch.setattr(elf_module, "_MOST_SYMBOLS", 3)
+    elf = make.elf(symbols=[(f"f{row}", make.base, 4, 0x12, 1) for row in range(2)])
+    load_kernel(elf.build(), "vmlinux", "vmlinux")
+    elf.symbols.append(("f2", make.base, 4, 0x12, 1))
+    with pytest.raises(TargetError, match="expected at most 3 symbols"):
+        load_kernel(elf.build(), "vmlinux", "vmlinux")
+
+
+def test_name_that_fills_the_string_table_is_refused(make):
+    elf = make.elf(symbols=[("machine_kexec", make.base, 4, 0x12, 1)] * 100)
+    with pytest.raises(TargetError, match="expected the name machine_kexec once"):
+        load_kernel(elf.build(), "vmlinux", "vmlinux").symbol("machine_kexec")

@@ -426,3 +426,13 @@ def loads_or_is_refused(data: bytes) -> None:
     else:
         for symbol in kernel.symbols:
             assert kernel.symbols_at(symbol.address)
+
+
+@pytest.mark.parametrize("name", ["_etext", "_einittext", "__init_end", "_edata"])
+def test_image_that_ends_before_its_symbols_say_is_refused(make, name):
+    table = [("T_text", 0), *((f"tf{row}", 0x200 + 8 * row) for row in range(600))]
+    whole = make.image(table=[*table, (f"D{name}", 0x6000)])
+    end = len(whole) // 8 * 8
+    load_kernel(make.image(table=[*table, (f"D{name}", end)]), "vmlinuz", "vmlinuz")
+    with pytest.raises(TargetError, match=f"expected an Image up to {name} at"):
+        load_kernel(make.image(table=[*table, (f"D{name}", 0x10_0000)]), "vmlinuz", "vmlinuz")
