@@ -97,7 +97,7 @@ class Callee:
         )
         entry = self.context.bare_entry(self.name, *pointed)
         entry = entry.assume(("ctr-legal", ctr_legal()), *self._requires(entry))
-        calls = Calls(self.context, code)
+        calls = Calls(self.context, code, decide=self.decide)
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
         ends = explorer.run(entry, code.address)
         if not explorer.entered:

@@ -31,6 +31,7 @@ from kexec_verify.logic import (
 from kexec_verify.memory import WORD_BYTES
 from kexec_verify.obligation import Facts, Obligation, unreached
 from kexec_verify.specs.contracts import Contract, Registers, contract
+from kexec_verify.symbolic.explore import Decide
 from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
 
 ENDS = "ends"
@@ -56,6 +57,9 @@ class Calls:
     :param named: what is assumed of addresses that a state has read from the list.
     :param own: for an object's name, when the function may store to it; None for always.
     :param quiet: what machine-quiet says of a state; under it no call that never returns may be reached.
+    :param decide: finds the calls that no state reaches; what it finds must be proved.
+    :param guessing: the paths are run to guess an invariant, and nothing is concluded from them: a call
+        that may turn out to be unreachable ends its path.
     :param copied: what was copied to the control page: start in the image, length in bytes, and the path.
     """
 
@@ -69,6 +73,8 @@ class Calls:
     named: Callable[[State], Facts] | None = None
     own: Callable[[str], Formula | None] | None = None
     quiet: Callable[[State], Facts] | None = None
+    decide: Decide | None = None
+    guessing: bool = False
     _count: int = 0
 
     def leave(self, step: Step) -> list[Step] | None:
@@ -86,7 +92,15 @@ class Calls:
             return [Step(self._event(state, "warn", at), at + SIZE)]
         if kind not in ("call", "br") or target is None or target in self.leaving:
             return None
-        name, found = self.callee(target, at)
+        unreached_call = [Step(state, Exit(ENDS, const(target)))]
+        try:
+            name, found = self.callee(target, at)
+        except UnsupportedError:
+            if self.guessing or self._never_called(self.context.where(target), state, at):
+                return unreached_call
+            raise
+        if found.reports and (self.guessing or self._never_called(name, state, at)):
+            return unreached_call
         if self.used.setdefault(name, (target, found))[0] != target:
             raise UnsupportedError(f"calls of two functions that are named {name}", at)
         after = self.apply(found, name, state, at)
@@ -165,6 +179,17 @@ class Calls:
         self.copied.append((source, length, after.trace))
         lines = stored(after.lines, dest, const(length), after.cacheable)
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
+
+    def _never_called(self, name: str, state: State, at: int) -> bool:
+        """No state reaches the call of ``name`` in ``state``, which then must be proved."""
+        further = self.quiet(state) if self.quiet else ()
+        if self.decide is None or not self.decide((*state.facts, *further), FALSE):
+            return False
+        sentence = f"at {self.code.where(at)} {name} is not called"
+        fault = f"{name} is called"
+        call = self._event(state, f"call {name}", at).events[-1]
+        self.obligations.append(unreached("call-unreached", sentence, fault, state.facts, further, at, call))
+        return True
 
     def _require_unreached(self, name: str, call: Event) -> None:
         """What never returns is called on no path of a machine that is quiet."""
@@ -246,7 +271,7 @@ def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:
     written: set[str] = set()
     try:
         code = context.code(name)
-        for instruction in map(code.at, code.addresses):
+        for instruction in (code.at(at) for piece in code.pieces for at in piece.addresses):
             if not _stays(instruction, code):
                 return list(CLOBBERED)
             outputs = [o.output for o in instruction.operations if o.output is not None]

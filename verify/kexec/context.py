@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,9 +12,10 @@ from kexec_verify.arm64.lift import SIZE, Code
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.globals import Globals, find_globals
-from kexec_verify.kexec.locate import Function, find_function
+from kexec_verify.kexec.locate import Function, branches_out, find_function
 from kexec_verify.logic import Formula, Term, const
 from kexec_verify.specs.address_map import AddressMap, linear_map_end
+from kexec_verify.specs.contracts import contract, names_that_never_return
 from kexec_verify.specs.hyp_stub import hyp_stub_below
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.specs.machine_kexec import Fields
@@ -28,6 +30,7 @@ FRAME_BYTES = 4096
 _TASK_BYTES = 16384
 _LINEAR_MAP_BITS = (36, 39, 42, 47, 48, 52)
 _BRK = 0b11010100001
+_MOST_RANGES = 8  # of one function
 _CONSTANT_WORDS = ("arm64_relocate_new_kernel_size",)
 
 
@@ -60,16 +63,45 @@ class KexecContext:
         if key in self._code:
             return self._code[key]
         function = self._find(name) if address is None else find_function(self.kernel, name, address)
-        code = Code(name, function.address, function.code, calls=True)
-        breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
+        first, *others = (Code(f.name, f.address, f.code, calls=True) for f in self._ranges(function))
+        words = {at: _word(code, at) for code in (first, *others) for at in code.addresses}
+        breaks = [at for at, word in words.items() if word >> 21 == _BRK]
         kinds = self._kinds(breaks)
         for at in breaks:
             # A WARN goes on: one that is taken for a BUG would lose the paths behind it.
-            if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:
+            if at not in kinds and words[at] >> 5 & 0xFFFF == BUG_BRK_IMM:
                 raise UnsupportedError("brk that is not known as a BUG or a WARN", at)
         resumed = frozenset(at for at, warns in kinds.items() if warns)
-        self._code[key] = Code(name, code.address, code.data, code.calls, resumed, self._final())
+        self._code[key] = Code(
+            name, first.address, first.data, True, resumed, self._final(), continuations=tuple(others)
+        )
         return self._code[key]
+
+    def _ranges(self, function: Function) -> list[Function]:
+        """The function, and what it goes on in by a branch: its cold part, or another function.
+
+        A branch to a function that has a contract is a tail call of it, and no part of this one.
+        """
+        found, todo = [function], [function]
+        while todo:
+            for target in branches_out(todo.pop()):
+                known = any(piece.address <= target < piece.end for piece in found)
+                if known or target in self.restart or self._has_contract(target):
+                    continue
+                symbol = self.kernel.symbol_before(target)
+                if symbol is None:
+                    continue
+                further = find_function(self.kernel, symbol.name, symbol.address)
+                if not further.address <= target < further.end:
+                    continue
+                if len(found) == _MOST_RANGES:
+                    raise UnsupportedError(f"{function.name} that goes on in more than {_MOST_RANGES} places")
+                found.append(further)
+                todo.append(further)
+        return found
+
+    def _has_contract(self, address: int) -> bool:
+        return any(contract(name) is not None for name in self.kernel.symbols_at(address))
 
     def _kinds(self, breaks: list[int]) -> dict[int, bool]:
         """Of the brk instructions that the kernel's table has, whether each is a WARN."""
@@ -91,8 +123,17 @@ class KexecContext:
             f"kernel without {name}: looked for its symbol and for one clone, found {found}"
         )
 
+    @cached_property
+    def restart(self) -> frozenset[int]:
+        """Addresses of the restart code, by which machine_kexec leaves the kernel."""
+        return self._addresses(RESTART)
+
     def _final(self) -> frozenset[int]:
-        symbols = [self.kernel.symbol(name) for name in RESTART]
+        """Addresses of functions that never return."""
+        return self.restart | self._addresses(names_that_never_return())
+
+    def _addresses(self, names: Iterable[str]) -> frozenset[int]:
+        symbols = [self.kernel.symbol(name) for name in names]
         return frozenset(symbol.address for symbol in symbols if symbol is not None)
 
     def entry(self, name: str, *further: Object) -> State:

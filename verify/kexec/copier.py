@@ -50,7 +50,7 @@ class Copier:
         """
         code = self.context.code(self.name, self.address)
         entry = self._entry()
-        calls = Calls(self.context, code)
+        calls = Calls(self.context, code, decide=self.decide)
         explorer = Explorer(
             code,
             frozenset(),

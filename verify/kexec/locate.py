@@ -16,6 +16,7 @@ ROUTINE = "arm64_relocate_new_kernel"
 _START, _END = "__relocate_new_kernel_start", "__relocate_new_kernel_end"
 _SIZE_WORD = "arm64_relocate_new_kernel_size"
 _COPIERS = ("machine_kexec_post_load", "machine_kexec")
+_BL = 0b100101
 _MAX_FUNCTION = 1 << 16
 _MAX_ROUTINE = 1 << 16  # a control page (KEXEC_CONTROL_PAGE_SIZE is 4096, a page may be 64 KiB)
 
@@ -63,6 +64,18 @@ def find_function(kernel: Kernel, name: str, address: int | None = None) -> Func
         raise NoKexecError(f"{kernel.source}: expected code at {name}, found none")
     ends = "its size or the next symbol" if symbol.size else "the end of its segment"
     return Function(name, symbol.address, code, f"symbol {name}, up to {ends}")
+
+
+def branches_out(function: Function) -> list[int]:
+    """Return the addresses outside of *function* that its direct branches go to, calls left out."""
+    found = []
+    for number, (word,) in enumerate(struct.iter_unpack("<I", function.code)):
+        displacement, _ = _successors(word)
+        if displacement is not None and word >> 26 != _BL:
+            target = function.address + 4 * (number + displacement)
+            if not function.address <= target < function.end:
+                found.append(target)
+    return found
 
 
 def find_routine(kernel: Kernel) -> Function:

@@ -102,7 +102,9 @@ class MachineKexec:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.context, self.code, leaving=self.code.final, quiet=self.quiet)
+        calls = Calls(
+            self.context, self.code, decide=self.decide, leaving=self.context.restart, quiet=self.quiet
+        )
         stops = self._cutpoints(calls)
         explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
@@ -201,7 +203,7 @@ class MachineKexec:
 
     def _leaves(self, at: int) -> bool:
         instruction = self.code.at(at)
-        return "CALLIND" in instruction.opcodes or instruction.call_target in self.code.final
+        return "CALLIND" in instruction.opcodes or instruction.call_target in self.context.restart
 
     def _require(
         self,

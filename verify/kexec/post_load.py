@@ -156,7 +156,7 @@ class PostLoad:
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.context, self.code, named=self._named, own=self._may_store)
+        calls = Calls(self.context, self.code, named=self._named, own=self._may_store, decide=self.decide)
         heads = [loop.head for loop in loops(self.code)]
         explorer = Explorer(self.code, frozenset(heads), self.decide, (), "pl-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
@@ -232,10 +232,14 @@ class PostLoad:
         """Runs paths from ``head``; what an earlier run owed was owed under guesses, and is dropped."""
         marks = [(required, len(required)) for required in (calls.obligations, explorer.obligations)]
 
-        def run(state: State) -> list[Step]:
+        def run(state: State, guessing: bool) -> list[Step]:
             for required, mark in marks:
                 del required[mark:]
-            return explorer.run(state, head)
+            calls.guessing = guessing
+            try:
+                return explorer.run(state, head)
+            finally:
+                calls.guessing = False
 
         return run
 

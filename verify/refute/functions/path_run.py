@@ -58,15 +58,17 @@ class PathRun:
 
     def _load(self) -> None:
         uc, inputs, code = self._uc, self.inputs, self.code
-        pages = {page & -PAGE for page in inputs.pages} | set(range(code.address & -PAGE, code.end, PAGE))
+        pages = {page & -PAGE for page in inputs.pages}
+        pages |= {page for piece in code.pieces for page in range(piece.address & -PAGE, piece.end, PAGE)}
         for page in sorted(pages):
             uc.mem_map(page, PAGE, unicorn.UC_PROT_ALL)
         for address, word in inputs.memory.items():
             if address & -PAGE in pages:
                 uc.mem_write(address, word.to_bytes(8, "little"))
-        uc.mem_write(code.address, code.data)
-        for address in code.addresses:
-            self._prepare(address)
+        for piece in code.pieces:
+            uc.mem_write(piece.address, piece.data)
+            for address in piece.addresses:
+                self._prepare(address)
         self._set(inputs.registers)
         uc.hook_add(unicorn.UC_HOOK_CODE, self._on_instruction)
         uc.hook_add(unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE, self._on_access)
