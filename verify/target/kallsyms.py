@@ -6,11 +6,15 @@ Facts: scripts/kallsyms.c writes the tables, kernel/kallsyms.c reads them. Three
   token_index;
 * from 6.4: num_syms, names, markers, token_table, token_index, offsets, relative_base,
   seqs_of_names;
-* newest: the same without relative_base; each offset is relative to its own place.
+* from 7.0: the same without relative_base; each offset is relative to its own place.
+
+Each table starts at a multiple of 8 bytes, from 7.0 at a multiple of 4: kallsyms_names starts that
+far behind kallsyms_num_syms, whatever the address of the latter is.
 
 Nothing but the tables' own consistency says where they are, so every candidate is checked in full:
 token_index against token_table, every marker against the names, the end of the names against the
-start of the markers, the order of the offsets.
+start of the markers, the order of the offsets, and seqs_of_names where nothing else says where the
+offsets end.
 """
 
 import struct
@@ -18,7 +22,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kexec_verify.target.word_arrays import U16, U32, U64, align, words
+from kexec_verify.target.word_arrays import U16, U32, align, words
 
 KERNEL_HALF = 1 << 63  # kernel addresses have bit 63 set (Documentation/arch/arm64/memory.rst)
 _DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
@@ -31,6 +35,8 @@ _MIN_PER_MARKER = 2 * _PER_MARKER
 _MAX_PER_MARKER = 514 * _PER_MARKER
 _MAX_MARKER_TRIES = 32
 _MAX_BLOCKS = 1 << 13  # of _PER_MARKER names each, decoded in all tries together
+_ALIGNMENTS = (8, 4)  # of the tables, in bytes
+_SEQ = 3  # bytes of an entry of seqs_of_names
 # seqs_of_names may stand between markers and token_table: at most four bytes a symbol.
 _SEARCH_WINDOWS = (1 << 16, 1 << 19, 1 << 22)
 
@@ -64,6 +70,7 @@ class _Tokens:
 @dataclass(frozen=True)
 class _Names:
     start: int  # of kallsyms_num_syms
+    alignment: int  # of each table
     names: list[str]
     kinds: bytes
 
@@ -166,24 +173,36 @@ def _names_before(
 ) -> Iterator[_Names]:
     """Yield the names that end where *markers* start and agree with each of them."""
     last = markers[-1]
-    high = markers_at - last - 8
+    high = markers_at - last - min(_ALIGNMENTS)
     low = max(0, align(high - _MAX_PER_MARKER, 8))
     fewest = _PER_MARKER * (len(markers) - 1)
-    for row, count in enumerate(words(U64, data[low : max(low, high) + 8])):
-        # kallsyms_num_syms is a .long, padded with zeros to the next label's alignment.
-        if fewest < count <= fewest + _PER_MARKER and count <= _MAX_SYMBOLS:
+    for row, count in enumerate(words(U32, data[low : max(low, high) + 4])):
+        if not fewest < count <= min(fewest + _PER_MARKER, _MAX_SYMBOLS):
+            continue
+        start = low + 4 * row
+        for alignment in _ALIGNMENTS:
+            names_at = start + alignment
+            # kallsyms_num_syms is a .long, padded with zeros to the next label's alignment.
+            if start % alignment or names_at + last > markers_at or any(data[start + 4 : names_at]):
+                continue
             if not budget.spend():
                 return
-            start = low + 8 * row
-            found = _decode(data[start + 8 : markers_at], count, markers, tokens, budget)
-            if found is not None:
-                yield _Names(start, *found)
+            found = _decode(data[names_at:markers_at], count, markers, tokens, budget)
+            if found is not None and markers_at == align(names_at + found.size, alignment):
+                yield _Names(start, alignment, found.names, found.kinds)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    names: list[str]
+    kinds: bytes
+    size: int  # of the compressed names, in bytes
 
 
 def _decode(
     names: bytes, count: int, markers: array[int], tokens: tuple[str, ...], budget: _Budget
-) -> tuple[list[str], bytes] | None:
-    """Expand *count* compressed names that must fill *names* up to alignment, or return None."""
+) -> _Decoded | None:
+    """Expand *count* compressed names that must fill *names* up to zeros, or return None."""
     found: list[str] = []
     kinds = bytearray()
     at, end = 0, len(names)
@@ -207,15 +226,15 @@ def _decode(
         kinds.append(ord(text[0]) & 0x7F)
         found.append(text[1:])
         at = stop
-    if end - at >= 8 or any(names[at:]):
+    if end - at >= max(_ALIGNMENTS) or any(names[at:]):
         return None
-    return found, bytes(kinds)
+    return _Decoded(found, bytes(kinds), at)
 
 
 def _with_offsets(data: bytes, tokens: _Tokens, names: _Names) -> Kallsyms | None:
     count = len(names.names)
     # From 6.4 the offsets follow the token index.
-    at = align(tokens.end, 8)
+    at = align(tokens.end, names.alignment)
     after = words(U32, data[at : at + 4 * count])
     base_at = align(at + 4 * count, 8)
     found = _relative(data, names, after, base_at)
@@ -223,7 +242,13 @@ def _with_offsets(data: bytes, tokens: _Tokens, names: _Names) -> Kallsyms | Non
         return found
     placed = [at + 4 * row + (off - ((off & 1 << 31) << 1)) for row, off in enumerate(after)]
     # The first symbols are code, which stands before the tables: never mistake zeros for offsets.
-    if _ascending(placed, count) and 0 <= placed[0] < at and after[0] >> 31 and placed[-1] < 1 << 31:
+    if (
+        _ascending(placed, count)
+        and 0 <= placed[0] < at
+        and after[0] >> 31
+        and placed[-1] < 1 << 31
+        and _has_seqs(data, align(at + 4 * count, names.alignment), count)
+    ):
         return Kallsyms(names.names, names.kinds, array(U32, placed), None, 0)
     # Up to 6.3 they come first, and relative_base stands right before num_syms.
     base_at = names.start - 8
@@ -248,3 +273,15 @@ def _relative(data: bytes, names: _Names, offsets: array[int], base_at: int) -> 
 def _ascending(offsets: Sequence[int], count: int) -> bool:
     """Return whether *offsets* are *count* numbers in the order of addresses, not all the same."""
     return len(offsets) == count and offsets[0] < offsets[-1] and all(map(int.__le__, offsets, offsets[1:]))
+
+
+def _has_seqs(data: bytes, at: int, count: int) -> bool:
+    """Return whether seqs_of_names, which has each of *count* rows once, is located at *at*."""
+    table = data[at : at + _SEQ * count]
+    if len(table) != _SEQ * count:
+        return False
+    rows = {
+        high << 16 | mid << 8 | low
+        for high, mid, low in zip(*(table[n::_SEQ] for n in range(_SEQ)), strict=True)
+    }
+    return len(rows) == count and max(rows) == count - 1
