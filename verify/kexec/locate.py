@@ -32,6 +32,7 @@ class Function:
     :param copied_from: where the kernel's copy of the routine starts, or None when no copy was
         found; the entry lies ``address - copied_from`` bytes into the control page.
     :param copied_size: how many bytes the kernel copies, or None.
+    :param copied_by: the function that copies it, or None.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Function:
     found_by: str
     copied_from: int | None = None
     copied_size: int | None = None
+    copied_by: str | None = None
 
     @property
     def end(self) -> int:
@@ -101,7 +103,7 @@ def find_routine(kernel: Kernel) -> Function:
         raise NoKexecError(f"{kernel.source}: expected code at {routine.address:#x} ({ROUTINE}), found none")
     if copy is None or not copy.start <= routine.address < copy.start + copy.size:
         return routine
-    return replace(routine, copied_from=copy.start, copied_size=copy.size)
+    return replace(routine, copied_from=copy.start, copied_size=copy.size, copied_by=copier)
 
 
 def _by_symbol(kernel: Kernel) -> Function | None:
