@@ -170,7 +170,7 @@ class Calls:
         dest, source, length = copied[0], constant(copied[1]), constant(copied[2])
         kernel, page = self.context.kernel, self.context.page_size
         if source is None or length is None or not kernel.mapped(source, max(length, 1)) or length > page:
-            raise UnsupportedError(f"{name} of other bytes than a constant part of the image", at)
+            raise UnsupportedError(f"{name} of bytes that are not a constant part of the image", at)
         linear = self.context.address_map(after).in_linear_map(dest)
         after = after.assume(("control-page-linear", And(linear, ule(dest, const(-(1 << 20))))))
         memory = objects(after).adding(Object(CONTROL_PAGE, dest, 0, page))
@@ -221,7 +221,7 @@ class Calls:
         for register in found.texts:
             text = constant(before.registers[register])
             held = text is not None and self.context.kernel.mapped(text)
-            sentence = f"at {where} {name} is given in {register} something of the image"
+            sentence = f"at {where} {name} is given in {register} an address in the kernel image"
             goal = TRUE if held else FALSE
             self.obligations.append(
                 Obligation("call-pointer", sentence, before.facts, goal, at, before.trace)
@@ -234,12 +234,12 @@ class Calls:
             require(register, WORD_BYTES, "a word to set, in", *(() if allowed is None else (allowed,)))
 
     def _require(self, name: str, start: Term, end: Term, before: State, at: int) -> None:
-        shown = f"at {self.code.where(at)} {name} is given a range that"
+        shown = f"at {self.code.where(at)} {name} is given an address range that"
         facts = (*before.facts, *(self.named(before) if self.named else ()))
         mapped = self.context.address_map(before).shows(start, end)
         for sentence, goal in (
-            (f"{shown} ends above its start", range_is_sane(start, end)),
-            (f"{shown} the linear map shows", mapped),
+            (f"{shown} does not end below its start", range_is_sane(start, end)),
+            (f"{shown} lies in the linear map", mapped),
         ):
             self.obligations.append(Obligation("call-range", sentence, facts, goal, at, before.trace))
 
@@ -264,7 +264,7 @@ def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:
 
     A compiler relies on more than AAPCS64 where it has compiled the callee as well (gcc -fipa-ra):
     what a callee that calls nothing does not write, it keeps. That is read off its bytes here, and
-    owed of them where its contract is proved; where that is assumed, or is a copy, nothing is read.
+    proved of them where its contract is proved. Nothing is read where the contract is assumed or is a copy.
     """
     if found.assumed or found.copies is not None:
         return list(CLOBBERED)
@@ -299,7 +299,7 @@ def range_is_sane(start: Term, end: Term) -> Formula:
 def required_access(
     prefix: str, where: Callable[[int], str], access: Access, own: Callable[[str], Formula | None]
 ) -> list[Obligation]:
-    """What is owed of one access: that it stays in its object, and that a store may be made there.
+    """Return the obligations on one access: it stays in its object, and a store is allowed there.
 
     :param own: for an object's name, when it may be stored to; None for always.
     """
@@ -309,8 +309,8 @@ def required_access(
     goals = [("access", f"{shown} stays in {item.name}", in_object(access))]
     allowed = own(item.name) if access.kind == "store" else None
     if allowed is not None:
-        goals.append(("store", f"{shown} is to {item.name}, where it may store", allowed))
-    # What is plainly true needs no path: it is owed once, whatever leads there.
+        goals.append(("store", f"{shown} to {item.name} is allowed there", allowed))
+    # A goal that is plainly true needs no path condition: one obligation covers every path to it.
     return [
         Obligation(
             f"{prefix}-{kind}",
@@ -353,7 +353,7 @@ def stack_obligations(name: str, code: Code, entry: State, states: Iterable[Stat
         for subject, sp, what in uses:
             goal = aligned(normal(sp), 16)
             sentence = f"SP is a multiple of 16 at {what} at {code.where(subject.at)}"
-            fault = f"SP is no multiple of 16 at {what}"
+            fault = f"SP is not a multiple of 16 at {what}"
             required = Obligation(name, sentence, (assumed,), goal, subject.at, fault=fault, subject=subject)
             found.setdefault(goal.hash(), required)
     return list(found.values())
@@ -374,5 +374,5 @@ def without_doubles(obligations: Iterable[Obligation]) -> list[Obligation]:
 def objects(state: State) -> Objects:
     """The memory of a state of C code."""
     if not isinstance(state.memory, Objects):
-        raise UnsupportedError("memory that is not made of objects")
+        raise UnsupportedError("memory that is not modelled as objects")
     return state.memory

@@ -1,4 +1,4 @@
-"""The whole way from machine_kexec's first instruction to the new kernel: its parts and how they join."""
+"""The parts of the whole kexec path, from machine_kexec to the new kernel, and how they compose."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def has_whole_path(kernel: Kernel) -> bool:
 
 @dataclass
 class Part:
-    """One function's part of the way: what is owed of it, or why nothing could be.
+    """One function's part of the kexec path: its obligations, or why there are none.
 
-    :param turns: its loops that are described turn by turn.
+    :param iterations: its loops, each described by its state after any number of iterations.
     :param proof: what ran it, for those who look for a concrete run.
     :param callee: the proof of a callee's contract, if it is no copy of bytes.
     :param used: the contracts that it relies on, by the callee's name.
@@ -65,10 +65,10 @@ class Part:
 
 @dataclass
 class Composition:
-    """The parts of the way in one kernel.
+    """The parts of the kexec path in one kernel.
 
-    :param form: of its relocation routine.
-    :param kept: parts of another kernel's way that are taken as they are, by name; the caller
+    :param variant: of its relocation routine.
+    :param kept: parts of another kernel's path that are reused, by name; the caller
         knows that nothing differs of what they read.
     """
 
@@ -88,7 +88,7 @@ class Composition:
         self.through_routine = self.variant.tests_head
 
     def build(self) -> None:
-        """Run every function and owe what must hold."""
+        """Run every function and add its proof obligations."""
         self._attempt(NAME, self._machine_kexec)
         self._attempt(POST_LOAD, self._post_load)
         self._attempt(RESTART[0], self._restart)
@@ -160,7 +160,7 @@ class Composition:
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
 
     def _callees(self) -> None:
-        """Prove each contract that a caller used, and those that its callee uses in turn."""
+        """Prove each contract that a caller used, and those that the callee itself uses."""
         todo = dict(self.contracts)
         while todo:
             name, (address, contract) = todo.popitem()
@@ -208,10 +208,10 @@ class Composition:
     def _in_place(self) -> list[Obligation]:
         """What the restart code is handed, and what it and the stub do, is the boot protocol."""
         names = ("kimage", "head", "start", "dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "t0sz")
-        fields = Fields(*(var(f"{name}@way") for name in names))
-        stub = var("hyp stub below@way", 1) == 1
-        called, restarted, asked, answered = (_registers(f"{when}@way") for when in _MOMENTS)
-        here, there = var("target at EL1@way"), var("target at EL2@way")
+        fields = Fields(*(var(f"{name}@path") for name in names))
+        stub = var("hyp stub below@path", 1) == 1
+        called, restarted, asked, answered = (_registers(f"{when}@path") for when in _MOMENTS)
+        here, there = var("target at EL1@path"), var("target at EL2@path")
         handed = restarts_image(called, fields, stub)
         own: Facts = (
             ("machine_kexec hands over", handed),
@@ -264,12 +264,12 @@ class Composition:
         x, system = routine.entry.registers, routine.entry.registers
         on = SCTLR_M | SCTLR_C
         facts: list[tuple[str, Formula]] = [
-            ("machine_kexec: interrupts are masked (mk-masked)", boot_protocol.masked(var("daif@way"))),
-            ("daif is handed on (restart-masked)", system["daif"] == var("daif@way")),
+            ("machine_kexec: interrupts are masked (mk-masked)", boot_protocol.masked(var("daif@path"))),
+            ("daif is handed on (restart-masked)", system["daif"] == var("daif@path")),
         ]
         if self.variant.kimage:
             layout = self.context.layout
-            kimage, sctlr = var("kimage@way"), var("sctlr@way")
+            kimage, sctlr = var("kimage@path"), var("sctlr@path")
             facts += [
                 ("mmu-on", (sctlr & on) == on),
                 ("machine_kexec keeps SCTLR_EL1 (mk-sctlr-kept)", system["sctlr_el1"] == sctlr),
@@ -286,14 +286,14 @@ class Composition:
         for label, formula in routine.assumptions():
             if label == "ctr-legal":
                 continue  # of the machine, not of what is handed over
-            sentence = f"what machine_kexec hands over gives the routine {label}"
+            sentence = f"what machine_kexec passes to the routine satisfies the assumption {label}"
             found.append(Obligation("path-handover", sentence, tuple(facts), formula))
         return found
 
     def _phys_offset(self, kimage: Term, layout: KimageLayout) -> Facts:
         """What post_load wrote there is a difference of whole pages."""
         stored = Uninterpreted("M0")(kimage + layout.phys_offset)
-        start = var("memstart_addr@way")
+        start = var("memstart_addr@path")
         offset = const(self.context.page_offset)
         return (
             ("post_load: phys_offset is that of the linear map (pl-tables)", stored == start - offset),

@@ -56,7 +56,7 @@ class KexecContext:
     def code(self, name: str, address: int | None = None) -> Code:
         """The function called ``name``, or its one clone, with its WARNs told from its BUGs.
 
-        :param address: where it stands, if that is known: several functions may have one name.
+        :param address: its address, if known: several functions may have this name.
         :raises UnsupportedError: if the kernel has neither, or several clones.
         """
         key = name, address
@@ -180,10 +180,10 @@ class KexecContext:
     def word(self, state: State, name: str, size: int = 8, at: int = 0) -> Term:
         """The global called ``name`` in ``state``.
 
-        :raises UnsupportedError: if it is not known where that stands.
+        :raises UnsupportedError: if its address is not known.
         """
         if name not in self.globals:
-            raise UnsupportedError(f"kernel whose {name} was not found")
+            raise UnsupportedError(f"kernel in which {name} was not found")
         if name in self.globals.signed_words:
             return state.memory.load(const(self.globals[name] + at), 4).sign_extend(32)
         return state.memory.load(const(self.globals[name] + at), size)
@@ -226,7 +226,7 @@ class KexecContext:
                     values = {v.offset for v in operation.inputs if v.space.name == "const" and v.size == 8}
                     votes.update(values & candidates)
         if not votes:
-            raise UnsupportedError("machine_kexec_post_load that names no address of the linear map")
+            raise UnsupportedError("machine_kexec_post_load without a constant address of the linear map")
         found = max(votes, key=lambda offset: (votes[offset], offset))
         self.globals = self.globals.with_("PAGE_OFFSET", found, "the functions under proof themselves")
         return found

@@ -52,7 +52,7 @@ class Function:
 def find_function(kernel: Kernel, name: str, address: int | None = None) -> Function:
     """Return the function *name*, by its symbol, up to its size or the next symbol.
 
-    :param address: where it stands, if that is known: static functions of several files may share a name.
+    :param address: its address, if known: static functions of several files may share a name.
     :raises NoKexecError: the kernel has no such symbol, or no code there.
     """
     symbol = kernel.symbol(name)
