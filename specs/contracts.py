@@ -76,6 +76,14 @@ _SYNCED = ("unsynced", *UNSYNCED.values())
 """Ghost components that are 0 where no context change awaits an ISB."""
 
 
+_SANITIZED = [
+    (name, kind, size)
+    for name in ("asan", "hwasan")
+    for kind in ("load", "store")
+    for size in ("1", "2", "4", "8", "16", "N")
+]
+"""The checks of memory accesses that KASAN's compiler pass calls."""
+
 PAGE_TAKERS = ("kexec_page_alloc",)
 """What machine_kexec_post_load gives those that build tables, to take pages with."""
 
@@ -231,6 +239,19 @@ CONTRACTS = (
         changes=_MAINTENANCE,
         texts=("x0",),
         reports=True,
+    ),
+    Contract(
+        (
+            "__sanitizer_cov_trace_pc",
+            "trace_hardirqs_off",
+            "trace_hardirqs_on",
+            "lockdep_hardirqs_off",
+            "lockdep_hardirqs_on",
+            *(f"__{name}_{kind}{size}_noabort" for name, kind, size in _SANITIZED),
+        ),
+        "Records that it was called, in memory of its own, and writes none of the caller's objects.",
+        "kernel/kcov.c, kernel/trace/trace_preemptirq.c, mm/kasan/generic.c",
+        assumed=True,
     ),
     Contract(
         ("_kexec_image_info",),

@@ -192,6 +192,10 @@ class Code:
             return f"{before} {int(last, 0) % (1 << 64):#x}"  # SLEIGH prints it as a signed number
         return instruction.text
 
+    def enters(self, target: int) -> bool:
+        """A call of ``target`` is run as part of the function."""
+        return any(piece.address == target for piece in self.continuations)
+
     def patched(self, address: int, word: int) -> Code:
         """The same function with one instruction replaced."""
         offset = address - self.address

@@ -90,6 +90,10 @@ class Calls:
                 return None
             self.warned.setdefault(at, state)
             return [Step(self._event(state, "warn", at), at + SIZE)]
+        if target is not None and kind == "call" and self.code.enters(target):
+            return [Step(state, target)]
+        if target is not None and kind == "ret" and target in self.code:
+            return [Step(state, target)]
         if kind not in ("call", "br") or target is None or target in self.leaving:
             return None
         unreached_call = [Step(state, Exit(ENDS, const(target)))]
@@ -101,8 +105,7 @@ class Calls:
             raise
         if found.reports and (self.guessing or self._never_called(name, state, at)):
             return unreached_call
-        if self.used.setdefault(name, (target, found))[0] != target:
-            raise UnsupportedError(f"calls of two functions that are named {name}", at)
+        take(self.used, name, target, found)
         after = self.apply(found, name, state, at)
         if not found.returns:
             return [Step(after, Exit(ENDS, const(target)))]
@@ -252,6 +255,15 @@ class Calls:
         folds = self.context.globals.folds_ttbr
         found["folds TTBR"] = const(2 if folds is None else int(folds))
         return found
+
+
+def take(used: dict[str, tuple[int, Contract]], name: str, address: int, found: Contract) -> None:
+    """Note in ``used`` that the function called ``name`` at ``address`` is called by contract.
+
+    Static functions of several files may share a name: the contract must be proved of each.
+    """
+    if used.setdefault(name, (address, found))[0] != address:
+        used[f"{name}@{address:#x}"] = address, found
 
 
 def filled(call: Event, number: int = 0) -> Term:

@@ -10,6 +10,7 @@ from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, synced
 from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
 from kexec_verify.kexec.callees import Callee
+from kexec_verify.kexec.calls import take
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.copier import Copier
 from kexec_verify.kexec.locate import Function
@@ -31,6 +32,8 @@ from kexec_verify.symbolic.explore import Decide
 from kexec_verify.symbolic.loop_iterations import LoopIterations
 from kexec_verify.target import Kernel
 
+CALLEE = "callee "
+"""What the names of callees' parts begin with."""
 _MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
 
 
@@ -115,15 +118,9 @@ class Composition:
                 part.obligations = [o for o in part.proof.obligations if o.goal.is_false()]
 
     def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
-        """Take note of contracts that are relied on, by the callee's name.
-
-        :raises UnsupportedError: if another function of a callee's name was called before: the proof of
-            one's contract says nothing of the other.
-        """
-        for name, (address, _) in used.items():
-            if name in self.contracts and self.contracts[name][0] != address:
-                raise UnsupportedError(f"calls of two functions that are named {name}", address)
-        self.contracts |= used
+        """Take note of contracts that are relied on, by the callee's name."""
+        for key, (address, found) in used.items():
+            take(self.contracts, key.partition("@")[0], address, found)
 
     def _machine_kexec(self, part: Part) -> None:
         proof = MachineKexec(self.context, self.decide, self.through_routine, self.by_restart)
@@ -164,22 +161,19 @@ class Composition:
         todo = dict(self.contracts)
         while todo:
             name, (address, contract) = todo.popitem()
-            part_name = f"callee {name}"
+            part_name = f"{CALLEE}{name}"
             if part_name in self.parts or contract.assumed:
                 continue
             part = self.kept.get(part_name)
             if part is None or (contract.copies is not None and part.copied != self._copies()):
-                part = Part(name)
+                part = Part(name.partition("@")[0])
                 try:
                     self._callee(part, contract, address)
                 except (UnsupportedError, LimitError) as error:
                     part.trouble = error
             self.parts[part_name] = part
-            try:
-                self._use(part.used)
-            except UnsupportedError as error:
-                part.trouble = error
-            todo |= part.used
+            self._use(part.used)
+            todo |= self.contracts
 
     def _callee(self, part: Part, contract: Contract, address: int) -> None:
         if contract.copies is not None:

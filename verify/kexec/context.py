@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kexec_verify.arm64.cache import Lines
-from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.arm64.lift import SIZE, Code, loops
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
-from kexec_verify.errors import UnsupportedError
+from kexec_verify.errors import TargetError, UnsupportedError
 from kexec_verify.kexec.globals import Globals, find_globals
-from kexec_verify.kexec.locate import Function, branches_out, find_function
+from kexec_verify.kexec.locate import Function, branches_out, calls_out, find_function
 from kexec_verify.logic import Formula, Term, const
 from kexec_verify.specs.address_map import AddressMap, linear_map_end
 from kexec_verify.specs.contracts import contract, names_that_never_return
@@ -31,6 +31,7 @@ _TASK_BYTES = 16384
 _LINEAR_MAP_BITS = (36, 39, 42, 47, 48, 52)
 _BRK = 0b11010100001
 _MOST_RANGES = 8  # of one function
+_SMALL_BYTES = 256  # of a callee without a contract that is run in place of its call
 _CONSTANT_WORDS = ("arm64_relocate_new_kernel_size",)
 
 
@@ -78,27 +79,52 @@ class KexecContext:
         return self._code[key]
 
     def _ranges(self, function: Function) -> list[Function]:
-        """The function, and what it goes on in by a branch: its cold part, or another function.
+        """The function, and every function that is run as part of it.
 
-        A branch to a function that has a contract is a tail call of it, and no part of this one.
+        These are the functions that it goes on in by a branch, such as its cold part, and the small
+        functions without a contract that it calls. A function that has a contract is no part of it.
         """
         found, todo = [function], [function]
         while todo:
-            for target in branches_out(todo.pop()):
-                known = any(piece.address <= target < piece.end for piece in found)
+            piece = todo.pop()
+            called = set(calls_out(piece))
+            for target in [*branches_out(piece), *called]:
+                known = any(other.address <= target < other.end for other in found)
                 if known or target in self.restart or self._has_contract(target):
                     continue
-                symbol = self.kernel.symbol_before(target)
-                if symbol is None:
-                    continue
-                further = find_function(self.kernel, symbol.name, symbol.address)
-                if not further.address <= target < further.end:
+                further = self._function_at(target)
+                if further is None or (target in called and not self._is_small(further, target)):
                     continue
                 if len(found) == _MOST_RANGES:
                     raise UnsupportedError(f"{function.name} that goes on in more than {_MOST_RANGES} places")
                 found.append(further)
                 todo.append(further)
         return found
+
+    def _function_at(self, address: int) -> Function | None:
+        """The function that holds ``address``; None where the kernel has no symbol or no bytes there."""
+        symbol = self.kernel.symbol_before(address)
+        if symbol is None:
+            return None
+        try:
+            found = find_function(self.kernel, symbol.name, symbol.address)
+        except TargetError:
+            return None
+        return found if found.address <= address < found.end else None
+
+    def _is_small(self, function: Function, entry: int) -> bool:
+        """A callee that is run in place of its call: entered at its start, short, without a loop.
+
+        Compilers outline inline functions so, at -Os above all.
+        """
+        if entry != function.address or len(function.code) > _SMALL_BYTES:
+            return False
+        if not all(self._has_contract(target) for target in calls_out(function)):
+            return False
+        try:
+            return not loops(Code(function.name, function.address, function.code, calls=True))
+        except UnsupportedError:
+            return False
 
     def _has_contract(self, address: int) -> bool:
         return any(contract(name) is not None for name in self.kernel.symbols_at(address))

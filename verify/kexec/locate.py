@@ -80,6 +80,17 @@ def branches_out(function: Function) -> list[int]:
     return found
 
 
+def calls_out(function: Function) -> list[int]:
+    """Return the addresses that *function*'s direct calls (``bl``) go to."""
+    found = []
+    for number, (word,) in enumerate(struct.iter_unpack("<I", function.code)):
+        if word >> 26 == _BL:
+            displacement, _ = _successors(word)
+            assert displacement is not None
+            found.append(function.address + 4 * (number + displacement))
+    return found
+
+
 def find_routine(kernel: Kernel) -> Function:
     """Return the relocation routine, by its symbol or by the copy that the kernel makes of it.
 

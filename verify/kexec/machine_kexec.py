@@ -195,7 +195,7 @@ class MachineKexec:
         found = set()
         for at in shared or ():
             target = self.code.at(at).call_target
-            if target is None or target in self.code.final:
+            if target is None or target in self.code.final or self.code.enters(target):
                 continue
             if calls.callee(target, at)[1].assumed:
                 found.add(at + SIZE)

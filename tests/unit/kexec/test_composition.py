@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 from kexec_verify.arm64.lift import Code
-from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.abi_variant import recognise
 from kexec_verify.kexec.composition import Composition, has_whole_path
 from kexec_verify.kexec.locate import find_routine
@@ -126,9 +125,11 @@ def test_every_hypothesis_is_an_assumption_or_proved_elsewhere(state):
     assert {label for label in labels if label not in ASSUMPTIONS and not known.fullmatch(label)} == set()
 
 
-def test_a_contract_that_is_proved_of_one_function_is_relied_on_for_no_other_of_its_name():
+def test_a_contract_must_be_proved_of_each_function_of_a_name():
     found = replace(composition("later"), contracts=dict(composition("later").contracts))
     name, (address, promised) = next(iter(found.contracts.items()))
+    before = dict(found.contracts)
     found._use({name: (address, promised)})
-    with pytest.raises(UnsupportedError, match=f"calls of two functions that are named {name}"):
-        found._use({name: (address + 4, promised)})
+    assert found.contracts == before
+    found._use({name: (address + 4, promised)})
+    assert found.contracts == {**before, f"{name}@{address + 4:#x}": (address + 4, promised)}

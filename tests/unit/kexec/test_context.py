@@ -21,6 +21,8 @@ from kexec_verify.target.kernel import Segment
 from kexec_verify.target.symbols import ListedNames, SymbolTable
 from kexec_verify.verdict import Verdict
 
+from tests.obligations import of_machine_kexec
+
 IMAGE = Path(__file__).resolve().parents[3] / "binaries" / "whole" / "later-4k-gcc.elf"
 GENERIC = "__pi_memcpy_generic"
 APART = 0x10000  # bytes between the image's end and what is added to it
@@ -138,3 +140,69 @@ def test_a_function_that_never_returns_is_not_followed():
     known = {symbol.address for name in names if (symbol := kernel.symbol(name)) is not None}
     assert found.code("machine_kexec").final == known
     assert found.restart <= known
+
+
+OUTLINED = "__cpu_set_something"
+OUTLINED_AT = 0x2C  # of `and w0, w0, #0xff` in machine_kexec
+AND_W0_BYTE, HVC, MSR_TTBR0_X0, SUB_SP_16 = 0x12001C00, 0xD4000002, 0xD5182000, 0xD10043FF
+
+
+def call(at: int, target: int) -> int:
+    """``bl target`` at ``at``."""
+    return 0b100101 << 26 | (target - at) // 4 & (1 << 26) - 1
+
+
+def outlined(*words: int) -> Kernel:
+    """A kernel in which one instruction of machine_kexec is a call of a function, as compilers do at -Os."""
+    kernel = open_target(str(IMAGE))
+    own = kernel.symbol("machine_kexec")
+    assert own is not None
+    here = own.address + OUTLINED_AT
+    assert kernel.read(here, 4) == AND_W0_BYTE.to_bytes(4, "little")
+    at = (kernel.segments[-1].end + APART) & -16
+    kernel = with_function(kernel, OUTLINED, at, b"".join(word.to_bytes(4, "little") for word in words))
+    return kernel.patched(here, call(here, at).to_bytes(4, "little"))
+
+
+def unproved(kernel: Kernel) -> set[str]:
+    results = Discharger(10).discharge(of_machine_kexec(kernel))
+    return {r.obligation.name for r in results if r.verdict is not Verdict.PROVED}
+
+
+@pytest.mark.slow
+def test_a_small_function_is_run_in_place_of_its_call():
+    unchanged = unproved(open_target(str(IMAGE)))
+    assert unchanged == {"mk-icache-invalid"}
+    assert unproved(outlined(AND_W0_BYTE, RET)) == unchanged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words, broken",
+    [((HVC, RET), "mk-effect"), ((NOP, MSR_TTBR0_X0, RET), "mk-effect"), ((SUB_SP_16, RET), "mk-")],
+    ids=["asks EL2", "selects a table", "moves SP"],
+)
+def test_a_fault_in_a_small_function_is_not_proved(words, broken):
+    assert any(name.startswith(broken) for name in unproved(outlined(*words)) - {"mk-icache-invalid"})
+
+
+ENDLESS, CALLS_NOTHING_KNOWN = 0x14000000, 0x94000040
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(ENDLESS, RET), (CALLS_NOTHING_KNOWN, RET), (*[NOP] * 64, RET)],
+    ids=["loop", "call without a contract", "long"],
+)
+def test_another_function_without_a_contract_is_refused_by_name(words):
+    with pytest.raises(UnsupportedError, match=f"call of {OUTLINED}, which has no contract"):
+        of_machine_kexec(outlined(*words))
+
+
+def test_a_function_is_entered_at_its_start_alone():
+    kernel = outlined(NOP, NOP, RET)
+    own, other = kernel.symbol("machine_kexec"), kernel.symbol(OUTLINED)
+    assert own is not None and other is not None
+    here = own.address + OUTLINED_AT
+    kernel = kernel.patched(here, call(here, other.address + 4).to_bytes(4, "little"))
+    assert context(kernel).code("machine_kexec").continuations == ()
