@@ -46,6 +46,8 @@ class Contract:
     :param points: argument registers that point at an object which it reads, and the object's name.
     :param texts: argument registers that point at what it reads of the kernel's image.
     :param effects: the effects that it may have (specs/effects.py); of one that is assumed, none is asked.
+    :param reports: it is called only where the program has broken a rule of C; that it is not called is
+        proved where that can be proved.
     :param fails: a result in w0 other than 0 says that it has not done what it was called for.
     """
 
@@ -66,12 +68,21 @@ class Contract:
     texts: tuple[str, ...] = ()
     effects: Rules = ()
     fails: bool = False
+    reports: bool = False
 
 
 _MAINTENANCE = ("unsynced", "translation")
 _SYNCED = ("unsynced", *UNSYNCED.values())
 """Ghost components that are 0 where no context change awaits an ISB."""
 
+
+_SANITIZED = [
+    (name, kind, size)
+    for name in ("asan", "hwasan")
+    for kind in ("load", "store")
+    for size in ("1", "2", "4", "8", "16", "N")
+]
+"""The checks of memory accesses that KASAN's compiler pass calls."""
 
 PAGE_TAKERS = ("kexec_page_alloc",)
 """What machine_kexec_post_load gives those that build tables, to take pages with."""
@@ -210,6 +221,39 @@ CONTRACTS = (
         texts=("x0",),
     ),
     Contract(
+        (
+            "__ubsan_handle_out_of_bounds",
+            "__ubsan_handle_shift_out_of_bounds",
+            "__ubsan_handle_load_invalid_value",
+            "__ubsan_handle_divrem_overflow",
+            "__ubsan_handle_add_overflow",
+            "__ubsan_handle_sub_overflow",
+            "__ubsan_handle_mul_overflow",
+            "__ubsan_handle_negate_overflow",
+            "__ubsan_handle_type_mismatch_v1",
+        ),
+        "Reports the undefined behaviour that its descriptor at x0 in the image names, marks the descriptor, "
+        "and writes none of the caller's objects.",
+        "lib/ubsan.c",
+        assumed=True,
+        changes=_MAINTENANCE,
+        texts=("x0",),
+        reports=True,
+    ),
+    Contract(
+        (
+            "__sanitizer_cov_trace_pc",
+            "trace_hardirqs_off",
+            "trace_hardirqs_on",
+            "lockdep_hardirqs_off",
+            "lockdep_hardirqs_on",
+            *(f"__{name}_{kind}{size}_noabort" for name, kind, size in _SANITIZED),
+        ),
+        "Records that it was called, in memory of its own, and writes none of the caller's objects.",
+        "kernel/kcov.c, kernel/trace/trace_preemptirq.c, mm/kasan/generic.c",
+        assumed=True,
+    ),
+    Contract(
         ("_kexec_image_info",),
         "Prints what the kimage is, and writes none of the caller's objects.",
         "arch/arm64/kernel/machine_kexec.c",
@@ -261,6 +305,11 @@ CONTRACTS = (
         returns=False,
     ),
 )
+
+
+def names_that_never_return() -> tuple[str, ...]:
+    """Return the names of the callees whose contract says that they do not return."""
+    return tuple(name for found in CONTRACTS if not found.returns for name in found.names)
 
 
 def contract(name: str) -> Contract | None:

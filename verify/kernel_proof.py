@@ -206,12 +206,21 @@ def _demand_owners(composition: Composition, variant: AbiVariant) -> None:
 
 def _listed(findings: Sequence[Finding], composition: Composition) -> list[CoveredFunction]:
     """The functions beside the routine; a table of vectors only for whoever replays a fault of it."""
-    found = [
-        CoveredFunction(part.code, part.covered, part.iterations)
-        for part in composition.parts.values()
-        if part.code is not None
-    ]
+    found: list[CoveredFunction] = []
+    for part in composition.parts.values():
+        if part.code is not None:
+            found.append(CoveredFunction(part.code, part.covered, part.iterations))
     names = {listed.code.name for listed in found}
+    # What several functions run as part of them is listed once, with what any of them covers.
+    shared: dict[str, CoveredFunction] = {}
+    for part in composition.parts.values():
+        for piece in part.code.continuations if part.code is not None else ():
+            if piece.name not in names:
+                known = shared.get(piece.name)
+                covered = part.covered | (known.covered if known is not None else frozenset())
+                shared[piece.name] = CoveredFunction(piece, covered)
+    found += shared.values()
+    names |= set(shared)
     for finding in findings:
         shown = finding.counterexample
         for part in composition.parts.values():

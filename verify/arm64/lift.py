@@ -118,6 +118,7 @@ class Code:
     :param calls: it may branch to other functions, as compiled C does.
     :param warnings: addresses of ``brk`` instructions that the kernel resumes after (WARN).
     :param final: addresses of functions that never return.
+    :param continuations: other ranges of bytes that it branches to and that are run as part of it.
     :param el: the exception level that it runs at: 1 for the kernel, 2 for its stub at EL2.
     :raises UnsupportedError: on reading an instruction outside of it.
     """
@@ -131,6 +132,7 @@ class Code:
         warnings: frozenset[int] = frozenset(),
         final: frozenset[int] = frozenset(),
         el: int = 1,
+        continuations: tuple[Code, ...] = (),
     ):
         self.name = name
         self.address = address
@@ -139,6 +141,12 @@ class Code:
         self.warnings = warnings
         self.final = final
         self.el = el
+        self.continuations = continuations
+
+    @property
+    def pieces(self) -> tuple[Code, ...]:
+        """Every range of bytes of the function: its own first."""
+        return (self, *self.continuations)
 
     @property
     def end(self) -> int:
@@ -147,18 +155,26 @@ class Code:
 
     @property
     def addresses(self) -> range:
-        """Address of each instruction."""
+        """Address of each instruction of its own range."""
         return range(self.address, self.end - SIZE + 1, SIZE)
 
     def at(self, address: int) -> Instruction:
         """The instruction at ``address``."""
-        offset = address - self.address
-        if not 0 <= offset <= len(self.data) - SIZE or offset % SIZE:
+        piece = self._piece(address)
+        offset = address - piece.address
+        if not 0 <= offset <= len(piece.data) - SIZE or offset % SIZE:
             raise UnsupportedError(f"control leaves {self.name}", address)
-        return decode(int.from_bytes(self.data[offset : offset + SIZE], "little"), address)
+        return decode(int.from_bytes(piece.data[offset : offset + SIZE], "little"), address)
+
+    def _piece(self, address: int) -> Code:
+        """The range that holds ``address``; its own if none does."""
+        return next((piece for piece in self.continuations if address in piece), self)
 
     def where(self, address: int) -> str:
         """``address`` as the kernel prints it: ``symbol+offset/size``."""
+        piece = self._piece(address)
+        if piece is not self:
+            return piece.where(address)
         return f"{self.name}+{address - self.address:#x}/{len(self.data):#x}"
 
     def text(self, instruction: Instruction, outside: Callable[[int], str] = hex) -> str:
@@ -176,14 +192,19 @@ class Code:
             return f"{before} {int(last, 0) % (1 << 64):#x}"  # SLEIGH prints it as a signed number
         return instruction.text
 
+    def enters(self, target: int) -> bool:
+        """A call of ``target`` is run as part of the function."""
+        return any(piece.address == target for piece in self.continuations)
+
     def patched(self, address: int, word: int) -> Code:
         """The same function with one instruction replaced."""
         offset = address - self.address
         data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
-        return Code(self.name, self.address, data, self.calls, self.warnings, self.final, self.el)
+        further = self.continuations
+        return Code(self.name, self.address, data, self.calls, self.warnings, self.final, self.el, further)
 
     def __contains__(self, address: int) -> bool:
-        return self.address <= address < self.end
+        return self.address <= address < self.end or any(address in piece for piece in self.continuations)
 
 
 def successors(instruction: Instruction) -> list[int]:

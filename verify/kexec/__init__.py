@@ -1,1 +1,1 @@
-"""kexec's own functions: where they are, what form they have, what is owed for them."""
+"""kexec's own functions: locate them, recognise their ABI variant, and build their proof obligations."""

@@ -1,6 +1,6 @@
-"""Recognises the form of the relocation routine from its bytes.
+"""Recognise the ABI variant of the relocation routine from its bytes.
 
-Roles are read off one symbolic turn: which load yields the next word, which address
+Roles are inferred from one symbolic iteration: which load yields the next word, which address
 feeds that load, which pointer feeds the stores. A wrong reading proves nothing: every
 use of a role is an obligation.
 """
@@ -62,7 +62,7 @@ class AbiVariant:
 
     @property
     def name(self) -> str:
-        """The form in one word."""
+        """The variant's name."""
         return "kimage" if self.kimage else "registers"
 
 
@@ -72,11 +72,11 @@ def entry_state() -> State:
 
 
 def recognise(code: Code, page_size: int | None = None, layout: KimageLayout | None = None) -> AbiVariant:
-    """The form of the routine in ``code``.
+    """Return the ABI variant of the routine in ``code``.
 
     :param page_size: bytes, where the image's header says so; else it is read off the code.
     :param layout: of struct kimage, where the kernel states it; else it is read off the code.
-    :raises UnsupportedError: if the code is no relocation routine of a known form.
+    :raises UnsupportedError: if the code is no relocation routine of a known variant.
     """
     found = loops(code)
     if not found:
@@ -133,7 +133,7 @@ def _list_registers(iterations: list[Step], head: int) -> tuple[str, str]:
             if advance is not None and advance:
                 votes.update((entry, ptr) for entry in entries)
     if not votes:
-        raise UnsupportedError("loop that reads no next word of a list", head)
+        raise UnsupportedError("loop that does not read the list", head)
     return min(votes, key=lambda pair: (-votes[pair], pair))
 
 
@@ -195,5 +195,5 @@ def _page_size(code: Code) -> int:
                         if operand.offset in (size, size - 1, ~(size - 1) & mask):
                             votes[size] += 1
     if not votes:
-        raise UnsupportedError("routine that names no page size", code.address)
+        raise UnsupportedError("routine without a constant that is a page size", code.address)
     return max(PAGE_SIZES, key=lambda size: votes[size])

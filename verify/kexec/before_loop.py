@@ -14,7 +14,7 @@ from kexec_verify.symbolic.explore import Decide
 
 
 def run(routine: Routine, decide: Decide) -> list[Step]:
-    """Every path from the entry to a cutpoint, with its obligations owed.
+    """Run every path from the entry to a cutpoint and add its proof obligations.
 
     :raises UnsupportedError: if the routine can end before its loop.
     """

@@ -69,7 +69,7 @@ def ctr_legal() -> Formula:
 class Callee:
     """One callee's proof.
 
-    :param address: where it stands, if that is known: several functions may have its name.
+    :param address: its address, if known: several functions may have this name.
     :param segments: what was explored, if it has no loop.
     """
 
@@ -97,7 +97,7 @@ class Callee:
         )
         entry = self.context.bare_entry(self.name, *pointed)
         entry = entry.assume(("ctr-legal", ctr_legal()), *self._requires(entry))
-        calls = Calls(self.context, code)
+        calls = Calls(self.context, code, decide=self.decide)
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
         ends = explorer.run(entry, code.address)
         if not explorer.entered:
@@ -164,7 +164,9 @@ class Callee:
         changed = {*self.contract.changes, *TOUCHED}
         ghosts = And(*(_no_worse(n, state, entry) for n in GHOSTS if n not in changed))
         require(
-            "keeps", f"{self.name} leaves no context change behind that its contract does not name", ghosts
+            "keeps",
+            f"{self.name} leaves no unsynchronized context change except those in its contract",
+            ghosts,
         )
         self._require_memory(code, state)
         self._require_maintenance(code, entry, state)
@@ -192,7 +194,7 @@ class Callee:
             ("the word is not of the callee's frame", Not(frame)),
         )
         name = f"contract-{self.name}-{what}-lines"
-        sentence = f"{self.name} leaves the {what} cache no worse than its contract says"
+        sentence = f"{self.name} leaves the {what} cache as its contract says"
 
         def require(where: str, facts: Facts, goal: Formula) -> None:
             self.obligations.append(Obligation(name, f"{sentence}, {where}", facts, goal, path[-1], path))

@@ -31,6 +31,7 @@ from kexec_verify.logic import (
 from kexec_verify.memory import WORD_BYTES
 from kexec_verify.obligation import Facts, Obligation, unreached
 from kexec_verify.specs.contracts import Contract, Registers, contract
+from kexec_verify.symbolic.explore import Decide
 from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
 
 ENDS = "ends"
@@ -56,6 +57,9 @@ class Calls:
     :param named: what is assumed of addresses that a state has read from the list.
     :param own: for an object's name, when the function may store to it; None for always.
     :param quiet: what machine-quiet says of a state; under it no call that never returns may be reached.
+    :param decide: finds the calls that no state reaches; what it finds must be proved.
+    :param guessing: the paths are run to guess an invariant, and nothing is concluded from them: a call
+        that may turn out to be unreachable ends its path.
     :param copied: what was copied to the control page: start in the image, length in bytes, and the path.
     """
 
@@ -69,6 +73,8 @@ class Calls:
     named: Callable[[State], Facts] | None = None
     own: Callable[[str], Formula | None] | None = None
     quiet: Callable[[State], Facts] | None = None
+    decide: Decide | None = None
+    guessing: bool = False
     _count: int = 0
 
     def leave(self, step: Step) -> list[Step] | None:
@@ -84,11 +90,22 @@ class Calls:
                 return None
             self.warned.setdefault(at, state)
             return [Step(self._event(state, "warn", at), at + SIZE)]
+        if target is not None and kind == "call" and self.code.enters(target):
+            return [Step(state, target)]
+        if target is not None and kind == "ret" and target in self.code:
+            return [Step(state, target)]
         if kind not in ("call", "br") or target is None or target in self.leaving:
             return None
-        name, found = self.callee(target, at)
-        if self.used.setdefault(name, (target, found))[0] != target:
-            raise UnsupportedError(f"calls of two functions that are named {name}", at)
+        unreached_call = [Step(state, Exit(ENDS, const(target)))]
+        try:
+            name, found = self.callee(target, at)
+        except UnsupportedError:
+            if self.guessing or self._never_called(self.context.where(target), state, at):
+                return unreached_call
+            raise
+        if found.reports and (self.guessing or self._never_called(name, state, at)):
+            return unreached_call
+        take(self.used, name, target, found)
         after = self.apply(found, name, state, at)
         if not found.returns:
             return [Step(after, Exit(ENDS, const(target)))]
@@ -156,7 +173,7 @@ class Calls:
         dest, source, length = copied[0], constant(copied[1]), constant(copied[2])
         kernel, page = self.context.kernel, self.context.page_size
         if source is None or length is None or not kernel.mapped(source, max(length, 1)) or length > page:
-            raise UnsupportedError(f"{name} of other bytes than a constant part of the image", at)
+            raise UnsupportedError(f"{name} of bytes that are not a constant part of the image", at)
         linear = self.context.address_map(after).in_linear_map(dest)
         after = after.assume(("control-page-linear", And(linear, ule(dest, const(-(1 << 20))))))
         memory = objects(after).adding(Object(CONTROL_PAGE, dest, 0, page))
@@ -165,6 +182,17 @@ class Calls:
         self.copied.append((source, length, after.trace))
         lines = stored(after.lines, dest, const(length), after.cacheable)
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
+
+    def _never_called(self, name: str, state: State, at: int) -> bool:
+        """No state reaches the call of ``name`` in ``state``, which then must be proved."""
+        further = self.quiet(state) if self.quiet else ()
+        if self.decide is None or not self.decide((*state.facts, *further), FALSE):
+            return False
+        sentence = f"at {self.code.where(at)} {name} is not called"
+        fault = f"{name} is called"
+        call = self._event(state, f"call {name}", at).events[-1]
+        self.obligations.append(unreached("call-unreached", sentence, fault, state.facts, further, at, call))
+        return True
 
     def _require_unreached(self, name: str, call: Event) -> None:
         """What never returns is called on no path of a machine that is quiet."""
@@ -196,7 +224,7 @@ class Calls:
         for register in found.texts:
             text = constant(before.registers[register])
             held = text is not None and self.context.kernel.mapped(text)
-            sentence = f"at {where} {name} is given in {register} something of the image"
+            sentence = f"at {where} {name} is given in {register} an address in the kernel image"
             goal = TRUE if held else FALSE
             self.obligations.append(
                 Obligation("call-pointer", sentence, before.facts, goal, at, before.trace)
@@ -209,12 +237,12 @@ class Calls:
             require(register, WORD_BYTES, "a word to set, in", *(() if allowed is None else (allowed,)))
 
     def _require(self, name: str, start: Term, end: Term, before: State, at: int) -> None:
-        shown = f"at {self.code.where(at)} {name} is given a range that"
+        shown = f"at {self.code.where(at)} {name} is given an address range that"
         facts = (*before.facts, *(self.named(before) if self.named else ()))
         mapped = self.context.address_map(before).shows(start, end)
         for sentence, goal in (
-            (f"{shown} ends above its start", range_is_sane(start, end)),
-            (f"{shown} the linear map shows", mapped),
+            (f"{shown} does not end below its start", range_is_sane(start, end)),
+            (f"{shown} lies in the linear map", mapped),
         ):
             self.obligations.append(Obligation("call-range", sentence, facts, goal, at, before.trace))
 
@@ -229,6 +257,15 @@ class Calls:
         return found
 
 
+def take(used: dict[str, tuple[int, Contract]], name: str, address: int, found: Contract) -> None:
+    """Note in ``used`` that the function called ``name`` at ``address`` is called by contract.
+
+    Static functions of several files may share a name: the contract must be proved of each.
+    """
+    if used.setdefault(name, (address, found))[0] != address:
+        used[f"{name}@{address:#x}"] = address, found
+
+
 def filled(call: Event, number: int = 0) -> Term:
     """What a callee sets the word to that is the ``number``-th it is given to set."""
     return var(f"word{number}@{call.tag}")
@@ -239,14 +276,14 @@ def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:
 
     A compiler relies on more than AAPCS64 where it has compiled the callee as well (gcc -fipa-ra):
     what a callee that calls nothing does not write, it keeps. That is read off its bytes here, and
-    owed of them where its contract is proved; where that is assumed, or is a copy, nothing is read.
+    proved of them where its contract is proved. Nothing is read where the contract is assumed or is a copy.
     """
     if found.assumed or found.copies is not None:
         return list(CLOBBERED)
     written: set[str] = set()
     try:
         code = context.code(name)
-        for instruction in map(code.at, code.addresses):
+        for instruction in (code.at(at) for piece in code.pieces for at in piece.addresses):
             if not _stays(instruction, code):
                 return list(CLOBBERED)
             outputs = [o.output for o in instruction.operations if o.output is not None]
@@ -274,7 +311,7 @@ def range_is_sane(start: Term, end: Term) -> Formula:
 def required_access(
     prefix: str, where: Callable[[int], str], access: Access, own: Callable[[str], Formula | None]
 ) -> list[Obligation]:
-    """What is owed of one access: that it stays in its object, and that a store may be made there.
+    """Return the obligations on one access: it stays in its object, and a store is allowed there.
 
     :param own: for an object's name, when it may be stored to; None for always.
     """
@@ -284,8 +321,8 @@ def required_access(
     goals = [("access", f"{shown} stays in {item.name}", in_object(access))]
     allowed = own(item.name) if access.kind == "store" else None
     if allowed is not None:
-        goals.append(("store", f"{shown} is to {item.name}, where it may store", allowed))
-    # What is plainly true needs no path: it is owed once, whatever leads there.
+        goals.append(("store", f"{shown} to {item.name} is allowed there", allowed))
+    # A goal that is plainly true needs no path condition: one obligation covers every path to it.
     return [
         Obligation(
             f"{prefix}-{kind}",
@@ -328,7 +365,7 @@ def stack_obligations(name: str, code: Code, entry: State, states: Iterable[Stat
         for subject, sp, what in uses:
             goal = aligned(normal(sp), 16)
             sentence = f"SP is a multiple of 16 at {what} at {code.where(subject.at)}"
-            fault = f"SP is no multiple of 16 at {what}"
+            fault = f"SP is not a multiple of 16 at {what}"
             required = Obligation(name, sentence, (assumed,), goal, subject.at, fault=fault, subject=subject)
             found.setdefault(goal.hash(), required)
     return list(found.values())
@@ -349,5 +386,5 @@ def without_doubles(obligations: Iterable[Obligation]) -> list[Obligation]:
 def objects(state: State) -> Objects:
     """The memory of a state of C code."""
     if not isinstance(state.memory, Objects):
-        raise UnsupportedError("memory that is not made of objects")
+        raise UnsupportedError("memory that is not modelled as objects")
     return state.memory

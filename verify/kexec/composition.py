@@ -1,4 +1,4 @@
-"""The whole way from machine_kexec's first instruction to the new kernel: its parts and how they join."""
+"""The parts of the whole kexec path, from machine_kexec to the new kernel, and how they compose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, synced
 from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
 from kexec_verify.kexec.callees import Callee
+from kexec_verify.kexec.calls import take
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.copier import Copier
 from kexec_verify.kexec.locate import Function
@@ -31,6 +32,8 @@ from kexec_verify.symbolic.explore import Decide
 from kexec_verify.symbolic.loop_iterations import LoopIterations
 from kexec_verify.target import Kernel
 
+CALLEE = "callee "
+"""What the names of callees' parts begin with."""
 _MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
 
 
@@ -41,9 +44,9 @@ def has_whole_path(kernel: Kernel) -> bool:
 
 @dataclass
 class Part:
-    """One function's part of the way: what is owed of it, or why nothing could be.
+    """One function's part of the kexec path: its obligations, or why there are none.
 
-    :param turns: its loops that are described turn by turn.
+    :param iterations: its loops, each described by its state after any number of iterations.
     :param proof: what ran it, for those who look for a concrete run.
     :param callee: the proof of a callee's contract, if it is no copy of bytes.
     :param used: the contracts that it relies on, by the callee's name.
@@ -65,10 +68,10 @@ class Part:
 
 @dataclass
 class Composition:
-    """The parts of the way in one kernel.
+    """The parts of the kexec path in one kernel.
 
-    :param form: of its relocation routine.
-    :param kept: parts of another kernel's way that are taken as they are, by name; the caller
+    :param variant: of its relocation routine.
+    :param kept: parts of another kernel's path that are reused, by name; the caller
         knows that nothing differs of what they read.
     """
 
@@ -88,7 +91,7 @@ class Composition:
         self.through_routine = self.variant.tests_head
 
     def build(self) -> None:
-        """Run every function and owe what must hold."""
+        """Run every function and add its proof obligations."""
         self._attempt(NAME, self._machine_kexec)
         self._attempt(POST_LOAD, self._post_load)
         self._attempt(RESTART[0], self._restart)
@@ -115,15 +118,9 @@ class Composition:
                 part.obligations = [o for o in part.proof.obligations if o.goal.is_false()]
 
     def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
-        """Take note of contracts that are relied on, by the callee's name.
-
-        :raises UnsupportedError: if another function of a callee's name was called before: the proof of
-            one's contract says nothing of the other.
-        """
-        for name, (address, _) in used.items():
-            if name in self.contracts and self.contracts[name][0] != address:
-                raise UnsupportedError(f"calls of two functions that are named {name}", address)
-        self.contracts |= used
+        """Take note of contracts that are relied on, by the callee's name."""
+        for key, (address, found) in used.items():
+            take(self.contracts, key.partition("@")[0], address, found)
 
     def _machine_kexec(self, part: Part) -> None:
         proof = MachineKexec(self.context, self.decide, self.through_routine, self.by_restart)
@@ -135,6 +132,9 @@ class Composition:
         part.used = proof.used
 
     def _post_load(self, part: Part) -> None:
+        if self.routine.copied_by == NAME:
+            # Before 5.12. What post_load has to do is done in machine_kexec there.
+            raise UnsupportedError(f"kernel that copies the routine and flushes the segments in {NAME}")
         proof = PostLoad(self.context, self.decide, self.routine, self.through_routine, self.variant.kimage)
         part.proof = proof
         part.code = proof.code
@@ -157,26 +157,23 @@ class Composition:
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
 
     def _callees(self) -> None:
-        """Prove each contract that a caller used, and those that its callee uses in turn."""
+        """Prove each contract that a caller used, and those that the callee itself uses."""
         todo = dict(self.contracts)
         while todo:
             name, (address, contract) = todo.popitem()
-            part_name = f"callee {name}"
+            part_name = f"{CALLEE}{name}"
             if part_name in self.parts or contract.assumed:
                 continue
             part = self.kept.get(part_name)
             if part is None or (contract.copies is not None and part.copied != self._copies()):
-                part = Part(name)
+                part = Part(name.partition("@")[0])
                 try:
                     self._callee(part, contract, address)
                 except (UnsupportedError, LimitError) as error:
                     part.trouble = error
             self.parts[part_name] = part
-            try:
-                self._use(part.used)
-            except UnsupportedError as error:
-                part.trouble = error
-            todo |= part.used
+            self._use(part.used)
+            todo |= self.contracts
 
     def _callee(self, part: Part, contract: Contract, address: int) -> None:
         if contract.copies is not None:
@@ -205,10 +202,10 @@ class Composition:
     def _in_place(self) -> list[Obligation]:
         """What the restart code is handed, and what it and the stub do, is the boot protocol."""
         names = ("kimage", "head", "start", "dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "t0sz")
-        fields = Fields(*(var(f"{name}@way") for name in names))
-        stub = var("hyp stub below@way", 1) == 1
-        called, restarted, asked, answered = (_registers(f"{when}@way") for when in _MOMENTS)
-        here, there = var("target at EL1@way"), var("target at EL2@way")
+        fields = Fields(*(var(f"{name}@path") for name in names))
+        stub = var("hyp stub below@path", 1) == 1
+        called, restarted, asked, answered = (_registers(f"{when}@path") for when in _MOMENTS)
+        here, there = var("target at EL1@path"), var("target at EL2@path")
         handed = restarts_image(called, fields, stub)
         own: Facts = (
             ("machine_kexec hands over", handed),
@@ -261,12 +258,12 @@ class Composition:
         x, system = routine.entry.registers, routine.entry.registers
         on = SCTLR_M | SCTLR_C
         facts: list[tuple[str, Formula]] = [
-            ("machine_kexec: interrupts are masked (mk-masked)", boot_protocol.masked(var("daif@way"))),
-            ("daif is handed on (restart-masked)", system["daif"] == var("daif@way")),
+            ("machine_kexec: interrupts are masked (mk-masked)", boot_protocol.masked(var("daif@path"))),
+            ("daif is handed on (restart-masked)", system["daif"] == var("daif@path")),
         ]
         if self.variant.kimage:
             layout = self.context.layout
-            kimage, sctlr = var("kimage@way"), var("sctlr@way")
+            kimage, sctlr = var("kimage@path"), var("sctlr@path")
             facts += [
                 ("mmu-on", (sctlr & on) == on),
                 ("machine_kexec keeps SCTLR_EL1 (mk-sctlr-kept)", system["sctlr_el1"] == sctlr),
@@ -283,14 +280,14 @@ class Composition:
         for label, formula in routine.assumptions():
             if label == "ctr-legal":
                 continue  # of the machine, not of what is handed over
-            sentence = f"what machine_kexec hands over gives the routine {label}"
+            sentence = f"what machine_kexec passes to the routine satisfies the assumption {label}"
             found.append(Obligation("path-handover", sentence, tuple(facts), formula))
         return found
 
     def _phys_offset(self, kimage: Term, layout: KimageLayout) -> Facts:
         """What post_load wrote there is a difference of whole pages."""
         stored = Uninterpreted("M0")(kimage + layout.phys_offset)
-        start = var("memstart_addr@way")
+        start = var("memstart_addr@path")
         offset = const(self.context.page_offset)
         return (
             ("post_load: phys_offset is that of the linear map (pl-tables)", stored == start - offset),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from kexec_verify.arm64.cache import Lines
-from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.arm64.lift import SIZE, Code, loops
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
-from kexec_verify.errors import UnsupportedError
+from kexec_verify.errors import TargetError, UnsupportedError
 from kexec_verify.kexec.globals import Globals, find_globals
-from kexec_verify.kexec.locate import Function, find_function
+from kexec_verify.kexec.locate import Function, branches_out, calls_out, find_function
 from kexec_verify.logic import Formula, Term, const
 from kexec_verify.specs.address_map import AddressMap, linear_map_end
+from kexec_verify.specs.contracts import contract, names_that_never_return
 from kexec_verify.specs.hyp_stub import hyp_stub_below
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.specs.machine_kexec import Fields
@@ -28,6 +30,8 @@ FRAME_BYTES = 4096
 _TASK_BYTES = 16384
 _LINEAR_MAP_BITS = (36, 39, 42, 47, 48, 52)
 _BRK = 0b11010100001
+_MOST_RANGES = 8  # of one function
+_SMALL_BYTES = 256  # of a callee without a contract that is run in place of its call
 _CONSTANT_WORDS = ("arm64_relocate_new_kernel_size",)
 
 
@@ -53,23 +57,77 @@ class KexecContext:
     def code(self, name: str, address: int | None = None) -> Code:
         """The function called ``name``, or its one clone, with its WARNs told from its BUGs.
 
-        :param address: where it stands, if that is known: several functions may have one name.
+        :param address: its address, if known: several functions may have this name.
         :raises UnsupportedError: if the kernel has neither, or several clones.
         """
         key = name, address
         if key in self._code:
             return self._code[key]
         function = self._find(name) if address is None else find_function(self.kernel, name, address)
-        code = Code(name, function.address, function.code, calls=True)
-        breaks = [at for at in code.addresses if _word(code, at) >> 21 == _BRK]
+        first, *others = (Code(f.name, f.address, f.code, calls=True) for f in self._ranges(function))
+        words = {at: _word(code, at) for code in (first, *others) for at in code.addresses}
+        breaks = [at for at, word in words.items() if word >> 21 == _BRK]
         kinds = self._kinds(breaks)
         for at in breaks:
             # A WARN goes on: one that is taken for a BUG would lose the paths behind it.
-            if at not in kinds and _word(code, at) >> 5 & 0xFFFF == BUG_BRK_IMM:
+            if at not in kinds and words[at] >> 5 & 0xFFFF == BUG_BRK_IMM:
                 raise UnsupportedError("brk that is not known as a BUG or a WARN", at)
         resumed = frozenset(at for at, warns in kinds.items() if warns)
-        self._code[key] = Code(name, code.address, code.data, code.calls, resumed, self._final())
+        self._code[key] = Code(
+            name, first.address, first.data, True, resumed, self._final(), continuations=tuple(others)
+        )
         return self._code[key]
+
+    def _ranges(self, function: Function) -> list[Function]:
+        """The function, and every function that is run as part of it.
+
+        These are the functions that it goes on in by a branch, such as its cold part, and the small
+        functions without a contract that it calls. A function that has a contract is no part of it.
+        """
+        found, todo = [function], [function]
+        while todo:
+            piece = todo.pop()
+            called = set(calls_out(piece))
+            for target in [*branches_out(piece), *called]:
+                known = any(other.address <= target < other.end for other in found)
+                if known or target in self.restart or self._has_contract(target):
+                    continue
+                further = self._function_at(target)
+                if further is None or (target in called and not self._is_small(further, target)):
+                    continue
+                if len(found) == _MOST_RANGES:
+                    raise UnsupportedError(f"{function.name} that goes on in more than {_MOST_RANGES} places")
+                found.append(further)
+                todo.append(further)
+        return found
+
+    def _function_at(self, address: int) -> Function | None:
+        """The function that holds ``address``; None where the kernel has no symbol or no bytes there."""
+        symbol = self.kernel.symbol_before(address)
+        if symbol is None:
+            return None
+        try:
+            found = find_function(self.kernel, symbol.name, symbol.address)
+        except TargetError:
+            return None
+        return found if found.address <= address < found.end else None
+
+    def _is_small(self, function: Function, entry: int) -> bool:
+        """A callee that is run in place of its call: entered at its start, short, without a loop.
+
+        Compilers outline inline functions so, at -Os above all.
+        """
+        if entry != function.address or len(function.code) > _SMALL_BYTES:
+            return False
+        if not all(self._has_contract(target) for target in calls_out(function)):
+            return False
+        try:
+            return not loops(Code(function.name, function.address, function.code, calls=True))
+        except UnsupportedError:
+            return False
+
+    def _has_contract(self, address: int) -> bool:
+        return any(contract(name) is not None for name in self.kernel.symbols_at(address))
 
     def _kinds(self, breaks: list[int]) -> dict[int, bool]:
         """Of the brk instructions that the kernel's table has, whether each is a WARN."""
@@ -91,8 +149,17 @@ class KexecContext:
             f"kernel without {name}: looked for its symbol and for one clone, found {found}"
         )
 
+    @cached_property
+    def restart(self) -> frozenset[int]:
+        """Addresses of the restart code, by which machine_kexec leaves the kernel."""
+        return self._addresses(RESTART)
+
     def _final(self) -> frozenset[int]:
-        symbols = [self.kernel.symbol(name) for name in RESTART]
+        """Addresses of functions that never return."""
+        return self.restart | self._addresses(names_that_never_return())
+
+    def _addresses(self, names: Iterable[str]) -> frozenset[int]:
+        symbols = [self.kernel.symbol(name) for name in names]
         return frozenset(symbol.address for symbol in symbols if symbol is not None)
 
     def entry(self, name: str, *further: Object) -> State:
@@ -139,10 +206,10 @@ class KexecContext:
     def word(self, state: State, name: str, size: int = 8, at: int = 0) -> Term:
         """The global called ``name`` in ``state``.
 
-        :raises UnsupportedError: if it is not known where that stands.
+        :raises UnsupportedError: if its address is not known.
         """
         if name not in self.globals:
-            raise UnsupportedError(f"kernel whose {name} was not found")
+            raise UnsupportedError(f"kernel in which {name} was not found")
         if name in self.globals.signed_words:
             return state.memory.load(const(self.globals[name] + at), 4).sign_extend(32)
         return state.memory.load(const(self.globals[name] + at), size)
@@ -185,7 +252,7 @@ class KexecContext:
                     values = {v.offset for v in operation.inputs if v.space.name == "const" and v.size == 8}
                     votes.update(values & candidates)
         if not votes:
-            raise UnsupportedError("machine_kexec_post_load that names no address of the linear map")
+            raise UnsupportedError("machine_kexec_post_load without a constant address of the linear map")
         found = max(votes, key=lambda offset: (votes[offset], offset))
         self.globals = self.globals.with_("PAGE_OFFSET", found, "the functions under proof themselves")
         return found

@@ -29,9 +29,9 @@ from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
 class Copier:
     """The proof that ``name`` copies ``length`` bytes of the image from ``start`` to a page.
 
-    Its loops have constant bounds here and are run turn by turn.
+    Its loops have constant bounds here and are unrolled.
 
-    :param address: where it stands, if that is known.
+    :param address: its address, if known.
     """
 
     context: KexecContext
@@ -44,13 +44,13 @@ class Copier:
     covered: set[int] = field(default_factory=set)
 
     def prove(self) -> None:
-        """Run every path and owe what must hold of each.
+        """Run every path and add its proof obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
         code = self.context.code(self.name, self.address)
         entry = self._entry()
-        calls = Calls(self.context, code)
+        calls = Calls(self.context, code, decide=self.decide)
         explorer = Explorer(
             code,
             frozenset(),

@@ -76,9 +76,9 @@ def explored(
     """Every path from ``start``, kept in ``segments``.
 
     Where a path cannot be followed, what it has done before is done whatever comes next: its effects, and
-    those of the paths before it, are still owed.
+    those of the paths before it, must still be proved.
 
-    :param owe: makes the obligations on the effects of a path.
+    :param require: adds the obligations on the effects of a path.
     :raises UnsupportedError: as the explorer does, as well as LimitError.
     """
     try:

@@ -73,7 +73,7 @@ _LINEAR_MAPS = frozenset((1 << 64) - (1 << bits) for bits in (36, 39, 42, 47, 48
 
 
 def _reads(kind: str, *functions: str) -> _Look:
-    """The one word that all the functions read, beside kimage_voffset."""
+    """The one word other than kimage_voffset that all the functions read."""
 
     def look(kernel: Kernel, known: Globals) -> set[int]:
         words = [witnesses.words_read(kernel, function, kind) for function in functions]

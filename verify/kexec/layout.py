@@ -12,9 +12,9 @@ _FIELDS = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page"
 
 
 def stated_layout(kernel: Kernel) -> KimageLayout | None:
-    """The layout by BTF, or None where the kernel has none or no struct kimage_arch of this form.
+    """The layout by BTF, or None where the kernel has none or no struct kimage_arch with these fields.
 
-    :raises TargetError: if the fields do not stand one after the other.
+    :raises TargetError: if the fields are not consecutive.
     """
     kimage, arch = member_offsets(kernel, "kimage"), member_offsets(kernel, "kimage_arch")
     if kimage is None or arch is None:

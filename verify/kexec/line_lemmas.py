@@ -2,7 +2,7 @@
 
 Maintenance by line compares first addresses of lines, which are masked addresses. The lemmas
 say, each with its own proof, that a loop's first and last line are where its pointer is, and
-how far the line of a word is from the first; with them a question speaks of distances alone.
+how far the line of a word is from the first; with them a query contains distances only.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Lines:
 def prove_in_distances(
     required: Obligation, lines: Iterable[Lines], decide: Decide, further: Callable[[Lines], Facts]
 ) -> Iterator[Obligation]:
-    """``owed`` as the lemmas that hold of ``lines``, and one question on distances.
+    """Return ``required`` as lemmas on ``lines`` and one obligation on distances.
 
     :param further: more facts of a loop's lines that are lemmas to be proved as well.
     """

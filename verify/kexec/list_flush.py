@@ -1,6 +1,6 @@
 """machine_kexec_post_load's flush of list and source pages (T7): an induction over the words of the list.
 
-Ghost functions of an index say what the list is: word(i) stands at ptr(i), and DONE is word
+Ghost functions of an index say what the list is: word(i) is located at ptr(i), and DONE is word
 ``last`` (specs/linear_list.py). The loop that walks the list is described at its head after
 ``count`` iterations, where a register holds ptr(count). What is cleaned is asked at one
 arbitrary index and one arbitrary address, so nothing here has a quantifier.
@@ -36,7 +36,7 @@ from kexec_verify.symbolic.explore import ANYWHERE
 from kexec_verify.symbolic.objects import Objects
 
 CLEAN = "earlier words of the list are clean"
-REACHED = "no more turns than words of the list"
+REACHED = "no more iterations than list entries"
 LIST_WORD, LIST_POINTER = "list word", "list pointer"
 """Names of the ghost functions of a word's index."""
 _LAST = "last"
@@ -113,9 +113,11 @@ class ListFlush:
     def cases(self, counts: tuple[Term, ...]) -> tuple[Facts, ...]:
         """The word is the one of a loop's last iteration, or it is another; to say so saves the search."""
         here: tuple[Facts, ...] = tuple(
-            (("the word is that of the last turn", count == _INDEX),) for count in counts
+            (("the list entry is that of the last iteration", count == _INDEX),) for count in counts
         )
-        others = tuple(("the word is not that of the last turn", count != _INDEX) for count in counts)
+        others = tuple(
+            ("the list entry is not that of the last iteration", count != _INDEX) for count in counts
+        )
         return (*here, others)
 
     def asked(self, frame: Formula, page: Term | None) -> Facts:

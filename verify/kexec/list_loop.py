@@ -1,4 +1,4 @@
-"""Obligations on one turn of the loop over the list: it is one step of the list machine."""
+"""Obligations on one iteration of the list loop: it is one step of the list machine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ALIGNED = ("the word is aligned", aligned(ANYWHERE, 8))
 
 
 def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bool) -> list[Step]:
-    """Every path of one turn, with its obligations owed.
+    """Run every path of one iteration and add its proof obligations.
 
     :param entering: the paths that reach the loop from the routine's entry.
     :param single_flags: assume that each word has exactly one flag.
@@ -78,7 +78,7 @@ def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bo
 
 
 def _head(routine: Routine, entering: list[Step]) -> State:
-    """A state at the loop's head: any word and memory; what no turn changes is as at entry."""
+    """A state at the loop's head: any list entry and memory; what no iteration changes is as at entry."""
     if len(entering) != 1:
         raise UnsupportedError(f"{len(entering)} paths to the loop over the list", routine.variant.loop)
     before = entering[0].state
@@ -101,7 +101,7 @@ def _head(routine: Routine, entering: list[Step]) -> State:
 def _settle(
     routine: Routine, head: State, decide: Decide, single_flags: bool
 ) -> tuple[State, Explorer, list[Step]]:
-    """Runs a turn until no ghost component that the head takes as constant is changed by one."""
+    """Run an iteration until none changes a ghost component that is taken as constant at the head."""
     known = _known(routine, head, single_flags)
     while True:
         explorer = routine.explorer(routine.stops, decide)
@@ -119,7 +119,7 @@ def _settle(
 
 
 def _known(routine: Routine, head: State, single_flags: bool) -> Facts:
-    """What a turn may suppose of the list machine's state."""
+    """Return what an iteration may assume of the list machine's state."""
     machine, page = routine.machine(head), routine.variant.page_size
     source = is_kind(machine.entry, Kind.SOURCE)
     indirect = is_kind(machine.entry, Kind.INDIRECTION)
@@ -137,8 +137,8 @@ def _known(routine: Routine, head: State, single_flags: bool) -> Facts:
 def _until_fetch(state: State) -> Facts:
     """What was known when the next word was read: enough for memory and cache, which are then settled.
 
-    The ways on from there (the loop goes on, or is left) share these facts, so they share
-    the questions too.
+    The paths from there (the loop goes on, or is left) share these facts, so they share
+    the queries too.
     """
     return state.facts[: state.accesses[-1].known] if state.accesses else state.facts
 
@@ -157,7 +157,7 @@ def _kinds(routine: Routine, step: Step, entry: Term, decide: Decide) -> Iterato
 
 
 def _require_step(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:
-    """After the turn, registers and memory are those of the list machine."""
+    """Require that after the iteration registers and memory are those of the list machine."""
     state, page = step.state, routine.variant.page_size
     expected, after = before.iteration(kind), routine.machine(state)
     facts = (*state.facts, *extra)
@@ -203,7 +203,7 @@ def _require_frame(routine: Routine, head: State, step: Step) -> None:
         if name not in routine.roles and not same(value, var(f"{name}@{_TAG}", value.length))
     ]
     kept += [state.ghosts[name] == v for name, v in head.ghosts.items() if constant(v) is not None]
-    sentence = "a turn keeps every register and ghost component that later code relies on"
+    sentence = "an iteration keeps every register and ghost component that later code relies on"
     routine.require("step-frame", sentence, state.facts, And(*kept), path=state.trace)
 
 
@@ -271,7 +271,7 @@ def _require_maintenance(routine: Routine, before: ListMachine, events: Iterable
 
 
 def _require_lines(routine: Routine, before: ListMachine, kind: Kind, extra: Facts, step: Step) -> None:
-    """Words of the destination page are clean after the turn, and clean words stay clean."""
+    """Require that the destination page is clean after the iteration, and that clean words stay clean."""
     state = step.state
     after = state.lines.read(ANYWHERE)
     facts = (*_until_fetch(state), *extra, _ALIGNED)

@@ -16,6 +16,7 @@ ROUTINE = "arm64_relocate_new_kernel"
 _START, _END = "__relocate_new_kernel_start", "__relocate_new_kernel_end"
 _SIZE_WORD = "arm64_relocate_new_kernel_size"
 _COPIERS = ("machine_kexec_post_load", "machine_kexec")
+_BL = 0b100101
 _MAX_FUNCTION = 1 << 16
 _MAX_ROUTINE = 1 << 16  # a control page (KEXEC_CONTROL_PAGE_SIZE is 4096, a page may be 64 KiB)
 
@@ -31,6 +32,7 @@ class Function:
     :param copied_from: where the kernel's copy of the routine starts, or None when no copy was
         found; the entry lies ``address - copied_from`` bytes into the control page.
     :param copied_size: how many bytes the kernel copies, or None.
+    :param copied_by: the function that copies it, or None.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Function:
     found_by: str
     copied_from: int | None = None
     copied_size: int | None = None
+    copied_by: str | None = None
 
     @property
     def end(self) -> int:
@@ -49,7 +52,7 @@ class Function:
 def find_function(kernel: Kernel, name: str, address: int | None = None) -> Function:
     """Return the function *name*, by its symbol, up to its size or the next symbol.
 
-    :param address: where it stands, if that is known: static functions of several files may share a name.
+    :param address: its address, if known: static functions of several files may share a name.
     :raises NoKexecError: the kernel has no such symbol, or no code there.
     """
     symbol = kernel.symbol(name)
@@ -63,6 +66,29 @@ def find_function(kernel: Kernel, name: str, address: int | None = None) -> Func
         raise NoKexecError(f"{kernel.source}: expected code at {name}, found none")
     ends = "its size or the next symbol" if symbol.size else "the end of its segment"
     return Function(name, symbol.address, code, f"symbol {name}, up to {ends}")
+
+
+def branches_out(function: Function) -> list[int]:
+    """Return the addresses outside of *function* that its direct branches go to, calls left out."""
+    found = []
+    for number, (word,) in enumerate(struct.iter_unpack("<I", function.code)):
+        displacement, _ = _successors(word)
+        if displacement is not None and word >> 26 != _BL:
+            target = function.address + 4 * (number + displacement)
+            if not function.address <= target < function.end:
+                found.append(target)
+    return found
+
+
+def calls_out(function: Function) -> list[int]:
+    """Return the addresses that *function*'s direct calls (``bl``) go to."""
+    found = []
+    for number, (word,) in enumerate(struct.iter_unpack("<I", function.code)):
+        if word >> 26 == _BL:
+            displacement, _ = _successors(word)
+            assert displacement is not None
+            found.append(function.address + 4 * (number + displacement))
+    return found
 
 
 def find_routine(kernel: Kernel) -> Function:
@@ -88,7 +114,7 @@ def find_routine(kernel: Kernel) -> Function:
         raise NoKexecError(f"{kernel.source}: expected code at {routine.address:#x} ({ROUTINE}), found none")
     if copy is None or not copy.start <= routine.address < copy.start + copy.size:
         return routine
-    return replace(routine, copied_from=copy.start, copied_size=copy.size)
+    return replace(routine, copied_from=copy.start, copied_size=copy.size, copied_by=copier)
 
 
 def _by_symbol(kernel: Kernel) -> Function | None:

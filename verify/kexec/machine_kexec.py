@@ -1,4 +1,4 @@
-"""What is owed for machine_kexec: how it leaves the kernel, and in which state (T6, and T8's first part)."""
+"""Proof obligations of machine_kexec: how it leaves the kernel, and in which state (T6, part of T8)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MachineKexec:
     :param through_routine: an image in place goes through the routine, which tests head itself.
     :param routine_by_restart: the routine is entered through the restart code, with the MMU off.
     :param segments: what was explored, cutpoint by cutpoint.
-    :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
+    :param ran: the state at the end of each path that was run, up to a cutpoint or an exit.
     """
 
     context: KexecContext
@@ -98,11 +98,13 @@ class MachineKexec:
         return const(16)
 
     def prove(self) -> None:
-        """Run every path and owe what must hold of each.
+        """Run every path and add its proof obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.context, self.code, leaving=self.code.final, quiet=self.quiet)
+        calls = Calls(
+            self.context, self.code, decide=self.decide, leaving=self.context.restart, quiet=self.quiet
+        )
         stops = self._cutpoints(calls)
         explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
@@ -138,7 +140,7 @@ class MachineKexec:
         self.obligations = without_doubles(self.obligations)
         undefined = any(event.name == UNDEFINED for state in self.ran for event in state.events)
         if not self.exits and not undefined:
-            raise UnsupportedError("machine_kexec that calls neither restart code nor routine")
+            raise UnsupportedError("machine_kexec that calls neither the restart code nor the routine")
 
     def quiet(self, state: State) -> Facts:
         """What machine-quiet says in ``state``: one CPU is online and none is stuck, or it is a crash."""
@@ -179,7 +181,7 @@ class MachineKexec:
         return is_table(ttbr, self.fields.ttbr0, folds=False)
 
     def _cutpoints(self, calls: Calls) -> frozenset[int]:
-        """Behind a call of which nothing is asked and that every way out passes: all paths are one there."""
+        """Return the cutpoints: behind a call with an assumed contract that every path to an exit passes."""
         graph = control_flow(self.code)
         dominators = networkx.immediate_dominators(graph, self.code.address)
         leaving = [at for at in graph if self._leaves(at)]
@@ -193,7 +195,7 @@ class MachineKexec:
         found = set()
         for at in shared or ():
             target = self.code.at(at).call_target
-            if target is None or target in self.code.final:
+            if target is None or target in self.code.final or self.code.enters(target):
                 continue
             if calls.callee(target, at)[1].assumed:
                 found.add(at + SIZE)
@@ -201,7 +203,7 @@ class MachineKexec:
 
     def _leaves(self, at: int) -> bool:
         instruction = self.code.at(at)
-        return "CALLIND" in instruction.opcodes or instruction.call_target in self.code.final
+        return "CALLIND" in instruction.opcodes or instruction.call_target in self.context.restart
 
     def _require(
         self,
@@ -224,7 +226,7 @@ class MachineKexec:
             self.obligations += required
 
     def _require_arrival(self, stop: int, state: State) -> None:
-        """What is owed at exits of events that happen on the way, of those before the cutpoint."""
+        """Add the obligations on events before the cutpoint that exits have on events of their own path."""
         self._require_changes(state)
         asked = any(event.name == "call __hyp_set_vectors" for event in state.events)
         sentence = f"before {self.code.where(stop)} EL2 keeps its vectors"

@@ -1,4 +1,4 @@
-"""What is owed for machine_kexec_post_load: what it flushes, copies and prepares (T7)."""
+"""Proof obligations of machine_kexec_post_load: what it flushes, copies and prepares (T7)."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class PostLoad:
     :param through_routine: an image in place goes through the routine, so it is copied then too.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
     :param segments: what was explored, cutpoint by cutpoint.
-    :param turns: its loops, each as its head after any number of turns.
-    :param ran: the state at the end of each path that was run, up to a cutpoint or a way out.
+    :param iterations: its loops, each described by the state at its head after any number of iterations.
+    :param ran: the state at the end of each path that was run, up to a cutpoint or an exit.
     """
 
     context: KexecContext
@@ -152,11 +152,11 @@ class PostLoad:
         return found
 
     def prove(self) -> None:
-        """Run every path and owe what must hold of each.
+        """Run every path and add its proof obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        calls = Calls(self.context, self.code, named=self._named, own=self._may_store)
+        calls = Calls(self.context, self.code, named=self._named, own=self._may_store, decide=self.decide)
         heads = [loop.head for loop in loops(self.code)]
         explorer = Explorer(self.code, frozenset(heads), self.decide, (), "pl-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
@@ -229,18 +229,22 @@ class PostLoad:
 
     @staticmethod
     def _runner(explorer: Explorer, calls: Calls, head: int) -> Run:
-        """Runs paths from ``head``; what an earlier run owed was owed under guesses, and is dropped."""
+        """Return a function that runs paths from ``head``, dropping the obligations of earlier guesses."""
         marks = [(required, len(required)) for required in (calls.obligations, explorer.obligations)]
 
-        def run(state: State) -> list[Step]:
+        def run(state: State, guessing: bool) -> list[Step]:
             for required, mark in marks:
                 del required[mark:]
-            return explorer.run(state, head)
+            calls.guessing = guessing
+            try:
+                return explorer.run(state, head)
+            finally:
+                calls.guessing = False
 
         return run
 
     def _candidates(self, unknown: frozenset[str]) -> Candidates:
-        """What may hold at a loop's head: of the segments, and of the list where a turn may follow that."""
+        """What may hold at a loop's head: of the segments, and of the list."""
 
         def candidates(state: State, count: Term, start: State) -> Facts:
             listed = () if self.flush is None else self.flush.candidates(state, count, unknown)
@@ -249,14 +253,14 @@ class PostLoad:
         return candidates
 
     def _of_segments(self, state: State, count: Term, start: State) -> Facts:
-        """What may hold at a loop's head after ``count`` turns: the segments before are clean."""
+        """Return what may hold at a loop's head after ``count`` iterations: the segments before are clean."""
         asked, word, fetch = self.segment(_SEGMENT), state.lines.read(ANYWHERE), state.fetch.read(ANYWHERE)
         holds = And(ult(_SEGMENT, self.nr_segments), asked.holds(self.map, ANYWHERE))
         was_clean = start.lines.read(ANYWHERE) == cache.CLEAN
         was_fetchable = start.fetch.read(ANYWHERE) == cache.FETCHABLE
         return (
             ("a segment is left", ult(count, self.nr_segments)),
-            ("no more turns than segments", ule(count, self.nr_segments)),
+            ("no more iterations than segments", ule(count, self.nr_segments)),
             ("nothing is lost", word != cache.LOST),
             ("what was clean is clean", Implies(was_clean, word == cache.CLEAN)),
             ("what was fetchable is fetchable", Implies(was_fetchable, fetch == cache.FETCHABLE)),
@@ -264,7 +268,7 @@ class PostLoad:
         )
 
     def _assumed(self, state: State, count: Term) -> Facts:
-        """The segment of a turn is in memory; and what the list is there."""
+        """Return what is assumed of the segment of an iteration, and of the list there."""
         this = self.segment(count).in_memory(self.map)
         segment = ("segments-in-memory", Implies(ult(count, self.nr_segments), this))
         return (segment, *(self.flush.assumed(state, count) if self.flush is not None else ()))
@@ -295,20 +299,22 @@ class PostLoad:
                 yield access.value
 
     def _cases(self, *counts: Term) -> Iterator[Facts]:
-        """The segment is the one of a loop's last turn, with that one's fields, or it is another.
+        """Split into cases: the segment is the one of a loop's last iteration, or it is another.
 
         The fields are the same word of memory then; to say so saves the solvers the search.
         """
         for count in counts:
             this, asked = self.segment(count), self.segment(_SEGMENT)
-            here = ("the segment is that of the last turn", count == _SEGMENT)
+            here = ("the segment is that of the last iteration", count == _SEGMENT)
             fields = And(this.mem == asked.mem, this.memsz == asked.memsz)
-            sentence = "the fields of the segment of the last turn are those of the segment"
+            sentence = "the fields of the last iteration's segment are those of the segment"
             required = Obligation("pl-loop-fields", sentence, (here,), fields)
             if not any(o.name == required.name and same(o.goal, fields) for o in self.obligations):
                 self.obligations.append(required)
             yield (here, ("its fields are the same", fields))
-        others = tuple(("the segment is not that of the last turn", count != _SEGMENT) for count in counts)
+        others = tuple(
+            ("the segment is not that of the last iteration", count != _SEGMENT) for count in counts
+        )
         yield others
 
     def _require(
@@ -343,17 +349,17 @@ class PostLoad:
                 self._require("loop-init", f"on entry to the loop at {where}: {label}", state, facts[label])
         for step in back:
             self._require_accesses(step.state)
-            sentence = f"a turn of the loop at {where} leaves the registers as its definition says"
+            sentence = f"an iteration of the loop at {where} leaves the registers as its definition says"
             self._require("loop-kept", sentence, step.state, iterations.agrees(step.state))
             later = dict(iterations.candidates(step.state, normal(iterations.count + 1), iterations.start))
             for label in sorted(iterations.kept):
-                sentence = f"a turn of the loop at {where} keeps: {label}"
+                sentence = f"an iteration of the loop at {where} keeps: {label}"
                 for extra in self._kept_cases(label, iterations.count):
                     self._require("loop-kept", sentence, step.state, later[label], *extra)
             self._require_end_of_loop(iterations, where, step.state)
 
     def _kept_cases(self, label: str, count: Term) -> Iterator[Facts]:
-        """The cases in which it is asked whether a turn keeps the invariant called ``label``."""
+        """Return the cases into which the proof that an iteration keeps the invariant ``label`` is split."""
         if label == _CLEAN:
             yield from self._cases(count)
         elif label == LIST_CLEAN and self.flush is not None:
@@ -362,13 +368,18 @@ class PostLoad:
             yield ()
 
     def _require_end_of_loop(self, iterations: LoopIterations, where: str, back: State) -> None:
-        """A loop ends: it has a segment or a word of the list left for each turn, and these are finite."""
+        """A loop ends: each iteration takes a segment or a list entry, and these are finite."""
         goal, what = FALSE, "a segment or a word of the list"
         if follows_list(iterations.kept) and self.flush is not None:
             goal, what = ult(iterations.count, self.flush.list.last), "a word of the list"
-        elif "no more turns than segments" in iterations.kept:
+        elif "no more iterations than segments" in iterations.kept:
             goal, what = ult(iterations.count, self.nr_segments), "a segment"
-        self._require("loop-terminates", f"each turn of the loop at {where} has {what} left", back, goal)
+        self._require(
+            "loop-terminates",
+            f"each iteration of the loop at {where} takes {what}, of which there are finitely many",
+            back,
+            goal,
+        )
 
     def _require_kimage(self, state: State, where: str) -> None:
         """Whatever it returns, struct kimage is as it was, except the fields that it is to set."""
@@ -412,7 +423,7 @@ class PostLoad:
 
     @staticmethod
     def _spoken(state: State, counts: tuple[Term, ...]) -> tuple[Term, ...]:
-        """Those of the loops' numbers of turns that the path's facts speak of."""
+        """Return those of the loops' iteration counts that the path's facts mention."""
         spoken = set(variables([fact for _, fact in state.facts]))
         return tuple(count for count in counts if count.args[0] in spoken)
 
@@ -444,7 +455,7 @@ class PostLoad:
             self._require("segments-clean", sentence, state, clean, in_place, word, *apart, *extra)
         self._require(
             "inplace-result",
-            f"at {where} an image in place was loaded without error",
+            f"at {where} post_load returns 0 for an image in place",
             state,
             result == 0,
             in_place,

@@ -43,7 +43,7 @@ class Preparation:
     :param entry: the state in which machine_kexec_post_load is entered, with the kimage at ``kimage``.
     :param routine: the relocation routine, as the kernel has it.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
-    :param owe: adds an obligation: name, sentence, state, goal, and further hypotheses.
+    :param require: adds an obligation: name, sentence, state, goal, and further hypotheses.
     """
 
     context: KexecContext
@@ -70,7 +70,11 @@ class Preparation:
         address = normal(page.base)
         of_page = aligned(address, self.context.page_size)
         self.require(
-            "copied", f"at {where} the control page's address is that of a page", state, of_page, *facts
+            "copied",
+            f"at {where} the control page's address is page-aligned in the linear map",
+            state,
+            of_page,
+            *facts,
         )
         word = self.context.field(self.entry, self.kimage, self.context.layout.control_code_page)
         sentence = f"at {where} the page that was copied to is kimage->control_code_page"
@@ -93,7 +97,9 @@ class Preparation:
         sentence = f"at {where} the copied code is clean to the point of coherency"
         self.require("code-clean", sentence, state, clean, *facts, word)
         fresh = state.fetch.read(ANYWHERE) == cache.FETCHABLE
-        sentence = f"at {where} no instruction-cache line holds an older value of the copied code"
+        sentence = (
+            f"at {where} no instruction-cache line holds stale instructions in place of the copied code"
+        )
         settled = ("nothing-lost", self.entry.fetch.read(ANYWHERE) != cache.LOST)
         self.require("code-fetchable", sentence, state, fresh, *facts, word, settled)
         if self.mmu_on:
@@ -110,14 +116,14 @@ class Preparation:
         table = filled(built[0])
         mapped = ("tables-in-memory", self.map.in_linear_map(table))
         goal = prepared.maps(self.map, table, zero, self.kimage)
-        sentence = f"at {where} ttbr1, zero_page and phys_offset are what the routine's own map needs"
+        sentence = f"at {where} ttbr1, zero_page and phys_offset are set for the routine's tables"
         self.require("tables", sentence, state, goal, *facts, mapped)
         for call in state.events:
             if call.name.startswith("call trans_pgd_"):
                 self._require_allocator(state, where, call)
         given = built[0].before.registers
         copied = is_linear_map(self.map, given["x2"], given["x3"], self.entry.registers["tcr_el1"])
-        sentence = f"at {where} the routine's own map is a copy of all of the linear map"
+        sentence = f"at {where} the routine's tables are a copy of the whole linear map"
         self.require("tables", sentence, state, copied, *facts)
         page = next(item.base for item in objects(state).objects if item.name == CONTROL_PAGE)
         idmap = [e for e in state.events if e.name == "call trans_pgd_idmap_page"]
@@ -129,13 +135,13 @@ class Preparation:
             if x is not None
             else FALSE
         )
-        sentence = f"at {where} ttbr0 and t0sz are of a table that maps the control page to itself"
+        sentence = f"at {where} ttbr0 and t0sz select a table that maps the control page to itself"
         self.require("tables", sentence, state, places, *facts)
         stub = self.context.stub_below(self.entry)
         vectors = [e for e in state.events if e.name == "call trans_pgd_copy_el2_vectors"]
         el2 = self.context.field(state, self.kimage, layout.el2_vectors)
         goal = And(stub, el2 == filled(vectors[0])) if vectors else And(Not(stub), el2 == 0)
-        sentence = f"at {where} el2_vectors is 0, or of a copy of the vectors where the hyp stub is below"
+        sentence = f"at {where} el2_vectors is the copied vectors if the hyp stub is installed, else 0"
         was = self.context.field(self.entry, self.kimage, layout.el2_vectors)
         self.require("tables", sentence, state, goal, *facts, ("kimage-zeroed", was == 0))
 
@@ -146,7 +152,7 @@ class Preparation:
         names = [] if taken is None else self.context.kernel.symbols_at(taken)
         goal = of == self.kimage if any(name in PAGE_TAKERS for name in names) else FALSE
         sentence = (
-            f"before {where} {call.name.removeprefix('call ')} is given kexec_page_alloc, and the kimage"
+            f"before {where} {call.name.removeprefix('call ')} is called with kexec_page_alloc and the kimage"
         )
         self.require("tables", sentence, state, goal)
 

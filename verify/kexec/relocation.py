@@ -1,7 +1,7 @@
-"""What is owed for arm64_relocate_new_kernel: the obligations of T1, T2, T4 and T5.
+"""Proof obligations of arm64_relocate_new_kernel: T1, T2, T4 and T5.
 
 The routine is cut at the head of its loop over the list and where that loop is left:
-before the loop, one turn of it, after it. T3 and the list's part of T4 are proved of
+before the loop, one iteration of it, after it. T3 and the list's part of T4 are proved of
 the list machine, in list_induction.
 """
 
@@ -56,5 +56,5 @@ def run(code: Code, variant: AbiVariant, decide: Decide, single_flags: bool = Fa
     exits = after_loop.run(routine, [*leaving, *skipping], decide)
     for address in code.addresses:
         reached = TRUE if address in routine.covered else FALSE
-        routine.require("covered", f"{code.where(address)} lies on a path that was run", (), reached, address)
+        routine.require("covered", f"{code.where(address)} lies on an explored path", (), reached, address)
     return Parts(routine, arrivals, exits)

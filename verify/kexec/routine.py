@@ -1,4 +1,4 @@
-"""The routine under proof: its arguments as terms, what is assumed of them, what is owed."""
+"""The routine under proof: its arguments as terms, the assumptions about them, its proof obligations."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _MMU_ON = SCTLR_M | SCTLR_C
 
 @dataclass
 class Routine:
-    """One routine: code, form, and the terms that its arguments are.
+    """One routine: code, ABI variant, and its arguments as terms.
 
     ``head``, ``start``, ``dtb`` and ``phys_offset`` are 64-bit terms over the state at
-    entry, as are ``ttbr1``, ``zero_page`` and ``el2_vectors`` where the form has them.
+    entry, as are ``ttbr1``, ``zero_page`` and ``el2_vectors`` where the variant has them.
     """
 
     code: Code
@@ -90,7 +90,7 @@ class Routine:
         )
 
     def machine(self, state: State) -> ListMachine:
-        """The list machine that a state at the loop's head stands for."""
+        """Return the list machine's state that a state at the loop's head represents."""
         variant, registers = self.variant, state.registers
         return ListMachine(
             registers[variant.entry],
@@ -106,7 +106,7 @@ class Routine:
         return Explorer(self.code, stops, decide, (self.variant.page_size,), PREFIX)
 
     def collect(self, explorer: Explorer) -> None:
-        """Take over what an explorer owes for the loops it crossed, and what it covered."""
+        """Take over an explorer's obligations on the loops it crossed, and what it covered."""
         self.obligations += explorer.obligations
         self.covered |= explorer.covered
 
@@ -158,7 +158,7 @@ class Routine:
     def require_effects(self, events: Iterable[Event], further: effects.Rules = ()) -> None:
         """Each system instruction is one that the routine may execute.
 
-        :param further: rules beside those that always hold.
+        :param further: rules in addition to those that always hold.
         """
         rules = (*self.rules(), *further)
         entry = self.entry.registers

@@ -1,4 +1,4 @@
-"""What is owed for the restart code and for the hyp stub behind it (T6, from the call to the entry)."""
+"""Proof obligations of the restart code and of the hyp stub (T6, from the call to the entry)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ type Terms = dict[str, Term]
 
 @dataclass
 class SoftRestart:
-    """The proof of cpu_soft_restart: MMU off, then the entry, here or by way of EL2."""
+    """The proof of cpu_soft_restart: MMU off, then the entry, here or through EL2."""
 
     context: KexecContext
     decide: Decide
@@ -67,7 +67,7 @@ class SoftRestart:
         return boot_protocol.sctlr_is_cleared(sctlr, self.entry.registers["sctlr_el1"])
 
     def prove(self) -> None:
-        """Run every path and owe what must hold of each.
+        """Run every path and add its proof obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
@@ -109,7 +109,7 @@ class SoftRestart:
             self.obligations.append(Obligation(f"restart-{name}", sentence, facts, goal, at, path))
 
         untouched = FALSE if state.accesses else TRUE
-        require("memory", f"on the way to {where} nothing is loaded or stored", untouched)
+        require("memory", f"nothing is loaded or stored before {where}", untouched)
         calls = [event for event in state.events if event.name == "CallHyperVisor"]
         if not calls:
             leaves = isinstance(step.then, Exit) and step.then.kind in _LEAVES
@@ -185,7 +185,7 @@ class HypStub:
         return Code(self.symbol, symbol.address, data, calls=True, el=2)
 
     def prove(self) -> None:
-        """Run every path from the vector for an HVC and owe what must hold of each.
+        """Run every path from the vector for an HVC and add its proof obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
@@ -218,7 +218,7 @@ class HypStub:
         self._require("keeps", f"at {where} SP and the other system registers are as they were", step, same)
         self.require_effects([step.state], known)
         untouched = FALSE if step.state.accesses else TRUE
-        self._require("memory", f"on the way to {where} nothing is loaded or stored", step, untouched)
+        self._require("memory", f"nothing is loaded or stored before {where}", step, untouched)
 
     def require_effects(self, states: list[State], entry: Terms) -> None:
         """Owe that each system instruction is one that the stub may execute for this call."""
@@ -251,7 +251,7 @@ class HypStub:
 
 
 def position_independence(prefix: str, code: Code, addresses: list[int] | None = None) -> list[Obligation]:
-    """Owe that each instruction means the same wherever the code stands, but for branches within it.
+    """Require that each instruction behaves identically at every address, except branches within the code.
 
     Decoded at two addresses an instruction must give the same p-code; a branch must move with it.
 
@@ -271,6 +271,6 @@ def position_independence(prefix: str, code: Code, addresses: list[int] | None =
                 branches = left.opcode.name in ("BRANCH", "CBRANCH") and a.space.name == "ram"
                 ok = ok and branches and b.offset - a.offset == 1 << 20 and a.offset in code
         goal = TRUE if ok else FALSE
-        sentence = f"{code.where(address)} means the same wherever the code stands"
+        sentence = f"{code.where(address)} behaves identically at every address of the code"
         found.append(Obligation(f"{prefix}-position-independent", sentence, (), goal, address))
     return found

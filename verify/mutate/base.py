@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from kexec_verify.arm64.lift import Code
 from kexec_verify.errors import InternalError
 from kexec_verify.kexec.abi_variant import AbiVariant, recognise
-from kexec_verify.kexec.composition import Composition, Part, has_whole_path
+from kexec_verify.kexec.composition import CALLEE, Composition, Part, has_whole_path
 from kexec_verify.kexec.layout import stated_layout
 from kexec_verify.kexec.locate import Function, find_routine
 from kexec_verify.kexec.witnesses import folds_addresses
@@ -122,16 +122,16 @@ class Base:
             proof, paths = proof_of(part), sorted({o.path for o in part.obligations if o.path})
             if part.function and part.proof is None:
                 found[name] = taken(proof, paths) if proof is not None else []
-                self._keeps_contract(part, found[name])
+                self._keeps_contract(name, part, found[name])
             elif part.proof is not None:
                 runs = [*leaving(part.proof, RUNS), *taken(part.proof, paths)]
                 found[name] = usable(part.proof, runs, self.counts)
         return found
 
-    def _keeps_contract(self, part: Part, found: list[Inputs]) -> None:
+    def _keeps_contract(self, name: str, part: Part, found: list[Inputs]) -> None:
         """No run of an unchanged callee may break what is proved of it."""
         assert self.composition is not None
-        address, contract = self.composition.contracts[part.function]
+        address, contract = self.composition.contracts[name.removeprefix(CALLEE)]
         code = self.composition.context.code(part.function, address)
         told = breach(self.composition.context, contract, code, part.copied, found)
         if told is not None:

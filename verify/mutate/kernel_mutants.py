@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from kexec_verify.arm64.lift import Code
 from kexec_verify.errors import TargetError, UnsupportedError
-from kexec_verify.kexec.composition import Composition, Part
+from kexec_verify.kexec.composition import CALLEE, Composition, Part
 from kexec_verify.kexec.conditions import condition
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.layout import stated_layout
@@ -84,7 +84,7 @@ def _run(base: Base, context: KexecContext, code: Code) -> tuple[str, Traces]:
             continue
         try:
             if part.proof is None:
-                address, contract = base.composition.contracts[part.function]
+                address, contract = base.composition.contracts[name.removeprefix(CALLEE)]
                 code_now = context.code(part.function, address)
                 told = breach(context, contract, code_now, part.copied, base.runs[name])
                 if told is not None:

@@ -66,7 +66,7 @@ def other_invariants(
     proved = [result.obligation for result in results if result.verdict is Verdict.PROVED]
     found: list[InvariantRecord] = []
     for head in loop_heads(code):
-        start = f"a turn of the loop at {code.where(head)} "
+        start = f"an iteration of the loop at {code.where(head)} "
         said = dict.fromkeys(o.sentence.removeprefix(start) for o in proved if o.sentence.startswith(start))
         formulas: list[str] = []
         if _DEFINED in said:

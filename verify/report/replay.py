@@ -55,10 +55,14 @@ class Recorded:
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """A call of a C function that shows a fault, with the function's code."""
+    """A call of a C function that shows a fault.
+
+    :param code: of the function; ``others``: of the functions that are run as part of it.
+    """
 
     counterexample: CallCounterexample
     code: Code
+    others: tuple[Code, ...] = ()
 
     def confirm(self) -> None:
         """Run the counterexample again on the recorded bytes.
@@ -70,8 +74,9 @@ class RecordedCall:
             rerun_call(self.counterexample.as_dict(), self._read)
 
     def _read(self, address: int, size: int) -> bytes:
-        offset = address - self.code.address
-        return self.code.data[offset : offset + size]
+        code = next((code for code in (self.code, *self.others) if address in code), self.code)
+        offset = address - code.address
+        return code.data[offset : offset + size]
 
 
 @contextmanager
@@ -100,10 +105,9 @@ def recorded(run: Run) -> list[Recorded | RecordedCall]:
         if record.counterexample.get("kind") == "call":
             call = _converted(record, CallCounterexample)
             _require_inputs(call)
-            function = next((f for f in run.functions if f.name == call.function), None)
-            if function is None:
-                raise UsageError(f"expected the code of {call.function} in the run, found none")
-            found.append(RecordedCall(call, _code(function)))
+            names = (call.function, *(name for name, _, _ in call.further))
+            function, *others = (_function_code(run, name) for name in names)
+            found.append(RecordedCall(call, function, tuple(others)))
         else:
             code = _code(run.function)
             if run.function.layout and "dtb_mem" not in run.function.layout:
@@ -174,6 +178,13 @@ def _require_scenario(scenario: Scenario) -> None:
     ):
         if wrong:
             raise UsageError(f"expected a list in {RAM_PAGES} pages of memory, found {what}")
+
+
+def _function_code(run: Run, name: str) -> Code:
+    function = next((f for f in run.functions if f.name == name), None)
+    if function is None:
+        raise UsageError(f"expected the code of {name} in the run, found none")
+    return _code(function)
 
 
 def _code(function: FunctionRecord) -> Code:

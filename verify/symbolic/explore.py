@@ -233,7 +233,7 @@ class Explorer:
             require("init", f"on entry to the loop at {where}: {label}", entry, self._at(loop, formula, None))
             require(
                 "kept",
-                f"a turn of the loop at {where} keeps: {label}",
+                f"an iteration of the loop at {where} keeps: {label}",
                 iteration.facts,
                 self._at(loop, formula, loop.stride),
             )
@@ -248,7 +248,7 @@ class Explorer:
         ]
         require(
             "kept",
-            f"a turn of the loop at {where} leaves the registers as its definition says",
+            f"an iteration of the loop at {where} leaves the registers as its definition says",
             iteration.facts,
             And(*same),
         )
@@ -256,14 +256,14 @@ class Explorer:
             for label, known, address in cases(iteration.memory, ANYWHERE):
                 require(
                     "kept",
-                    f"a turn of the loop at {where} leaves memory as its definition says, {label}",
+                    f"an iteration of the loop at {where} leaves memory as its definition says, {label}",
                     (*iteration.facts, ("the word is aligned", aligned(ANYWHERE, 8)), *known),
                     iteration.memory.read(address) == later.memory.read(address),
                 )
         if loop.shape.copied or loop.shape.maintained:
             require(
                 "kept",
-                f"a turn of the loop at {where} leaves cache lines as its definition says, at any word",
+                f"an iteration of the loop at {where} leaves cache lines as its definition says, at any word",
                 (*iteration.facts, ("the word is aligned", aligned(ANYWHERE, 8))),
                 And(
                     iteration.lines.read(ANYWHERE) == later.lines.read(ANYWHERE),
@@ -272,7 +272,7 @@ class Explorer:
             )
         require(
             "terminates",
-            f"each turn of the loop at {where} makes progress towards 2^64 bytes",
+            f"each iteration of the loop at {where} makes progress towards 2^64 bytes",
             iteration.facts,
             ult(loop.progress, normal(loop.progress + loop.stride)),
         )

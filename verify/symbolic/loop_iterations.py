@@ -22,8 +22,11 @@ from kexec_verify.symbolic.segments import Segment
 
 _ROUNDS = 8
 
-type Run = Callable[[State], list[Step]]
-"""Every path from the head: those back to it, and those that leave the loop."""
+type Run = Callable[[State, bool], list[Step]]
+"""Every path from the head: those back to it, and those that leave the loop.
+
+The flag says that they are run for a guess: a path may then end early where it may be unreachable.
+"""
 
 type Candidates = Callable[[State, Term, State], Facts]
 """What may hold at the head after a number of turns, and what the loop was entered with."""
@@ -115,9 +118,7 @@ def infer_iterations(
     iterations = LoopIterations(head, start, count, {}, frozenset(), _none, frozenset(), pointed, assumed)
     for _ in range(_ROUNDS):
         state = iterations.state(count)
-        back = [step.state for step in run(state) if step.then == head]
-        if any(after.memory is not state.memory for after in back):
-            raise UnsupportedError("loop that stores", head)
+        back = [step.state for step in run(state, True) if step.then == head]
         found = _demote(iterations, state, back)
         if found == iterations:
             break
@@ -128,13 +129,16 @@ def infer_iterations(
     iterations = replace(iterations, pointers=_pointers(iterations, run, pointer))
     iterations = _filter(iterations, arrivals, run, decide)
     state = iterations.state(count)
-    return iterations, run(state.assume(*iterations.invariants(state, count)))
+    paths = run(state.assume(*iterations.invariants(state, count)), False)
+    if any(step.state.memory is not state.memory for step in paths if step.then == head):
+        raise UnsupportedError("loop that stores", head)
+    return iterations, paths
 
 
 def _pointers(iterations: LoopIterations, run: Run, pointer: Pointed) -> Facts:
     """What is assumed of the unknown registers that some path from the head reads through."""
     read: set[str] = set()
-    for step in run(iterations.state(iterations.count)):
+    for step in run(iterations.state(iterations.count), True):
         for access in step.state.accesses:
             memory = access.before.memory
             if isinstance(memory, Objects):
@@ -192,7 +196,7 @@ def _filter(
         state = iterations.state(iterations.count)
         back = [
             step.state
-            for step in run(state.assume(*iterations.invariants(state, iterations.count)))
+            for step in run(state.assume(*iterations.invariants(state, iterations.count)), True)
             if step.then == iterations.head
         ]
         survivors = {

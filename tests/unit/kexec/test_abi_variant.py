@@ -74,13 +74,13 @@ def test_straight_code_is_no_routine():
 
 
 def test_code_that_names_no_page_size_is_no_routine():
-    with pytest.raises(UnsupportedError, match="routine that names no page size at 0x1000"):
+    with pytest.raises(UnsupportedError, match="routine without a constant that is a page size at 0x1000"):
         recognise(code(*COUNTER))
 
 
 @pytest.mark.parametrize(
     "words, reason",
-    [(COUNTER, "loop that reads no next word"), (WALK, "routine without a loop that copies a page")],
+    [(COUNTER, "loop that does not read the list"), (WALK, "routine without a loop that copies a page")],
     ids=["counter", "walk"],
 )
 def test_loop_without_the_roles_of_a_list_is_never_proved(words, reason):

@@ -11,7 +11,7 @@ from kexec_verify.arm64.cache import CLEAN, DIRTY, LOST
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.state import FLAGS, State
 from kexec_verify.errors import UnsupportedError
-from kexec_verify.kexec.calls import CLOBBERED, Calls, clobbered, objects
+from kexec_verify.kexec.calls import CLOBBERED, ENDS, Calls, clobbered, objects
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.logic import FALSE, TRUE, Not, const, constant, same, var
 from kexec_verify.memory import Unknown
@@ -260,12 +260,12 @@ def test_a_word_that_a_callee_sets_must_be_one_that_the_caller_may_store_to():
         assert required.name == "call-pointer" and decide(required.hypotheses, required.goal) is right
 
 
-def test_two_functions_of_one_name_are_refused():
-    owner, target = calls(), address("memcpy")
-    name, _ = owner.callee(target, AT)
+def test_two_functions_of_one_name_are_two_contracts():
+    owner, target = calls(), address("is_hyp_nvhe")
+    name, found = owner.callee(target, AT)
     owner.used[name] = (target + 4, PLAIN)
-    with pytest.raises(UnsupportedError, match=f"calls of two functions that are named {name}"):
-        owner.leave(Step(entry(), Exit("call", const(target))))
+    owner.leave(Step(entry(), Exit("call", const(target))))
+    assert owner.used == {name: (target + 4, PLAIN), f"{name}@{target:#x}": (target, found)}
 
 
 def test_a_page_that_kexec_takes_is_assumed_to_leave_the_callers_objects_alone():
@@ -284,3 +284,55 @@ def test_what_is_printed_must_be_something_of_the_image():
         owner.apply(found, "callee", state.with_registers(x0=pointer), AT)
         required = owner.obligations.pop()
         assert required.name == "call-pointer" and decide(required.hypotheses, required.goal) is right
+
+
+NEVER = ("branch at 0x3ffc is taken", var("asked") != var("asked"))
+"""A branch condition that contradicts itself."""
+
+
+def deciding(guessing: bool = False) -> Calls:
+    found = context()
+    return Calls(found, found.code("machine_kexec"), decide=decide, guessing=guessing)
+
+
+@pytest.mark.parametrize("name", ["el1_sync", "is_hyp_nvhe"])
+def test_a_call_that_no_state_reaches_must_be_proved_unreachable(name, monkeypatch):
+    """It has no contract, or one that says that it reports an error of the program."""
+    known = contract(name)
+    if known is not None:
+        monkeypatch.setattr(Calls, "callee", lambda *_: (name, replace(known, reports=True)))
+    owner, state = deciding(), entry().assume(NEVER)
+    (step,) = owner.leave(Step(state, Exit("call", const(address(name))))) or []
+    assert isinstance(step.then, Exit) and step.then.kind == ENDS
+    (required,) = owner.obligations
+    assert required.name == "call-unreached" and owner.used == {}
+    assert decide(required.hypotheses, required.goal)
+
+
+def test_a_call_without_a_contract_that_a_state_reaches_is_refused():
+    owner = deciding()
+    with pytest.raises(UnsupportedError, match="which has no contract"):
+        owner.leave(Step(entry(), Exit("call", const(address("el1_sync")))))
+    assert owner.obligations == []
+
+
+def test_a_call_of_what_reports_an_error_is_by_contract_where_a_state_reaches_it(monkeypatch):
+    reports = replace(PLAIN, reports=True, assumed=True, texts=())
+    monkeypatch.setattr(Calls, "callee", lambda *_: ("el1_sync", reports))
+    owner = deciding()
+    (step,) = owner.leave(Step(entry(), Exit("call", const(address("el1_sync"))))) or []
+    assert step.then == AT + 4 and "el1_sync" in owner.used
+
+
+def test_a_guess_ends_at_a_call_that_may_be_unreachable_and_owes_nothing():
+    owner = deciding(guessing=True)
+    (step,) = owner.leave(Step(entry(), Exit("call", const(address("el1_sync"))))) or []
+    assert isinstance(step.then, Exit) and step.then.kind == ENDS
+    assert owner.obligations == []
+
+
+@pytest.mark.parametrize("handler", ["out_of_bounds", "shift_out_of_bounds", "load_invalid_value"])
+def test_undefined_behaviour_is_reported_by_a_callee_that_returns(handler):
+    found = contract(f"__ubsan_handle_{handler}")
+    assert found is not None
+    assert (found.reports, found.assumed, found.returns, found.texts) == (True, True, True, ("x0",))

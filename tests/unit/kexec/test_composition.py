@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 from kexec_verify.arm64.lift import Code
-from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.abi_variant import recognise
 from kexec_verify.kexec.composition import Composition, has_whole_path
 from kexec_verify.kexec.locate import find_routine
@@ -90,9 +89,9 @@ HYPOTHESES = (
     r"contract of \w+",
     r"the range is given in order|the linear map shows the range",  # owed at every call: call-range
     # invariants: -init and -kept
-    r"a segment is left|no more turns than segments|nothing is lost|earlier segments are clean",
+    r"a segment is left|no more iterations than segments|nothing is lost|earlier segments are clean",
     r"what was (clean|fetchable) is (clean|fetchable)",
-    r"x\d+ is the address of the word|no more turns than words of the list",
+    r"x\d+ is the address of the word|no more iterations than list entries",
     r"earlier words of the list are clean",
     # definitions of the list's ghost functions, which hold of any memory
     r"the list starts at head|the list goes on as the list machine does",
@@ -102,8 +101,8 @@ HYPOTHESES = (
     r"its line is not (above the loop's last|below the loop's first)",
     r"the loop's (first )?line starts at its pointer|the word's line is whole lines from the first",
     # cases and conditions of goals
-    r"head has (no )?IND_DONE|it returns 0|the segment is (not )?that of the last turn",
-    r"the word is (not )?that of the last turn|the word is one of the list or of a source page",
+    r"head has (no )?IND_DONE|it returns 0|the segment is (not )?that of the last iteration",
+    r"the list entry is (not )?that of the last iteration|the word is one of the list or of a source page",
     r"the word is (aligned|in the range|not of the callee's frame|one of a segment|one of the copied code)",
     # what one part of the way gives another, proved there
     r"cpu_soft_restart (asks the stub|enters|turns the MMU off \(restart-mmu-off\))|the stub answers",
@@ -126,9 +125,11 @@ def test_every_hypothesis_is_an_assumption_or_proved_elsewhere(state):
     assert {label for label in labels if label not in ASSUMPTIONS and not known.fullmatch(label)} == set()
 
 
-def test_a_contract_that_is_proved_of_one_function_is_relied_on_for_no_other_of_its_name():
+def test_a_contract_must_be_proved_of_each_function_of_a_name():
     found = replace(composition("later"), contracts=dict(composition("later").contracts))
     name, (address, promised) = next(iter(found.contracts.items()))
+    before = dict(found.contracts)
     found._use({name: (address, promised)})
-    with pytest.raises(UnsupportedError, match=f"calls of two functions that are named {name}"):
-        found._use({name: (address + 4, promised)})
+    assert found.contracts == before
+    found._use({name: (address + 4, promised)})
+    assert found.contracts == {**before, f"{name}@{address + 4:#x}": (address + 4, promised)}

@@ -76,7 +76,7 @@ def test_loops_of_a_callee_have_formulas_as_far_as_they_are_proved():
     found = find_function(kernel, "dcache_clean_inval_poc")
     body = Code(found.name, found.address, found.code)
     (head,) = loop_heads(body)
-    iteration = f"a turn of the loop at {body.where(head)} "
+    iteration = f"an iteration of the loop at {body.where(head)} "
 
     def formulas(verdict: Verdict, *sentences: str) -> list[str]:
         required = [Obligation("contract-flush-kept", iteration + said, (), TRUE, head) for said in sentences]

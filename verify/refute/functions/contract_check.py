@@ -19,7 +19,7 @@ from kexec_verify.refute.functions.contract_run import LIMIT, ContractRun, Range
 from kexec_verify.refute.functions.effects import Happened, Inputs
 from kexec_verify.refute.functions.layout import CLEAR_OF_OBJECTS, MM_STRUCT, base
 from kexec_verify.refute.functions.path_run import PAGE, PathRun
-from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, rerun
+from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, further, rerun
 from kexec_verify.refute.functions.values import usual
 from kexec_verify.specs.contracts import Contract
 from kexec_verify.symbolic.objects import STACK_FRAME
@@ -128,6 +128,7 @@ def shown(
         where=code.where(at),
         steps=executed(code, ended, kernel.called),
         code=(code.address, len(code.data)),
+        further=further(code),
         resumed=tuple(sorted(code.warnings)),
         given=given,
         ending=ending(ended, {}),

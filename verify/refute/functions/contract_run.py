@@ -92,7 +92,7 @@ class ContractRun(PathRun):
     def replayable(self) -> Inputs:
         """Inputs with which a Processor repeats a finished run that called nothing."""
         mapped = [(start, end) for start, end, _ in self._uc.mem_regions()]
-        code = range(self.code.address & -PAGE, self.code.end)
+        code = {p for piece in self.code.pieces for p in range(piece.address & -PAGE, piece.end, PAGE)}
         pages = [p for start, end in mapped for p in range(start & -PAGE, end, PAGE) if p not in code]
         words = {at: self.entry_word(at) for page in pages for at in range(page, page + PAGE, 8)}
         memory = {at: word for at, word in words.items() if word}
@@ -179,7 +179,7 @@ class ContractRun(PathRun):
             target = self._operand(instruction.word >> 5 & 31)
         found = None if "CALLIND" in instruction.opcodes else self._contract(target)
         self._set({"x30": at + SIZE})
-        if found is None or target in self.code.final:
+        if found is None or target in self.context.restart:
             self._leave("call", at, target)
         elif self._apply(*found, at):
             return
@@ -192,7 +192,7 @@ class ContractRun(PathRun):
             int(o.inputs[0].offset) for o in self.code.at(at).operations if o.opcode.name == "BRANCH"
         )
         found = self._contract(target)
-        if found is None or target in self.code.final:
+        if found is None or target in self.context.restart:
             self._leave("br", at, target)
         elif self._apply(*found, at):
             self._leave("ret", at, back)

@@ -58,15 +58,17 @@ class PathRun:
 
     def _load(self) -> None:
         uc, inputs, code = self._uc, self.inputs, self.code
-        pages = {page & -PAGE for page in inputs.pages} | set(range(code.address & -PAGE, code.end, PAGE))
+        pages = {page & -PAGE for page in inputs.pages}
+        pages |= {page for piece in code.pieces for page in range(piece.address & -PAGE, piece.end, PAGE)}
         for page in sorted(pages):
             uc.mem_map(page, PAGE, unicorn.UC_PROT_ALL)
         for address, word in inputs.memory.items():
             if address & -PAGE in pages:
                 uc.mem_write(address, word.to_bytes(8, "little"))
-        uc.mem_write(code.address, code.data)
-        for address in code.addresses:
-            self._prepare(address)
+        for piece in code.pieces:
+            uc.mem_write(piece.address, piece.data)
+            for address in piece.addresses:
+                self._prepare(address)
         self._set(inputs.registers)
         uc.hook_add(unicorn.UC_HOOK_CODE, self._on_instruction)
         uc.hook_add(unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE, self._on_access)
@@ -98,7 +100,8 @@ class PathRun:
             written = instruction.word & 31 if instruction.word >> 20 == _MSR_REGISTER else _ZERO
             action = lambda at: self._happen(happens, at, self._operand(written))  # noqa: E731
         elif "CALL" in kinds:
-            action = self._call
+            # A small callee that is run in place of its call is entered as the CPU does it.
+            action = self._call if not self._enters(instruction.call_target) else None
         elif kinds & {"CALLIND", "BRANCHIND", "RETURN"}:
             action = self._branch
         elif "BRANCH" in kinds and "CBRANCH" not in kinds and _target(instruction) not in self.code:
@@ -107,8 +110,12 @@ class PathRun:
             action = self._refuse
         if action is not None:
             self._actions[address] = action
-        if action is not None and what != UNPRIVILEGED:
+        may_return = "RETURN" in kinds and bool(self.code.continuations)
+        if action is not None and what != UNPRIVILEGED and not may_return:
             self._uc.mem_write(address, _NOP)
+
+    def _enters(self, target: int | None) -> bool:
+        return target is not None and self.code.enters(target)
 
     def run(self) -> None:
         """Run to the end.
@@ -232,6 +239,8 @@ class PathRun:
     def _branch(self, at: int) -> None:
         instruction = self.code.at(at)
         target = self._operand(instruction.word >> 5 & 31)
+        if "RETURN" in instruction.opcodes and target in self.code:
+            return  # from a small callee: the CPU does it
         if "CALLIND" in instruction.opcodes:
             self._call(at)
         else:

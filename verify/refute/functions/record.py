@@ -45,6 +45,7 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
     :param inputs: what differs from zero at entry and after calls, by the kernel's names.
     :param effect: the first bad effect in a sentence; ``at``: the address of its instruction.
     :param code: address and length in bytes of what was run; ``resumed``: its WARNs.
+    :param further: name, address and length in bytes of other functions that are run as part of it.
     :param el: the exception level that the code runs at.
     :param given: what the run can be repeated from; ``ending``: how it ends.
     """
@@ -64,11 +65,24 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
     given: Inputs
     ending: Ending
     el: int = 1
+    further: tuple[tuple[str, int, int], ...] = ()
+
+    def where_is(self, address: int) -> str:
+        """Return ``address`` as the kernel prints it."""
+        for name, start, size in ((self.function, *self.code), *self.further):
+            if start <= address < start + size:
+                return f"{name}+{address - start:#x}/{size:#x}"
+        return f"{address:#x}"
 
     def as_dict(self) -> dict[str, Any]:
         """The counterexample as what JSON has; keys are strings."""
         found: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
         return found
+
+
+def further(code: Code) -> tuple[tuple[str, int, int], ...]:
+    """Return name, address and length in bytes of the functions that are run as part of ``code``."""
+    return tuple((piece.name, piece.address, len(piece.data)) for piece in code.continuations)
 
 
 def executed(code: Code, run: PathRun, called: Callable[[int], str] = hex) -> tuple[Executed, ...]:
@@ -99,7 +113,9 @@ def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallC
     known = msgspec.convert(record, CallCounterexample, strict=False)
     address, length = known.code
     data = read(address, length)
-    code = Code(known.function, address, data, calls=True, warnings=frozenset(known.resumed), el=known.el)
+    others = tuple(Code(name, at, read(at, size), calls=True) for name, at, size in known.further)
+    resumed = frozenset(known.resumed)
+    code = Code(known.function, address, data, True, resumed, el=known.el, continuations=others)
     run = PathRun(code, known.given)
     run.run()
     again = ending(run, {at: run.read(at, 1) or 0 for at in known.ending.memory})
@@ -126,8 +142,9 @@ def format_call(known: CallCounterexample) -> list[str]:
     lines.append(f"  run: instructions {total - len(shown) + 1} to {total}:")
     for step in shown:
         changed = ", ".join(f"{name} = {value}" for name, value in step.changed.items())
-        where = f"{known.function}+{step.address - known.code[0]:#x}/{known.code[1]:#x}"
-        lines.append(f"    {where:<42} {step.text}" + (f"  → {changed}" if changed else ""))
+        lines.append(
+            f"    {known.where_is(step.address):<42} {step.text}" + (f"  → {changed}" if changed else "")
+        )
     lines.append(f"  expected {known.expected}")
     lines.append(f"  found    {known.found}")
     return lines

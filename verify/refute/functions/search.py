@@ -14,7 +14,7 @@ from kexec_verify.refute.functions.confirm import confirm, inputs, stored
 from kexec_verify.refute.functions.describe import failing, named
 from kexec_verify.refute.functions.effects import Inputs
 from kexec_verify.refute.functions.path_run import PathRun
-from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, rerun
+from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, further, rerun
 from kexec_verify.refute.functions.values import Values, solve
 
 type Path = tuple[int, ...]
@@ -125,6 +125,7 @@ def _record(
         where=where,
         steps=executed(code, run, proof.context.kernel.called),
         code=(code.address, len(code.data)),
+        further=further(code),
         resumed=tuple(sorted(code.warnings)),
         given=given,
         el=code.el,
