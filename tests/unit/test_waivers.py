@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -162,3 +163,11 @@ def test_a_users_waiver_of_another_variant_is_a_note_that_names_its_file(tmp_pat
     assert known.notes == [
         f"inplace-icache-invalid is REFUTED: its waiver for mk-icache-invalid in {path} matches nothing here"
     ]
+
+
+def test_a_users_file_of_the_same_name_is_not_the_tools_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("specs").mkdir()
+    Path(OWN).write_text(GOOD)
+    (waiver,) = read_waivers(Path(OWN))
+    assert waiver.file != OWN
