@@ -159,3 +159,7 @@ def test_fault_of_the_tool_is_told_apart_from_a_refutation(tmp_path):
     )
     assert done.returncode == 70
     assert done.stderr.startswith("verify: error: ")
+
+
+def test_a_command_that_does_not_exist_names_a_near_one(tmp_path):
+    assert_refused(verify("rnu", cwd=tmp_path), "No such command 'rnu'. Did you mean 'run'?")
