@@ -36,7 +36,7 @@ from kexec_verify.theorems import (
     judge,
 )
 from kexec_verify.verdict import Verdict
-from kexec_verify.waivers import Waiver, waiver_of
+from kexec_verify.waivers import OWN, Waiver, unused, waiver_of
 
 # Which parts a property's obligations come from, by the first word of their names.
 _PARTS = {
@@ -80,20 +80,24 @@ def prove_kernel(
 
 
 def _waive(outcome: Outcome, waivers: Sequence[Waiver]) -> None:
-    """Give each refuted property its waiver, and note each waiver of this form that matches nothing."""
+    """Give each refuted property its waiver, and note each waiver that matches nothing.
+
+    Of the tool's own waivers only those of this ABI variant are looked at: it has some for each variant.
+    """
     variant = waived_variant(outcome.variant)
     for finding in outcome.findings:
         if finding.verdict is Verdict.REFUTED:
-            failing = [(result.obligation.name, result.obligation.sentence) for result in finding.failing]
+            failing = [
+                (o.name, o.sentence, outcome.where(o.at) if o.at is not None else "")
+                for o in (result.obligation for result in finding.failing)
+            ]
             finding.waiver = waiver_of(waivers, finding.claim.id, variant, failing)
+    finding_of = {finding.claim.id: finding for finding in outcome.findings}
     for waiver in waivers:
-        finding_of = {finding.claim.id: finding for finding in outcome.findings}
         found = finding_of.get(waiver.property)
-        if found is not None and waiver.variant == variant and found.waiver != waiver:
-            outcome.notes.append(
-                f"{waiver.property} is {found.verdict}: its waiver for {waiver.obligation} in "
-                "specs/waivers.toml matches nothing here"
-            )
+        looked_at = waiver.variant == variant or waiver.file != OWN
+        if found is not None and looked_at and found.waiver != waiver:
+            outcome.notes.append(unused(waiver, found.verdict))
 
 
 def waived_variant(variant: AbiVariant | None) -> str:

@@ -7,6 +7,9 @@ import sys
 
 from kexec_verify.errors import InternalError, TargetError, VerifyError
 
+commands: set[str] = set()
+"""Names of the commands that there are; the module of all commands fills it."""
+
 
 def again() -> str:
     """The command that was typed."""
@@ -28,7 +31,5 @@ def after(error: Exception) -> str:
 
 def help_of() -> str:
     """The help of the command that was typed, or of the whole tool."""
-    from kexec_verify.cli.commands import cli
-
     name = sys.argv[1] if len(sys.argv) > 1 else ""
-    return f"verify {name} --help" if name in cli.commands else "verify --help"
+    return f"verify {name} --help" if name in commands else "verify --help"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import kexec_verify
+from kexec_verify.cli import advice
 from kexec_verify.cli.cache import cache
 from kexec_verify.cli.check import check
 from kexec_verify.cli.completion import completion
@@ -86,3 +87,4 @@ cli.add_command(report)
 cli.add_command(run)
 cli.add_command(show)
 cli.add_command(sweep)
+advice.commands.update(cli.commands)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from kexec_verify.cli.options import waivers_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
 
@@ -38,6 +39,7 @@ FORMAT_NAMES = ("text", "json", "junit", "ktap", "sarif", "github", "summary", "
     metavar="FILE",
     help="Binary about to be shipped. Fail unless it is the one that was verified.",
 )
+@waivers_option
 @click.option(
     "--update-baseline", is_flag=True, help="Write the baseline from the runs, and list the changes."
 )
@@ -53,6 +55,7 @@ def gate(
     baseline_path: Path | None,
     policy_path: Path | None,
     binary: Path | None,
+    waiver_files: tuple[Path, ...],
     update_baseline: bool,
     formats: tuple[str, ...],
 ) -> int:
@@ -65,7 +68,7 @@ def gate(
 
     Exit status: 0 passed; 1 refuted, worse than the baseline, or not allowed; 2 usage or bad input;
     3 undecided or incomplete; 70 internal fault. Without a policy, a REFUTED property passes if
-    specs/waivers.toml waives it.
+    specs/waivers.toml waives it, or if the run used a waiver that a file of --waivers holds.
     """
     from kexec_verify.gate.baseline import read_baseline
     from kexec_verify.gate.decide import decide
@@ -75,6 +78,7 @@ def gate(
     from kexec_verify.gate.formats.report import report
     from kexec_verify.gate.policy import Policy, read_policy
     from kexec_verify.report.place import write_whole
+    from kexec_verify.waivers import read_waivers
 
     wanted = [_format(text) for text in formats] or [("text", None)]
     if sum(path is None for _, path in wanted) > 1:
@@ -85,7 +89,8 @@ def gate(
     if update_baseline:
         return _update(terminal, baseline_path, [item.run for item in evidence])
     baseline = read_baseline(baseline_path) if baseline_path else None
-    decision = decide(evidence, policy, baseline)
+    waivers = [waiver for path in waiver_files for waiver in read_waivers(path)]
+    decision = decide(evidence, policy, baseline, waivers)
     shown = report(decision, evidence, source_finder(binary))
     if all(path is not None for _, path in wanted):
         wanted.append(("text", None))

@@ -56,6 +56,18 @@ def suite_option(
     return click.option("--suite", name, metavar="NAME", multiple=multiple, help=help_text)
 
 
+def waivers_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--waivers FILE``, passed on as ``waiver_files``: waivers beside the tool's own."""
+    return click.option(
+        "--waivers",
+        "waiver_files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="File of waivers (TOML) to use beside specs/waivers.toml; repeatable.",
+    )(command)
+
+
 def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--quiet``, passed on as ``quiet``."""
     return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(command)

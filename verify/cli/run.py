@@ -16,6 +16,7 @@ from kexec_verify.cli.options import (
     reports_option,
     scheduler_option,
     suite_option,
+    waivers_option,
 )
 from kexec_verify.cli.session import Session
 from kexec_verify.cli.terminal import Terminal
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--recheck", is_flag=True, help="Ignore cached results and prove everything again.")
 @click.option("--no-cache", is_flag=True, help="Do not read or write the cache.")
 @number_option("--seed", 0, "Random seed for the solvers. No verdict depends on it.")
+@waivers_option
 @quiet_option
 def run(
     targets: tuple[str, ...],
@@ -54,6 +56,7 @@ def run(
     recheck: bool,
     no_cache: bool,
     seed: int,
+    waiver_files: tuple[Path, ...],
     quiet: bool,
 ) -> int:
     """Verify each TARGET: a vmlinux, an Image or vmlinuz, or debian:PACKAGE[=VERSION][/SUITE].
@@ -63,8 +66,8 @@ def run(
     Results are cached: a target that did not change is not proved again, and for one that did
     only new queries go to the solvers. See `verify cache`.
 
-    Exit status: 0 if every property is PROVED, or REFUTED and waived in specs/waivers.toml; 1 if
-    a property is REFUTED and not waived; 2 for a usage error or bad input; 3 if a property is
+    Exit status: 0 if every property is PROVED, or REFUTED and waived; 1 if a property is
+    REFUTED and not waived; 2 for a usage error or bad input; 3 if a property is
     undecided; 70 for an internal fault. Ctrl-C and SIGTERM leave a run.json of what is known,
     marked incomplete.
     """
@@ -74,7 +77,8 @@ def run(
     started = time.monotonic()
     runs, troubles = [], []
     interrupt.install()
-    with Session(terminal, directory, patterns, seed, jobs, scheduler, recheck, no_cache) as session:
+    options = (seed, jobs, scheduler, recheck, no_cache, waiver_files)
+    with Session(terminal, directory, patterns, *options) as session:
         for target in [in_suite(target, suite) for target in targets] or corpus_files():
             try:
                 runs.append(verify_target(target, session))
@@ -145,7 +149,6 @@ def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -
         from kexec_verify.report.partial import Partial
         from kexec_verify.report.record import record, report_files
         from kexec_verify.undecided import account
-        from kexec_verify.waivers import read_waivers
 
         code = Code(function.name, function.address, function.code)
         discharger = session.discharger()
@@ -159,7 +162,7 @@ def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -
             terminal.doing,
             discharger,
             partial.known,
-            read_waivers(),
+            session.waivers,
         )
         account(outcome, session.claims, session.patterns, whole)
         run = record(kernel, function, outcome, began, session.queries())

@@ -12,6 +12,7 @@ from kexec_verify.cli.terminal import Terminal
 from kexec_verify.kexec.selection import select
 from kexec_verify.report.model import Run
 from kexec_verify.specs.properties import Property
+from kexec_verify.waivers import OWN, read_waivers
 
 if TYPE_CHECKING:
     from kexec_verify.cache.runs import Finished
@@ -30,6 +31,8 @@ class Session:
     :param scheduler: address of a Dask scheduler to ask instead.
     :param recheck: nothing that an earlier run found is believed.
     :param no_cache: nothing is read or kept.
+    :param waiver_files: files of waivers beside the tool's own.
+    :raises UsageError: for a pattern that matches no property, and for a file that holds no waivers.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Session:
         scheduler: str | None = None,
         recheck: bool = False,
         no_cache: bool = False,
+        waiver_files: tuple[Path, ...] = (),
     ):
         from kexec_verify.cache.place import open_cache
 
@@ -49,6 +53,7 @@ class Session:
         self.directory = directory
         self.patterns = patterns
         self.claims: list[Property] = select(patterns)
+        self.waivers = read_waivers() + [w for path in waiver_files for w in read_waivers(path)]
         self._seed, self._jobs, self._scheduler, self._recheck = seed, jobs, scheduler, recheck
         self._cache = None if no_cache else open_cache()
         self._names: set[str] = set()
@@ -128,4 +133,5 @@ class Session:
         from kexec_verify.cache.runs import query
 
         asked = [*self.patterns, *(claim.id for claim in self.claims)]
+        asked += [repr(waiver) for waiver in self.waivers if waiver.file != OWN]
         return query(data, target, str(place), asked, self._seed)

@@ -180,7 +180,8 @@ class Terminal:
 
 def _reason(record: PropertyRecord, options: str) -> str:
     if record.waived:
-        told = f"waived in specs/waivers.toml: {short_waiver(record)}"
+        file = record.waiver.file if record.waiver is not None else ""
+        told = f"waived in {file}: {short_waiver(record)}"
         return f"{told}; in full: verify show {record.id}{options}"
     return record.reason
 

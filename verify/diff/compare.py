@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 from kexec_verify.diff import claims, effects, functions
 from kexec_verify.diff.entered import enter
 from kexec_verify.diff.findings import findings
-from kexec_verify.diff.functions import Matched
-from kexec_verify.diff.model import CaseDiff, Comparison, Effect, Entered, Query, Target
+from kexec_verify.diff.found import Found
+from kexec_verify.diff.model import CaseDiff, Comparison, Query, Target
 from kexec_verify.diff.relation import CASES, Relation, support
 from kexec_verify.diff.shared import SharedDischarger
 from kexec_verify.diff.side import Side
@@ -33,28 +32,6 @@ _ASSUMED = frozenset(
     {"mmu-on", "little-endian", "kimage-aligned", "stack-aligned", "t0sz-in-range", "image-in-memory"}
     | {"ctr-legal", "phys-offset-aligned"}
 )
-
-
-@dataclass
-class Found:
-    """What is known while a comparison is made.
-
-    :param icache: for either side, whether the instruction cache is invalid at the entry in place.
-    """
-
-    old: Side
-    new: Side
-    matched: Matched
-    cases: list[CaseDiff] = field(default_factory=list)
-    loading: tuple[Effect, ...] = ()
-    entered: list[Entered] = field(default_factory=list)
-    icache: dict[str, Verdict] = field(default_factory=dict)
-    tests: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def sides(self) -> tuple[Side, Side]:
-        """The older kernel first."""
-        return self.old, self.new
 
 
 def compare(old_kernel: Kernel, new_kernel: Kernel, tell: Progress | None = None) -> Comparison:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from kexec_verify.diff.found import Found
 from kexec_verify.diff.model import CaseDiff, Entered, Finding, Query
 from kexec_verify.diff.relation import GUARD
 from kexec_verify.diff.side import Side
 from kexec_verify.diff.whole_paths import IN_PLACE, RELOCATED
 from kexec_verify.specs.contracts import contract
 from kexec_verify.verdict import Verdict
-
-if TYPE_CHECKING:
-    from kexec_verify.diff.compare import Found
 
 
 def findings(found: Found) -> Iterator[Finding]:

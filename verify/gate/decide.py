@@ -15,7 +15,7 @@ from kexec_verify.report.grounds import unproved
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.status import status
 from kexec_verify.verdict import Verdict
-from kexec_verify.waivers import read_waivers
+from kexec_verify.waivers import Waiver, read_waivers
 
 
 class Rule(enum.StrEnum):
@@ -86,12 +86,21 @@ class Evidence:
     mutation: MutationRun | None = None
 
 
-def decide(evidence: Sequence[Evidence], policy: Policy, baseline: Baseline | None = None) -> Decision:
-    """The decision on some runs."""
+def decide(
+    evidence: Sequence[Evidence],
+    policy: Policy,
+    baseline: Baseline | None = None,
+    waivers: Sequence[Waiver] = (),
+) -> Decision:
+    """Return the decision on some runs.
+
+    :param waivers: those that are allowed beside the tool's own, where the policy has no list.
+    """
+    allowed = [*read_waivers(), *waivers]
     found: list[Reason] = []
     for item in evidence:
         before = baseline.targets.get(item.run.target.name) if baseline else None
-        found += _of_run(item, policy)
+        found += _of_run(item, policy, allowed)
         found += _assumptions(item.run, policy, before)
         if before is not None:
             found += _regressions(item.run, before, policy)
@@ -107,7 +116,7 @@ def decide(evidence: Sequence[Evidence], policy: Policy, baseline: Baseline | No
     return Decision(not found, worst, found)
 
 
-def _of_run(item: Evidence, policy: Policy) -> Iterator[Reason]:
+def _of_run(item: Evidence, policy: Policy, waivers: Sequence[Waiver]) -> Iterator[Reason]:
     """What a run says against itself."""
     run = item.run
     name = run.target.name
@@ -122,25 +131,27 @@ def _of_run(item: Evidence, policy: Policy) -> Iterator[Reason]:
         if not any(matches(record.id, [glob]) for record in run.properties):
             yield Reason(Rule.MISSING, name, glob, "required by the policy, and the run has none such")
     for record in run.properties:
-        yield from _of_property(run, record, policy)
+        yield from _of_property(run, record, policy, waivers)
 
 
-def _allows_waiver(policy: Policy, record: PropertyRecord) -> bool:
-    """The policy lists the property; or it has no list, and the waiver is one of the tool's own."""
+def _allows_waiver(policy: Policy, record: PropertyRecord, waivers: Sequence[Waiver]) -> bool:
+    """The policy lists the property; or it has no list, and the waiver is one of ``waivers``."""
     if policy.waivers is not None:
         return matches(record.id, policy.waivers)
     return record.waiver is not None and any(
-        (own.property, own.obligation, own.sentence)
-        == (record.id, record.waiver.obligation, record.waiver.sentence)
-        for own in read_waivers()
+        (own.property, own.obligation, own.sentence, own.where)
+        == (record.id, record.waiver.obligation, record.waiver.sentence, record.waiver.where)
+        for own in waivers
     )
 
 
-def _of_property(run: Run, record: PropertyRecord, policy: Policy) -> Iterator[Reason]:
+def _of_property(
+    run: Run, record: PropertyRecord, policy: Policy, waivers: Sequence[Waiver]
+) -> Iterator[Reason]:
     target = run.target.name
     verdict, name = record.verdict, key(record)
     if record.waived:
-        if not _allows_waiver(policy, record):
+        if not _allows_waiver(policy, record, waivers):
             reason = record.waiver.reason if record.waiver else ""
             yield Reason(Rule.WAIVER, target, name, f"waived ({reason}), and the policy does not allow it")
     elif verdict is Verdict.REFUTED:

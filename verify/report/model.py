@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from kexec_verify.verdict import Verdict, join
-from kexec_verify.waivers import names_all
+from kexec_verify.waivers import OWN, Failing, names_all
 
 SCHEMA = 4
 
@@ -45,13 +45,16 @@ class ObligationRecord(msgspec.Struct, frozen=True):
 class WaiverRecord(msgspec.Struct, frozen=True):
     """A declared, accepted deviation: why it is accepted, where that can be read, and what it is.
 
-    ``obligation`` is the name of the obligation that fails, ``sentence`` a glob of its sentence.
+    ``obligation`` is the name of the obligation that fails, ``sentence`` a glob of its sentence, ``where``
+    a glob of its instruction's ``symbol+offset`` (empty for any), ``file`` the file of the waiver.
     """
 
     reason: str
     reference: str
     obligation: str
     sentence: str
+    where: str = ""
+    file: str = OWN
 
 
 class PropertyRecord(msgspec.Struct, frozen=True):
@@ -79,12 +82,17 @@ class PropertyRecord(msgspec.Struct, frozen=True):
     @property
     def waived(self) -> bool:
         """It is refuted, and all of it that fails is the deviation that its waiver names."""
-        failing = [(o.name, o.sentence) for o in self.obligations if o.verdict is not Verdict.PROVED]
+        waiver = self.waiver
         return (
-            self.waiver is not None
+            waiver is not None
             and self.verdict is Verdict.REFUTED
-            and names_all(self.waiver.obligation, self.waiver.sentence, failing)
+            and names_all(waiver.obligation, waiver.sentence, self.failing, waiver.where)
         )
+
+    @property
+    def failing(self) -> list[Failing]:
+        """Every obligation that is not proved, as a waiver names it."""
+        return [(o.name, o.sentence, o.where) for o in self.obligations if o.verdict is not Verdict.PROVED]
 
 
 class AssumptionRecord(msgspec.Struct, frozen=True):
@@ -184,6 +192,7 @@ class FunctionRecord(msgspec.Struct, frozen=True):
     loops: list[int] = []  # addresses of loop heads, which are cutpoints
     invariants: list[InvariantRecord] = []
     folds_ttbr: bool | None = None  # whether the kernel folds physical addresses for a TTBR
+    tests_head: bool | None = None  # whether the routine itself tests head for IND_DONE
 
 
 class TargetRecord(msgspec.Struct, frozen=True):

@@ -70,7 +70,9 @@ def _property(finding: Finding, outcome: Outcome) -> model.PropertyRecord:
 
 
 def _waiver(waiver: Waiver) -> model.WaiverRecord:
-    return model.WaiverRecord(waiver.reason, waiver.reference, waiver.obligation, waiver.sentence)
+    return model.WaiverRecord(
+        waiver.reason, waiver.reference, waiver.obligation, waiver.sentence, waiver.where, waiver.file
+    )
 
 
 def record(
@@ -136,6 +138,7 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
         loops=loop_heads(outcome.code),
         invariants=loop_invariants(outcome.code, variant, results),
         folds_ttbr=variant.folds_ttbr if variant else None,
+        tests_head=variant.tests_head if variant else None,
     )
 
 

@@ -198,3 +198,7 @@ def test_name_that_is_not_utf8(tmp_path):
     assert done.returncode == 0, done.stderr
     (written,) = (tmp_path / "reports").glob("*/run.json")
     assert "kernel-\\\\xff.elf" in written.read_text() or "\\\\udcff" in written.read_text()
+
+
+def test_a_command_that_does_not_exist_names_a_near_one(tmp_path):
+    assert_refused(verify("rnu", cwd=tmp_path), "No such command 'rnu'. Did you mean 'run'?")

@@ -12,7 +12,7 @@ from kexec_verify.gate.policy import Mutants, Policy
 from kexec_verify.report.model import PropertyRecord, WaiverRecord
 from kexec_verify.specs.properties import PROPERTIES
 from kexec_verify.verdict import Verdict
-from kexec_verify.waivers import read_waivers
+from kexec_verify.waivers import Waiver, read_waivers
 
 from . import examples
 from .examples import claim, evidence, function, mutation, refuted, run, undecided, waived
@@ -291,3 +291,13 @@ def test_property_of_two_functions_is_held_to_each():
     both = run(claim("claim-a", function="f"), claim("claim-a", function="g"))
     found = decide([evidence(run(claim("claim-a", function="f")))], Policy(), baseline_of([both]))
     assert [(reason.rule, reason.property) for reason in found.reasons] == [(Rule.MISSING, "claim-a@g")]
+
+
+@pytest.mark.parametrize(("where", "passed"), [("", True), ("machine_kexec+0x8", False)])
+def test_a_waiver_of_the_users_file_passes_only_if_it_is_the_one_that_the_run_used(where, passed):
+    record = waived()
+    used = record.waiver
+    assert used is not None
+    mine = Waiver(record.id, "kimage", used.obligation, used.sentence, "known", "here", where, "mine.toml")
+    assert decide([evidence(run(record))], Policy(), waivers=[mine]).passed is passed
+    assert not decide([evidence(run(record))], Policy(waivers=[]), waivers=[mine]).passed
