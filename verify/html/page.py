@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import jinja2
-from kexec_verify.html import anchors, charts, functions, history, refutation, tree
+from kexec_verify.html import anchors, charts, deferred, functions, history, refutation, tree
 from kexec_verify.html.blocks import where
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.functions import FunctionView
@@ -65,7 +65,16 @@ def run_page(run: Run, near: CompanionFiles, path: str) -> str:
     entries = history.with_run(near.earlier, run)
     shown = [functions.function_view(function, run) for function in run.functions]
     places = _places(run, shown)
+    count = sum(len(record.obligations) for record in run.properties)
+    nodes = [*roots, *(node for theorem in theorems for node in theorem.nodes)]
+    wait = count > deferred.MOST
+
+    def label(name: str) -> tuple[str, str]:
+        return _label(run, name), _assumption_anchor(name)
+
     values = {
+        "may_wait": deferred.may_wait if wait else lambda kind: False,
+        "data": deferred.as_script(deferred.deferred(nodes, places, label)) if wait else "",
         "run": run,
         "path": path,
         "near": near,
@@ -80,7 +89,7 @@ def run_page(run: Run, near: CompanionFiles, path: str) -> str:
         "waived": [record for record in run.properties if record.waiver is not None],
         "places": places,
         "hypothesis": _hypothesis(run, places),
-        "obligations": sum(len(record.obligations) for record in run.properties),
+        "obligations": count,
         "stages": charts.bars(run.stages, "time per stage"),
         "property_times": charts.bars({r.id: r.seconds for r in run.properties}, "solver time per property"),
         "trend": charts.trend(entries),
@@ -95,10 +104,14 @@ def _hypothesis(run: Run, places: Set[str]) -> Callable[[str], Markup]:
 
     @functools.cache
     def shown(label: str) -> Markup:
-        text = _AT.sub(lambda at: f"at {where(run, int(at[1], 16))}", label)
-        return Markup(go(places, _assumption_anchor(label), text))
+        return Markup(go(places, _assumption_anchor(label), _label(run, label)))
 
     return shown
+
+
+def _label(run: Run, label: str) -> str:
+    """A hypothesis with the places of its addresses."""
+    return _AT.sub(lambda at: f"at {where(run, int(at[1], 16))}", label)
 
 
 def _assumption_anchor(name: str) -> str:

@@ -205,7 +205,7 @@ def test_equal_queries_are_shown_once_and_counted_each():
         example.run(example.claim("a", obligations=[required, required, example.obligation("o", at=None)]))
     )
     assert len(page.with_class("obligation")) == 2
-    assert "(2 times the same question)" in page.with_class("obligation")[0].text
+    assert "(2 times the same query)" in page.with_class("obligation")[0].text
     assert "3/3 obligations" in page.with_class("property")[0].text
 
 
