@@ -14,7 +14,7 @@ _WORDS = {
     "IC_IALLU": "invalidates the instruction cache",
     "TLBI_VMALLE1": "invalidates the TLB of this CPU",
     "CallHyperVisor": "call to EL2: x0 to x17 are unknown after it",
-    "SoftwareBreakpoint": "breakpoint: control leaves here (BUG)",
+    "SoftwareBreakpoint": "breakpoint: a BUG or a WARN",
     "msr sctlr_el1": "writes SCTLR_EL1: MMU and caches; needs an ISB",
     "msr ttbr0_el1": "changes the lower half's translation table; needs an ISB",
     "msr ttbr1_el1": "changes the kernel half's translation table; needs an ISB",

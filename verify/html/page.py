@@ -16,9 +16,10 @@ from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.functions import FunctionView
 from kexec_verify.html.status import headline, property_status
 from kexec_verify.html.visible import visible
+from kexec_verify.report.explain import Explanation, Lines, explain
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.status import short_waiver
-from kexec_verify.verdict import Verdict
+from kexec_verify.verdict import BLOCKED, Verdict
 from markupsafe import Markup
 
 _AT = re.compile(r"\bat (0x[0-9a-f]+)\b")
@@ -56,10 +57,11 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(script=script, script_hash=digest, **values)
 
 
-def run_page(run: Run, near: CompanionFiles, path: str) -> str:
+def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = None) -> str:
     """The page of ``run`` as HTML.
 
     :param path: of its run.json, as a command on the page names it.
+    :param lines: looks source lines up, where the run's file has them.
     """
     roots, theorems = tree.tree(run, near.certificates)
     entries = history.with_run(near.earlier, run)
@@ -84,6 +86,7 @@ def run_page(run: Run, near: CompanionFiles, path: str) -> str:
         "proved": _composed_first(r for r in run.properties if r.verdict is Verdict.PROVED),
         "open": [r for r in _worst_first(run) if r.verdict is not Verdict.PROVED],
         "reasons": _reasons(run),
+        "told": {told.property: told for told in _told(run, lines)},
         "functions": shown,
         "refutations": refutation.refutations(run),
         "waived": [record for record in run.properties if record.waiver is not None],
@@ -133,6 +136,10 @@ def _worst_first(run: Run) -> list[PropertyRecord]:
     return sorted(run.properties, key=lambda record: (record.waived, -record.verdict.rank))
 
 
+def _told(run: Run, lines: Lines | None) -> list[Explanation]:
+    return [explain(run, record, lines) for record in run.properties if record.verdict is not Verdict.PROVED]
+
+
 def _composed_first(records: Iterable[PropertyRecord]) -> list[PropertyRecord]:
     """The properties, first those that say the most: what others are parts of."""
     return sorted(records, key=lambda record: -len(record.parts))
@@ -141,10 +148,13 @@ def _composed_first(records: Iterable[PropertyRecord]) -> list[PropertyRecord]:
 def _reasons(run: Run) -> list[tuple[str, list[PropertyRecord]]]:
     """Properties that are not proved, by the reason: one instruction without a model has many.
 
-    A composed property's reason repeats that of its worst part, and is left out.
+    A composed property's reason repeats that of its worst part, and is left out. So is a property that
+    another one blocks.
     """
     found: dict[str, list[PropertyRecord]] = {}
     for record in _worst_first(run):
+        if record.reason.startswith(BLOCKED) and found:
+            continue
         told = [reason for reason in found if reason and record.reason.endswith(f": {reason}")]
         if record.verdict is not Verdict.PROVED and not (record.parts and told):
             found.setdefault(record.reason, []).append(record)

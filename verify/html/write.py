@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kexec_verify.errors import UsageError
+from kexec_verify.gate.finding import source_finder
 from kexec_verify.html import history
 from kexec_verify.html.companion_files import before_save, companion_files
 from kexec_verify.html.history import replace
@@ -16,7 +17,7 @@ from kexec_verify.report.read import read_run
 
 def fresh_page(run: Run, directory: Path) -> str:
     """The page of a new run that is to be saved in ``directory``."""
-    return run_page(run, before_save(directory), str(directory / "run.json"))
+    return run_page(run, before_save(directory), str(directory / "run.json"), source_finder())
 
 
 def remember(run: Run, directory: Path) -> None:
@@ -35,7 +36,7 @@ def write_page(path: Path) -> Path:
     """
     run = read_run(path)
     directory = path.resolve().parent
-    page = run_page(run, companion_files(directory, run, path.read_bytes()), str(path))
+    page = run_page(run, companion_files(directory, run, path.read_bytes()), str(path), source_finder())
     try:
         replace(directory / PAGE, page.encode(errors="replace"))
     except OSError as error:

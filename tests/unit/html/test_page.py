@@ -164,7 +164,7 @@ def test_run_that_was_cut_short_is_not_green():
 def test_run_of_nothing_is_not_green():
     page = tree(example.run(functions=[example.function()]))
     assert "warn" in page.with_class("banner")[0].attributes["class"]
-    assert "says nothing" in page.with_class("banner")[0].text
+    assert "looked at no property" in page.with_class("banner")[0].text
 
 
 def test_composed_property_holds_its_parts_each_once():
