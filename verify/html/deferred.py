@@ -1,4 +1,4 @@
-"""Proved obligations of a large run as compact JSON, which the page's script renders when they are unfolded."""
+"""Proved obligations of a large run as compact JSON, which the page's script renders when unfolded."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import jinja2
-from kexec_verify.html import anchors, charts, deferred, functions, history, refutation, tree
+from kexec_verify.html import anchors, charts, deferred, functions, history, refutation, times, tree
 from kexec_verify.html.blocks import where
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.functions import FunctionView
@@ -68,6 +68,7 @@ def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = No
     shown = [functions.function_view(function, run) for function in run.functions]
     places = _places(run, shown)
     count = sum(len(record.obligations) for record in run.properties)
+    cost = times.costs(run)
     nodes = [*roots, *(node for theorem in theorems for node in theorem.nodes)]
     wait = count > deferred.MOST
 
@@ -94,7 +95,11 @@ def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = No
         "hypothesis": _hypothesis(run, places),
         "obligations": count,
         "stages": charts.bars(run.stages, "time per stage"),
-        "property_times": charts.bars({r.id: r.seconds for r in run.properties}, "solver time per property"),
+        "costs": cost,
+        "solver_seconds": sum(each.own for each in cost.values()),
+        "property_times": charts.bars(
+            {name: each.own for name, each in cost.items()}, "solver time per property"
+        ),
         "trend": charts.trend(entries),
         "entries": entries,
     }

@@ -153,7 +153,7 @@ def _rest(run: Run, counted: Counter[Verdict], waived: int, about: str) -> str:
     if assumed:
         parts.append(f"{assumed} callee{'s' if assumed != 1 else ''} assumed")
     if about == ALONE:
-        parts.append("machine_kexec, machine_kexec_post_load and the rest of the kexec path are not in this run")
+        parts.append("machine_kexec, machine_kexec_post_load and the rest of the path are not in this run")
     elif about == SOME:
         parts.append("the run left out other properties of the kexec path")
     parts.append("what boot patches into these bytes")
