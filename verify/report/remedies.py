@@ -63,9 +63,9 @@ def missing(claim: str, found: str, causes: Sequence[str] | None) -> str:
         case "reloc-clean-to-poc" if not causes:
             return "No store and no dc in the run touches this line: its state is the one at entry."
         case "reloc-icache-invalid" if not any(text.startswith("ic ") for text in causes):
-            return "No ic iallu is executed before the instruction below."
+            return "No ic iallu is executed before control leaves."
         case "reloc-clean-to-poc" if found == "dirty":
-            return "No dc cleans this line between the store and the instruction below."
+            return "No dc cleans this line after the store."
         case "reloc-clean-to-poc" if found.startswith("maintained"):
             return "No DSB completes the maintenance. A dsb nsh completes no maintenance by address."
         case "reloc-icache-invalid" if "stale" in found:
@@ -75,7 +75,7 @@ def missing(claim: str, found: str, causes: Sequence[str] | None) -> str:
         case "reloc-icache-invalid":
             return "No DSB completes the invalidation."
         case "reloc-context-synced" if causes:
-            return "No ISB comes between the change and the instruction below."
+            return "No ISB comes after the change."
     return ""
 
 

@@ -30,7 +30,7 @@ def test_the_store_comes_before_the_exit():
     told = explain(examples.run(record), record)
     assert [(point.step, point.text) for point in told.causes] == [(48, "stnp x12, x13, [x9]")]
     assert told.symptom is not None and (told.symptom.step, told.symptom.where) == (1080, examples.WHERE)
-    assert told.missing == "No dc cleans this line between the store and the instruction below."
+    assert told.missing == "No dc cleans this line after the store."
     assert told.values == [("x12", "0x30500800")]
     assert "dc civac" in told.remedies[0]
     text = "\n".join(told.lines())
