@@ -46,7 +46,11 @@ _REFUTED = {
 
 def of_refutation(claim: str, found: str, waived: bool) -> list[str]:
     """Return what would make a refuted property right, a sentence each."""
-    told = [_REFUTED[claim]] if claim in _REFUTED else ["Change the code so that the expected value holds."]
+    told = (
+        [_REFUTED[claim]]
+        if claim in _REFUTED
+        else ["Change the code so that what is expected holds at that instruction."]
+    )
     if waived:
         told.append("This deviation is waived. The waiver says why it is accepted.")
     return [*told, "verify replay RUN.json runs the counterexample again."]

@@ -132,3 +132,14 @@ def test_one_reason_is_explained_once():
     (told,) = explanations(examples.run(*records))
     assert (told.property, told.also) == ("a", ["b", "c"])
     assert "a loop of this shape" in told.remedies[0]
+
+
+def test_an_operand_of_the_exit_is_not_the_cause_of_another_fault():
+    path = [
+        {"address": STORE, "where": "f+0x0/0x8", "text": "mov x20, #0x5", "changed": {"x20": 5}},
+        {"address": STORE + 4, "where": "f+0x4/0x8", "text": "blr x20", "changed": {}},
+    ]
+    record = refuted("inplace-restart", path=path, instructions=2, expected="interrupts are masked")
+    told = explain(examples.run(record), record)
+    assert told.causes == []
+    assert told.missing == "No msr daifset is among the 2 instructions of the run."
