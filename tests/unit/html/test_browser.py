@@ -252,6 +252,7 @@ def test_proved_obligations_of_a_large_run_are_rendered_when_unfolded(visit):
     page.locator("#p-claim-3 > summary").click()
     page.locator("#p-claim-3 details.kind > summary").first.click()
     row = page.locator("#p-claim-3 .obligation").first
+    row.wait_for()  # the browser tells of a toggle some time after the click
     assert row.is_visible() and "of claim 3" in row.inner_text() and "z3: unsat" in row.inner_text()
     assert row.get_by_role("link", name="SMT-LIB").get_attribute("href").startswith("obligations/")
     row.locator("summary").click()
