@@ -12,6 +12,7 @@ from kexec_verify.cli.check import check
 from kexec_verify.cli.completion import completion
 from kexec_verify.cli.cosim import cosim
 from kexec_verify.cli.diff import diff
+from kexec_verify.cli.explain import explain
 from kexec_verify.cli.gate import gate
 from kexec_verify.cli.listing import assumptions, doctor, list_, show
 from kexec_verify.cli.mutate import mutate
@@ -79,6 +80,7 @@ cli.add_command(completion)
 cli.add_command(cosim)
 cli.add_command(diff)
 cli.add_command(doctor)
+cli.add_command(explain)
 cli.add_command(gate)
 cli.add_command(list_)
 cli.add_command(mutate)

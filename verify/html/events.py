@@ -14,7 +14,7 @@ _WORDS = {
     "IC_IALLU": "invalidates the instruction cache",
     "TLBI_VMALLE1": "invalidates the TLB of this CPU",
     "CallHyperVisor": "call to EL2: x0 to x17 are unknown after it",
-    "SoftwareBreakpoint": "breakpoint: control leaves here (BUG)",
+    "SoftwareBreakpoint": "breakpoint: a BUG or a WARN; no path of a proof shows which",
     "msr sctlr_el1": "writes SCTLR_EL1: MMU and caches; needs an ISB",
     "msr ttbr0_el1": "changes the lower half's translation table; needs an ISB",
     "msr ttbr1_el1": "changes the kernel half's translation table; needs an ISB",
@@ -24,8 +24,16 @@ _WORDS = {
 }
 
 
-def words(event: str) -> str:
-    """``event`` of an instruction record in words; itself where there are none."""
+_ENDS = {"BUG": "BUG: control does not come back", "WARN": "WARN: prints a warning and goes on"}
+
+
+def words(event: str, end: str = "") -> str:
+    """``event`` of an instruction record in words; itself where there are none.
+
+    :param end: ``BUG`` or ``WARN``, where a breakpoint is known as one.
+    """
+    if end in _ENDS:
+        return _ENDS[end]
     if event not in _WORDS and event.startswith(("mrs ", "msr ")):
         verb, register = event.split(" ", 1)
         return f"{'reads' if verb == 'mrs' else 'writes'} {register.upper()}"

@@ -132,6 +132,7 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
         for address in dict.fromkeys(segment.record.path):
             on.setdefault(address, []).append(segment.number)
     callable_ = {other.name for other in run.functions}
+    kinds = {end.at: end.kind for end in run.ends}
     found = []
     for instruction in function.instructions:
         address = instruction.address
@@ -149,7 +150,7 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
                 to,
                 f"no model: {bad.stuck.get(address, instruction.event)}"
                 if stuck
-                else events.words(instruction.event),
+                else events.words(instruction.event, kinds.get(address, "")),
                 tone,
                 on.get(address, []),
                 about.get(address, Counter()),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace as replace_status
 from pathlib import Path
 
 from kexec_verify.errors import UsageError
 from kexec_verify.html.history import replace
 from kexec_verify.html.page import render
-from kexec_verify.html.status import Headline, headline
+from kexec_verify.html.status import Headline, Status, headline
 from kexec_verify.report.model import Run
 from kexec_verify.report.read import read_run
 from kexec_verify.sweep.model import PAGE as SWEEP
@@ -26,9 +27,27 @@ class Row:
     headline: Headline
     page: bool
 
+    @property
+    def status(self) -> Status:
+        """How the verdict is shown: not in green unless the run is of the whole kexec path."""
+        shown = self.headline.status
+        return shown if self.headline.whole or shown.tone != "good" else replace_status(shown, tone="part")
+
+    @property
+    def rank(self) -> int:
+        """Position from bad to good; a run of less than the whole kexec path is never among the best."""
+        shown = self.headline.status
+        if shown.tone == "bad":
+            return 0
+        if shown.tone == "warn" and shown.icon != "waived":
+            return 1
+        if not self.headline.whole:
+            return 2
+        return 3 if shown.tone == "warn" else 4
+
 
 def rows(reports: Path, note: Callable[[str], None] = lambda _: None) -> list[Row]:
-    """Every run in ``reports``, the worst first, then by name.
+    """Every run in ``reports`` by rank, then by name.
 
     :param note: called with a sentence for each run.json that is left out.
     """
@@ -40,8 +59,7 @@ def rows(reports: Path, note: Callable[[str], None] = lambda _: None) -> list[Ro
             note(str(error))
             continue
         found.append(Row(path.parent.name, run, headline(run), (path.parent / PAGE).is_file()))
-    order = {"bad": 0, "warn": 1, "good": 2}
-    return sorted(found, key=lambda row: (order[row.headline.status.tone], row.directory))
+    return sorted(found, key=lambda row: (row.rank, row.directory))
 
 
 def write_index(reports: Path, note: Callable[[str], None] = lambda _: None) -> Path:

@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import jinja2
-from kexec_verify.html import anchors, charts, functions, history, refutation, tree
+from kexec_verify.html import anchors, charts, deferred, functions, history, refutation, times, tree
 from kexec_verify.html.blocks import where
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.functions import FunctionView
 from kexec_verify.html.status import headline, property_status
 from kexec_verify.html.visible import visible
+from kexec_verify.report.explain import Explanation, Lines, explain
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.status import short_waiver
-from kexec_verify.verdict import Verdict
+from kexec_verify.verdict import BLOCKED, Verdict
 from markupsafe import Markup
 
 _AT = re.compile(r"\bat (0x[0-9a-f]+)\b")
@@ -56,16 +57,27 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(script=script, script_hash=digest, **values)
 
 
-def run_page(run: Run, near: CompanionFiles, path: str) -> str:
+def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = None) -> str:
     """The page of ``run`` as HTML.
 
     :param path: of its run.json, as a command on the page names it.
+    :param lines: looks source lines up, where the run's file has them.
     """
     roots, theorems = tree.tree(run, near.certificates)
     entries = history.with_run(near.earlier, run)
     shown = [functions.function_view(function, run) for function in run.functions]
     places = _places(run, shown)
+    count = sum(len(record.obligations) for record in run.properties)
+    cost = times.costs(run)
+    nodes = [*roots, *(node for theorem in theorems for node in theorem.nodes)]
+    wait = count > deferred.MOST
+
+    def label(name: str) -> tuple[str, str]:
+        return _label(run, name), _assumption_anchor(name)
+
     values = {
+        "may_wait": deferred.may_wait if wait else lambda kind: False,
+        "data": deferred.as_script(deferred.deferred(nodes, places, label)) if wait else "",
         "run": run,
         "path": path,
         "near": near,
@@ -75,14 +87,19 @@ def run_page(run: Run, near: CompanionFiles, path: str) -> str:
         "proved": _composed_first(r for r in run.properties if r.verdict is Verdict.PROVED),
         "open": [r for r in _worst_first(run) if r.verdict is not Verdict.PROVED],
         "reasons": _reasons(run),
+        "told": {told.property: told for told in _told(run, lines)},
         "functions": shown,
         "refutations": refutation.refutations(run),
         "waived": [record for record in run.properties if record.waiver is not None],
         "places": places,
         "hypothesis": _hypothesis(run, places),
-        "obligations": sum(len(record.obligations) for record in run.properties),
+        "obligations": count,
         "stages": charts.bars(run.stages, "time per stage"),
-        "property_times": charts.bars({r.id: r.seconds for r in run.properties}, "solver time per property"),
+        "costs": cost,
+        "solver_seconds": sum(each.own for each in cost.values()),
+        "property_times": charts.bars(
+            {name: each.own for name, each in cost.items()}, "solver time per property"
+        ),
         "trend": charts.trend(entries),
         "entries": entries,
     }
@@ -95,10 +112,14 @@ def _hypothesis(run: Run, places: Set[str]) -> Callable[[str], Markup]:
 
     @functools.cache
     def shown(label: str) -> Markup:
-        text = _AT.sub(lambda at: f"at {where(run, int(at[1], 16))}", label)
-        return Markup(go(places, _assumption_anchor(label), text))
+        return Markup(go(places, _assumption_anchor(label), _label(run, label)))
 
     return shown
+
+
+def _label(run: Run, label: str) -> str:
+    """A hypothesis with the places of its addresses."""
+    return _AT.sub(lambda at: f"at {where(run, int(at[1], 16))}", label)
 
 
 def _assumption_anchor(name: str) -> str:
@@ -120,6 +141,10 @@ def _worst_first(run: Run) -> list[PropertyRecord]:
     return sorted(run.properties, key=lambda record: (record.waived, -record.verdict.rank))
 
 
+def _told(run: Run, lines: Lines | None) -> list[Explanation]:
+    return [explain(run, record, lines) for record in run.properties if record.verdict is not Verdict.PROVED]
+
+
 def _composed_first(records: Iterable[PropertyRecord]) -> list[PropertyRecord]:
     """The properties, first those that say the most: what others are parts of."""
     return sorted(records, key=lambda record: -len(record.parts))
@@ -128,10 +153,13 @@ def _composed_first(records: Iterable[PropertyRecord]) -> list[PropertyRecord]:
 def _reasons(run: Run) -> list[tuple[str, list[PropertyRecord]]]:
     """Properties that are not proved, by the reason: one instruction without a model has many.
 
-    A composed property's reason repeats that of its worst part, and is left out.
+    A composed property's reason repeats that of its worst part, and is left out. So is a property that
+    another one blocks.
     """
     found: dict[str, list[PropertyRecord]] = {}
     for record in _worst_first(run):
+        if record.reason.startswith(BLOCKED) and found:
+            continue
         told = [reason for reason in found if reason and record.reason.endswith(f": {reason}")]
         if record.verdict is not Verdict.PROVED and not (record.parts and told):
             found.setdefault(record.reason, []).append(record)

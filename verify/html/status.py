@@ -77,50 +77,84 @@ def run_status(records: Sequence[Decided], complete: bool) -> Status:
     return overall
 
 
+WHOLE = "whole kexec path"
+ALONE = "relocation routine alone"
+SOME = "some properties only"
+
+
+def scope(run: Run) -> str:
+    """What the run is about: the whole kexec path, the routine alone, or a selection of properties."""
+    if len(run.functions) <= 1:
+        return ALONE
+    return WHOLE if any(record.id == "kexec-reaches-entry" for record in run.properties) else SOME
+
+
 @dataclass(frozen=True)
 class Headline:
-    """The verdict on a whole run: how it is shown, and in one sentence what it means."""
+    """The verdict on a whole run: how it is shown, and in two sentences what it means.
+
+    :param scope: what the run is about, in words; ``whole``: that is the whole kexec path.
+    :param proved: what is proved, for which bytes, under how many assumptions; ``rest``: what is not.
+    """
 
     status: Status
     counts: str
-    sentence: str
+    scope: str
+    whole: bool
+    proved: str
+    rest: str
 
 
 def headline(run: Run) -> Headline:
     """The verdict on ``run``, waived properties counted apart."""
-    total = len(run.properties)
     waived = sum(record.waived for record in run.properties)
     counted = Counter(record.verdict for record in run.properties if not record.waived)
-    proved, refuted = counted[Verdict.PROVED], counted[Verdict.REFUTED]
-    unsure = total - waived - proved - refuted
     shown = [f"{counted[v]} {v}" for v in Verdict if counted[v]]
     shown += [f"{waived} REFUTED (waived)"] if waived else []
-    overall = run_status(run.properties, run.complete)
+    about = scope(run)
+    return Headline(
+        run_status(run.properties, run.complete),
+        ", ".join(shown),
+        about,
+        about == WHOLE,
+        _proved(run, counted[Verdict.PROVED], about),
+        _rest(run, counted, waived, about),
+    )
+
+
+def _proved(run: Run, proved: int, about: str) -> str:
+    total = len(run.properties)
+    used = sum(bool(assumption.used_by) for assumption in run.assumptions)
+    under = f"under {used} assumption{'s' if used != 1 else ''}"
+    count = f"{proved} of {total}" if proved != total or total == 1 else f"all {total}"
+    noun = "property" if total == 1 else "properties"
+    place = {ALONE: " of the relocation routine", WHOLE: " of the whole kexec path"}.get(about, "")
+    if not proved:
+        return f"Nothing is proved{place} for the bytes with SHA-256 {run.target.sha256[:12]}…."
+    return f"Proved: {count} {noun}{place} for the bytes with SHA-256 {run.target.sha256[:12]}…, {under}."
+
+
+def _rest(run: Run, counted: Counter[Verdict], waived: int, about: str) -> str:
+    """What is not proved, the worst first, and what the run does not cover."""
+    refuted = counted[Verdict.REFUTED]
+    unsure = len(run.properties) - waived - refuted - counted[Verdict.PROVED]
+    assumed = sum(contract.how == "assumed" for contract in run.contracts)
     parts = []
-    if not total:
-        parts.append("The run looked at no property, so it says nothing.")
-    elif refuted:
-        parts.append(
-            f"{_of(refuted, total)} {'is' if refuted == 1 else 'are'} broken by a concrete run, shown below."
-        )
-        parts.append(f"{proved} proved, {unsure} undecided.")
-    elif unsure:
-        parts.append(f"{_of(unsure, total)} {'is' if unsure == 1 else 'are'} not proved, and not refuted.")
-        parts.append("Nothing may be relied on there.")
-    elif proved and not run.complete:
-        parts.append(f"{_of(proved, total)} {'was' if proved == 1 else 'were'} proved.")
-    elif proved:
-        every = "All" if proved == total else f"{proved} of"
-        noun = "property holds" if total == 1 else "properties hold"
-        parts.append(f"{every} {total} {noun} of these bytes for every input that the assumptions allow.")
+    if not run.properties:
+        parts.append("the run looked at no property")
+    if refuted:
+        parts.append(f"{refuted} refuted by a concrete run")
+    if unsure:
+        parts.append(f"{unsure} undecided")
     if waived:
-        parts.append(
-            f"{_of(waived, total)} {'is' if waived == 1 else 'are'} broken, as a declared deviation."
-        )
+        parts.append(f"{waived} refuted and waived (a deviation that is accepted)")
     if not run.complete:
-        parts.append("The run was cut short: what it had not decided is UNKNOWN.")
-    return Headline(overall, ", ".join(shown), " ".join(parts))
-
-
-def _of(count: int, total: int) -> str:
-    return f"{count} of {total} properties" if total != 1 else "The property"
+        parts.append("the run was cut short")
+    if assumed:
+        parts.append(f"{assumed} callee{'s' if assumed != 1 else ''} assumed")
+    if about == ALONE:
+        parts.append("machine_kexec, machine_kexec_post_load and the rest of the path are not in this run")
+    elif about == SOME:
+        parts.append("the run left out other properties of the kexec path")
+    parts.append("what boot patches into these bytes")
+    return f"Not proved: {'; '.join(parts)}."

@@ -16,14 +16,14 @@ from kexec_verify.verdict import Verdict, join
 _TEXT = re.compile(r"obligations/[0-9a-f]+\.smt2")
 
 TITLES = {
-    "T1": "One turn of the loop is one step of the list machine",
+    "T1": "One iteration of the loop is one step of the list machine",
     "T2": "Memory safety",
     "T3": "Destination pages",
     "T4": "Termination",
     "T5": "State at the jump into the new kernel",
     "T6": "An image in place is entered without copying",
     "T7": "What machine_kexec_post_load leaves behind",
-    "T8": "The whole way",
+    "T8": "The whole kexec path",
 }
 
 

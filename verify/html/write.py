@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kexec_verify.errors import UsageError
 from kexec_verify.files import JSON_LIMIT, read_file
+from kexec_verify.gate.finding import source_finder
 from kexec_verify.html import history
 from kexec_verify.html.companion_files import before_save, companion_files
 from kexec_verify.html.history import replace
@@ -18,7 +19,7 @@ from kexec_verify.report.seal import is_sealed
 
 def fresh_page(run: Run, directory: Path) -> str:
     """The page of a new run that is to be saved in ``directory``."""
-    return run_page(run, before_save(directory), str(directory / "run.json"))
+    return run_page(run, before_save(directory), str(directory / "run.json"), source_finder())
 
 
 def remember(run: Run, directory: Path) -> None:
@@ -54,7 +55,7 @@ def _drawn(run: Run, directory: Path, path: Path) -> str:
     """
     encoded = read_file(path, JSON_LIMIT)
     try:
-        return run_page(run, companion_files(directory, run, encoded), str(path))
+        return run_page(run, companion_files(directory, run, encoded), str(path), source_finder())
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if not any(record.counterexample for record in run.properties) or is_sealed(encoded, directory):
             raise

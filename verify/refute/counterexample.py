@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 from kexec_verify.arm64.lift import Code
+from kexec_verify.refute.cause import Cause
 from kexec_verify.refute.effects import End, Run
 from kexec_verify.refute.oracle import Iteration, iterations
 from kexec_verify.refute.scenario import Scenario
@@ -61,6 +62,7 @@ class Counterexample(msgspec.Struct, frozen=True):
     :param path: the last instructions up to the effect, of ``instructions`` executed.
     :param registers: x0 … x30 at the effect; ``system``: system registers there.
     :param end: how the whole run ends.
+    :param causes: the steps that the effect comes from.
     """
 
     property: str
@@ -78,6 +80,7 @@ class Counterexample(msgspec.Struct, frozen=True):
     registers: dict[str, int]
     system: dict[str, int]
     end: str
+    causes: tuple[Cause, ...] = ()
 
 
 def flag_names(value: int) -> str:
@@ -124,7 +127,9 @@ def _pages(scenario: Scenario) -> tuple[Page, ...]:
     )
 
 
-def describe(code: Code, scenario: Scenario, violation: Violation, run: Run, end: End) -> Counterexample:
+def describe(
+    code: Code, scenario: Scenario, violation: Violation, run: Run, end: End, causes: tuple[Cause, ...] = ()
+) -> Counterexample:
     """The counterexample of a violation.
 
     :param run: up to the bad effect, with its path; ``end``: how it ends if it goes on.
@@ -155,6 +160,7 @@ def describe(code: Code, scenario: Scenario, violation: Violation, run: Run, end
         registers={f"x{number}": value for number, value in enumerate(run.registers)},
         system={"sctlr_el1": context.sctlr_el1, "ttbr1_el1": context.ttbr1_el1, "daif": context.daif},
         end=end.kind,
+        causes=causes,
     )
 
 

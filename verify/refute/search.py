@@ -11,6 +11,7 @@ import networkx
 from kexec_verify.arm64.lift import Code, control_flow
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.refute.cause import causes
 from kexec_verify.refute.counterexample import Counterexample, describe
 from kexec_verify.refute.judge import judge
 from kexec_verify.refute.lists import FIRST_DEST, FIRST_SOURCE, Plan, Word, build, build_plans, is_well_formed
@@ -60,7 +61,8 @@ class Search:
         limit = self.limit(scenario)
         end = self.machine.run(scenario, limit).end
         run = record(self.code, self.watch, scenario, limit, violation.index)
-        return describe(self.code, scenario, violation, run, end)
+        earlier = causes(self.code, self.watch, scenario, limit, violation)
+        return describe(self.code, scenario, violation, run, end, earlier)
 
     def shrink(self, plan: Plan, claim: str, deadline: float) -> tuple[Plan, Violation]:
         """The smallest plan reached from ``plan`` by single cuts that still breaks ``claim``."""

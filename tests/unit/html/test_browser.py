@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -9,6 +10,7 @@ from kexec_verify.html.index import write_index
 from kexec_verify.html.sweep import write_sweep
 from kexec_verify.html.write import write_page
 from kexec_verify.report.model import Run
+from kexec_verify.specs.properties import PROPERTIES
 from kexec_verify.sweep import journal
 
 from ..sweep.examples import finished, package
@@ -241,3 +243,67 @@ def test_a_cell_of_a_sweep_leads_to_the_property(visit, reports):
     page.wait_for_url("**/linux-image-6.1.0-44-cloud-arm64/index.html#*")
     place = page.url.partition("#")[2]
     assert page.locator(f'[id="{place}"]').is_visible()
+
+
+def test_proved_obligations_of_a_large_run_are_rendered_when_unfolded(visit):
+    page = visit("large/index.html")
+    assert page.evaluate("document.querySelectorAll('*').length") < 10_000
+    assert page.locator(".obligation").count() == 0
+    page.locator("#p-claim-3 > summary").click()
+    page.locator("#p-claim-3 details.kind > summary").first.click()
+    row = page.locator("#p-claim-3 .obligation").first
+    row.wait_for()  # the browser tells of a toggle some time after the click
+    assert row.is_visible() and "of claim 3" in row.inner_text() and "z3: unsat" in row.inner_text()
+    assert row.get_by_role("link", name="SMT-LIB").get_attribute("href").startswith("obligations/")
+    row.locator("summary").click()
+    assert row.locator(".given li").first.is_visible()
+
+
+def test_runs_are_filtered_and_sorted(visit):
+    page = visit("index.html")
+    page.locator("#rows-filter").fill("whole path")
+    assert page.locator("table.sortable tbody tr:visible").count() >= 1
+    assert "refuted" not in page.locator("table.sortable tbody tr:visible").all_inner_texts()[0]
+    page.locator("#rows-filter").fill("")
+    page.get_by_role("button", name="target").click()
+    names = [text.strip() for text in page.locator("table.sortable tbody td:nth-child(3)").all_inner_texts()]
+    assert names == sorted(names, key=str.lower)
+    page.get_by_role("button", name="target").click()
+    assert page.locator("th[aria-sort=descending]").count() == 1
+
+
+@pytest.mark.parametrize("name", ["refuted", "composed", "large", "unsupported"])
+def test_printed_page_is_short_and_keeps_every_step(visit, name):
+    page = visit(f"{name}/index.html")
+    pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", page.pdf(format="A4")))
+    assert 0 < pages < 20
+    page.emulate_media(media="print")
+    for row in page.locator(".steps tbody tr").all():
+        assert row.is_visible()
+    for head in page.locator(".steps thead th").all():
+        assert head.evaluate("node => getComputedStyle(node).position") == "static"
+
+
+def test_steps_fit_a_phone(visit):
+    page = visit("refuted/index.html", viewport={"width": 390, "height": 800})
+    for cell in page.locator(".steps td").all():
+        assert cell.evaluate("node => node.getBoundingClientRect().right") <= 390
+    nav = page.locator(".bar nav a").all()
+    assert all(link.bounding_box()["x"] + link.bounding_box()["width"] <= 390 for link in nav)
+
+
+def test_every_theorem_of_a_sweep_fits_a_laptop(chromium, tmp_path):
+    claims = [
+        example.claim(claim.id, theorem=claim.theorem, statement=claim.statement)
+        for claim in PROPERTIES.values()
+    ]
+    row = finished(tmp_path, package("6.1.0-44-cloud-arm64"), example.run(*claims))
+    journal.add(tmp_path, row)
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(write_sweep(tmp_path).as_uri())
+    heads = page.locator("#matrix .theorems th").all()
+    assert {"T7", "T8"} <= {head.inner_text() for head in heads}
+    assert all(head.bounding_box()["x"] + head.bounding_box()["width"] <= 1280 for head in heads)
+    page.screenshot(path=str(tmp_path / "sweep.png"))
+    context.close()

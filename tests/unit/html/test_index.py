@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from kexec_verify.errors import UsageError
-from kexec_verify.html.index import write_index
+from kexec_verify.html.index import rows, write_index
 from kexec_verify.html.write import is_index, write_page
 
 from . import example
@@ -17,7 +17,7 @@ def test_worst_runs_come_first_and_link_to_their_pages(tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{}")
     page = write_index(tmp_path).read_text()
-    links = ["refuted/index.html", "composed/index.html", "no%20page/run.json", "proved/index.html"]
+    links = ["refuted/index.html", "no%20page/run.json", "proved/index.html", "composed/index.html"]
     places = [page.index(f'href="{link}"') for link in links]
     assert places == sorted(places)
     assert "4 targets" in page and "broken/" not in page
@@ -54,3 +54,12 @@ def test_page_that_cannot_be_written_is_one_clear_line(tmp_path):
     with pytest.raises(UsageError, match=r"expected a directory to write to, found .*proved: Is a directory"):
         write_page(path)
     assert {file.name for file in path.parent.iterdir()} == {"run.json", "index.html", "obligations"}
+
+
+def test_a_run_of_the_routine_alone_does_not_look_better_than_a_whole_kernel(tmp_path):
+    for make in (example.proved, example.composed):
+        example.write(make(), tmp_path)
+    alone, whole = rows(tmp_path)
+    assert (alone.directory, alone.headline.scope) == ("proved", "relocation routine alone")
+    assert (whole.directory, whole.headline.scope) == ("composed", "whole kexec path")
+    assert alone.status.tone == "part"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 from kexec_verify.check.model import AnswerRecord, CertificateRecord, Check, TextRecord
+from kexec_verify.html import deferred
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.page import run_page
 from kexec_verify.report.model import Run
@@ -164,7 +166,7 @@ def test_run_that_was_cut_short_is_not_green():
 def test_run_of_nothing_is_not_green():
     page = tree(example.run(functions=[example.function()]))
     assert "warn" in page.with_class("banner")[0].attributes["class"]
-    assert "says nothing" in page.with_class("banner")[0].text
+    assert "looked at no property" in page.with_class("banner")[0].text
 
 
 def test_composed_property_holds_its_parts_each_once():
@@ -205,7 +207,7 @@ def test_equal_queries_are_shown_once_and_counted_each():
         example.run(example.claim("a", obligations=[required, required, example.obligation("o", at=None)]))
     )
     assert len(page.with_class("obligation")) == 2
-    assert "(2 times the same question)" in page.with_class("obligation")[0].text
+    assert "(2 times the same query)" in page.with_class("obligation")[0].text
     assert "3/3 obligations" in page.with_class("property")[0].text
 
 
@@ -359,3 +361,37 @@ def test_reporting_needs_no_lifter(tmp_path):
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert (path.parent / "index.html").is_file()
+
+
+def test_headline_says_what_is_proved_of_which_bytes_and_what_not():
+    banner = tree(example.refuted()).with_class("banner")[0].text
+    assert "Proved: 1 of 2 properties of the relocation routine" in banner
+    assert f"SHA-256 {'12' * 6}…, under 1 assumption." in banner
+    assert "1 refuted by a concrete run" in banner and "are not in this run" in banner
+    whole = tree(example.composed()).with_class("banner")[0].text
+    assert "Scope: whole kexec path" in whole and "1 callee assumed" in whole
+
+
+def test_unsupported_page_leads_with_the_cause():
+    banner = tree(example.undecided(Verdict.UNSUPPORTED)).with_class("banner")[0].text
+    assert banner.index("instruction pacia") < banner.index("Missing: ") < banner.index("Not proved")
+
+
+def test_counterexample_shows_the_cause_before_the_symptom():
+    cause = {"step": 7, "at": 0x10, "where": "f+0x0/0x8", "text": "str x0, [x1]", "sentence": "stores"}
+    shown = {**example.list_counterexample(), "causes": [cause], "found": "dirty"}
+    broken = example.claim("reloc-clean-to-poc", Verdict.REFUTED, counterexample=shown)
+    text = tree(example.run(broken)).with_class("refutation")[0].text
+    assert text.index("step 7, f+0x0/0x8") < text.index("No dc cleans") < text.index("First bad effect")
+    assert "dc civac" in text
+
+
+def test_data_of_a_large_run_cannot_end_its_element():
+    bad = "</script><script>alert(1)</script><!--&"
+    required = [example.obligation("o", sentence=f"{bad}{number}") for number in range(deferred.MOST + 1)]
+    page = run_page(example.run(example.claim("a", obligations=required)), CompanionFiles(), "run.json")
+    data = page.split('id="deferred">')[1].split("</script>")[0]
+    assert "<" not in data and ">" not in data
+    read = json.loads(data)
+    rows = read["kinds"]["o-a.o"]
+    assert [read["strings"][row[0]] for row in rows] == [each.sentence for each in required]

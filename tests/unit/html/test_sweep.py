@@ -80,7 +80,7 @@ def test_each_cell_has_word_icon_colour_and_leads_to_the_property(tmp_path):
         good,
         [("why bad", "[error]ERROR expected a network, found none", "")],
         [
-            ("cell warn", "[waived]REFUTED(waived)", link + anchors[0]),
+            ("cell warn", "[waived]REFUTED (waived)", link + anchors[0]),
             ("cell warn", "[unknown]UNKNOWN", link + anchors[1]),
         ],
     ]

@@ -14,6 +14,7 @@ import kexec_verify
 import msgspec
 from kexec_verify.gate.finding import Finding
 from kexec_verify.gate.formats.report import Report
+from kexec_verify.report.explain import Explanation, explain
 from kexec_verify.report.model import Run
 from kexec_verify.report.plain import plain
 from kexec_verify.report.status import Level
@@ -76,16 +77,25 @@ def _uri(path: str) -> str:
 
 def _result(shown: Report, finding: Finding, positions: dict[str, int]) -> dict[str, Any]:
     record = finding.record
-    place = _location(finding.run, finding.where, finding.source)
+    told = explain(finding.run, record, shown.lines)
+    noticed = _location(finding.run, finding.where, finding.source)
+    causes = [_location(finding.run, point.where, point.source) for point in told.causes]
     result: dict[str, Any] = {
         "ruleId": record.id,
         "ruleIndex": positions[record.id],
         "level": _LEVELS[finding.level],
-        "message": {"text": plain(f"{finding.status}: {finding.where}: {finding.message}")},
-        "locations": [place],
+        "message": {"text": _message(finding, told)},
+        "locations": [*causes[:1], noticed][:1],
         "partialFingerprints": {"kexecVerify/v1": _fingerprint(finding)},
         "properties": {"verdict": str(record.verdict), "target": plain(finding.run.target.name)},
     }
+    related = [
+        {**place, "message": {"text": plain(f"{point}: this instruction {point.sentence}")}}
+        for place, point in zip(causes, told.causes, strict=True)
+    ]
+    if related:
+        related.append({**noticed, "message": {"text": "The fault is noticed here."}})
+        result["relatedLocations"] = related
     if record.waived and record.waiver is not None:
         why = plain(f"{record.waiver.reason} ({record.waiver.reference})")
         # It counts as accepted without a status, which editions of the schema name differently (3.35.3).
@@ -94,6 +104,14 @@ def _result(shown: Report, finding: Finding, positions: dict[str, int]) -> dict[
     if flow:
         result["codeFlows"] = [{"threadFlows": [{"locations": flow}]}]
     return result
+
+
+def _message(finding: Finding, told: Explanation) -> str:
+    """The verdict, then the cause, what is missing and what would make it right."""
+    parts = [f"{finding.status}: {finding.where}: {finding.message}"]
+    parts += [f"Cause: {point}: this instruction {point.sentence}." for point in told.causes]
+    parts += [told.missing] if told.missing else []
+    return " ".join(plain(part) for part in [*parts, *told.remedies])
 
 
 def _fingerprint(finding: Finding) -> str:

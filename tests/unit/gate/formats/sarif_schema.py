@@ -63,6 +63,7 @@ RESULT = _object(  # 3.27
     level=LEVEL,
     message=MESSAGE,
     locations=_array(LOCATION, 1),
+    relatedLocations=_array(LOCATION, 1),
     partialFingerprints={"type": "object", "additionalProperties": TEXT},
     suppressions=_array(SUPPRESSION, 1),
     codeFlows=_array(FLOW, 1),

@@ -153,3 +153,26 @@ def test_counterexample_of_another_shape_is_still_sarif(shown):
     log = json.loads(sarif.render(examples.decided(examples.run(record), lines=lambda run, at: {})))
     assert [error.message for error in VALIDATOR.iter_errors(log)] == []
     SarifLog.model_validate(log)
+
+
+def test_the_cause_is_the_place_and_the_symptom_is_related():
+    cause = {
+        "step": 7,
+        "at": 0x10,
+        "where": "f+0x0/0x8",
+        "text": "str x0, [x1]",
+        "sentence": "stores to 0x40",
+    }
+    shown = {**examples.counterexample(), "causes": [cause], "found": "dirty"}
+    record = examples.claim("reloc-clean-to-poc", examples.Verdict.REFUTED, counterexample=shown)
+    lines = {0x10: "a.S:5", 0xFFFF8000080000E8: "a.S:77"}
+    log = json.loads(sarif.render(examples.decided(examples.run(record), lines=lambda run, at: lines)))
+    assert [error.message for error in VALIDATOR.iter_errors(log)] == []
+    SarifLog.model_validate(log)
+    (result,) = log["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 5}
+    assert [place["physicalLocation"]["region"]["startLine"] for place in result["relatedLocations"]] == [
+        5,
+        77,
+    ]
+    assert "Cause: step 7, f+0x0/0x8 (a.S:5): str x0, [x1]" in result["message"]["text"]
