@@ -121,7 +121,7 @@ class Fault:
 
 FAULTS = (
     Fault(
-        "a join keeps what the first path says",
+        "a join keeps the values of the first path",
         lambda: mock.patch("kexec_verify.kexec.machine_kexec.join", _first_alone),
         "machine_kexec",
         _on_one_path,
@@ -133,7 +133,7 @@ FAULTS = (
         _edited("$^"),
     ),
     Fault(
-        "that an access stays in its object is not owed",
+        "no obligation that an access stays in its object",
         lambda: mock.patch.object(Objects, "inside", _anywhere),
         "machine_kexec",
         _edited(r"^(str|stp) .*\[sp.* → (str|stp) .*\[sp"),
@@ -141,7 +141,7 @@ FAULTS = (
     Fault("a BUG is taken for a WARN", _all_are(True), "machine_kexec", _edited("$^")),
     Fault("a WARN is taken for a BUG", _all_are(False), "machine_kexec", _behind_a_warn, by_probe=True),
     Fault(
-        "one side of a branch is left out and nothing owed",
+        "one side of a branch is left out without an obligation",
         lambda: mock.patch.object(Explorer, "_taken", _one_side),
         "machine_kexec|machine_kexec_post_load",
         _edited(r"^(mov|str|orr|sub) .* → nop"),
