@@ -87,7 +87,7 @@ def _ending(run: Run, scenario: Scenario) -> str:
     accesses = [effect for effect in run.log if isinstance(effect, Access)]
     if run.end.kind == "br" and run.end.target == scenario.start:
         memory = f"{len(accesses)} loads and stores" if accesses else "no load and no store"
-        return f"it branches to kimage->start, with {memory} on the way"
+        return f"it branches to kimage->start, with {memory}"
     return f"it ends by {run.end.kind}"
 
 
