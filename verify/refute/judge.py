@@ -87,7 +87,7 @@ class Judge:
         if not ghost.cacheable(context.sctlr_el1):
             broken("reloc-effects", access.at, shown, "the MMU on", f"SCTLR_EL1 {context.sctlr_el1:#x}")
         elif context.unsynced:
-            broken("reloc-effects", access.at, shown, "an ISB after every context change", "none yet")
+            broken("reloc-effects", access.at, shown, "an ISB after every context change", "no ISB yet")
         elif not mapped:
             broken("reloc-effects", access.at, shown, f"{what} in TTBR1_EL1", f"{context.ttbr1_el1:#x}")
 
@@ -103,7 +103,7 @@ class Judge:
             return
         context, what, broken = access.context, f"the {access.kind}", self.findings.broken
         if context.unsynced:
-            broken("reloc-context-synced", access.at, what, "an ISB after every context change", "none yet")
+            broken("reloc-context-synced", access.at, what, "an ISB after every context change", "no ISB yet")
         self._mapped(access, is_copy(self.variant, self.scenario, context), "the copy of the linear map")
         if not is_copy(self.variant, self.scenario, context):
             wanted = f"TTBR1_EL1 for the table at {self.scenario.ttbr1:#x}"

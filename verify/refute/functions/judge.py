@@ -201,7 +201,7 @@ class _Judge:
             return told  # that a function which never returns is not called is asked of the proof alone
         if left.kind not in ("call", "br", "ret", "eret", "brk"):
             return (
-                f"control does not leave {run.code.name} as it may: {left.kind} at {run.code.where(left.at)}"
+                f"control leaves {run.code.name} by a forbidden exit: {left.kind} at {run.code.where(left.at)}"
             )
         for word, segment, listed in self._asked():
             proof = replace(self.proof, obligations=[])
@@ -214,7 +214,7 @@ class _Judge:
             for obligation in required:
                 if self.wanted(obligation.name) and self._is_broken(bind, obligation):
                     where = run.code.where(obligation.at or left.at)
-                    told = f"expected that {obligation.sentence}; found {self._found()}"
+                    told = f"must hold: {obligation.sentence}; found: {self._found()}"
                     return f"{where}: {obligation.fault or told}"
         return None
 
@@ -242,7 +242,7 @@ class _Judge:
             ]
             if not inside or (access.kind == "store" and inside[0] not in may_store):
                 where = self.run.code.where(access.at)
-                return f"the {access.kind} at {where} goes to {access.address:#x}, where it may not"
+                return f"the {access.kind} at {where} goes to {access.address:#x}, which is not allowed"
         return None
 
     def _asked(self) -> Iterator[tuple[int, int, int]]:

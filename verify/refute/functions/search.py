@@ -110,7 +110,7 @@ def _record(
     at = place.subject.at if place.subject is not None else run.trace[-1]
     where = code.where(at)
     found = obligation.fault or failing(chain, values, obligation.goal)
-    told = f"expected that {obligation.sentence.removeprefix(f'at {where} ')}; found {found}"
+    told = f"must hold: {obligation.sentence.removeprefix(f'at {where} ')}; found: {found}"
     memory = stored(chain, values, place.state)
     mapped = {address: run.read(address, 1) for address in memory}
     shown = CallCounterexample(
