@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class Assumption:
     """One sentence that is believed, not proved, and where it comes from.
 
-    :param form: the form of the routine that it is about; None is all of them.
+    :param variant: the ABI variant of the routine that it is about; None is all of them.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What was asked for and not decided: it is UNSUPPORTED, and never missing from a result."""
+"""Report requested properties that nothing decided as UNSUPPORTED, so that none is missing from a result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kexec_verify.verdict import Verdict
 def account(outcome: Outcome, claims: Sequence[Property], patterns: Sequence[str], is_kernel: bool) -> None:
     """Add to ``outcome`` a finding for each property that had to be decided and was not.
 
-    These are the properties that are about the target, those that were asked for by their own name, and all
+    These are the properties that are about the target, those that were requested by their own name, and all
     that a glob matches if none of them is decided. What else a glob matches is a note.
 
     :param claims: the properties of the run, with those that they rest on.
-    :param patterns: names and globs as the user typed them; none stand for all that is about the target.
+    :param patterns: names and globs as the user typed them; none means all that are about the target.
     :param whole: the target is a kernel, and not the routine alone.
     """
     found = {finding.claim.id for finding in outcome.findings}

@@ -21,7 +21,7 @@ type Failing = tuple[str, str]
 
 @dataclass(frozen=True)
 class Waiver:
-    """One accepted deviation: of which property, in which form of the routine, why, and a reference.
+    """One accepted deviation: of which property, in which ABI variant, why, and a reference.
 
     :param obligation: the name of the obligation that fails.
     :param sentence: a glob of its sentence, in which offsets differ from kernel to kernel.
@@ -69,7 +69,7 @@ def names_all(obligation: str, sentence: str, failing: Collection[Failing]) -> b
 def waiver_of(
     waivers: Iterable[Waiver], claim: str, variant: str, failing: Collection[Failing]
 ) -> Waiver | None:
-    """The waiver for the refuted property ``claim`` in the routine's ``form``, if there is one.
+    """The waiver for the refuted property ``claim`` in the routine's ABI variant, if there is one.
 
     :param failing: every obligation of the property that is not proved.
     """

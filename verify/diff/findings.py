@@ -106,9 +106,9 @@ def _instruction_cache(found: Found, case: CaseDiff) -> Iterator[Finding]:
     rest = "" if theirs or loaded else ": no code does it"
     yield Finding(
         "in-place-icache",
-        f"In place {does} invalidates the instruction cache before the entry ({'; '.join(mine)}), and the "
-        f"invalidation is proved complete. {other} executes {whole_path} from machine_kexec to the entry, and its "
-        f"machine_kexec_post_load {load} for an image in place{rest}.",
+        f"In place {does} invalidates the instruction cache before the entry ({'; '.join(mine)}), and "
+        f"the invalidation is proved complete. {other} executes {whole_path} from machine_kexec to the "
+        f"entry, and its machine_kexec_post_load {load} for an image in place{rest}.",
         (f"{does}: diff-icache PROVED", f"{other}: diff-icache {found.icache[other]}"),
     )
 
@@ -158,15 +158,13 @@ def _null(found: Found, run: Entered, in_place: CaseDiff | None) -> Iterator[Fin
         kind = "a null pointer" if null else "a pointer"
         what = f"{kind}: {run.register} = {run.address}, set at {run.set_at}, never to a list page"
     else:
-        what = f"an uninitialised pointer: {run.register} = {run.address}, which no earlier instruction has set"
+        what = f"an uninitialised pointer: {run.register} = {run.address}, set by no earlier instruction"
     guard: list[Query] = []
     if in_place is not None:
         guard = _proved(in_place, f"diff-{GUARD}", label=run.label)
     tests = [at for at in found.tests.get(run.label, []) if at.startswith("machine_kexec+")]
     if guard and tests:
-        rests = (
-            f"It is safe because of the test in C, {', '.join(tests)}: the routine is proved to be "
-        )
+        rests = f"It is safe because of the test in C, {', '.join(tests)}: the routine is proved to be "
         rests += "skipped for such a head."
     else:
         rests = "That it is never entered like this is not proved."

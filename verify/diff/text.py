@@ -62,7 +62,8 @@ def _targets(found: Comparison) -> Iterator[str]:
 
 def _target(target: Target) -> str:
     version = f", Linux {target.version}" if target.version else ""
-    variant = f"; ABI variant {target.variant}, {target.page_size // 1024} KiB pages" if target.variant else ""
+    pages = f"{target.page_size // 1024} KiB pages"
+    variant = f"; ABI variant {target.variant}, {pages}" if target.variant else ""
     return f"{target.name}{version}{variant}"
 
 

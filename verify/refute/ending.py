@@ -129,7 +129,8 @@ class Ending:
     def _called(self, event: Event) -> None:
         scenario = self.scenario
         if scenario.kimage and not scenario.el2_vectors:
-            self.findings.broken("reloc-entry-state", event.at, "the HVC", "no HVC, because el2_vectors is 0", "an HVC")
+            wanted_none = "no HVC, because el2_vectors is 0"
+            self.findings.broken("reloc-entry-state", event.at, "the HVC", wanted_none, "an HVC")
         wanted = (boot_protocol.HVC_SOFT_RESTART, scenario.start, scenario.dtb_mem, 0, 0)
         self._registers(event.at, "at the HVC", wanted, event.registers)
         self._machine(event.at, event.context, "at the HVC")
@@ -157,7 +158,8 @@ class Ending:
             self._machine(end.at, run.context, what)
             asked = any(isinstance(e, Event) and e.name == "CallHyperVisor" for e in run.log)
             if scenario.kimage and scenario.el2_vectors and not asked:
-                broken("reloc-entry-state", end.at, what, "an HVC first, because el2_vectors is set", "no HVC")
+                expected = "an HVC first, because el2_vectors is set"
+                broken("reloc-entry-state", end.at, what, expected, "no HVC")
             self._clean(run.ghost.lines, end.at, what)
         elif end.kind not in ("hvc", "fault", "timeout", "stopped"):
             target = f" to {end.target:#x}" if end.target else ""

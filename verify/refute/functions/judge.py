@@ -200,9 +200,7 @@ class _Judge:
         if told is not None or left.kind == "ends":
             return told  # that a function which never returns is not called is asked of the proof alone
         if left.kind not in ("call", "br", "ret", "eret", "brk"):
-            return (
-                f"control leaves {run.code.name} by a forbidden exit: {left.kind} at {run.code.where(left.at)}"
-            )
+            return f"control leaves {run.code.name} by a forbidden {left.kind} at {run.code.where(left.at)}"
         for word, segment, listed in self._asked():
             proof = replace(self.proof, obligations=[])
             self._require(proof, self._step(word))
