@@ -77,7 +77,7 @@ KEXEC_SEGMENT_MAX = 16
 KEXEC_CONTROL_PAGE_SIZE = 4096
 """Bytes of the control page that the routine may take (arch/arm64/include/asm/kexec.h)."""
 SEGMENT_BYTES, SEGMENT_MEM, SEGMENT_MEMSZ = 32, 16, 24
-"""struct kexec_segment (include/linux/kexec.h): its size in bytes, and the offsets of ``mem`` and ``memsz``."""
+"""struct kexec_segment (include/linux/kexec.h): size in bytes, and offsets of ``mem`` and ``memsz``."""
 
 
 def one_flag(entry: Term) -> Formula:

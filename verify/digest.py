@@ -1,4 +1,4 @@
-"""Digest of everything besides the target that a verdict depends on: the tool's files, its engines, Python."""
+"""Digest of what a verdict depends on besides the target: the tool's files, its engines, Python."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _required(metadata: Path) -> list[str]:
 
 
 def _package(metadata: Path) -> Iterator[bytes]:
-    """Yield the package's RECORD (its files and hashes), and each file that was changed after installation."""
+    """Yield the package's RECORD (files and hashes), and each file that was changed after installation."""
     yield metadata.name.encode()
     record = metadata / "RECORD"
     try:

@@ -80,7 +80,7 @@ def prove_kernel(
 
 
 def _waive(outcome: Outcome, waivers: Sequence[Waiver]) -> None:
-    """Give each refuted property its waiver, and note each waiver of this ABI variant that matches nothing."""
+    """Give each refuted property its waiver, and note each waiver of this variant that matches none."""
     variant = waived_variant(outcome.variant)
     for finding in outcome.findings:
         if finding.verdict is Verdict.REFUTED:

@@ -126,5 +126,5 @@ def _built(term: Term | Formula, children: Sequence[Any]) -> Any:
 
 
 def substitute(term: Term | Formula, variable: Variable, apply: Apply | None = None) -> Any:
-    """Return ``term`` with variables and functions replaced; arguments of functions that stay are replaced too."""
+    """Return ``term`` with variables and functions replaced, also in arguments of functions that stay."""
     return Substitution(variable, apply)(term)

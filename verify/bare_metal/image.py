@@ -1,4 +1,4 @@
-"""Memory of the bare machine: which page stands where, and the page tables over them."""
+"""Memory of the bare machine: the address of each page, and the page tables."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from kexec_verify.errors import UnsupportedError
 
 BOOL = 0
-"""The width that stands for the sort Bool."""
+"""The width that represents the sort Bool."""
 
 _TOKEN = re.compile(r";[^\n]*|\s+|([|(])|(\))|([^\s()|;]+)")
 _INDEXED = frozenset({"extract", "zero_extend", "sign_extend"})

@@ -20,7 +20,7 @@ _LEAVES = {"AArch64.SoftwareBreakpoint": "brk", "AArch64.ExceptionReturn": "eret
 _SIGNED = Function("signed")
 
 SPACE = 1 << 17
-"""Encodings of the class ``System`` but for Rt: L, op0, op1, CRn, CRm, op2."""
+"""Encodings of the class ``System`` without Rt: L, op0, op1, CRn, CRm, op2."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The routine run as it is not meant to be entered: with a head that has IND_DONE."""
+"""Run the routine with a head that has IND_DONE, for which it is not meant to be entered."""
 
 from __future__ import annotations
 

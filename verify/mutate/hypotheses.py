@@ -1,4 +1,4 @@
-"""Mutants of what is supposed: each assumption and invariant dropped, and weakened, in turn.
+"""Mutants of hypotheses: each assumption and invariant is dropped, and weakened, one at a time.
 
 A hypothesis that can be dropped without any proof failing is no part of the argument; one
 that cannot is what the argument leans on. One that can be weakened says more than it need.

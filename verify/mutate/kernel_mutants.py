@@ -149,7 +149,7 @@ def _reads(base: Base, part: Part, code: Code) -> bool:
 
 
 def _discharge(base: Base, changed: Iterable[Part], search: bool) -> Tried:
-    """Ask what is owed of ``changed`` parts, up to where a run shows a fault."""
+    """Prove the obligations of ``changed`` parts, until a run shows a fault."""
     results: list[Result] = []
     failing: list[Result] = []
     started = time.process_time()
@@ -174,7 +174,7 @@ def _discharge(base: Base, changed: Iterable[Part], search: bool) -> Tried:
 
 
 def _ordered(base: Base, parts: Iterable[Part]) -> Iterator[tuple[Part, Obligation]]:
-    """What is owed for a property of the kernel: what is plainly false, then short paths before long ones."""
+    """Return the obligations of the kernel's properties: false ones first, then by length of path."""
     found = [
         (part, obligation)
         for part in parts

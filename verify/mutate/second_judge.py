@@ -98,7 +98,7 @@ class Subject:
     :param slots: offsets of the instructions to change.
     :param enter: runs its bytes on a machine.
     :param build: what must be proved of its bytes; raises for those that the proof does not cover.
-    :param grows: nothing that matters stands behind it, so that an instruction may be added.
+    :param grows: nothing that matters follows it, so an instruction may be added.
     """
 
     name: str

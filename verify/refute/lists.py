@@ -73,7 +73,7 @@ class Plan:
 
 
 def build(plan: Plan, variant: AbiVariant) -> Scenario:
-    """The scenario that ``plan`` stands for."""
+    """Return the scenario that ``plan`` describes."""
     size = variant.page_size
     layout = variant.layout
     phys_offset = (plan.ram - _INTO[plan.ram] - _LINEAR_MAP) & MASK if layout is not None else 0
@@ -247,7 +247,7 @@ def arbitrary() -> Iterator[Plan]:
     # The words to come are overwritten by a page that holds others in their place.
     other = (LIST2, (Word(0, 9), Word(0, 9), Word(D, 6), Word(S, 16), DONE))
     yield plan("a list page is overwritten", Word(D, LIST), Word(S, LIST2), then=other)
-    # 0xff0: all bits that lie below a page's address whatever the page size, but for the flags.
+    # 0xff0: all bits that lie below a page's address whatever the page size, except the flags.
     yield plan("bits below a source's address", Word(D, 6), Word(S, 16, low=0xFF0))
     yield plan("bits below a destination's address", Word(D, 6, low=0xFF0), Word(S, 16))
     more = (LIST2, (Word(D, 6), Word(S, 16), DONE))

@@ -74,7 +74,7 @@ class Machine:
             try:
                 instruction = code.at(address)
             except UnsupportedError:
-                continue  # Unicorn's answer stands: most likely undefined
+                continue  # Unicorn's answer is used: most likely undefined
             system = instruction.word >> 22 == 0b1101010100
             name, register = user_operation(instruction), system_register(instruction)
             kinds = {operation.opcode.name for operation in instruction.operations}
@@ -206,7 +206,7 @@ class Machine:
             self._last_at = min(address + size, self.code.end) - SIZE  # a block may go on past the end
         if self._count <= self._limit:
             return
-        # Long is not endless: only a state that comes back says that no end will come.
+        # A long run is not endless: only a repeated state shows that the run never ends.
         if self._again is None:
             self._again = self._state(address)
         elif address == self._again[0] and self._state(address) == self._again:

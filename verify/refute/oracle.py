@@ -1,4 +1,4 @@
-"""The list machine of specs.relocate_kernel on plain ints, turn by turn beside a run."""
+"""The list machine of specs.relocate_kernel on plain ints, one step for each iteration of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_ITERATIONS = 1 << 16
 class Iteration:
     """What the machine does with one word.
 
-    :param addr: where the page that the word names is seen; ``dest``: the destination before the turn.
+    :param addr: the address at which the routine sees the word's page; ``dest``: the destination before.
     :param next_at: where the next word is read.
     """
 
@@ -45,7 +45,7 @@ class Oracle:
         return int(self._machine.entry)
 
     def begin(self) -> Iteration:
-        """What the word at hand asks for, before any of it is done."""
+        """Return what the current word requires, before any of it is executed."""
         machine = self._machine
         kind = next(kind for kind in Kind if is_kind(machine.entry, kind))
         following = machine.ptr if kind is not Kind.INDIRECTION else machine.addr
@@ -60,7 +60,7 @@ class Oracle:
 
 
 def iterations(scenario: Scenario) -> tuple[list[Iteration], Words]:
-    """All turns on the list of a scenario, and memory after them.
+    """Return all iterations on the list of a scenario, and memory after them.
 
     :raises OutsideError: if the machine is not defined on it, or does not end.
     """
@@ -76,7 +76,7 @@ def iterations(scenario: Scenario) -> tuple[list[Iteration], Words]:
 
 
 def instructions(scenario: Scenario, made: list[Iteration]) -> int:
-    """About as many instructions as the routine needs for these turns; rather more than less."""
+    """Return an upper estimate of the instructions that the routine needs for these iterations."""
     copies = sum(iteration.kind is Kind.SOURCE for iteration in made)
     page = copies * (3 * scenario.page_size // 8 + 6 * scenario.page_size // scenario.line_size + 64)
     return page + 24 * len(made) + 128

@@ -1,4 +1,4 @@
-"""The way to an effect: a run is repeated, and its last instructions are kept with what they changed."""
+"""Repeat a run and record its last instructions with the registers that they changed."""
 
 from __future__ import annotations
 

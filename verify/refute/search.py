@@ -33,7 +33,7 @@ _PATIENCE = 3  # times the instructions that a list needs, after which a run may
 class Search:
     """Runs plans on one routine.
 
-    :param form: of this very code.
+    :param variant: the ABI variant of this code.
     """
 
     def __init__(self, code: Code, variant: AbiVariant):
@@ -56,7 +56,7 @@ class Search:
         return judge(self.code, self.variant, scenario, run)
 
     def describe(self, scenario: Scenario, violation: Violation) -> Counterexample:
-        """The counterexample, with the way to the bad effect."""
+        """Return the counterexample, with the path to the bad effect."""
         limit = self.limit(scenario)
         end = self.machine.run(scenario, limit).end
         run = record(self.code, self.watch, scenario, limit, violation.index)
@@ -153,7 +153,7 @@ def search(
                 broken = engine.violations(build(plan, variant))
             except OutsideError:
                 continue
-            except UnsupportedError as error:  # other lists may show a fault that does not hang on it
+            except UnsupportedError as error:  # other lists may show a fault that does not depend on it
                 refused = refused or error
                 broken = {}
             for claim in sorted(open_claims & set(broken)):

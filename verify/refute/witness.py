@@ -2,8 +2,8 @@
 
 A symbolic path crosses an inner loop once, with any progress; a concrete run goes round
 it many times. A run is therefore cut at the proof's cutpoints, and of each inner loop
-its last turn is kept: what is left is the path that the run is a witness of. A turn that
-goes back to an inner loop's head is a witness as well, of that loop's own turn.
+its last iteration is kept: the remaining path is the one that the run takes. An iteration that
+returns to an inner loop's head is a witness too, for that loop's own iteration.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class WaiverRecord(msgspec.Struct, frozen=True):
 class PropertyRecord(msgspec.Struct, frozen=True):
     """One property: verdict, why it is not PROVED, what it assumes and what it is made of.
 
-    ``function`` is the one that it is about, empty for a property of the whole way. ``parts``
+    ``function`` is the one that it is about, empty for a property of the whole kexec path. ``parts``
     are the properties that a composed one joins. A waiver never changes the verdict: a
     REFUTED property with one is shown as REFUTED (waived) and does not by itself fail a run.
     """
@@ -105,7 +105,7 @@ class AssumptionRecord(msgspec.Struct, frozen=True):
 class PathRecord(msgspec.Struct, frozen=True):
     """A path that proofs are about, and what the real bytes were given when they ran along it.
 
-    ``path`` are addresses of instructions from one cutpoint to the next, an inner loop's turn
+    ``path`` are addresses of instructions from one cutpoint to the next, an inner loop's iteration
     taken once. ``witness`` names the list, ``words`` are its head and the words in memory; of a C
     function it is a call, with what is not as usual at its entry and after its calls.
     """
@@ -147,7 +147,7 @@ class ContractRecord(msgspec.Struct, frozen=True):
 
 
 class GlobalRecord(msgspec.Struct, frozen=True):
-    """A global that the functions under proof read: where it stands, and how that is known."""
+    """A global that the functions under proof read: its address, and how that was found."""
 
     name: str
     address: int

@@ -27,7 +27,7 @@ def require_writable(directory: Path) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keeps every other run from putting a report into ``directory`` for as long; waits for its turn.
+    """Keeps every other run from putting a report into ``directory`` for as long; waits for other runs.
 
     The lock is on the folder itself: no file is left, and it goes with the process.
     """

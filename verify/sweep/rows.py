@@ -23,7 +23,7 @@ class Cost:
 
 
 def queries(run: Run, place: Path) -> set[str]:
-    """Digests of the questions that the obligations ask, each once: those of their texts but for addresses.
+    """Return the digests of the distinct queries of the obligations, from their texts without addresses.
 
     :param place: of the run's report; a text that is not there is a question of its own.
     """

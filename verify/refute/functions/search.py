@@ -64,7 +64,7 @@ def _ends(proof: Proof, path: Path) -> list[Place]:
 
 
 def leaving(proof: Proof, most: int) -> list[Inputs]:
-    """Inputs of runs to the ends of paths, along at most ``most`` ways to each.
+    """Yield inputs of runs to the ends of paths, along at most ``most`` paths to each.
 
     :raises InternalError: if a run differs from the path that it is to take.
     """
