@@ -27,7 +27,7 @@ from kexec_verify.verdict import BLOCKED, Verdict, join
 from kexec_verify.waivers import Waiver
 
 SEARCH_SECONDS = 30.0  # of CPU time
-_TRIED = 6  # obligations whose hypotheses are searched for values of an assumption
+_TRIED = 6  # obligations whose hypotheses are searched for values
 
 type Progress = Callable[[str], None]
 """Called with a short description of the current step."""
@@ -255,7 +255,7 @@ def _run_paths(
 
 
 def _demand_runs(findings: Sequence[Finding], paths: dict[Path, Scenario | None]) -> None:
-    """A proof about a path that no list was seen to take is VACUOUS, whatever its hypotheses allow."""
+    """Make findings VACUOUS if they depend on a path that no list was seen to take."""
     for finding in findings:
         for result in finding.results:
             path = result.obligation.path
@@ -271,9 +271,9 @@ def _demand_runs(findings: Sequence[Finding], paths: dict[Path, Scenario | None]
 
 
 def assumption_witnesses(results: Sequence[Result], known: Collection[str] = ()) -> dict[str, dict[str, str]]:
-    """For each assumption that is a hypothesis somewhere, values with which it holds.
+    """Return, for each assumption that is a hypothesis, values with which it holds.
 
-    :param known: assumptions of which such values are known.
+    :param known: assumptions for which values are known already.
     """
     by_label: dict[str, list[Facts]] = {}
     for result in results:
@@ -309,7 +309,7 @@ def judge(
     results: Sequence[Result],
     trouble: UnsupportedError | LimitError | None,
 ) -> Finding:
-    """The verdict on ``claim`` by the results of its obligations, or by what prevented their construction."""
+    """Return the verdict on ``claim`` from its obligations' results, or why they could not be made."""
     mine = [result for result in results if has_obligation(claim, result.obligation.name)]
     if trouble is not None:
         verdict = Verdict.UNSUPPORTED if isinstance(trouble, UnsupportedError) else Verdict.UNKNOWN
@@ -318,7 +318,7 @@ def judge(
     finding.assumptions = _assumptions(claim, variant, mine)
     if finding.failing:
         worst = finding.failing[0].obligation
-        finding.reason = f"{worst.name} does not follow: {worst.sentence}"
+        finding.reason = f"{worst.name} is not proved: {worst.sentence}"
     elif not mine:
         finding.reason = "no obligation was found for it"
     elif vacuous(mine):

@@ -1,4 +1,4 @@
-"""Errors of the verifier's own in what is C code's: one is switched on at a time, and a probe must notice it.
+"""Errors seeded into the verifier's handling of C code, one at a time; a probe must notice each.
 
 A probe is a function of the kernel, unchanged or with one instruction changed. An error is
 noticed if the unchanged function is no longer proved, if a changed one is PROVED that a run
@@ -69,7 +69,7 @@ def _edited(pattern: str) -> Probes:
 
 
 def _behind_a_warn(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
-    """Changes of instructions that are reached by way of a WARN alone."""
+    """Changes of instructions that are reached only through a WARN."""
     with _all_are(False)():
         composition, _ = composition_of(base, subject.code)
         composition.build()

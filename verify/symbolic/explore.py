@@ -172,7 +172,7 @@ class Explorer:
             state = generic_state()
             back, _ = self._iteration(head, state)
             if len(back) != 1:
-                raise UnsupportedError(f"loop with {len(back)} ways back to its head", head)
+                raise UnsupportedError(f"loop with {len(back)} paths back to its head", head)
             self._shapes[head] = infer(head, state, back[0].state)
         return self._shapes[head]
 
@@ -183,7 +183,7 @@ class Explorer:
         self.entered.append(loop)
         back, _ = self._iteration(head, loop.state(loop.progress))
         if len(back) != 1:
-            raise UnsupportedError(f"loop with {len(back)} ways back to its head", head)
+            raise UnsupportedError(f"loop with {len(back)} paths back to its head", head)
         iteration = back[0].state
         invariants = self._invariants(loop, iteration) if self.decide else ()
         start = loop.state(loop.progress).assume(*invariants)

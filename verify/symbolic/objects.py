@@ -136,7 +136,7 @@ class Objects(Memory):
         assert base is not None
         was, now = offset_from(before, base), offset_from(after, base)
         if was is None or now is None:
-            raise UnsupportedError("stack pointer at no known distance from where it was at entry")
+            raise UnsupportedError("stack pointer at an unknown distance from its value at entry")
         low, high = _signed(const(was)), _signed(const(now))
         return self.losing(name, high) if high > low else self
 
@@ -211,7 +211,7 @@ class Objects(Memory):
         if at in item.known:
             return const(item.known[at], 8), 0
         if contents.popped is not None and at < contents.popped:
-            raise UnsupportedError(f"load of what {item.name} held before it was popped")
+            raise UnsupportedError(f"load of popped bytes of {item.name}")
         word = at & -WORD_BYTES
         return self._unknown(item, const(word)), at - word
 
