@@ -88,7 +88,7 @@ def _synced(after: Registers) -> Formula:
 
 
 def _switches(entry: Registers, x: Registers, v: tuple[Term, ...]) -> Formula:
-    """TTBR0 is set to the table at x0, or to reserved_pg_dir on the way."""
+    """TTBR0 is set to the table at x0, or to reserved_pg_dir in between."""
     folds = _folds(x)
     return Or(is_table(v[0], entry["x0"], folds), is_table(v[0], x["PA(reserved_pg_dir)"], folds))
 

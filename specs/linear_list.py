@@ -1,7 +1,7 @@
 """The indirection list as machine_kexec_post_load sees it: in the linear map, from kimage->head on.
 
 Sources: arch/arm64/kernel/machine_kexec.c (kexec_list_flush), include/linux/kexec.h, and
-the list machine of specs/relocate_kernel.py, which is the routine's own way through the list.
+the list machine of specs/relocate_kernel.py, in the order in which the routine reads the list.
 """
 
 from __future__ import annotations

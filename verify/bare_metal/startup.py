@@ -1,6 +1,6 @@
 """Code of the bare machine: start-up, exception vectors, and the code at the entry.
 
-Each instruction is its word beside its text; no assembler is needed. The code speaks with this
+Each instruction is its word and its text; no assembler is needed. The code speaks with this
 process through the control block, a page of RAM that no table maps: parameters from it, a report to it.
 """
 

@@ -25,7 +25,7 @@ SPACE = 1 << 17
 
 @dataclass
 class Swept:
-    """What came of a part of the system instruction space.
+    """Results for a part of the system instruction space.
 
     :param refused: encodings without a meaning.
     :param agreeing: those that do what the table says, by the name there.

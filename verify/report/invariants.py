@@ -35,7 +35,7 @@ _DEFINED = "leaves the registers as its definition says"
 def loop_invariants(
     code: Code, variant: AbiVariant | None, results: Iterable[Result]
 ) -> list[InvariantRecord]:
-    """What holds at the heads of the routine's loops whenever control is there; none without a form.
+    """What holds at the heads of the routine's loops whenever control is there; none without an ABI variant.
 
     :param results: of the obligations; an invariant is in use if it is kept by a proved one.
     """
@@ -57,7 +57,7 @@ def loop_invariants(
 def other_invariants(
     code: Code, iterations: Iterable[LoopIterations], results: Iterable[Result]
 ) -> list[InvariantRecord]:
-    """What holds at the heads of the loops of a function beside the routine, as far as it is proved.
+    """What holds at the heads of the loops of a function other than the routine, as far as it is proved.
 
     :param turns: the loops with a definition for each iteration.
     :param results: of the obligations.

@@ -20,11 +20,11 @@ class SolverAnswer(msgspec.Struct, frozen=True):
 
 
 class ObligationRecord(msgspec.Struct, frozen=True):
-    """One obligation: its goal in words, what it supposes, and what came of it.
+    """One obligation: its goal in words, its hypotheses, and its result.
 
     ``at`` is the address of the instruction it is about, ``where`` the same as
     symbol+offset/size. ``idle`` says that its path cannot be taken. ``text`` is the file
-    of its SMT-LIB script beside run.json, ``sha256`` that script's hash. ``used`` are the
+    of its SMT-LIB script next to run.json, ``sha256`` that script's hash. ``used`` are the
     hypotheses that the proof needed.
     """
 
@@ -88,7 +88,7 @@ class PropertyRecord(msgspec.Struct, frozen=True):
 
 
 class AssumptionRecord(msgspec.Struct, frozen=True):
-    """An assumption of the run's form: the properties that used it, and values with which it holds.
+    """An assumption of the run's ABI variant: the properties that used it, and values with which it holds.
 
     ``stated`` says that it is a hypothesis of some obligation; else it is of the environment,
     and no formula speaks of it.
@@ -165,7 +165,7 @@ class EndRecord(msgspec.Struct, frozen=True):
 
 
 class FunctionRecord(msgspec.Struct, frozen=True):
-    """The function that was verified; ``form`` is how its interface was recognised.
+    """The function that was verified; ``form`` is its ABI variant.
 
     ``layout`` has byte offsets in struct kimage, and ``layout_from`` who states them.
     """
@@ -201,7 +201,7 @@ class Run(msgspec.Struct, frozen=True):
     """One target's run; times in seconds, dates in UTC (ISO 8601).
 
     ``notes`` are what a reader should know that is no verdict, a sentence each.
-    ``questions`` counts those that went to solvers (``asked``), and those that an earlier run had
+    ``questions`` counts queries that went to solvers (``asked``), and those that an earlier run had
     answered (``reused``).
     """
 

@@ -20,7 +20,7 @@ from kexec_verify.specs.kimage import KimageLayout
 
 @dataclass(frozen=True)
 class Recorded:
-    """A list that shows a fault of the routine, with the code and form that it is about."""
+    """A list that shows a fault of the routine, with the code and ABI variant that it is about."""
 
     counterexample: Counterexample
     code: Code

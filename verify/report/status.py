@@ -54,7 +54,7 @@ _STYLES = {Level.NONE: "green", Level.NOTE: "dark_orange", Level.WARNING: "yello
 
 
 def status(record: Decided) -> str:
-    """The verdict in words; a waived refutation is told apart from both a proof and a refutation."""
+    """The verdict in words; a waived refutation differs from both a proof and a refutation."""
     return WAIVED if record.waived else str(record.verdict)
 
 

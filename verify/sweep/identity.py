@@ -81,7 +81,7 @@ def _distance(word: int, where: int) -> int:
 
 
 def _pages(function: FunctionRecord) -> dict[int, frozenset[int]]:
-    """By address, the registers that an adrp has set last, whatever way led to that instruction.
+    """Return, by address, the registers that an adrp has set last, on every path to that instruction.
 
     Code that no branch leads to, which a static key may be patched to reach, begins with none.
     """
