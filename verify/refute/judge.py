@@ -1,6 +1,6 @@
-"""Which properties a finished run breaks, and the first effect that breaks each.
+"""Determine which properties a finished run breaks, and the first effect that breaks each.
 
-Every rule is an obligation of verify.kexec read of one run, or the statement of
+Every rule is an obligation of verify.kexec evaluated for one run, or the statement of
 specs.properties itself.
 """
 
@@ -17,7 +17,7 @@ from kexec_verify.refute.violation import Findings, Violation
 from kexec_verify.specs.kimage import KimageLayout
 
 ARBITRARY = frozenset({"reloc-step"})
-"""What is claimed of lists that are not well formed too."""
+"""Properties that are also claimed for lists that are not well-formed."""
 
 
 class Judge:
@@ -114,5 +114,5 @@ class Judge:
 
 
 def judge(code: Code, variant: AbiVariant, scenario: Scenario, run: Run) -> dict[str, Violation]:
-    """The properties that ``run`` breaks, by identifier, each with the first effect that breaks it."""
+    """Return the properties that ``run`` breaks, by identifier, each with the first effect that breaks it."""
     return Judge(code, variant, scenario, run).judge()

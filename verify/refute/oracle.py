@@ -12,7 +12,7 @@ _MOST_ITERATIONS = 1 << 16
 
 @dataclass(frozen=True)
 class Iteration:
-    """What the machine does with one word.
+    """The machine's action for one word.
 
     :param addr: the address at which the routine sees the word's page; ``dest``: the destination before.
     :param next_at: where the next word is read.
@@ -26,7 +26,7 @@ class Iteration:
 
 
 class Oracle:
-    """A list machine that is run on memory of its own."""
+    """A list machine that runs on its own memory."""
 
     def __init__(self, scenario: Scenario):
         self.memory = Words(scenario)
@@ -36,12 +36,12 @@ class Oracle:
 
     @property
     def ended(self) -> bool:
-        """The word at hand has IND_DONE."""
+        """The current word has IND_DONE."""
         return bool(done(self._machine.entry))
 
     @property
     def entry(self) -> int:
-        """The word at hand."""
+        """The current word."""
         return int(self._machine.entry)
 
     def begin(self) -> Iteration:
@@ -52,7 +52,7 @@ class Oracle:
         return Iteration(machine.entry, kind, machine.addr & MASK, machine.dest & MASK, following & MASK)
 
     def finish(self, iteration: Iteration) -> None:
-        """Do it.
+        """Execute the step.
 
         :raises OutsideError: where the machine is not defined.
         """
