@@ -75,7 +75,7 @@ def linear_map_end(page_offset: int, page_size: int) -> int:
 
 
 def first_struct_pages(page_offset: int, page_size: int) -> tuple[int, int]:
-    """Where the struct page of the linear map's first page stands: from 5.11 on, and from 6.9 on."""
+    """Address of the struct page of the linear map's first page: from 5.11 on, and from 6.9 on."""
     va_bits = (-page_offset % (1 << 64)).bit_length() - 1
     shift = page_size.bit_length() - 1 - STRUCT_PAGE_SHIFT
     linear_map_bytes = linear_map_end(page_offset, page_size) - page_offset

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Assumption:
-    """One sentence that is believed, not proved, and where it comes from.
+    """One statement that is assumed, not proved, and its source.
 
-    :param form: the form of the routine that it is about; None is all of them.
+    :param variant: the ABI variant of the routine that it is about; None is all of them.
     """
 
     id: str

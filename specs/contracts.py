@@ -40,12 +40,12 @@ class Contract:
     :param answers_stub: its result says whether the hyp stub lies below (w0's low byte, 0 or 1).
     :param cleans: the bytes that are clean to the point of coherency afterwards: first, and end.
     :param fetches: the bytes whose instruction-cache lines are invalid afterwards: first, and end.
-    :param asks: what x0 and x1 hold at the one HVC that it makes.
+    :param asks: what x0 and x1 hold at the only HVC that it executes.
     :param copies: destination, source and length in bytes of what it copies.
     :param fills: argument registers that point at a 64-bit word which it sets to any value.
     :param points: argument registers that point at an object which it reads, and the object's name.
     :param texts: argument registers that point at what it reads of the kernel's image.
-    :param effects: the effects that it may have (specs/effects.py); of one that is assumed, none is asked.
+    :param effects: the effects that it may have (specs/effects.py); not checked if the contract is assumed.
     :param reports: it is called only where the program has broken a rule of C; that it is not called is
         proved where that can be proved.
     :param fails: a result in w0 other than 0 says that it has not done what it was called for.
@@ -99,7 +99,7 @@ def _synced(after: Registers) -> Formula:
 
 
 def _switches(entry: Registers, x: Registers, v: tuple[Term, ...]) -> Formula:
-    """TTBR0 is set to the table at x0, or to reserved_pg_dir on the way."""
+    """TTBR0 is set to the table at x0, or to reserved_pg_dir in between."""
     folds = _folds(x)
     return Or(is_table(v[0], entry["x0"], folds), is_table(v[0], x["PA(reserved_pg_dir)"], folds))
 

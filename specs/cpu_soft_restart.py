@@ -22,6 +22,6 @@ def enters(before: dict[str, Term], after: dict[str, Term], target: Term) -> For
 
 
 def asks_stub(before: dict[str, Term], at_hvc: dict[str, Term]) -> Formula:
-    """The stub is asked for HVC_SOFT_RESTART, and finds entry and arguments where they were."""
+    """The HVC requests HVC_SOFT_RESTART, with entry and arguments in their registers."""
     kept = (at_hvc[f"x{i}"] == before[f"x{i}"] for i in range(1, 5))
     return And(at_hvc["x0"] == HVC_SOFT_RESTART, *kept)

@@ -73,7 +73,7 @@ MACHINE_KEXEC_POST_LOAD: Rules = ()
 
 
 def cpu_soft_restart(is_off: Callable[[Term], Formula]) -> Rules:
-    """The restart code turns the MMU off and may ask EL2 to go on.
+    """The restart code turns the MMU off and may call EL2 to continue.
 
     :param is_off: whether a value is that of SCTLR_EL1 with the MMU off.
     """
@@ -92,7 +92,7 @@ HYP_STUB_SET_VECTORS: Rules = (
 def relocate_with_mmu_on(
     is_table: Callable[[Term], Formula], is_off: Callable[[Term], Formula], start: Term, dtb: Term
 ) -> Rules:
-    """The routine that takes a kimage changes TTBR1, and in the end turns the MMU off.
+    """The routine of ABI variant ``kimage`` changes TTBR1, and turns the MMU off at its end.
 
     :param is_table: whether a value of TTBR1 names the zero page or the kimage's copy of the linear map.
     :param is_off: whether a value is that of SCTLR_EL1 with the MMU off.

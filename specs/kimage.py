@@ -77,7 +77,7 @@ KEXEC_SEGMENT_MAX = 16
 KEXEC_CONTROL_PAGE_SIZE = 4096
 """Bytes of the control page that the routine may take (arch/arm64/include/asm/kexec.h)."""
 SEGMENT_BYTES, SEGMENT_MEM, SEGMENT_MEMSZ = 32, 16, 24
-"""struct kexec_segment (include/linux/kexec.h): its size, and where ``mem`` and ``memsz`` stand."""
+"""struct kexec_segment (include/linux/kexec.h): size in bytes, and offsets of ``mem`` and ``memsz``."""
 
 
 def one_flag(entry: Term) -> Formula:
@@ -92,10 +92,10 @@ type Sequence = Callable[[Term], Term]
 
 @dataclass(frozen=True)
 class WellFormed:
-    """What kexec_core promises of a list, each promise at the terms that are asked about.
+    """Conditions that kexec_core guarantees for a list, each instantiated at given terms.
 
     The list is the sequence of words that the list machine executes on the memory as it
-    was built: word ``i`` stands at address ``ptr(i)``, DONE is word ``last``; ``dest(i)``
+    was built: word ``i`` is located at address ``ptr(i)``, DONE is word ``last``; ``dest(i)``
     is the destination when word ``i`` is executed and ``source(i)`` the page it names.
     Addresses are those at which the routine sees the pages.
     """
@@ -141,5 +141,5 @@ class WellFormed:
         return Implies(hit, self.source(i) == self.dest(i))
 
     def W7(self, i: Term, j: Term) -> Formula:
-        """No word of the list stands in a destination page."""
+        """No word of the list is located in a destination page."""
         return Implies(And(self.exists(i), self.copies(j)), self.page(self.ptr(i)) != self.dest(j))

@@ -1,7 +1,7 @@
 """The indirection list as machine_kexec_post_load sees it: in the linear map, from kimage->head on.
 
 Sources: arch/arm64/kernel/machine_kexec.c (kexec_list_flush), include/linux/kexec.h, and
-the list machine of specs/relocate_kernel.py, which is the routine's own way through the list.
+the list machine of specs/relocate_kernel.py, in the order in which the routine reads the list.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kexec_verify.specs.relocate_kernel import WORD_BYTES, Kind, ListMachine, do
 
 @dataclass(frozen=True)
 class LinearList:
-    """Word ``word(i)`` stands at ``ptr(i)``, an address of the linear map; DONE is word ``last``.
+    """Word ``word(i)`` is located at ``ptr(i)``, an address of the linear map; DONE is word ``last``.
 
     :param head: address of kimage->head, which is word 0.
     """
@@ -43,7 +43,7 @@ class LinearList:
         return And(self.ptr(const(0)) == self.head, self.word(const(0)) == head)
 
     def follows(self, i: Term) -> Formula:
-        """Word ``i + 1`` stands where the list machine reads after word ``i``."""
+        """Word ``i + 1`` is located where the list machine reads after word ``i``."""
         kinds = (Kind.INDIRECTION, Kind.DESTINATION, Kind.SKIP)
         moved = [(is_kind(self.word(i), kind), self._machine(i).act(kind).ptr) for kind in kinds]
         moved.append((is_kind(self.word(i), Kind.SOURCE), self.ptr(i) + WORD_BYTES))

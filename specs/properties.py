@@ -1,4 +1,4 @@
-"""The claims: what each property says, in words, and which obligations carry it."""
+"""The properties: a statement of each, and the obligations that prove it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Property:
-    """One row of a report.
+    """A property: one row of a report.
 
     :param theorem: T1 … T9 of docs/architecture.md.
     :param obligations: globs of obligation names.
-    :param rests_on: properties without which this one is not proved.
-    :param assumptions: those that its meaning needs though no hypothesis states them.
-    :param form: the form of the routine that it is about; None is all of them.
-    :param function: the function that it is about; empty for the whole way.
-    :param parts: the properties that it joins: it is proved when they all are, and what joins them.
+    :param rests_on: properties that must be PROVED for this one to be.
+    :param assumptions: those that its meaning depends on although no hypothesis states them.
+    :param variant: the ABI variant of the routine that it is about; None is all of them.
+    :param function: the function that it is about; empty for the whole kexec path.
+    :param parts: the properties that it joins: it is proved if all of them and its own obligations are.
     :param discharges: assumptions of some parts that other parts prove.
     """
 

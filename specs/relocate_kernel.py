@@ -1,4 +1,4 @@
-"""The list machine: what arm64_relocate_new_kernel does, one word of the list a turn.
+"""The list machine: what arm64_relocate_new_kernel does, one word of the list in each iteration.
 
 Source: the flag tests of arch/arm64/kernel/relocate_kernel.S (SOURCE, then INDIRECTION,
 then DESTINATION; a word with none of them is skipped).
@@ -41,7 +41,7 @@ def is_kind(entry: Any, kind: Kind) -> Any:
 
 @dataclass(frozen=True)
 class ListMachine:
-    """State before a turn: the word ``entry``, the next word's address, the next destination page.
+    """State before an iteration: the word ``entry``, the next word's address, the next destination page.
 
     Words, addresses and ``phys_offset`` are 64-bit; ``page_size`` is in bytes. ``memory``
     has ``read(address)`` and ``copy(dest, source, length)``. A page at physical address
@@ -78,7 +78,7 @@ class ListMachine:
         return replace(self, entry=self.memory.read(self.ptr), ptr=self.ptr + WORD_BYTES)
 
     def iteration(self, kind: Kind) -> ListMachine:
-        """One turn, for a word of this kind."""
+        """One iteration, for a word of this kind."""
         return self.act(kind).fetch()
 
 

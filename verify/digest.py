@@ -1,4 +1,4 @@
-"""What decides a verdict beside the bytes that are verified: this tool's files, its engines, and Python."""
+"""Digest of what a verdict depends on besides the target: the tool's files, its engines, Python."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ENGINES = (
     "zstandard",
     "msgspec",
 )
-"""The packages that a verdict hangs on, by what is installed; what these require counts with them."""
+"""Packages that a verdict depends on. Packages that these require are included in the digest."""
 _COMPILED = "__pycache__"
 _SLACK = 2.0  # seconds between the writing of a package's files and of its RECORD, which comes last
 _REQUIRES = re.compile(r"^Requires-Dist: *([A-Za-z0-9._-]+)(.*)$", re.MULTILINE)
 
 
 def engine_versions() -> dict[str, str]:
-    """The versions of the packages that proofs are made with; ``missing`` where one is not installed."""
+    """Return the versions of the packages that proofs use; ``missing`` for one that is not installed."""
     found = {"python": platform.python_version()}
     for package in ENGINES:
         try:
@@ -47,7 +47,7 @@ def engine_versions() -> dict[str, str]:
 
 @functools.cache
 def tool_digest() -> str:
-    """SHA-256, in hexadecimal, of the tool's version, every file of its own, its engines, and Python."""
+    """Return the SHA-256, in hexadecimal, of the tool's version, its files, its engines, and Python."""
     digest = hashlib.sha256(f"{kexec_verify.__version__}\0{sys.version}".encode())
     for package in (kexec_verify, specs):
         for folder in map(Path, package.__path__):
@@ -60,7 +60,7 @@ def tool_digest() -> str:
 
 
 def engine_parts(path: Iterable[str]) -> Iterator[bytes]:
-    """What is installed of the engines and of what they require, of all of them in one order.
+    """Yield the installed contents of the engines and of all packages that they require, in a fixed order.
 
     :param path: the folders that Python imports from.
     """
@@ -78,12 +78,12 @@ def engine_parts(path: Iterable[str]) -> Iterator[bytes]:
 
 
 def _plain(name: str) -> str:
-    """A package's name as PyPI compares names."""
+    """Return a package's name in the normal form in which PyPI compares names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _installed(path: Iterable[str]) -> dict[str, Path]:
-    """The folder of metadata of each installed package; of two the one that Python imports."""
+    """Return the metadata folder of each installed package; of two, the one that Python imports."""
     found: dict[str, Path] = {}
     for folder in path:
         try:
@@ -97,13 +97,13 @@ def _installed(path: Iterable[str]) -> dict[str, Path]:
 
 
 def _required(metadata: Path) -> list[str]:
-    """The packages that one requires, those of its extras left out."""
+    """Return the packages that one requires, without those of its extras."""
     text = (metadata / "METADATA").read_text(errors="replace")
     return [name for name, rest in _REQUIRES.findall(text) if "extra ==" not in rest]
 
 
 def _package(metadata: Path) -> Iterator[bytes]:
-    """The package's list of its files with their hashes, and each file that was changed since then."""
+    """Yield the package's RECORD (files and hashes), and each file that was changed after installation."""
     yield metadata.name.encode()
     record = metadata / "RECORD"
     try:

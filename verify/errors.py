@@ -24,7 +24,7 @@ class VerifyError(Exception):
 
 
 class UsageError(VerifyError):
-    """The command line asks for something that does not exist."""
+    """The command line requests something that does not exist."""
 
 
 class TargetError(VerifyError):
@@ -54,7 +54,7 @@ class UnsupportedError(VerifyError):
 
 
 class LimitError(VerifyError):
-    """A stated limit was reached before the question was decided."""
+    """A stated limit was reached before the query was decided."""
 
     exit_code = 3
 

@@ -1,4 +1,4 @@
-"""From a kernel's C code to a verdict for each property of the whole way (T6 to T8)."""
+"""From a kernel's C code to a verdict for each property of the whole kexec path (T6 to T8)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def prove_kernel(
 def _waive(outcome: Outcome, waivers: Sequence[Waiver]) -> None:
     """Give each refuted property its waiver, and note each waiver that matches nothing.
 
-    Of the tool's own waivers only those of this ABI variant are looked at: it has some for each variant.
+    Of the tool's own waivers only those of this ABI variant are considered: it has some for each variant.
     """
     variant = waived_variant(outcome.variant)
     for finding in outcome.findings:
@@ -101,14 +101,14 @@ def _waive(outcome: Outcome, waivers: Sequence[Waiver]) -> None:
 
 
 def waived_variant(variant: AbiVariant | None) -> str:
-    """What a waiver calls the form: its name, and whether the routine tests head itself."""
+    """Return a waiver's name for the ABI variant: its name, and whether the routine tests head itself."""
     if variant is None:
         return ""
     return f"{variant.name}, tests head" if variant.tests_head else variant.name
 
 
 class KernelProof:
-    """The proof of the C functions, from the start of which every question is asked."""
+    """The proof of the C functions. Creating it sends every query to the solvers."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class KernelProof:
         ]
 
     def _result(self, asked: Callable[[], Result]) -> Result:
-        """A question's result; its path is run while others solve what comes after it."""
+        """Return a query's result, and run its path while other processes solve later queries."""
         result = asked()
         if result.verdict is Verdict.PROVED and not result.idle:
             self._paths.seen(result.obligation)
@@ -197,7 +197,7 @@ class KernelProof:
 
 
 def _demand_owners(composition: Composition, variant: AbiVariant) -> None:
-    """Each obligation is some property's: one that is not would be asked by no run.
+    """Check that each obligation belongs to a property; otherwise no run would prove it.
 
     :raises InternalError: if one is no property's.
     """
@@ -209,7 +209,7 @@ def _demand_owners(composition: Composition, variant: AbiVariant) -> None:
 
 
 def _listed(findings: Sequence[Finding], composition: Composition) -> list[CoveredFunction]:
-    """The functions beside the routine; a table of vectors only for whoever replays a fault of it."""
+    """Return the functions other than the routine; a vector table only to replay a fault in it."""
     found: list[CoveredFunction] = []
     for part in composition.parts.values():
         if part.code is not None:
@@ -298,7 +298,7 @@ def _compose(finding: Finding, everything: Sequence[Finding], variant: AbiVarian
     if finding.verdict is Verdict.PROVED:
         used -= set(finding.claim.discharges)
     finding.assumptions = [name for name in ASSUMPTIONS if name in used]
-    # A part for another form is not missing.
+    # A part for another ABI variant is not missing.
     own = [name for name in finding.claim.parts if PROPERTIES[name].variant in (None, variant.name)]
     missing = [name for name in own if name not in by_id]
     if missing and finding.verdict is Verdict.PROVED:

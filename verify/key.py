@@ -1,7 +1,7 @@
-"""The user's own key, and the seals that are made with it.
+"""The user's key, and the seals that are made with it.
 
 A seal is a keyed hash (HMAC-SHA256, RFC 2104) of what a cached value is for and of the value. The key
-lies apart from every cache, so that whoever can write there can damage it, but not make it lie.
+is stored apart from every cache. So whoever can write to a cache can damage it, but cannot forge entries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KEY_BYTES = 32
 
 
 def config_root() -> Path:
-    """The directory for what is the user's own (XDG base directories)."""
+    """Return the user's configuration directory (XDG base directories)."""
     configured = os.environ.get("XDG_CONFIG_HOME", "")
     # The XDG specification has relative paths ignored.
     root = Path(configured) if configured.startswith("/") else home() / ".config"
@@ -29,9 +29,9 @@ def config_root() -> Path:
 
 
 def user_key() -> bytes | None:
-    """The key of this user's seals, made at first use; None if it can neither be read nor made.
+    """Return the key of this user's seals, creating it at first use; None if that fails.
 
-    ``KEXEC_VERIFY_CACHE_KEY`` names one that several machines share, such as those of a CI.
+    ``KEXEC_VERIFY_CACHE_KEY`` names a key that several machines share, such as those of a CI.
     """
     given = os.environ.get(KEY_VARIABLE)
     if given:
@@ -40,7 +40,7 @@ def user_key() -> bytes | None:
         path = config_root() / "cache.key"
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
-            # Of two runs at once one makes it. It has its content before it has its name.
+            # Of two simultaneous runs one creates it. The content is written before the name exists.
             fresh = path.with_name(f".{path.name}.{os.getpid()}")
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
@@ -56,6 +56,6 @@ def user_key() -> bytes | None:
 
 
 def seal(key: bytes, kind: str, name: bytes, value: bytes) -> bytes:
-    """The seal that says: of this kind of thing, *name* has this *value*."""
+    """Return the seal of *value*, for the given *kind* of entry and its *name*."""
     place = f"{kind}\0{len(name)}\0".encode() + name
     return hmac.new(key, place + value, hashlib.sha256).digest()

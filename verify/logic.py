@@ -126,7 +126,7 @@ class Function:
 
 
 _INTERNED: dict[tuple[Any, ...], Application] = {}
-_APPLICATIONS: dict[str, Application] = {}  # by the name of the variable that stands for it
+_APPLICATIONS: dict[str, Application] = {}  # by the name of the variable that represents it
 
 
 def application(term: Term) -> Application | None:

@@ -29,7 +29,7 @@ class Memory(ABC):
     """The contents of memory at one moment; never changed, only built upon."""
 
     words = True
-    """Every access is of an aligned word: that of its size is checked, that it is aligned is owed."""
+    """Accesses are of aligned words: the size is checked here, the alignment is a proof obligation."""
 
     def __init__(self) -> None:
         self._known: dict[int, Term] = {}
@@ -121,9 +121,9 @@ class Copied(Memory):
 
 
 def cases(memory: Memory, address: Term) -> list[tuple[str, tuple[tuple[str, Formula], ...], Term]]:
-    """A split of the question what ``memory`` holds at ``address`` into one case a store.
+    """Return the query for what ``memory`` holds at ``address``, split into one case for each store.
 
-    Each case is a label, its facts, and the address to ask about: that of the store, so
+    Each case is a label, its facts, and the address to read: that of the store, so
     that most of the answer folds away, or ``address`` where no store hit it. Together
     the cases cover every address.
     """
@@ -133,6 +133,6 @@ def cases(memory: Memory, address: Term) -> list[tuple[str, tuple[tuple[str, For
         memory = memory.below
     if not stored:
         return [("at any word", (), address)]
-    missed = tuple(("no store of this turn hits the word", address != other) for other in stored)
+    missed = tuple(("no store of this iteration hits the word", address != other) for other in stored)
     hits = [(f"at the word of store {len(stored) - i}", (), other) for i, other in enumerate(stored)]
     return [*reversed(hits), ("at any other word", missed, address)]

@@ -1,4 +1,4 @@
-"""Obligations: what must hold for a claim, one question each."""
+"""Proof obligations: what must hold for a property, one formula each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ type Facts = tuple[tuple[str, Formula], ...]
 
 @dataclass(frozen=True)
 class Obligation:
-    """One question: do the hypotheses imply the goal?
+    """A proof obligation: the hypotheses must imply the goal.
 
     :param name: stable kebab-case identifier; several obligations of one kind share it.
     :param sentence: the goal in words.
@@ -39,7 +39,7 @@ def unreached(
 
     Its branch conditions are the goal, negated: as hypotheses they would contradict the others.
 
-    :param facts: what holds on the path; ``further``: what is assumed beside.
+    :param facts: what holds on the path; ``further``: what is assumed in addition.
     """
     branches = [fact for label, fact in facts if label.startswith("branch ")]
     others = tuple(fact for fact in facts if not fact[0].startswith("branch "))

@@ -1,4 +1,4 @@
-"""Substitution in terms: variables by terms, and uninterpreted functions by what they are instead."""
+"""Substitution in terms: of variables by terms, and of uninterpreted functions by their values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kexec_verify.errors import UnsupportedError
 from kexec_verify.logic import Formula, Function, If, Term, application, same
 
 type Variable = Callable[[str, int], "Term | None"]
-"""From a variable's name and width to what stands in its place; None where it stays."""
+"""From a variable's name and width to its replacement; None if it stays."""
 
 type Apply = Callable[[str, int, tuple[Term, ...]], "Term | None"]
-"""From a function's name, width and arguments (substituted already) to its value; None where it stays."""
+"""From a function's name, width and arguments (substituted already) to its value; None if it stays."""
 
 _NARY: dict[str, Callable[..., Any]] = {
     "__add__": operator.add,
@@ -51,7 +51,7 @@ _OTHERS: dict[str, Callable[..., Any]] = {
 
 
 class Substitution:
-    """Replaces variables and functions, all at once; equal terms are replaced once."""
+    """Replaces variables and functions simultaneously; equal terms are replaced once."""
 
     def __init__(self, variable: Variable, apply: Apply | None = None):
         self._variable = variable
@@ -59,7 +59,7 @@ class Substitution:
         self._done: dict[int, Any] = {}
 
     def __call__(self, term: Term | Formula) -> Any:
-        """``term`` with the replacements made.
+        """Return ``term`` with the replacements made.
 
         :raises UnsupportedError: for an operation that cannot be built anew.
         """
@@ -126,5 +126,5 @@ def _built(term: Term | Formula, children: Sequence[Any]) -> Any:
 
 
 def substitute(term: Term | Formula, variable: Variable, apply: Apply | None = None) -> Any:
-    """``term`` with variables and functions replaced; arguments of functions that stay are replaced too."""
+    """Return ``term`` with variables and functions replaced, also in arguments of functions that stay."""
     return Substitution(variable, apply)(term)

@@ -27,13 +27,13 @@ from kexec_verify.verdict import BLOCKED, Verdict, join
 from kexec_verify.waivers import Waiver
 
 SEARCH_SECONDS = 30.0  # of CPU time
-_TRIED = 6  # obligations whose hypotheses are asked for values of an assumption
+_TRIED = 6  # obligations whose hypotheses are searched for values
 
 type Progress = Callable[[str], None]
-"""Told what is being done, in a few words."""
+"""Called with a short description of the current step."""
 
 type Known = Callable[[Outcome], None]
-"""Given the outcome as far as it is known, before counterexamples are searched for."""
+"""Called with the outcome known so far, before the search for counterexamples."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CoveredFunction:
-    """A function beside the routine: its code, the addresses that some path ran, its loops turn by turn."""
+    """A function other than the routine: its code, the addresses that some path ran, its loops."""
 
     code: Code
     covered: frozenset[int]
@@ -90,13 +90,13 @@ class BugReached:
 
 @dataclass
 class Outcome:
-    """Everything that came of one kernel; times in seconds by stage.
+    """All results for one kernel; times in seconds by stage.
 
     :param witnesses: values with which each assumption holds, by its id.
-    :param globals: name, address, and how it is known.
-    :param paths: the paths that proofs are about, and a list that the real bytes ran along each on.
-    :param runs: paths of C functions, and what the real bytes were given when they ran along each.
-    :param notes: what a reader should know that is no verdict, a sentence each.
+    :param globals: name, address, and how it was found.
+    :param paths: the paths that proofs are about, and for each a list with which the real bytes take it.
+    :param runs: paths of C functions, for each the inputs with which the real bytes take it.
+    :param notes: other facts for a reader, a sentence each.
     """
 
     code: Code
@@ -113,13 +113,13 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
     def where(self, address: int) -> str:
-        """``address`` as the kernel prints it, in whichever function holds it."""
+        """Return ``address`` as the kernel prints it: symbol, offset and size."""
         codes = [self.code, *(listed.code for listed in self.others)]
         return next((code.where(address) for code in codes if address in code), f"{address:#x}")
 
 
 def has_obligation(claim: Property, name: str) -> bool:
-    """The obligation called ``name`` is one of the property's."""
+    """Return whether the obligation called ``name`` belongs to the property."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in claim.obligations)
 
 
@@ -133,12 +133,12 @@ def prove(
     search_seconds: float = SEARCH_SECONDS,
     known: Known | None = None,
 ) -> Outcome:
-    """Verdicts on ``claims`` for the routine in ``code``.
+    """Return the verdicts on ``claims`` for the routine in ``code``.
 
     :param claims: with every property that one of them rests on.
     :param page_size: bytes, where the image's header says so.
     :param layout: of struct kimage, where the kernel's BTF says so.
-    :param discharger: one to share with other targets: equal questions are asked once.
+    :param discharger: one to share with other targets: equal queries are sent once.
     :param search_seconds: CPU time for a search for a run that refutes what is not proved; 0 for no search.
     """
     proof = RoutineProof(code, claims, page_size, layout, progress, discharger)
@@ -146,11 +146,11 @@ def prove(
 
 
 class RoutineProof:
-    """The proof of a routine, from the start of which all is asked that can be asked at once.
+    """The proof of a routine. Creating it sends every query that can be made at once.
 
-    The parameters are those of :func:`prove`; ``folds_ttbr`` is that of Form.
+    The parameters are those of :func:`prove`; ``folds_ttbr`` is that of AbiVariant.
 
-    :ivar form: None if it is none that the proof covers.
+    :ivar variant: None if the proof covers no such variant.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class RoutineProof:
         self._asked: list[Callable[[], Result]] = []
         started = time.perf_counter()
         try:
-            self._tell("recognising the routine's form")
+            self._tell("recognising the routine's ABI variant")
             self.variant = replace(recognise(code, page_size, layout), folds_ttbr=folds_ttbr)
             self.claims = [claim for claim in claims if claim.variant in (None, self.variant.name)]
             self._tell("running every path")
@@ -184,7 +184,7 @@ class RoutineProof:
             self._trouble = error
 
     def _ask(self, variant: AbiVariant, one_flag: bool) -> list[Callable[[], Result]]:
-        """Run every path and have all questions asked."""
+        """Run every path and send all queries."""
         started = time.perf_counter()
         obligations = relocation.build(self.code, variant, self._discharger.decide, one_flag)
         obligations += list_induction.build(variant.page_size)
@@ -195,7 +195,7 @@ class RoutineProof:
         return asked
 
     def _results(self) -> list[Result]:
-        """What came of the questions; once more for words of one flag where that is all that fails."""
+        """Return the results; if they fail, try again for list words with one flag each."""
         if self.variant is None or self._trouble is not None:
             return []
         started = time.perf_counter()
@@ -214,9 +214,9 @@ class RoutineProof:
         return _better(self.claims, results, one_flag)
 
     def finish(self, search_seconds: float = SEARCH_SECONDS, known: Known | None = None) -> Outcome:
-        """The verdicts, once all is answered.
+        """Return the verdicts, once all queries are answered.
 
-        :param known: told what is known before counterexamples are searched for.
+        :param known: called with what is known before counterexamples are searched for.
         """
         code, variant, seconds = self.code, self.variant, self.seconds
         results = self._results()
@@ -243,7 +243,7 @@ class RoutineProof:
 def _run_paths(
     code: Code, variant: AbiVariant | None, results: Sequence[Result]
 ) -> dict[Path, Scenario | None]:
-    """For each path that some hypotheses allow, a list on which the real bytes run along it, if any."""
+    """Return, for each path that some hypotheses allow, a list with which the real bytes take it, if any."""
     live = {r.obligation.path for r in results if r.obligation.path and not r.idle}
     if variant is None or not live:
         return {}
@@ -255,7 +255,7 @@ def _run_paths(
 
 
 def _demand_runs(findings: Sequence[Finding], paths: dict[Path, Scenario | None]) -> None:
-    """A proof about a path that no list was seen to take is VACUOUS, whatever its hypotheses allow."""
+    """Make findings VACUOUS if they depend on a path that no list was seen to take."""
     for finding in findings:
         for result in finding.results:
             path = result.obligation.path
@@ -271,9 +271,9 @@ def _demand_runs(findings: Sequence[Finding], paths: dict[Path, Scenario | None]
 
 
 def assumption_witnesses(results: Sequence[Result], known: Collection[str] = ()) -> dict[str, dict[str, str]]:
-    """For each assumption that is a hypothesis somewhere, values with which it holds.
+    """Return, for each assumption that is a hypothesis, values with which it holds.
 
-    :param known: assumptions of which such values are known.
+    :param known: assumptions for which values are known already.
     """
     by_label: dict[str, list[Facts]] = {}
     for result in results:
@@ -309,7 +309,7 @@ def judge(
     results: Sequence[Result],
     trouble: UnsupportedError | LimitError | None,
 ) -> Finding:
-    """The verdict on ``claim`` by the results of its obligations, or by what kept them from being owed."""
+    """Return the verdict on ``claim`` from its obligations' results, or why they could not be made."""
     mine = [result for result in results if has_obligation(claim, result.obligation.name)]
     if trouble is not None:
         verdict = Verdict.UNSUPPORTED if isinstance(trouble, UnsupportedError) else Verdict.UNKNOWN
@@ -318,7 +318,7 @@ def judge(
     finding.assumptions = _assumptions(claim, variant, mine)
     if finding.failing:
         worst = finding.failing[0].obligation
-        finding.reason = f"{worst.name} does not follow: {worst.sentence}"
+        finding.reason = f"{worst.name} is not proved: {worst.sentence}"
     elif not mine:
         finding.reason = "no obligation was found for it"
     elif vacuous(mine):

@@ -1,4 +1,4 @@
-"""What was asked for and not decided: it is UNSUPPORTED, and never missing from a result."""
+"""Report requested properties that nothing decided as UNSUPPORTED, so that none is missing from a result."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kexec_verify.verdict import Verdict
 def account(outcome: Outcome, claims: Sequence[Property], patterns: Sequence[str], is_kernel: bool) -> None:
     """Add to ``outcome`` a finding for each property that had to be decided and was not.
 
-    These are the properties that are about the target, those that were asked for by their own name, and all
-    that a glob matches if none of them is decided. What else a glob matches is a note.
+    These are the properties that are about the target, those that were requested by their own name, and all
+    that a glob matches if none of them is decided. Other properties that a glob matches become notes.
 
-    :param claims: the properties of the run, with those that they rest on.
-    :param patterns: names and globs as the user typed them; none stand for all that is about the target.
-    :param whole: the target is a kernel, and not the routine alone.
+    :param claims: the properties of the run, with those that they depend on.
+    :param patterns: names and globs as the user typed them; none means all that are about the target.
+    :param is_kernel: the target is a kernel, not only the routine.
     """
     found = {finding.claim.id for finding in outcome.findings}
     needed = {claim.id for claim in claims if not _reason(claim, outcome.variant, is_kernel)}
@@ -33,7 +33,7 @@ def account(outcome: Outcome, claims: Sequence[Property], patterns: Sequence[str
     for claim in claims:
         if claim.id in found:
             continue
-        reason = _reason(claim, outcome.variant, is_kernel) or "the routine's form is not recognised"
+        reason = _reason(claim, outcome.variant, is_kernel) or "the routine's ABI variant is not recognised"
         if claim.id in needed:
             outcome.findings.append(Finding(claim, Verdict.UNSUPPORTED, reason))
         elif claim.id in aside:
@@ -41,9 +41,9 @@ def account(outcome: Outcome, claims: Sequence[Property], patterns: Sequence[str
 
 
 def _reason(claim: Property, variant: AbiVariant | None, is_kernel: bool) -> str:
-    """Why the property is not about the target; empty if it is."""
+    """Return why the property is not about the target; empty if it is."""
     if not is_kernel and claim not in RELOCATION:
         return "the target is the routine alone, without machine_kexec"
     if variant is not None and claim.variant not in (None, variant.name):
-        return f"it is about routines of the form {claim.variant}, and the form of this one is {variant.name}"
+        return f"it is about the ABI variant {claim.variant}, and this routine's is {variant.name}"
     return ""

@@ -42,7 +42,7 @@ def test_property_of_a_kernel_is_unsupported_of_a_routine_alone(name):
 
 def test_property_of_another_form_is_unsupported():
     assert undecided(accounted(OTHER_VARIANT)) == {
-        OTHER_VARIANT: "it is about routines of the form kimage, and the form of this one is registers"
+        OTHER_VARIANT: "it is about the ABI variant kimage, and this routine's is registers"
     }
     assert undecided(accounted(OTHER_VARIANT, "reloc-*")).keys() == {OTHER_VARIANT}
 

@@ -57,7 +57,7 @@ def lowest_el(word: int) -> int:
     """The lowest exception level (0 to 3) at which ``word`` is not UNDEFINED.
 
     It may be trapped there (SCTLR_EL1.UMA, HCR_EL2 and the like): that is not asked here.
-    At higher levels it is defined too, but for what Linux never does (a *_EL1 register with
+    At higher levels it is defined too, except for what Linux never does (a *_EL1 register with
     HCR_EL2.E2H, SP_EL0 while it is the stack pointer). DCPS1 to DCPS3 and DRPS, which are
     UNDEFINED at every level outside of Debug state, give 3.
     """

@@ -1,4 +1,4 @@
-"""Memory of the bare machine: which page stands where, and the page tables over them."""
+"""Memory of the bare machine: the address of each page, and the page tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOTS = 40
 
 CODE, KIMAGE, LIST_A, LIST_B, START, DTB = range(6)
 DEST = (6, 7, 10, 11)
-"""Pages that a list copies to; 8, 9 and 12 lie beside them."""
+"""Pages that a list copies to; 8, 9 and 12 are next to them."""
 BESIDE = (8, 9, 12)
 SOURCE = (13, 14, 15, 16)
 ZERO_PAGE = 17

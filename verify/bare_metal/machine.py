@@ -54,8 +54,8 @@ class Report:
 class Machine:
     """A QEMU process for one page size.
 
-    :param busy: seconds of CPU time after which a run hangs.
-    :param idle: seconds of the clock after which a run that waits hangs.
+    :param busy: seconds of CPU time after which a run counts as hanging.
+    :param idle: wall-clock seconds after which a waiting run counts as hanging.
     :raises UsageError: if QEMU is not installed.
     """
 

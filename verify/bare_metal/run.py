@@ -39,7 +39,7 @@ _OWN_HVC = 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The result of a run.
 
     :param entered: the entry was reached, with all that it must find there.
     :param reason: one sentence: why not; of what was entered, where.
@@ -139,7 +139,7 @@ def _wrong_registers(scene: Scene, report: Report) -> Iterable[str]:
 
 
 def _wrong_pages(scene: Scene, report: Report) -> Iterable[str]:
-    """Pages that the next kernel reads: what was copied, the pages beside it, the entry, the device tree."""
+    """Pages that the next kernel reads: what was copied, the adjacent pages, the entry, the device tree."""
     image, copied = scene.image, dict(scene.copied)
     for slot in (*at.DEST, *at.BESIDE, at.START, at.DTB):
         wanted, found = image.page(copied.get(slot, slot)), image.page(slot, report.pages)

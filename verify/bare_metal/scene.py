@@ -42,7 +42,7 @@ class Scene:
     :param currentel: CurrentEL at the entry.
     :param sctlr: SCTLR_EL1 at the entry.
     :param copied: destination pages, and the source page that each must equal.
-    :param code: name and physical address of the code under test, for what is told of it.
+    :param code: name and physical address of the code under test, for messages.
     :param ends_at_el2: the run ends with an exception to the vectors that it installed, not at an entry.
     """
 
@@ -107,7 +107,7 @@ def sctlr_left_by(name: str) -> int:
 
 
 def soft_restart(text: bytes, page_size: int, stub: bytes | None = None, sctlr: int = SCTLR_MMU_OFF) -> Scene:
-    """The restart code on the idmap, which maps its page alone, asked to go by way of EL2 if there is a stub.
+    """The restart code on the idmap, which maps only its page; it goes through EL2 if there is a stub.
 
     :param sctlr: SCTLR_EL1 that it must leave.
     """
@@ -125,7 +125,7 @@ def soft_restart(text: bytes, page_size: int, stub: bytes | None = None, sctlr: 
 
 
 def stub_restart(stub: bytes, page_size: int) -> Scene:
-    """HVC_SOFT_RESTART, asked of the stub by code at EL1 with the MMU off."""
+    """HVC_SOFT_RESTART, sent to the stub by code at EL1 with the MMU off."""
     image = Image(page_size)
     image.put(at.CALLER, 0, code(CALL_EL2))
     arguments = (image.pa(at.DTB), 0x1111_2222_3333, 0x4444_5555_6666)
@@ -140,7 +140,7 @@ def stub_restart(stub: bytes, page_size: int) -> Scene:
 
 
 def stub_set_vectors(stub: bytes, page_size: int) -> Scene:
-    """HVC_SET_VECTORS, asked of the stub by code at EL1; its second HVC goes to the vectors that it set."""
+    """HVC_SET_VECTORS, sent to the stub by code at EL1; its second HVC goes to the vectors that it set."""
     image = Image(page_size)
     image.put(at.CALLER, 0, code(CALL_EL2))
     general = _general({0: HVC_SET_VECTORS, 1: image.pa(at.EL2_VECTORS)})

@@ -1,6 +1,6 @@
-"""Code of the bare machine: start-up, exception vectors, and what stands at the entry.
+"""Code of the bare machine: start-up, exception vectors, and the code at the entry.
 
-Each instruction is its word beside its text; no assembler is needed. The code speaks with this
+Each instruction is its word and its text; no assembler is needed. The code speaks with this
 process through the control block, a page of RAM that no table maps: parameters from it, a report to it.
 """
 
@@ -162,7 +162,7 @@ def vectors(report: Words) -> bytes:
 
 
 def vector(number: int) -> Words:
-    """The first two instructions of entry ``number``: the rest stands in the first entry."""
+    """The first two instructions of entry ``number``; the first entry has the rest."""
     back = 4 - number * _VECTOR_BYTES
     branch = _B | (back >> 2 & (1 << 26) - 1)
     return ((_MOVZ_X9 | number << 5, f"movz x9, #{number}"), (branch, f"b #{back}"))

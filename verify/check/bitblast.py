@@ -2,7 +2,7 @@
 
 Each operator becomes the textbook circuit on single bits; applications of functions
 become fresh bits with functional consistency for every pair (Ackermann). Nothing is
-simplified but constants and equal gates, so that little has to be believed. The
+simplified except constants and equal gates, so that little has to be trusted. The
 evaluator of `kexec_verify.cosim` and the solvers are what this module is tested against.
 """
 

@@ -1,10 +1,10 @@
 """Certificates: an obligation's text to clauses, a proof of their unsatisfiability, and its check.
 
-What a certificate covers: from the clauses on, nothing is believed but the checker in
-`kexec_verify.check.rup`; neither z3, bitwuzla nor the SAT solver is. What it does not
-cover: that the clauses say what the text says. That rests on the reader and the
-bit-blaster of this package, which simplify nothing and share no code with the solvers,
-and on the printer that wrote the text.
+What a certificate covers: from the clauses on, only the checker is trusted that is in
+`kexec_verify.check.rup`, and neither z3, bitwuzla nor the SAT solver. It does not cover
+that the clauses mean the same as the text. That depends on the reader and the bit-blaster
+of this package, which simplify nothing and share no code with the solvers, and on the
+printer that wrote the text.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from kexec_verify.errors import LimitError, UnsupportedError
 SOLVER = "cadical"
 TIME_LIMIT = 120.0  # seconds of CPU time for the check of one proof
 CONFLICTS = 1_000_000  # of the SAT solver for one obligation; a proof with more is not checked in time
-_HANGS = 1800.0  # seconds of the clock, after which a SAT solver is given up
+_HANGS = 1800.0  # wall-clock seconds, after which a SAT solver is stopped
 _UNSATISFIABLE, _SATISFIABLE, _UNDECIDED = 20, 10, 0  # exit statuses of SAT solvers
 # Without inprocessing there are fewer clauses in a proof, and all follow by unit propagation.
 _OPTIONS = ("-q", "-n", "--no-binary", "--no-elim", "--no-probe", "--no-subsume", "--no-decompose")
 
 
 class Status(enum.StrEnum):
-    """What is known of one text."""
+    """The state of one text's certificate."""
 
     CERTIFIED = "certified"
     """A proof was found and checked."""
@@ -44,7 +44,7 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What came of one text.
+    """The result for one text.
 
     :param reason: why it is not certified.
     :param steps: clauses that the proof adds.
@@ -63,7 +63,7 @@ class Certificate:
 
 
 def solver_version() -> str:
-    """Name and version of the SAT solver; empty if it is not installed."""
+    """Return name and version of the SAT solver; empty if it is not installed."""
     path = shutil.which(SOLVER)
     if path is None:
         return ""
@@ -72,10 +72,10 @@ def solver_version() -> str:
 
 
 def prove_unsatisfiable(cnf: Cnf, conflicts: int = CONFLICTS) -> str:
-    """A proof, in DRAT's text form, that no assignment satisfies ``cnf``.
+    """Return a proof, in DRAT's text form, that no assignment satisfies ``cnf``.
 
     :raises ProofError: if one does.
-    :raises LimitError: if the SAT solver is missing or comes to more than ``conflicts``.
+    :raises LimitError: if the SAT solver is missing or exceeds ``conflicts``.
     """
     path = shutil.which(SOLVER)
     if path is None:
@@ -97,17 +97,17 @@ def prove_unsatisfiable(cnf: Cnf, conflicts: int = CONFLICTS) -> str:
             raise ProofError("the clauses can be satisfied")
         if done.returncode == _UNDECIDED:
             size = f"{len(cnf.clauses)} clauses"
-            raise LimitError(f"too large: {SOLVER} comes to more than {conflicts} conflicts on {size}")
+            raise LimitError(f"too large: {SOLVER} exceeds {conflicts} conflicts on {size}")
         if done.returncode != _UNSATISFIABLE:
-            raise LimitError(f"{SOLVER} left with status {done.returncode}: {done.stderr.strip()[:80]}")
+            raise LimitError(f"{SOLVER} ended with status {done.returncode}: {done.stderr.strip()[:80]}")
         return proof.read_text()
 
 
 def certify(text: str, limit: float = TIME_LIMIT, clauses: int = CLAUSE_LIMIT) -> Certificate:
-    """A certificate for the SMT-LIB script ``text``, or why there is none.
+    """Return a certificate for the SMT-LIB script ``text``, or why there is none.
 
     :param limit: seconds of CPU time for the check of the proof.
-    :param clauses: the most that are tried.
+    :param clauses: the maximum number that is tried.
     """
     started = time.monotonic()
     cnf: Cnf | None = None

@@ -1,4 +1,4 @@
-"""Verdicts on properties by what a run recorded of them, and by the specs; and what is left open."""
+"""Recompute verdicts on properties from a run's record and the specs; list what is undecided."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _recheck(obligation: ObligationRecord, texts: Mapping[str, TextRecord]) -> V
 
 
 def claim_of(record: PropertyRecord, texts: Mapping[str, TextRecord]) -> ClaimRecord:
-    """A property's verdict by its own obligations."""
+    """Return a property's verdict from its own obligations."""
     verdict, reason = _judge(record, texts)
     required = sorted(f"{obligation.name}\0{obligation.sha256}\n" for obligation in record.obligations)
     digest = hashlib.sha256("".join(required).encode()).hexdigest()
@@ -50,7 +50,7 @@ def _judge(record: PropertyRecord, texts: Mapping[str, TextRecord]) -> tuple[Ver
 
 
 def apply_dependencies(claims: Sequence[ClaimRecord], run: Run) -> list[ClaimRecord]:
-    """A property is not proved while one that it rests on or is made of is not."""
+    """Make a property not proved if one that it depends on or consists of is not."""
     needed = {record.id: grounds(run, record) for record in run.properties}
     found = list(claims)
     changed = True
@@ -69,7 +69,7 @@ def apply_dependencies(claims: Sequence[ClaimRecord], run: Run) -> list[ClaimRec
 
 
 def absent(run: Run) -> list[str]:
-    """Properties of the specs that are about the run's form, and of which it says nothing."""
+    """Return properties of the specs for the run's ABI variant that are missing from the run."""
     variant = run.functions[0].variant if run.functions else ""
     said = {record.id for record in run.properties}
     return [
@@ -78,7 +78,7 @@ def absent(run: Run) -> list[str]:
 
 
 def unwaivable(run: Run) -> list[str]:
-    """Faults of the run's list of properties: one twice, one waived by no waiver of the specs."""
+    """Return faults in the run's list of properties: duplicates, and waived ones that no waiver covers."""
     counted = Counter((record.id, record.function) for record in run.properties)
     faults = [f"{name}: the run has it {count} times" for (name, _), count in counted.items() if count > 1]
     declared = {(w.property, w.obligation, w.sentence, w.reason, w.reference) for w in read_waivers()}
@@ -87,7 +87,7 @@ def unwaivable(run: Run) -> list[str]:
         if waiver is not None:
             stated = (waiver.obligation, waiver.sentence, waiver.reason, waiver.reference)
             if (record.id, *stated) not in declared or not record.waived:
-                faults.append(f"{record.id}: it is waived, and no waiver of specs/waivers.toml covers it")
+                faults.append(f"{record.id}: waived, but no waiver of specs/waivers.toml covers it")
     return faults
 
 
@@ -98,9 +98,9 @@ def outcome(
     sealed: bool,
     uncertified: Mapping[str, int],
 ) -> tuple[list[str], int]:
-    """What is not settled, a sentence each, and the exit status.
+    """Return what is undecided, a sentence each, and the exit status.
 
-    :param uncertified: obligations without the certificate that was asked for, by reason.
+    :param uncertified: obligations without a requested certificate, by reason.
     """
     unsettled = []
     if not sealed:
@@ -113,7 +113,7 @@ def outcome(
         if record.verdict is Verdict.REFUTED:
             refuted = refuted or not record.waived
         elif record.verdict is not Verdict.PROVED:
-            unsettled.append(f"{record.id}: the run itself says {record.verdict}")
+            unsettled.append(f"{record.id}: the run's own verdict is {record.verdict}")
     required = [obligation for record in run.properties for obligation in record.obligations]
     unproved = sum(obligation.verdict is not Verdict.PROVED for obligation in required)
     lacking = sum(uncertified.values()) - unproved

@@ -1,4 +1,4 @@
-"""Holds a text to the SMT-LIB commands that this tool prints: a solver obeys others, which open files."""
+"""Refuse SMT-LIB commands that this tool does not print: solvers execute others, which can open files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""check.json: what came of checking a finished run again."""
+"""check.json: the result of checking a finished run again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AnswerRecord(msgspec.Struct, frozen=True):
 
 
 class CertificateRecord(msgspec.Struct, frozen=True):
-    """What came of certifying one text: `kexec_verify.check.certify.Certificate`, as it is written."""
+    """The certificate of one text: `kexec_verify.check.certify.Certificate` in its written form."""
 
     status: str
     reason: str
@@ -31,7 +31,7 @@ class CertificateRecord(msgspec.Struct, frozen=True):
 
 
 class TextRecord(msgspec.Struct, frozen=True):
-    """One SMT-LIB text of the run; ``live`` if its hypotheses can hold, where that was asked."""
+    """One SMT-LIB text of the run; ``live`` if its hypotheses can hold, where that was checked."""
 
     text: str
     sha256: str
@@ -43,7 +43,7 @@ class TextRecord(msgspec.Struct, frozen=True):
 
 
 class ClaimRecord(msgspec.Struct, frozen=True):
-    """One property: what the run says of it, and what follows from its obligations.
+    """One property: the verdict in the run, and the verdict from its obligations.
 
     ``digest`` is a SHA-256 over the names and texts of its obligations: two runs of the same tool on the
     same bytes have the same.
@@ -61,8 +61,8 @@ class Check(msgspec.Struct, frozen=True):
     """One check of one run; time in seconds, ``run_sha256`` is that of run.json.
 
     ``certified`` and ``uncertified`` count obligations, the latter by reason; they are
-    empty where no certificates were asked for. ``sealed`` says that run.json bears this user's seal,
-    ``absent`` are properties that the run says nothing of, ``unsettled`` is what the run's files cannot show
+    empty if no certificates were requested. ``sealed`` says that run.json bears this user's seal,
+    ``absent`` are properties that are missing from the run, ``unsettled`` is what the run's files cannot show
     or what nobody decided, and ``exit_status`` is that of ``verify check``.
     """
 

@@ -1,8 +1,8 @@
 """Reads the SMT-LIB texts of obligations back, without the engine that wrote them.
 
 The reader knows the commands and operators of QF_UFBV that `kexec_verify.prove.smtlib` prints
-and refuses all others (SMT-LIB 2.6, theory FixedSizeBitVectors): a text that it does
-not wholly understand is certified by nobody.
+and refuses all others (SMT-LIB 2.6, theory FixedSizeBitVectors). A text that it does
+not fully understand gets no certificate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from kexec_verify.errors import UnsupportedError
 
 BOOL = 0
-"""The width that stands for the sort Bool."""
+"""The width that represents the sort Bool."""
 
 _TOKEN = re.compile(r";[^\n]*|\s+|([|(])|(\))|([^\s()|;]+)")
 _INDEXED = frozenset({"extract", "zero_extend", "sign_extend"})

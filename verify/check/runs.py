@@ -2,9 +2,8 @@
 
 The record and the texts are all that is used; neither angr nor the code under proof.
 So this shows that each recorded obligation is valid and that the verdicts follow from
-them by the specs. That these are the obligations of the target's bytes, and all of them,
-no file of the run can show: the seal says that they are those that this user's tool wrote,
-and where there is none only a new run does.
+them by the specs. No file of the run can show that these are all the obligations of the target's
+bytes. A seal shows that this user's tool wrote them. Without a seal only a new run shows it.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from kexec_verify.verdict import Verdict
 
 @dataclass(frozen=True)
 class Options:
-    """How to check: processes, CPU time for one question, whether to ask cvc5 and for certificates."""
+    """How to check: processes, CPU time for one query, whether to use cvc5 and to make certificates."""
 
     jobs: int = 1
     limit: float = 3 * TIME_LIMIT
@@ -49,7 +48,7 @@ def check_run(
 ) -> Check:
     """Check the run in ``directory``.
 
-    :raises UsageError: if it holds no run, or cvc5 or certificates are asked for and not to be had.
+    :raises UsageError: if it holds no run, or cvc5 or certificates are requested and unavailable.
     :raises TargetError: if a text is missing or changed.
     :raises InternalError: if solvers contradict each other.
     """
@@ -94,7 +93,7 @@ def check_run(
 
 
 def _read(path: Path) -> tuple[bytes, Run]:
-    """The bytes of a run.json, and the run in them.
+    """Return the bytes of a run.json, and the run in them.
 
     :raises UsageError: if it is none.
     """
@@ -106,7 +105,7 @@ def _read(path: Path) -> tuple[bytes, Run]:
 
 
 def _jobs(run: Run, directory: Path, options: Options) -> list[Job]:
-    """One job a text; the hypotheses of one instance of each kind that is not idle are asked about."""
+    """Return one job for each text; hypotheses are checked for one instance of each kind that is not idle."""
     found: dict[tuple[str, str, tuple[str, ...]], Job] = {}
     for record in run.properties:
         for obligation in record.obligations:
@@ -142,7 +141,7 @@ def _check_texts(jobs: Sequence[Job], processes: int, progress: Callable[[str], 
 
 
 def _certified(run: Run, texts: dict[str, TextRecord]) -> tuple[int, dict[str, int]]:
-    """Obligations with a certificate, and those without by reason."""
+    """Return the number of obligations with a certificate, and those without by reason."""
     counted, reasons = 0, dict[str, int]()
     for record in run.properties:
         for obligation in record.obligations:
@@ -169,7 +168,7 @@ def _is_open(record: TextRecord) -> bool:
 
 
 def _faults(run: Run, texts: Sequence[TextRecord], claims: Sequence[ClaimRecord]) -> list[str]:
-    """Each thing that the record claims and the check does not find."""
+    """Return each claim of the record that the check does not confirm."""
     faults = [] if run.complete else ["the run is not complete"]
     if not run.properties:
         faults.append("the run has no property")

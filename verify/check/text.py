@@ -30,8 +30,8 @@ class Job:
 
     :param directory: of the run.
     :param claimed: the best verdict that an obligation with this text has.
-    :param live: an obligation with this text counts on its hypotheses: ask whether they can hold.
-    :param limit: seconds of CPU time for one question.
+    :param live: an obligation with this text depends on its hypotheses: check whether they can hold.
+    :param limit: seconds of CPU time for one query.
     :param hypotheses: their labels, as the record has them.
     """
 
@@ -47,7 +47,7 @@ class Job:
 
 
 def require_independence() -> None:
-    """Nothing that made the texts may take part in checking them.
+    """Check that nothing that made the texts takes part in checking them.
 
     :raises InternalError: if angr is loaded.
     """
@@ -56,16 +56,16 @@ def require_independence() -> None:
 
 
 def ask_cvc5(text: str, limit: float) -> Reply:
-    """cvc5's answer to ``text``, where the wheel ``cvc5`` is installed.
+    """Return cvc5's answer to ``text``, if the wheel ``cvc5`` is installed.
 
     :raises InternalError: if the text is not SMT-LIB that cvc5 reads.
     """
-    cvc5 = importlib.import_module("cvc5")  # no dependency of ours: whoever wants a third opinion installs it
+    cvc5 = importlib.import_module("cvc5")  # not a dependency: users who want a third solver install it
 
     started = time.perf_counter()
     manager = cvc5.TermManager()
     solver = cvc5.Solver(manager)
-    # cvc5 counts the clock: a generous limit, which can do no more than leave the question undecided.
+    # cvc5 counts wall-clock time. The limit is generous, and can only leave the query undecided.
     solver.setOption("tlimit-per", str(int(limit * 60_000)))
     parser = cvc5.InputParser(solver)
     try:
@@ -80,7 +80,7 @@ def ask_cvc5(text: str, limit: float) -> Reply:
 
 
 def read_text(directory: Path, name: str, sha256: str) -> str:
-    """The text called ``name`` of the run in ``directory``.
+    """Return the text called ``name`` of the run in ``directory``.
 
     :raises TargetError: if it is missing, outside of the run, or not the one that was recorded.
     """
@@ -143,7 +143,7 @@ def check_text(job: Job) -> TextRecord:
 
 
 def _live(text: str, limit: float) -> bool:
-    """The text's hypotheses can hold: without its goal it is satisfiable."""
+    """Return whether the text's hypotheses can hold: without its goal it is satisfiable."""
     lines = [line for line in text.splitlines() if _GOAL not in line]
     if len(lines) != len(text.splitlines()) - 1:
         raise VerifyError("expected an obligation's text with one goal")
@@ -151,7 +151,7 @@ def _live(text: str, limit: float) -> bool:
 
 
 def _keep(job: Job, text: str, replies: list[Reply]) -> Path:
-    """Write what each of the solvers was asked, with its answer, beside the run."""
+    """Write the query to each solver, with its answer, next to the run."""
     folder = job.directory / CONTRADICTIONS
     folder.mkdir(exist_ok=True)
     for reply in replies:

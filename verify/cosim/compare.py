@@ -1,4 +1,4 @@
-"""One instruction on one state: our engine's result beside Unicorn's."""
+"""Compare our engine's result of one instruction on one state with Unicorn's."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def target_of(step: Step) -> Term:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One way in which an instruction ends: its condition and what it gives, as terms."""
+    """One outcome of an instruction: its condition and results, as terms."""
 
     condition: Formula
     target: Term

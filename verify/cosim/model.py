@@ -12,7 +12,7 @@ class ClassRecord(msgspec.Struct, frozen=True):
 
     ``checked`` is ``unicorn`` or ``table``; ``used`` and ``drawn`` count encodings: those
     of the targets and those made by flipping bits; ``folded`` and ``solved`` count vectors
-    that claripy's folding and both solvers were asked about besides.
+    that claripy's folding and both solvers also checked.
     """
 
     mnemonic: str
@@ -29,7 +29,7 @@ class ClassRecord(msgspec.Struct, frozen=True):
 
 
 class SystemRecord(msgspec.Struct, frozen=True):
-    """The sweep of the system instruction space: encodings by what came of them."""
+    """The sweep of the system instruction space: encodings by result."""
 
     swept: int
     refused: int
@@ -39,7 +39,7 @@ class SystemRecord(msgspec.Struct, frozen=True):
 class NegativeRecord(msgspec.Struct, frozen=True):
     """Random words and near misses of used ones.
 
-    ``refused`` have no meaning in our engine, ``system`` were held against the table,
+    ``refused`` have no meaning in our engine, ``system`` were compared with the table,
     ``unpredictable`` have no meaning in the architecture, ``unmapped`` are literal loads;
     ``compared`` ran on Unicorn, ``unlisted`` of them are unknown to capstone.
     """
@@ -73,5 +73,5 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def complete(self) -> bool:
-        """Every encoding that a target uses was compared or held against the table."""
+        """Every encoding that a target uses was compared with Unicorn or with the table."""
         return self.covered == self.encodings

@@ -22,7 +22,7 @@ _LITERAL = 0b011  # bits 29:27 of a load whose address is the program counter's
 
 @dataclass
 class Tried:
-    """What came of some words; counts as in the report."""
+    """Results for some words; counts as in the report."""
 
     words: int = 0
     refused: int = 0

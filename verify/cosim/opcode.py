@@ -19,13 +19,13 @@ from kexec_verify.errors import UnsupportedError, VerifyError
 # Where instructions are put: about the boundary of the two code pages, and at their ends.
 PLACES = (CODE, CODE + 0xFFC, CODE + 0x1000, CODE + 0x1FFC)
 _DRAWN = 60  # encodings of a class besides those used
-_SOLVED_SHARE = 20  # one in so many drawn encodings is also put to the solvers
+_SOLVED_SHARE = 20  # one of this many drawn encodings is also checked by the solvers
 _SHOWN = 3  # mismatches kept of one class
 
 
 @dataclass
 class Checked:
-    """What came of one class; counts as in the report."""
+    """Results for one class; counts as in the report."""
 
     mnemonic: str
     shape: str
@@ -119,7 +119,7 @@ def check_word(
 
 
 def _further(machine: Machine, meaning: Meaning, state: dict[str, int], solve: bool) -> Mismatch | None:
-    """The other ways from the same state to a result; None if all lead to the same one."""
+    """Compute the result in the other ways; return None if all agree."""
     ours = meaning.run(state, lambda at, size: read_at(machine.memory, at, size))
     instruction = meaning.instruction
     found: list[str] = []

@@ -30,7 +30,7 @@ from kexec_verify.specs.contracts import CONTRACTS
 from kexec_verify.target import Kernel
 
 _PIECES = 8  # of the sweep and of the random words, for the processes to share
-_NEGATIVE_SHARE = 10  # one random word for so many vectors
+_NEGATIVE_SHARE = 10  # one random word for this many vectors
 
 
 @dataclass

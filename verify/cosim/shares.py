@@ -1,4 +1,4 @@
-"""The ways that a share of the vectors takes besides: claripy's own folding, and both solvers."""
+"""Further checks of a share of the vectors: claripy's own folding, and both solvers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _value(term: Term) -> int:
 
 
 def folded(instruction: Instruction, state: Mapping[str, int], memory: tuple[bytes, ...]) -> Result:
-    """The result of running our engine on constants, which claripy folds on the way.
+    """Return the result of running our engine on constants, which claripy folds.
 
     :raises InternalError: if a term does not fold, or not exactly one outcome is left.
     """
@@ -86,7 +86,7 @@ def _function(size: int) -> Function:
 def query(
     meaning: Meaning, state: Mapping[str, int], memory: tuple[bytes, ...], result: Result
 ) -> tuple[Facts, Formula]:
-    """The question whether our engine's terms imply ``result`` in ``state``, as an obligation asks."""
+    """Return the query whether our engine's terms imply ``result`` in ``state``, in an obligation's form."""
     asked: dict[tuple[int, int], int] = {}
 
     def read(address: int, size: int) -> int:

@@ -159,7 +159,7 @@ def _point(rng: random.Random, values: list[int], where: Addressing) -> bool:
         else:
             values[where.index] = index & _MASK
     start = rng.choice(WINDOWS)
-    # Half of the accesses straddle the boundary of the window's two pages or lie beside it.
+    # Half of the accesses straddle the boundary of the window's two pages or are next to it.
     offset = WINDOW_SIZE // 2 + 8 * rng.randrange(-2, 2)
     if rng.getrandbits(1):
         offset = 8 * rng.randrange((WINDOW_SIZE - _LONGEST) // 8 + 1)

@@ -20,12 +20,12 @@ _LEAVES = {"AArch64.SoftwareBreakpoint": "brk", "AArch64.ExceptionReturn": "eret
 _SIGNED = Function("signed")
 
 SPACE = 1 << 17
-"""Encodings of the class ``System`` but for Rt: L, op0, op1, CRn, CRm, op2."""
+"""Encodings of the class ``System`` without Rt: L, op0, op1, CRn, CRm, op2."""
 
 
 @dataclass
 class Swept:
-    """What came of a part of the system instruction space.
+    """Results for a part of the system instruction space.
 
     :param refused: encodings without a meaning.
     :param agreeing: those that do what the table says, by the name there.

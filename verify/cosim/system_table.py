@@ -3,7 +3,7 @@
 Written from the Arm Architecture Reference Manual, C4.1.93 (branches, exception
 generating and system instructions) and the operation pseudocode of each instruction:
 the names below are the pseudocode's. Unicorn runs these instructions but shows nothing
-of what they do, so our engine is held against this table instead.
+of what they do, so our engine is compared with this table instead.
 """
 
 from __future__ import annotations

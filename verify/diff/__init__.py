@@ -1,1 +1,1 @@
-"""Two kernels side by side: what changed, and whether they still reach the same entry in the same state."""
+"""Comparison of two kernels: what changed, and whether they still reach the same entry in the same state."""

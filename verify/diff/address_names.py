@@ -1,4 +1,4 @@
-"""Addresses by name: what two kernels call the same although it stands elsewhere."""
+"""Names for addresses: what two kernels call by the same name at different addresses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AddressNames:
         symbol = self.kernel.symbol_before(address)
         if symbol is None or not self._low <= address < self._low + _IMAGE_BYTES:
             return f"{address:#x}"
-        # A name that stands for several addresses would make two questions look like one.
+        # A name for several addresses would make two queries look like one.
         found = self.kernel.symbol(symbol.name)
         if found is None or found.address != symbol.address:
             return f"{address:#x}"

@@ -1,4 +1,4 @@
-"""Obligations of two kernels, matched by name and sentence; and which bytes made one change."""
+"""Match obligations of two kernels by name and sentence, and find the changed bytes behind each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Claims:
 
 
 def match(old: Side, new: Side, functions: Matched) -> Claims:
-    """Match everything that is owed for either kernel."""
+    """Match the proof obligations of both kernels."""
     left, right = _grouped(old), _grouped(new)
     same: Counter[str] = Counter()
     diffs: list[ObligationDiff] = []
@@ -57,7 +57,7 @@ def _grouped(side: Side) -> Grouped:
 def _split(
     old: list[tuple[str, Result]], new: list[tuple[str, Result]]
 ) -> tuple[int, list[tuple[Result, Result]], list[Result], list[Result]]:
-    """How many ask the same; those that ask something else, in pairs; those that one side alone has."""
+    """Return the number of equal ones, pairs that differ, and those that only one side has."""
     waiting: dict[str, int] = Counter(text for text, _ in new)
     gone: list[Result] = []
     kept = 0

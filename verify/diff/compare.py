@@ -1,4 +1,4 @@
-"""Two kernels in, everything that a reviewer of the change should know out."""
+"""Compare two kernels and collect what a reviewer of the change should know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What either kernel does on its way besides moving data: system instructions, calls, stores, tests."""
+"""The effects of each kernel besides moving data: system instructions, calls, stores, tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routine run as it is not meant to be entered: with a head that has IND_DONE."""
+"""Run the routine with a head that has IND_DONE, for which it is not meant to be entered."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _ending(run: Run, scenario: Scenario) -> str:
     accesses = [effect for effect in run.log if isinstance(effect, Access)]
     if run.end.kind == "br" and run.end.target == scenario.start:
         memory = f"{len(accesses)} loads and stores" if accesses else "no load and no store"
-        return f"it branches to kimage->start, with {memory} on the way"
+        return f"it branches to kimage->start, with {memory}"
     return f"it ends by {run.end.kind}"
 
 

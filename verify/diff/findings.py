@@ -1,4 +1,4 @@
-"""What a reviewer should know, each sentence made from what was proved, matched or run."""
+"""Findings for a reviewer: sentences made from what was proved, matched or run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kexec_verify.verdict import Verdict
 
 
 def findings(found: Found) -> Iterator[Finding]:
-    """Every finding that these two kernels give rise to."""
+    """Yield every finding about the two kernels."""
     cases = {case.case: case for case in found.cases}
     in_place, relocated = cases.get(IN_PLACE), cases.get(RELOCATED)
     if in_place is not None:
@@ -31,7 +31,7 @@ def findings(found: Found) -> Iterator[Finding]:
 
 
 def _proved(case: CaseDiff, *names: str, label: str = "") -> list[Query]:
-    """The questions of those names (of one kernel), if all of them are proved."""
+    """Return the queries of those names (of one kernel), if all of them are proved."""
     asked = [q for q in case.queries if q.name in names and f"{label}: " in q.sentence]
     return asked if asked and all(q.verdict is Verdict.PROVED for q in asked) else []
 
@@ -48,7 +48,7 @@ def _copies(case: CaseDiff) -> Iterator[Finding]:
     who = "neither kernel copies" if len(for_both) == 2 else f"{for_both[0]} does not copy"
     yield Finding(
         "in-place-copies-nothing",
-        f"In place {who}: from machine_kexec to the entry nothing is stored but to machine_kexec's own "
+        f"In place {who}: from machine_kexec to the entry there are stores only to machine_kexec's own "
         "frame, and no loop over the list is entered.",
         tuple(f"{label}: diff-memory, diff-case PROVED" for label in for_both),
     )
@@ -62,8 +62,8 @@ def _relocating(found: Found, case: CaseDiff) -> Iterator[Finding]:
     yield Finding(
         "relocating-same",
         "With a list both enter the routine with the same arguments, and leave it for the same entry in the "
-        f"same state. The routines are {how}; each is proved to be the one list machine, so memory ends "
-        "the same.",
+        f"same state. The routines are {how}; each is proved to perform the steps of the same list machine, "
+        "so memory is equal at the end.",
         ("diff-handover PROVED", "reloc-step, reloc-dest-pages, reloc-terminates PROVED on both sides"),
     )
 
@@ -73,7 +73,7 @@ def _tests(found: Found) -> Iterator[Finding]:
     where = {label: [at.partition("+")[0] for at in tests] for label, tests in places.items()}
     if where.get("OLD") == where.get("NEW"):
         return
-    shown = [f"{label} at {', '.join(tests) or 'no place'}" for label, tests in places.items()]
+    shown = [f"{label} at {', '.join(tests) or 'no address'}" for label, tests in places.items()]
     sentence = f"head is tested for IND_DONE by {'; by '.join(shown)}."
     routine = found.new.routine.name
     for label, other in (("OLD", "NEW"), ("NEW", "OLD")):
@@ -81,12 +81,12 @@ def _tests(found: Found) -> Iterator[Finding]:
         theirs = [at for at in places.get(other, []) if not at.startswith(routine)]
         if mine and not any(at.startswith(routine) for at in places.get(other, [])):
             sentence += f" {label}'s routine has the test itself ({', '.join(mine)}); {other}'s has none and "
-            sentence += f"leaves it to C ({', '.join(theirs) or 'where no test was found'})."
+            sentence += f"depends on the C code's test ({', '.join(theirs) or 'none was found'})."
     yield Finding("head-test", sentence, tuple(at for tests in places.values() for at in tests))
 
 
 def _instruction_cache(found: Found, case: CaseDiff) -> Iterator[Finding]:
-    """Who invalidates the instruction cache in place, and who does not."""
+    """Yield a finding if only one of the kernels invalidates the instruction cache in place."""
     if found.icache.get("OLD") == found.icache.get("NEW"):
         return
     does = next((label for label in ("OLD", "NEW") if found.icache.get(label) is Verdict.PROVED), None)
@@ -100,12 +100,12 @@ def _instruction_cache(found: Found, case: CaseDiff) -> Iterator[Finding]:
     loaded = [at for e in found.loading if _is_icache(e.kind) for at in _of(e, other)]
     whole_path = f"only {', '.join(theirs)}" if theirs else "no such maintenance"
     load = f"only {', '.join(loaded)}" if loaded else "none either"
-    rest = "" if theirs or loaded else ": what it leaves to C is not done there"
+    rest = "" if theirs or loaded else ": no code does it"
     yield Finding(
         "in-place-icache",
-        f"In place {does} invalidates the instruction cache before the entry ({'; '.join(mine)}), and that "
-        f"is proved complete. {other} executes {whole_path} from machine_kexec to the entry, and its "
-        f"machine_kexec_post_load {load} for an image in place{rest}.",
+        f"In place {does} invalidates the instruction cache before the entry ({'; '.join(mine)}), and "
+        f"the invalidation is proved complete. {other} executes {whole_path} from machine_kexec to the "
+        f"entry, and its machine_kexec_post_load {load} for an image in place{rest}.",
         (f"{does}: diff-icache PROVED", f"{other}: diff-icache {found.icache[other]}"),
     )
 
@@ -128,7 +128,7 @@ def _other_effects(case: CaseDiff) -> Iterator[Finding]:
             shown = "; ".join(f"{e.kind} at {', '.join(_of(e, label))}" for e in mine)
             yield Finding(
                 f"in-place-only-{label.lower()}",
-                f"In place, on the way to the entry, only {label} does: {shown}.",
+                f"In place, before the entry, only {label} does: {shown}.",
                 tuple(at for e in mine for at in _of(e, label)),
             )
 
@@ -146,32 +146,30 @@ def _loading(found: Found) -> Iterator[Finding]:
 
 
 def _null(found: Found, run: Entered, in_place: CaseDiff | None) -> Iterator[Finding]:
-    """A routine that cannot take a head with IND_DONE: what happens, and what keeps it from happening."""
+    """Yield findings about a routine that faults on a head with IND_DONE, and about what prevents that."""
     if not run.faults or not run.replayed:
         return
     side: Side = found.old if run.label == "OLD" else found.new
     null = int(run.address, 16) == 0 if run.address else False
     if run.set_at:
         kind = "a null pointer" if null else "a pointer"
-        what = f"{kind}: {run.register} = {run.address}, set at {run.set_at}, never to a page of the list"
+        what = f"{kind}: {run.register} = {run.address}, set at {run.set_at}, never to a list page"
     else:
-        what = f"an uninitialised pointer: {run.register} = {run.address}, which nothing before has set"
+        what = f"an uninitialised pointer: {run.register} = {run.address}, set by no earlier instruction"
     guard: list[Query] = []
     if in_place is not None:
         guard = _proved(in_place, f"diff-{GUARD}", label=run.label)
     tests = [at for at in found.tests.get(run.label, []) if at.startswith("machine_kexec+")]
     if guard and tests:
-        rests = (
-            f"Its safety rests on the test in C, {', '.join(tests)}, by which the routine is proved to be "
-        )
-        rests += "left out for such a head."
+        rests = f"It is safe because of the test in C, {', '.join(tests)}: the routine is proved to be "
+        rests += "skipped for such a head."
     else:
-        rests = "That it is never entered so is not proved."
+        rests = "That it is never entered like this is not proved."
     others = [r for r in found.entered if r.label != run.label and not r.faults]
-    beside = f" {others[0].label}'s routine, entered so: {others[0].end}." if others else ""
+    beside = f" {others[0].label}'s routine, entered with the same head: {others[0].end}." if others else ""
     yield Finding(
         f"routine-done-{run.label.lower()}",
-        f"{run.label}'s {side.routine.name}, entered with head = {run.head} (IND_DONE), goes through {what}; "
+        f"{run.label}'s {side.routine.name}, entered with head = {run.head} (IND_DONE), uses {what}; "
         f"{run.end}, at {run.where}. {rests}{beside}",
         (f"{run.label}: a run of {len(run.steps)} instructions, replayed", *(q.sentence for q in guard)),
     )

@@ -1,4 +1,4 @@
-"""Functions of two kernels by name: equal up to where they stand, or different in which instructions."""
+"""Compare functions of two kernels by name: equal except for addresses, or which instructions differ."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Matched:
     changed_new: set[int] = field(default_factory=set)
 
     def same(self, name: str) -> bool:
-        """The function is in both, and equal up to where it stands."""
+        """Return whether both kernels have the function, equal except for addresses."""
         return any(diff.name == name and diff.state == "same" for diff in self.functions)
 
 
@@ -102,7 +102,7 @@ def _read(side: Side, address: int, code: bytes) -> Iterator[_Line]:
         globals_ = {value: name for name, value in side.context.globals.addresses.items()}
 
     def datum(value: int) -> str:
-        # A string or a word without a symbol: where it stands says nothing.
+        # A string or a word without a symbol: its address means nothing.
         if value in globals_:
             return globals_[value]
         names = kernel.symbols_at(value)

@@ -97,7 +97,7 @@ class CaseDiff(msgspec.Struct, frozen=True):
     """The relation in one case.
 
     :param rests_on: what is assumed of either kernel; ``open``: why it is not proved.
-    :param old_way: the functions on the way, one entry for each exception level.
+    :param old_way: the functions on the path, one entry for each exception level.
     """
 
     case: str

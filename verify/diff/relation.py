@@ -1,4 +1,4 @@
-"""That both kernels reach the same entry in the same state with the same memory, as one question each."""
+"""Obligations that both kernels reach the same entry in the same state with the same memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORDS = ("kimage_voffset", "memstart_addr")
 
 @dataclass
 class Relation:
-    """What is owed, in one case, for the two kernels to end alike.
+    """The obligations that, in one case, both kernels end in the same state.
 
     :param asked: of each question what is compared: a name, and the term on either side.
     """
@@ -99,7 +99,7 @@ class Relation:
         path = self.right.facts(new.facts)
         if old.via != new.via:
             both = And(*(fact for _, fact in path))
-            sentence = f"OLD does not end by way of {old.via} where NEW does by way of {new.via}"
+            sentence = f"OLD does not end through {old.via} where NEW ends through {new.via}"
             self._require("level", sentence, facts, Not(both))
             return
         facts = (*facts, *path)
@@ -124,7 +124,7 @@ class Relation:
         return [self.left.term(old), self.right.term(new)]
 
     def _require_memory(self, whole_path: WholePath) -> None:
-        """Each store on the way is to machine_kexec's own frame."""
+        """Require that each store on the path is to machine_kexec's own frame."""
         label = whole_path.side.label
         states = [*whole_path.mk.ran, *(state for end in whole_path.ends for state in end.states)]
         seen: set[tuple[int, str]] = set()
@@ -138,10 +138,10 @@ class Relation:
                 own = TRUE if item.name == STACK_FRAME else FALSE
                 self._require("memory", f"{label}: the store at {where} is to its own frame", (), own)
         if not seen:
-            self._require("memory", f"{label}: nothing is stored on the way", (), TRUE)
+            self._require("memory", f"{label}: the path stores nothing", (), TRUE)
 
     def _require_no_routine(self, whole_path: WholePath) -> None:
-        """A way that leaves the routine out goes to kimage->start, and not to the routine after all."""
+        """Require that a path that skips the routine goes to kimage->start, and not to the routine."""
         renamer = self.left if whole_path is self.old else self.right
         start = renamer.term(whole_path.mk.fields.start)
         for end in whole_path.ends:
@@ -169,7 +169,7 @@ class Relation:
                 )
 
     def model(self, result: Result) -> dict[str, str] | None:
-        """Values that show the two kernels to differ; None where they would rest on what is not given.
+        """Return values that show a difference of the kernels; None if they depend on unshared inputs.
 
         A callee's result or a spilled word is unknown to the proof: values of these show nothing.
         """
@@ -196,7 +196,7 @@ class Relation:
 
 
 def _sides(name: str) -> tuple[str, str]:
-    """What the two terms of a question are of: both kernels, or one kernel and what it should be."""
+    """Labels of a query's two terms: both kernels, or one kernel and the required value."""
     return ("found", "expected") if name in ("OLD", "NEW") else ("OLD", "NEW")
 
 
@@ -215,7 +215,7 @@ def _is_given(leaf: Term) -> bool:
 
 
 def support(side: Side, case: str) -> tuple[list[Result], list[str]]:
-    """What the relation rests on of one kernel's own proofs: what is not proved, and what is assumed.
+    """Yield the dependencies of the relation on one kernel's proofs: unproved contracts, and assumptions.
 
     In place that is machine_kexec with the contracts it relies on, the restart code and the stub;
     through the routine, post_load's copy of it too; for a list, the routine's own properties.
@@ -242,6 +242,6 @@ _OF_CACHES = frozenset({"mk-icache-invalid"})
 """Not of where control goes nor of memory: what the caches hold is compared by itself, in effects."""
 
 GUARD = "guard"
-"""Of the questions whether a way leaves the routine out: on them rests a routine that cannot take DONE."""
+"""Name of the queries whether a path skips the routine; a routine that faults on DONE depends on them."""
 
 CASES = (IN_PLACE, RELOCATED)

@@ -1,4 +1,4 @@
-"""Terms of one kernel beside terms of the other: only what both are given is called the same."""
+"""Rename terms so that only inputs that both kernels share have the same name."""
 
 from __future__ import annotations
 

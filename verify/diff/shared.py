@@ -1,4 +1,4 @@
-"""A discharger for two kernels: a question that differs in the names of addresses alone is asked once."""
+"""A discharger for two kernels: queries that differ only in the names of addresses are sent once."""
 
 from __future__ import annotations
 

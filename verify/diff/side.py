@@ -1,4 +1,4 @@
-"""One of the two kernels: its functions, and everything that is owed for them."""
+"""One of the two kernels: its functions, and all their proof obligations."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Side:
         self.restart = made
 
     def discharge(self, discharger: SharedDischarger, tell: Progress) -> None:
-        """Ask the solvers everything that is owed."""
+        """Send all proof obligations to the solvers."""
         discharger.places = self.places
         claims = list(RELOCATION)
         stated = stated_layout(self.kernel)

@@ -1,4 +1,4 @@
-"""A comparison in words."""
+"""Format a comparison of two kernels as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN_STEPS = 20
 
 
 def format_comparison(found: Comparison) -> Iterator[str]:
-    """The comparison for a terminal: lines without colour."""
+    """Yield the lines of the comparison for a terminal, without colour."""
     yield from _targets(found)
     yield from _same(found)
     yield from _functions(found)
@@ -62,17 +62,18 @@ def _targets(found: Comparison) -> Iterator[str]:
 
 def _target(target: Target) -> str:
     version = f", Linux {target.version}" if target.version else ""
-    variant = f"; form {target.variant}, {target.page_size // 1024} KiB pages" if target.variant else ""
+    pages = f"{target.page_size // 1024} KiB pages"
+    variant = f"; ABI variant {target.variant}, {pages}" if target.variant else ""
     return f"{target.name}{version}{variant}"
 
 
 def _same(found: Comparison) -> Iterator[str]:
-    yield "what is the same"
+    yield "what is equal"
     functions = [f.name for f in found.functions if f.state == "same"]
     yield from _wrapped(", ".join(functions) or "no function", "  functions    ", "               ")
     properties = [p for p in found.properties if not _differs(p)]
     count = sum(p.same for p in found.properties)
-    yield f"  obligations  {count} ask the same; all those of {len(properties)} properties and kinds do"
+    yield f"  obligations  {count} are equal; {len(properties)} properties and kinds have only equal ones"
     yield ""
 
 
@@ -110,7 +111,7 @@ def _properties(found: Comparison) -> Iterator[str]:
     differing = [p for p in found.properties if _differs(p)]
     if not differing:
         return
-    yield "what that changes"
+    yield "affected properties"
     by_name: dict[str, list[ObligationDiff]] = {}
     for diff in found.obligations:
         by_name.setdefault(diff.name, []).append(diff)
@@ -120,7 +121,7 @@ def _properties(found: Comparison) -> Iterator[str]:
         yield f"  {p.id:<34} {p.old or '-':<11} {p.new or '-':<11} {counts}"
         if p.reason and p.old != p.new:
             yield from _wrapped(p.reason, "      ", "      ")
-    yield "  instructions that made them change:"
+    yield "  changed instructions on their paths:"
     for name, diffs in by_name.items():
         old = ranges(at for diff in diffs for at in diff.bytes_old)
         new = ranges(at for diff in diffs for at in diff.bytes_new)
@@ -131,7 +132,7 @@ def _properties(found: Comparison) -> Iterator[str]:
 
 
 def ranges(places: Iterable[str]) -> str:
-    """``symbol+offset`` places with runs of instructions drawn together."""
+    """Return addresses of the form ``symbol+offset`` as text, consecutive instructions as ranges."""
     offsets: dict[str, set[int]] = {}
     for place in places:
         symbol, _, offset = place.rpartition("+")
@@ -160,7 +161,7 @@ def _case(case: CaseDiff, found: Comparison) -> Iterator[str]:
             yield f"  {label}  {whole_path}"
     proved = sum(q.verdict is Verdict.PROVED for q in case.queries)
     if case.queries:
-        asked = f"{proved}/{len(case.queries)} questions proved"
+        asked = f"{proved}/{len(case.queries)} queries proved"
         yield f"  {asked}: the same entry, x0 to x3, MMU off, interrupts masked, memory"
     for query in case.queries:
         if query.verdict is not Verdict.PROVED:
@@ -168,12 +169,12 @@ def _case(case: CaseDiff, found: Comparison) -> Iterator[str]:
             for name, value in query.model.items():
                 yield f"      {name} = {value}"
     for why in case.open:
-        yield from _wrapped(why, "  open: ", "    ")
+        yield from _wrapped(why, "  undecided: ", "    ")
     rests = sorted({sentence.partition(": ")[2] for sentence in case.rests_on})
     for sentence in rests:
-        yield from _wrapped(sentence, "  rests on: ", "    ")
+        yield from _wrapped(sentence, "  depends on: ", "    ")
     differing = [e for e in case.effects if bool(e.old) != bool(e.new)]
-    yield from _effects("on the way", differing)
+    yield from _effects("before the entry", differing)
     if case.case == IN_PLACE:
         yield from _effects("when loaded", [e for e in found.loading if bool(e.old) != bool(e.new)])
     yield ""

@@ -1,4 +1,4 @@
-"""One kernel's way from machine_kexec to the next kernel, put together from its functions."""
+"""One kernel's whole kexec path, from machine_kexec to the next kernel, built from its functions."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class End:
 
     @property
     def accesses(self) -> list[Access]:
-        """The loads and stores on the way, from the last point at which paths were joined."""
+        """Return the loads and stores on the path, from the last point at which paths were joined."""
         return [access for state in self.states for access in state.accesses]
 
 
 @dataclass
 class WholePath:
-    """One kernel's ways to the end in one case.
+    """One kernel's paths to the end in one case.
 
     :param case: what is so of the kimage, in words and as a formula.
     :param stuck: in words, ways that do not lead to an end.
@@ -67,7 +67,7 @@ class WholePath:
     handed: list[tuple[Facts, State]] = field(default_factory=list)
 
     def compose(self) -> None:
-        """Follow each way out of machine_kexec to where the next kernel is entered."""
+        """Follow each path out of machine_kexec to the entry of the next kernel."""
         for step in self.mk.exits:
             assert isinstance(step.then, Exit)
             if self._excluded(step.state, f"machine_kexec is not left at {self._at(step.state)}"):
@@ -92,7 +92,7 @@ class WholePath:
         self.obligations.append(Obligation(f"diff-{name}", shown, facts, goal))
 
     def _excluded(self, state: State, sentence: str) -> bool:
-        """The path is of the other case; that is owed where it is so."""
+        """Return whether the path belongs to the other case; if so, add an obligation that says so."""
         goal = Not(self.case[1])
         if not decide(state.facts, goal):
             return False
@@ -251,7 +251,7 @@ _HANDED_OVER = ("daif-masked", "mmu-off", "mmu-on")
 
 
 def whole_paths(side: Side) -> dict[str, WholePath]:
-    """The ways of each case, by its name.
+    """Return the paths of each case, by its name.
 
     :raises UnsupportedError: where machine_kexec or the restart code could not be run.
     """

@@ -1,4 +1,4 @@
-"""What mutants of a kernel are made of and held against: its functions, and what is proved of them."""
+"""The kernel before mutation: its functions, and the properties that are proved of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kexec_verify.theorems import has_obligation, judge
 from kexec_verify.verdict import Verdict
 
 RUNS = 8
-"""Of each path out of a function so many ways from its entry are run."""
+"""Maximum number of paths from the entry that are run for each exit path of a function."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Subject:
 class Base:
     """A kernel before mutation.
 
-    :ivar way: None for a target that is a routine and nothing else.
-    :ivar discharger: for all mutants: what one leaves alone is asked once.
+    :ivar composition: None for a target that is a routine and nothing else.
+    :ivar discharger: for all mutants: queries that a mutant does not change are sent once.
     """
 
     kernel: Kernel
@@ -64,7 +64,7 @@ class Base:
             self.composition.build()
 
     def subjects(self) -> list[Subject]:
-        """The routine, and each function of which a part of the way is proved, part by part."""
+        """The routine, and each function that is part of the kexec path, part by part."""
         ran: dict[int, set[int]] = {}
         codes: dict[int, Code] = {}
         for part in self.parts.values():
@@ -78,11 +78,11 @@ class Base:
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """The parts of the way; none for a routine alone."""
+        """The parts of the kexec path; none for a routine alone."""
         return self.composition.parts if self.composition is not None else {}
 
     def code_of(self, part: Part) -> Code | None:
-        """The bytes that a part of the way is about; None for what joins the parts."""
+        """The bytes that a part is about; None for the composition of the parts."""
         if part.proof is not None:
             return part.proof.code
         if not part.function or self.composition is None:
@@ -102,7 +102,7 @@ class Base:
 
     @functools.cached_property
     def claims(self) -> list[Property]:
-        """The properties of the C functions that are proved of the kernel: a mutant is to lose none."""
+        """The properties of the C functions that are proved of the kernel: a mutant must keep all."""
         results = [result for found in self.results.values() for result in found]
         return [
             claim
@@ -129,13 +129,13 @@ class Base:
         return found
 
     def _keeps_contract(self, name: str, part: Part, found: list[Inputs]) -> None:
-        """No run of an unchanged callee may break what is proved of it."""
+        """Check that no run of an unchanged callee breaks its proved contract."""
         assert self.composition is not None
         address, contract = self.composition.contracts[name.removeprefix(CALLEE)]
         code = self.composition.context.code(part.function, address)
         told = breach(self.composition.context, contract, code, part.copied, found)
         if told is not None:
-            raise InternalError(f"the contract of {part.function} is proved, and a run shows: {told}")
+            raise InternalError(f"the contract of {part.function} is proved, but a run shows: {told}")
 
     def _claims(self) -> list[Property]:
         names = {o.name for part in self.parts.values() for o in part.obligations}

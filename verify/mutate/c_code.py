@@ -90,7 +90,7 @@ def attempts(
     seed: int = 1,
     progress: Tell = lambda record, done, of: None,
 ) -> list[Record]:
-    """What the prover says of ``count`` mutants, half of them of each function; none without C functions.
+    """Return verdicts on ``count`` mutants, half of them of each function; none without C functions.
 
     :raises UsageError: for a routine that takes its arguments in registers.
     """

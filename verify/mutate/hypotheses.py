@@ -1,7 +1,7 @@
-"""Mutants of what is supposed: each assumption and invariant dropped, and weakened, in turn.
+"""Mutants of hypotheses: each assumption and invariant is dropped, and weakened, one at a time.
 
-A hypothesis that can be dropped without any proof failing is no part of the argument; one
-that cannot is what the argument leans on. One that can be weakened says more than it need.
+A hypothesis that can be dropped without any proof failing is not needed; one that cannot
+is needed. One that can be weakened is stronger than necessary.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def change_each(results: Sequence[Result]) -> Iterator[HypothesisRecord]:
 
 
 def _change(label: str, how: str, using: Sequence[Result]) -> HypothesisRecord:
-    """What fails if ``label`` is changed so; of an obligation of a name that fails no more is asked."""
+    """What fails if ``label`` is changed so; after a failure no other obligation of that name is tried."""
     failing: set[str] = set()
     used = 0
     for result in using:

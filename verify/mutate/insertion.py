@@ -111,7 +111,7 @@ def insertions(code: bytes, slots: Sequence[int] | None = None) -> Iterator[tupl
 
 
 def additions(code: bytes) -> Iterator[tuple[str, bytes]]:
-    """Every mutant in which one of ``HARMFUL`` stands before an instruction, and none is lost.
+    """Return every mutant with one of ``HARMFUL`` inserted before an instruction; none is lost.
 
     The instructions behind it move, and each branch still goes to where it went; a branch to
     the instruction itself goes to the new one. Code that reads its own bytes is not mended.

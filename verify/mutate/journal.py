@@ -101,7 +101,7 @@ class Journal:
                 continue
 
     def _drop_torn_line(self) -> None:
-        """Cut off what a killed run wrote of its last line, so that the next line stands by itself."""
+        """Remove an incomplete last line of a killed run, so that the next line starts a line."""
         if self.path.exists():
             data = self.path.read_bytes()
             whole = data.rfind(b"\n") + 1

@@ -1,4 +1,4 @@
-"""Errors of the verifier's own in what is C code's: one is switched on at a time, and a probe must notice it.
+"""Errors seeded into the verifier's handling of C code, one at a time; a probe must notice each.
 
 A probe is a function of the kernel, unchanged or with one instruction changed. An error is
 noticed if the unchanged function is no longer proved, if a changed one is PROVED that a run
@@ -69,7 +69,7 @@ def _edited(pattern: str) -> Probes:
 
 
 def _behind_a_warn(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
-    """Changes of instructions that are reached by way of a WARN alone."""
+    """Changes of instructions that are reached only through a WARN."""
     with _all_are(False)():
         composition, _ = composition_of(base, subject.code)
         composition.build()
@@ -121,7 +121,7 @@ class Fault:
 
 FAULTS = (
     Fault(
-        "a join keeps what the first path says",
+        "a join keeps the values of the first path",
         lambda: mock.patch("kexec_verify.kexec.machine_kexec.join", _first_alone),
         "machine_kexec",
         _on_one_path,
@@ -133,7 +133,7 @@ FAULTS = (
         _edited("$^"),
     ),
     Fault(
-        "that an access stays in its object is not owed",
+        "no obligation that an access stays in its object",
         lambda: mock.patch.object(Objects, "inside", _anywhere),
         "machine_kexec",
         _edited(r"^(str|stp) .*\[sp.* → (str|stp) .*\[sp"),
@@ -141,7 +141,7 @@ FAULTS = (
     Fault("a BUG is taken for a WARN", _all_are(True), "machine_kexec", _edited("$^")),
     Fault("a WARN is taken for a BUG", _all_are(False), "machine_kexec", _behind_a_warn, by_probe=True),
     Fault(
-        "one side of a branch is left out and nothing owed",
+        "one side of a branch is left out without an obligation",
         lambda: mock.patch.object(Explorer, "_taken", _one_side),
         "machine_kexec|machine_kexec_post_load",
         _edited(r"^(mov|str|orr|sub) .* → nop"),

@@ -31,12 +31,12 @@ SEARCH_OBLIGATIONS = 8
 
 @dataclass
 class Tried:
-    """What came of one mutant.
+    """The result for one mutant.
 
-    :param verdict: None if no proof was asked for.
+    :param verdict: None if the prover was not run.
     :param effect: what a run shows; empty if none was found.
     :param reason: why it is not proved; of a proved one, what differs all the same.
-    :param results: of the obligations that were asked.
+    :param results: of the obligations that were tried.
     """
 
     verdict: Verdict | None
@@ -49,7 +49,7 @@ def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
     """Look for a run of ``code`` that breaks what the kernel has unchanged; where there is none, prove that.
 
     :param code: a function's, changed.
-    :param ask_prover: ask for a proof even if a run shows a fault; its effect is told beside the verdict.
+    :param ask_prover: run the prover even if a run shows a fault; the result then has both.
     """
     composition, refused = composition_of(base, code)
     effect, traces = _run(base, composition.context, code)
@@ -119,9 +119,9 @@ def prove_composition(base: Base, composition: Composition, traces: Traces, sear
 
 
 def composition_of(base: Base, code: Code) -> tuple[Composition, str]:
-    """The mutant's way, with the parts of the unchanged one that read nothing of what differs.
+    """Return the mutant's parts, reusing unchanged parts that read no changed bytes.
 
-    Beside it, why the mutant cannot be read, or nothing.
+    Also return why the mutant cannot be read, if so.
     """
     assert base.composition is not None
     kernel = base.kernel.patched(code.address, code.data)
@@ -149,7 +149,7 @@ def _reads(base: Base, part: Part, code: Code) -> bool:
 
 
 def _discharge(base: Base, changed: Iterable[Part], search: bool) -> Tried:
-    """Ask what is owed of ``changed`` parts, up to where a run shows a fault."""
+    """Prove the obligations of ``changed`` parts, until a run shows a fault."""
     results: list[Result] = []
     failing: list[Result] = []
     started = time.process_time()
@@ -174,7 +174,7 @@ def _discharge(base: Base, changed: Iterable[Part], search: bool) -> Tried:
 
 
 def _ordered(base: Base, parts: Iterable[Part]) -> Iterator[tuple[Part, Obligation]]:
-    """What is owed for a property of the kernel: what is plainly false, then short paths before long ones."""
+    """Return the obligations of the kernel's properties: false ones first, then by length of path."""
     found = [
         (part, obligation)
         for part in parts

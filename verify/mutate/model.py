@@ -8,12 +8,12 @@ SCHEMA = 1
 
 
 class MutantRecord(msgspec.Struct, frozen=True):
-    """One mutant of a ``function`` and what came of it.
+    """One mutant of a ``function`` and its result.
 
     ``outcome`` is ``refuted`` (``why`` is the bad effect), ``unsupported`` (it can be neither run
-    nor proved, for want of a model), ``equivalent`` (every property is proved of it) or
+    nor proved, because a model is missing), ``equivalent`` (every property is proved of it) or
     ``survivor`` (it runs without a fault on every list tried, and is not proved).
-    ``verdict`` is the prover's, where it was asked.
+    ``verdict`` is the prover's, if it was run.
     """
 
     kind: str
@@ -30,7 +30,7 @@ class MutantRecord(msgspec.Struct, frozen=True):
 class HypothesisRecord(msgspec.Struct, frozen=True):
     """A hypothesis dropped or weakened: how many proofs used it, and the obligations that then do not follow.
 
-    :param how: ``dropped``, or in which way it is weaker.
+    :param how: ``dropped``, or how it is weaker.
     :param used: proofs that used it and in which it could be changed so.
     """
 
@@ -48,7 +48,7 @@ class FaultRecord(msgspec.Struct, frozen=True):
 
 
 class MutationRun(msgspec.Struct, frozen=True):
-    """What became of mutants of a kernel's functions, of proofs without a hypothesis, of errors in the tool.
+    """Results for mutants of a kernel's functions, of proofs without a hypothesis, of errors in the tool.
 
     :param possible: how many mutants there are; ``seconds``: with those of interrupted runs before.
     :param functions: how many there are of each function, of those that were chosen.

@@ -1,7 +1,7 @@
 """Tries mutants: a concrete run that shows the fault, else a proof that there is none.
 
 A mutant that Unicorn shows to misbehave on some list must not be PROVED: that is an
-internal fault of the verifier, and it is asked of a share of the refuted ones too.
+internal fault of the verifier. The prover is run on a share of the refuted ones to check this.
 """
 
 from __future__ import annotations

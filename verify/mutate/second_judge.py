@@ -38,14 +38,14 @@ LIVES, REFUSED, SURVIVES = "lives", "dies, not proved", "dies, PROVED"
 RESULTS = (REFUSED, SURVIVES, LIVES)
 KINDS = ("replaced", "added", "pair")
 _PATIENCE = 5.0
-"""Seconds that a run may take before it counts as a hang, when that is looked at once more."""
+"""Seconds that a run may take before it counts as a hang, when it is run again."""
 _FIRST = ("effect", "mapped", "undefined", "access")
-"""Parts of names of obligations that harmful instructions fail: they are asked first."""
+"""Parts of names of obligations that harmful instructions fail: they are tried first."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What came of one mutant.
+    """The result for one mutant.
 
     :param edit: the change, in words.
     :param words: address and word of each instruction that differs.
@@ -63,7 +63,7 @@ class Record:
 
 @dataclass
 class Summary:
-    """What came of all mutants."""
+    """The results for all mutants."""
 
     records: list[Record] = field(default_factory=list)
 
@@ -98,7 +98,7 @@ class Subject:
     :param slots: offsets of the instructions to change.
     :param enter: runs its bytes on a machine.
     :param build: what must be proved of its bytes; raises for those that the proof does not cover.
-    :param grows: nothing that matters stands behind it, so that an instruction may be added.
+    :param grows: nothing that matters follows it, so an instruction may be added.
     """
 
     name: str
@@ -121,9 +121,9 @@ def campaign(
     """Try mutants of the routine and, in a kernel, of the restart code and of the stubs.
 
     The mutants are divided in proportion to the functions' instructions. Of a function that may grow,
-    half of the insertions stand between two instructions, the others in the place of one.
+    half of the insertions are between two instructions, the others replace one.
 
-    :raises UsageError: if an unchanged function does not enter or is not proved: then nothing is learnt.
+    :raises UsageError: if an unchanged function does not enter or is not proved.
     """
     prover = Prover()
     found = subjects(kernel, routine, prover)
@@ -161,7 +161,7 @@ def _parts(sizes: Sequence[int], most: int) -> list[int]:
 
 
 def attempt(subject: Subject, kind: str, edit: str, code: bytes, machine: Machine, prover: Prover) -> Record:
-    """What comes of one mutant: a proof is asked for of one that dies only."""
+    """Return the result for one mutant; the prover is run only if it dies."""
     words = changed_words(subject.address, subject.code, code)
     outcome = subject.enter(code, machine)
     if outcome.entered:
@@ -169,7 +169,7 @@ def attempt(subject: Subject, kind: str, edit: str, code: bytes, machine: Machin
     refused = prover.refuses(subject.build, code)
     if refused:
         return Record(subject.name, kind, edit, words, REFUSED, outcome.reason, refused)
-    # A busy machine may have taken a run for a hang: a new one says it again, with time.
+    # On a busy machine a run may look like a hang: run it again with more time.
     with Machine(machine.page_size, _PATIENCE, _PATIENCE) as patient:
         outcome = subject.enter(code, patient)
     return Record(subject.name, kind, edit, words, LIVES if outcome.entered else SURVIVES, outcome.reason)
@@ -182,7 +182,7 @@ def changed_words(address: int, before: bytes, after: bytes) -> tuple[tuple[int,
 
 
 class Prover:
-    """Says whether the tool would say PROVED, asking each distinct question once for all mutants."""
+    """Says whether the tool would say PROVED, sending each distinct query once for all mutants."""
 
     def __init__(self) -> None:
         self._discharger = Discharger()
@@ -198,7 +198,7 @@ class Prover:
         return self._decided[text]
 
     def refuses(self, build: Build, code: bytes) -> str:
-        """Why ``code`` is not PROVED; empty if it is. Asks no further than the first failure."""
+        """Why ``code`` is not PROVED; empty if it is. Stops at the first failure."""
         try:
             obligations = build(code)
         except (UnsupportedError, LimitError) as error:
@@ -277,7 +277,7 @@ def _routine(kernel: Kernel, routine: Function, prover: Prover, context: KexecCo
     def build(data: bytes) -> list[Obligation]:
         code = Code(routine.name, routine.address, data)
         variant = recognise(code, kernel.page_size, stated)
-        # What is proved of words of any flags is proved of words of one flag: the weaker claim is asked.
+        # A proof for words with any flags holds for words with one flag: the weaker claim is tried.
         return relocation.build(code, variant, prover.decide, single_flags=True)
 
     slots = tuple(range(0, len(routine.code), SIZE))

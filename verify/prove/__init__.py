@@ -1,1 +1,1 @@
-"""How claims are discharged: obligations as SMT-LIB text, solvers, verdicts."""
+"""Proof of obligations: SMT-LIB text, solvers, verdicts."""

@@ -1,4 +1,4 @@
-"""Questions without the addresses that their symbols name."""
+"""Queries without addresses in the names of their symbols."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _PLACE = "&"
 
 
 def address_independent(text: str) -> str:
-    """An SMT-LIB script with the addresses in its symbols numbered as the text meets them.
+    """Return an SMT-LIB script with the addresses in its symbols numbered in order of appearance.
 
-    Code that stands elsewhere asks the same then, unless a constant of the question says where. Symbols
+    Code at another address then gives the same query, unless a constant depends on the address. Symbols
     are renamed one to one, which changes no answer and no position of an assertion.
     """
     if _PLACE in text:

@@ -1,6 +1,6 @@
 """Discharges obligations: a proof counts when z3 and bitwuzla both say unsat.
 
-The hypotheses of each obligation are asked on their own as well: a goal that follows
+A second query checks the hypotheses alone: a goal that follows
 from a contradiction is IDLE (a path that cannot be taken), and a kind of obligation of
 which every instance is idle is VACUOUS.
 """
@@ -27,11 +27,11 @@ _FILTER_LIMIT = 10.0  # seconds of CPU time, 20 times what any takes; then it is
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one obligation.
+    """The result of one obligation.
 
-    :param text: the SMT-LIB script that was asked.
-    :param idle: its hypotheses contradict each other, so it says nothing by itself.
-    :param contradicted: its assumptions do so already, whatever the code does.
+    :param text: the SMT-LIB script that the solvers got.
+    :param idle: its hypotheses contradict each other, so the proof means nothing by itself.
+    :param contradicted: its assumptions alone contradict each other.
     """
 
     obligation: Obligation
@@ -60,7 +60,7 @@ class Result:
 
 
 def decide(hypotheses: Facts, goal: Formula, queries: Queries | None = None) -> bool:
-    """Whether the hypotheses imply the goal, to filter candidates; False where undecided."""
+    """Return whether the hypotheses imply the goal, to filter candidates; False if undecided."""
     if goal.is_true():
         return True
     reply = (queries or Queries()).filter_now(script(hypotheses, goal), _FILTER_LIMIT)
@@ -68,11 +68,11 @@ def decide(hypotheses: Facts, goal: Formula, queries: Queries | None = None) -> 
 
 
 class Discharger:
-    """Discharges obligations, asking each distinct question once.
+    """Discharges obligations, sending each distinct query once.
 
-    :param asker: who asks the solvers; by default in this process.
-    :param contradictions: folder for the texts that solvers contradict each other on.
-    :ivar listener: told each result as it is known.
+    :param asker: sends queries to the solvers; by default in this process.
+    :param contradictions: folder for the texts on which the solvers disagree.
+    :ivar listener: called with each result as it becomes known.
     """
 
     def __init__(
@@ -94,15 +94,15 @@ class Discharger:
         self._idling: dict[tuple[tuple[str, int], ...], Later] = {}
 
     def decide(self, hypotheses: Facts, goal: Formula) -> bool:
-        """Whether the hypotheses imply the goal, to filter candidates; False where undecided."""
+        """Return whether the hypotheses imply the goal, to filter candidates; False if undecided."""
         return decide(hypotheses, goal, self.queries)
 
     def discharge(self, obligations: Iterable[Obligation]) -> list[Result]:
-        """One result an obligation, in order."""
+        """Return one result for each obligation, in order."""
         return [result() for result in self.begin(obligations)]
 
     def begin(self, obligations: Iterable[Obligation]) -> list[Callable[[], Result]]:
-        """Have every question asked; each obligation's result, for when it is wanted."""
+        """Send every query; return for each obligation a function that waits for its result."""
         return [self._begin(obligation) for obligation in obligations]
 
     def _begin(self, obligation: Obligation) -> Callable[[], Result]:
@@ -123,7 +123,7 @@ class Discharger:
         return result
 
     def _key(self, text: str) -> str:
-        """Texts of equal keys are the same question."""
+        """Return the key of a text; texts with equal keys are the same query."""
         return text
 
     def _settle(self, text: str) -> Later:
@@ -133,10 +133,10 @@ class Discharger:
         return self._settling[key]
 
     def _idle(self, hypotheses: Facts) -> Later | None:
-        """The answer to whether the hypotheses can hold; of none nothing is asked."""
+        """Return the answer to whether the hypotheses can hold; without hypotheses no query is sent."""
         if not hypotheses:
             return None
-        # All obligations of a path have the same ones: printing them anew takes longer than asking.
+        # All obligations of a path have the same ones: printing them again takes longer than the query.
         same = tuple((label, formula.hash()) for label, formula in hypotheses)
         if same not in self._idling:
             text = script(hypotheses, FALSE)
@@ -153,12 +153,12 @@ class Discharger:
             raise InternalError(
                 f"z3 and bitwuzla contradict each other on {obligation.name}{self._kept(text, replies)}"
             )
-        # What a solver finds satisfiable is not proved; a run that shows it is a separate matter.
+        # If a solver finds it satisfiable it is not proved; only a run refutes it.
         proved = answers == {Answer.UNSAT} and len(replies) == len(SOLVERS)
         return (Verdict.PROVED if proved else Verdict.UNKNOWN), replies
 
     def _kept(self, text: str, replies: Replies) -> str:
-        """Where the text is kept for each solver, to be asked again by hand; empty if nowhere."""
+        """Return the file that keeps the text for each solver, for a manual query; empty if none."""
         if self.contradictions is None:
             return ""
         self.contradictions.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ class Discharger:
 
 
 def vacuous(results: Sequence[Result]) -> list[str]:
-    """Names of obligations that say nothing.
+    """Return the names of vacuous obligations.
 
     An obligation of which no instance has hypotheses that can hold, or one whose assumptions
     contradict each other.

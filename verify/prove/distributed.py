@@ -15,7 +15,7 @@ _CONNECT = "10s"
 
 @contextmanager
 def connected(address: str) -> Iterator[Executor]:
-    """An executor whose calls are made by the workers of the scheduler at ``address``.
+    """Return an executor that makes its calls in the workers of the scheduler at ``address``.
 
     :raises UsageError: if Dask is not installed here, no scheduler answers, it has no worker,
         or a worker has other solvers than this process.
@@ -36,7 +36,7 @@ def connected(address: str) -> Iterator[Executor]:
 
 
 class _Workers(Executor):
-    """A client's workers.
+    """An executor over a client's workers.
 
     Dask's own executor reads a task's state after its result, and takes a result for an error
     that a worker's death loses in between. Here the result itself is waited for.
@@ -46,35 +46,35 @@ class _Workers(Executor):
         self._client = client
 
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have ``fn`` called by a worker."""
+        """Call ``fn`` in a worker."""
         return _Task(self._client.submit(fn, *args, **kwargs, pure=False))
 
 
 class _Task[T](Future[T]):
-    """A call by a worker; only its result is asked for."""
+    """A call in a worker; only its result is awaited."""
 
     def __init__(self, task: Any):
         super().__init__()
         self._task = task
 
     def result(self, timeout: float | None = None) -> T:
-        """What the call returned.
+        """Return what the call returned.
 
-        :raises Exception: what it raised, or what became of the workers.
+        :raises Exception: what it raised, or the error of the workers.
         """
         found: T = self._task.result(timeout)
         return found
 
 
 def solvers() -> str:
-    """The solvers of this process, by name and version."""
+    """Return the solvers of this process, by name and version."""
     return f"{z3_version()}, {bitwuzla_version()}"
 
 
 def require_same_solvers(found: dict[str, str], address: str) -> None:
-    """Answers count under the versions that a run names.
+    """Check that the workers' solvers have the versions that the run names.
 
-    :raises UsageError: if there is no worker, or one with others.
+    :raises UsageError: if there is no worker, or one has other versions.
     """
     if not found:
         raise UsageError(f"expected workers at {address}, found none: dask worker {address}")

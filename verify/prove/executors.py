@@ -1,7 +1,7 @@
-"""Where solvers run: in this process, in others of this machine, or in those of a Dask scheduler.
+"""Executors for solvers: this process, other processes of this machine, or those of a Dask scheduler.
 
-What crosses from one process to another is SMT-LIB text and answers. A process that dies takes
-no answer with it: its questions are asked again.
+Only SMT-LIB text and answers are passed between processes. If a process dies, no answer is lost:
+its queries are sent again.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from kexec_verify.errors import InternalError
 
 type _Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
-DEATHS = 3  # of a process while a question is in it; the question may be what kills it
+DEATHS = 3  # deaths of processes that work on one query; the query may be the cause
 
 
 @contextmanager
 def solving(jobs: int = 0, scheduler: str | None = None) -> Iterator[Executor | None]:
-    """An executor for questions; None means this process.
+    """Return an executor for queries; None means this process.
 
     :param jobs: processes; 0 is one for each core, and 1 this one.
-    :param scheduler: address of a Dask scheduler, such as ``tcp://127.0.0.1:8786``, to ask instead.
+    :param scheduler: address of a Dask scheduler, such as ``tcp://127.0.0.1:8786``, to use instead.
     :raises UsageError: if there is no scheduler there, or Dask is not installed.
     """
     if scheduler is not None:
@@ -49,7 +49,7 @@ def solving(jobs: int = 0, scheduler: str | None = None) -> Iterator[Executor | 
 
 
 class Processes(Executor):
-    """Processes of this machine; one that dies is replaced, and what it was asked is asked again.
+    """Processes of this machine; one that dies is replaced, and its query is sent again.
 
     A thread waits for each process, and they share one queue of calls.
     """
@@ -61,9 +61,9 @@ class Processes(Executor):
         self._over = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have ``fn`` called in one of the processes, as :class:`concurrent.futures.Executor` does.
+        """Call ``fn`` in one of the processes, as :class:`concurrent.futures.Executor` does.
 
-        The future raises InternalError if one process after the other dies of it.
+        The future raises InternalError if one process after the other dies during the call.
         """
         return self._threads.submit(self._call, (fn, args, kwargs))
 
@@ -91,11 +91,11 @@ class Processes(Executor):
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes; without ``wait`` also those in the middle of a call."""
+        """End the processes; without ``wait`` also those that are busy."""
         if wait:
             self._threads.shutdown(True, cancel_futures=cancel_futures)
         self._over = True
-        # A question may take many seconds more: once nobody waits, nobody wants its answer.
+        # A query may take many more seconds, and nobody waits for its answer any more.
         for child in list(self._children):
             child.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -105,7 +105,7 @@ class _Child:
     """One process that makes calls, one at a time."""
 
     def __init__(self) -> None:
-        # Not forked: what this process holds, such as an engine and its locks, is none of the solvers'.
+        # Not forked: solvers must not inherit what this process holds, such as an engine and its locks.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -113,7 +113,7 @@ class _Child:
         theirs.close()
 
     def call(self, call: _Call) -> tuple[bool, Any]:
-        """Whether the call returned, and what it returned or raised.
+        """Return whether the call succeeded, and what it returned or raised.
 
         :raises EOFError, OSError: if the process died.
         """

@@ -1,8 +1,8 @@
-"""Asking: questions to solvers, each distinct one once, here or in other processes.
+"""Queries to solvers: each distinct one is sent once, here or in other processes.
 
-A question is SMT-LIB text and nothing else, so it can be asked wherever the solvers are
-installed, and its answer can be kept for later runs. It is asked without the addresses that
-its symbols name, so that a function is proved once wherever it stands.
+A query is SMT-LIB text and nothing else. So it can be sent wherever the solvers are installed,
+and its answer can be kept for later runs. It is sent without addresses in the names of its
+symbols, so that a function is proved once for any address.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from kexec_verify.prove.address_independent import address_independent
 from kexec_verify.prove.solvers import TIME_LIMIT, Answer, Replies, Reply
 
 type Later = Callable[[], Replies]
-"""The answer to a question that was asked, once it is wanted."""
+"""Waits for the answer to a query."""
 
 
 class Store(Protocol):
-    """Where answers outlive a run."""
+    """A store of answers for later runs."""
 
     def find(self, kind: str, text: str, seed: int) -> Replies | None:
-        """The answers once given to ``text``, asked in one way; None if there are none to be believed."""
+        """Return the stored answers to ``text`` for one kind of query; None if no valid ones are stored."""
 
     def keep(self, kind: str, text: str, seed: int, replies: Replies) -> None:
-        """Keep answers; what cannot be kept is asked again some time."""
+        """Store answers; the query for an answer that cannot be stored is sent again later."""
 
 
 class Queries:
-    """Asks solvers in this process, when an answer is wanted, or at once in those of an executor.
+    """Sends queries to solvers: in this process when an answer is needed, or at once to an executor.
 
-    :param executor: where to ask; its workers import :mod:`kexec_verify.prove.solvers` alone.
+    :param executor: where the solvers run; its workers import :mod:`kexec_verify.prove.solvers` alone.
     :param store: answers of earlier runs.
-    :ivar asked: how many questions went to a solver, ``reused`` how many the store answered.
+    :ivar asked: how many queries went to a solver, ``reused`` how many the store answered.
     """
 
     def __init__(self, executor: Executor | None = None, store: Store | None = None):
@@ -45,15 +45,15 @@ class Queries:
         self.reused = 0
 
     def settle(self, text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Later:
-        """Ask both solvers, as :func:`kexec_verify.prove.solvers.settle` does."""
+        """Send ``text`` to both solvers, as :func:`kexec_verify.prove.solvers.settle` does."""
         return self._ask("settle", text, limit, seed)
 
     def filter_by(self, text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Later:
-        """Ask bitwuzla alone, as :func:`kexec_verify.prove.solvers.filter_by` does."""
+        """Send ``text`` to bitwuzla alone, as :func:`kexec_verify.prove.solvers.filter_by` does."""
         return self._ask("filter_by", text, limit, seed)
 
     def filter_now(self, text: str, limit: float = TIME_LIMIT) -> Reply:
-        """bitwuzla's answer at once: in this process, not behind all that others still have to do."""
+        """Return bitwuzla's answer at once: from this process, ahead of queued queries."""
         (reply,) = self._ask("filter_by", text, limit, 0, here=True)()
         return reply
 
@@ -80,7 +80,7 @@ class Queries:
         def answer() -> Replies:
             if not got:
                 got.append(future.result() if future is not None else ask(text, limit, seed))
-                # That a solver gave up says nothing of the question, so it is no answer for later.
+                # That a solver gave up is not an answer to the query, so it is not stored.
                 if self._store is not None and all(r.answer is not Answer.UNKNOWN for r in got[0]):
                     self._store.keep(kind, text, seed, got[0])
             return got[0]

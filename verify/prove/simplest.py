@@ -1,4 +1,4 @@
-"""Models that people can read: of many, one in which as many wishes as possible come true."""
+"""Readable models: one that satisfies as many optional constraints (wishes) as possible."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DECLARED = re.compile(r"^\(declare-fun \|(.*)\| \(\) \(_ BitVec (\d+)\)\)$", re
 
 
 def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> dict[str, int] | None:
-    """Values of the variables in a model of ``facts`` in which ``goal`` is false; None if none was found.
+    """Return the variables' values in a model of ``facts`` in which ``goal`` is false; None if none is found.
 
-    :param wishes: each is granted if it can be together with those granted before.
+    :param wishes: optional constraints; each is kept if it is consistent with those kept before.
     """
     import z3
 
     granted = [f"wish {number}" for number in range(len(wishes))]
-    # Whether a wish has come true is a variable of its own, so that each model tells.
+    # Each wish has a variable that says whether it holds, so every model shows it.
     told = tuple(("wish", (var(n, 1) == 1) == wish) for n, wish in zip(granted, wishes, strict=True))
     text = script((*facts, *told), goal)
     context = z3.Context()
@@ -48,9 +48,9 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
             continue
         solver.pop()
         if len(group) > 1:
-            # Most wishes can come true together: halves are asked for before single ones.
+            # Most wishes are consistent with each other: halves are tried before single ones.
             half = len(group) // 2
             todo += [group[half:], group[:half]]
-    # What z3 made up for itself is most of a model: only what the text declares is read.
+    # Most of a model is variables that z3 introduced; only those that the text declares are read.
     found = {name: model[z3.BitVec(name, int(width), context)] for name, width in _DECLARED.findall(text)}
     return {name: value.as_long() for name, value in found.items() if value is not None}

@@ -1,7 +1,7 @@
-"""Formulas as SMT-LIB 2.6 text that any solver of QF_UFBV reads.
+"""Print formulas as SMT-LIB 2.6 text that any solver of QF_UFBV reads.
 
 The text is canonical: names of function applications are numbered in the order in
-which the text meets them, so equal questions are equal texts in every run.
+which they appear, so equal queries have equal texts in every run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Printer:
         self._functions: set[str] = set()
 
     def name(self, term: Term | Formula) -> str:
-        """The text that stands for ``term``: a constant, or a name defined so far."""
+        """Return the text for ``term``: a constant, or a name that is defined already."""
         todo = [term]
         while todo:
             top = todo[-1]
@@ -129,7 +129,7 @@ class Printer:
 
 
 def script(hypotheses: Sequence[tuple[str, Formula]], goal: Formula, comment: Sequence[str] = ()) -> str:
-    """The SMT-LIB script that is unsatisfiable exactly if the hypotheses imply the goal.
+    """Return the SMT-LIB script that is unsatisfiable exactly if the hypotheses imply the goal.
 
     :param hypotheses: a label (for the reader and for unsat cores) and a formula each.
     :raises UnsupportedError: for an operation that the logic QF_UFBV lacks.

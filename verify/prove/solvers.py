@@ -1,7 +1,7 @@
 """Solvers: SMT-LIB text in, an answer out.
 
-A limit counts work, not the clock, so that no answer hangs on what else the machine does: for z3 it
-is z3's own count of steps (rlimit), for bitwuzla the CPU time of the thread that asks it.
+A limit counts work, not wall-clock time, so that no answer depends on the machine's load: for z3 it
+is z3's own count of steps (rlimit), for bitwuzla the CPU time of its thread.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 from kexec_verify.errors import InternalError
 
 SOLVERS = ("z3", "bitwuzla")
-TIME_LIMIT = 20.0  # seconds of CPU time for one question; an obligation that needs more is badly encoded
-# What z3 makes in a second of CPU time: 2.1 to 6.4 million on the questions that take it longest. The slowest
+TIME_LIMIT = 20.0  # seconds of CPU time for one query; an obligation that needs more is badly encoded
+# Steps of z3 in a second of CPU time: 2.1 to 6.4 million for its slowest queries. The slowest
 # of Debian's 6.1 and 6.12 needs 6.2 million in all, a thirteenth of TIME_LIMIT.
 Z3_STEPS_PER_SECOND = 4_000_000
 _MOST_STEPS = (1 << 32) - 1  # of z3's parameter
-_HANGS = 60.0  # times the limit on the clock, after which z3 is given up where it counts no steps any more
+_HANGS = 60.0  # times the limit, wall-clock: z3 is stopped then, in case it counts no steps any more
 
 
 class Answer(enum.StrEnum):
-    """What a solver says of a script."""
+    """A solver's answer to a script."""
 
     UNSAT = "unsat"
     SAT = "sat"
@@ -36,7 +36,7 @@ class Answer(enum.StrEnum):
 class Reply:
     """A solver's answer, with the time it took in seconds.
 
-    :param core: positions of the assertions that an unsat answer used; None if not asked for.
+    :param core: positions of the assertions that an unsat answer used; None if not requested.
     """
 
     solver: str
@@ -46,25 +46,25 @@ class Reply:
 
 
 type Replies = tuple[Reply, ...]
-"""Answers to one script, z3's first."""
+"""Answers to one script; z3's is the first."""
 
 
 def z3_version() -> str:
-    """Name and version of the first solver."""
+    """Return name and version of the first solver."""
     import z3
 
     return f"z3 {z3.get_version_string()}"
 
 
 def bitwuzla_version() -> str:
-    """Name and version of the second solver."""
+    """Return name and version of the second solver."""
     import bitwuzla
 
     return f"bitwuzla {bitwuzla.version()}"
 
 
 def ask_z3(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Reply:
-    """z3's answer to ``text`` within the steps of ``limit`` seconds.
+    """Return z3's answer to ``text`` within the steps of ``limit`` seconds.
 
     :raises InternalError: if the text is not SMT-LIB that z3 reads.
     """
@@ -72,7 +72,7 @@ def ask_z3(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Reply:
 
     started = time.perf_counter()
     context = _z3_context()
-    # On these texts several times faster than z3's own choice: what equations define is put in its place.
+    # On these texts several times faster than z3's own choice: definitions by equations are substituted.
     solver = z3.Then("simplify", "propagate-values", "solve-eqs", "smt", ctx=context).solver()
     limit_z3(solver, limit)
     solver.set("random_seed", seed)
@@ -84,7 +84,7 @@ def ask_z3(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Reply:
 
 
 def limit_z3(solver: Any, limit: float) -> None:
-    """Have each check of a z3 solver end, with no answer, after the steps of ``limit`` seconds."""
+    """Limit each check of a z3 solver to the steps of ``limit`` seconds; then it gives no answer."""
     solver.set("rlimit", min(int(limit * Z3_STEPS_PER_SECOND), _MOST_STEPS))
     solver.set("timeout", int(limit * _HANGS * 1000))
     solver.set("ctrl_c", False)  # else z3 takes SIGINT for itself, and nobody else learns of it
@@ -96,7 +96,7 @@ _QUERIES = 256  # to one context, for what it remembers of them
 
 
 def _z3_context() -> Any:
-    """A z3 context; made anew now and then, for making one takes longer than most questions."""
+    """Return a z3 context; shared by many queries, because making one takes longer than most."""
     import z3
 
     if next(_queries) % _QUERIES == 0:
@@ -105,7 +105,7 @@ def _z3_context() -> Any:
 
 
 def model_z3(text: str, names: Sequence[str], limit: float = TIME_LIMIT) -> dict[str, int] | None:
-    """Values of some variables in a model of ``text``; None if z3 finds none in ``limit`` seconds."""
+    """Return values of some variables in a model of ``text``; None if z3 finds none in ``limit`` seconds."""
     import z3
 
     context = z3.Context()
@@ -120,9 +120,9 @@ def model_z3(text: str, names: Sequence[str], limit: float = TIME_LIMIT) -> dict
 
 
 def ask_bitwuzla(text: str, limit: float = TIME_LIMIT, seed: int = 0, core: bool = False) -> Reply:
-    """bitwuzla's answer to ``text`` within ``limit`` seconds of CPU time.
+    """Return bitwuzla's answer to ``text`` within ``limit`` seconds of CPU time.
 
-    :param core: say which assertions an unsat answer used.
+    :param core: also return which assertions an unsat answer used.
     :raises InternalError: if the text is not SMT-LIB that bitwuzla reads.
     """
     import bitwuzla
@@ -154,11 +154,11 @@ def ask_bitwuzla(text: str, limit: float = TIME_LIMIT, seed: int = 0, core: bool
 
 
 def settle(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Replies:
-    """Both solvers' answers to ``text``; bitwuzla's alone if that is sat, for then nothing is proved."""
+    """Return both solvers' answers to ``text``; only bitwuzla's if that is sat (nothing is proved then)."""
     second = ask_bitwuzla(text, limit, seed, True)
     return (second,) if second.answer is Answer.SAT else (ask_z3(text, limit, seed), second)
 
 
 def filter_by(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Replies:
-    """bitwuzla's answer to ``text``: enough where a wrong one can prove nothing."""
+    """Return bitwuzla's answer to ``text``, for uses where a wrong answer cannot prove anything."""
     return (ask_bitwuzla(text, limit, seed),)

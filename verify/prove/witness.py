@@ -11,7 +11,7 @@ from kexec_verify.prove.solvers import model_z3
 
 
 def witness(label: str, obligations: Iterable[Facts]) -> dict[str, str] | None:
-    """Values of what the hypotheses called ``label`` speak of, in a model of one obligation's hypotheses.
+    """Return values of the variables in the hypotheses called ``label``, from a model of all hypotheses.
 
     :param obligations: the hypotheses of each obligation that has one of that label.
     :returns: values by name, in hexadecimal; None if no obligation's hypotheses can hold.
@@ -27,7 +27,7 @@ def witness(label: str, obligations: Iterable[Facts]) -> dict[str, str] | None:
 
 
 def _leaves(formulas: list[Formula]) -> list[Formula]:
-    """The variables and function applications in ``formulas``, once each."""
+    """Return the variables and function applications in ``formulas``, once each."""
     found = {}
     todo = list(formulas)
     while todo:

@@ -1,1 +1,1 @@
-"""Why a proof failed: small concrete lists, run on the target's own bytes, that break a property."""
+"""Refutation: small concrete lists, run on the target's own bytes, that break a property."""

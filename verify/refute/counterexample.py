@@ -24,7 +24,7 @@ _SHOWN_PATH = 12
 
 
 class ListWord(msgspec.Struct, frozen=True):
-    """A word as the list machine comes to it.
+    """A word of the list, in the order in which the list machine reads it.
 
     :param address: where the routine reads it; None for the head.
     :param flag: names of its flags, ``|`` between them; ``page``: the physical address in it.
@@ -38,7 +38,7 @@ class ListWord(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A page that the list names: physical address, where the routine sees it, what it is for."""
+    """A page that the list names: physical address, the address that the routine uses, its roles."""
 
     physical: int
     seen: int
@@ -84,7 +84,7 @@ class Counterexample(msgspec.Struct, frozen=True):
 
 
 def flag_names(value: int) -> str:
-    """The flags of a word in the kernel's names, without their ``IND_``."""
+    """Return the flags of a word by the kernel's names, without ``IND_``."""
     return "|".join(name for flag, name in _FLAGS.items() if value & flag) or "none"
 
 
@@ -94,7 +94,7 @@ def _listed(scenario: Scenario) -> tuple[ListWord, ...]:
     made, memory = iterations(scenario)
     following = [iteration.entry for iteration in made[1:]]
     if made:
-        # No turn is made for the last word, so none can have changed it since it was read.
+        # No iteration is made for the last word, so none can have changed it since it was read.
         following.append(memory.read(made[-1].next_at))
     for index, (iteration, value) in enumerate(zip(made, following, strict=True), 1):
         found.append(ListWord(index, iteration.next_at, value, flag_names(value), value & mask))
@@ -130,9 +130,9 @@ def _pages(scenario: Scenario) -> tuple[Page, ...]:
 def describe(
     code: Code, scenario: Scenario, violation: Violation, run: Run, end: End, causes: tuple[Cause, ...] = ()
 ) -> Counterexample:
-    """The counterexample of a violation.
+    """Return the counterexample of a violation.
 
-    :param run: up to the bad effect, with its path; ``end``: how it ends if it goes on.
+    :param run: up to the bad effect, with its path; ``end``: how the run ends if it continues.
     """
     steps = tuple(
         PathStep(
@@ -169,7 +169,7 @@ def _words(cx: Counterexample) -> Iterator[str]:
     for word in cx.list:
         if len(cx.list) > _SHOWN_WORDS and _SHOWN_WORDS // 2 <= word.index < len(cx.list) - _SHOWN_WORDS // 2:
             if word.index == _SHOWN_WORDS // 2:
-                yield f"    … {len(cx.list) - _SHOWN_WORDS} words more, see the stored counterexample"
+                yield f"    … {len(cx.list) - _SHOWN_WORDS} more words; the stored counterexample has all"
             continue
         place = "head" if word.address is None else f"{word.address:#x}"
         page = named.get(word.page)
@@ -180,7 +180,7 @@ def _words(cx: Counterexample) -> Iterator[str]:
 
 
 def format_counterexample(cx: Counterexample) -> list[str]:
-    """The counterexample for a terminal: lines without colour."""
+    """Return the counterexample as lines for a terminal, without colour."""
     scenario = cx.scenario
     lines = [f"{cx.property}: {cx.effect}", ""]
     given = "struct kimage" if scenario.kimage else "arguments"
@@ -188,7 +188,7 @@ def format_counterexample(cx: Counterexample) -> list[str]:
     lines.append(f"  {given}{where}: " + ", ".join(f"{name} {value:#x}" for name, value in cx.kimage.items()))
     hvc = f", EL2 {'takes' if scenario.hvc == 'taken' else 'refuses'} the HVC" if scenario.el2_vectors else ""
     lines.append(f"  pages of {scenario.page_size} bytes, cache lines of {scenario.line_size} bytes{hvc}")
-    shape = "well-formed" if scenario.well_formed else "outside W1-W7, but the list machine is defined on it"
+    shape = "well-formed" if scenario.well_formed else "outside W1-W7, but the list machine is defined for it"
     lines.append(f"  list ({len(cx.list)} words, {shape}):")
     lines += _words(cx)
     shown = cx.path[-_SHOWN_PATH:]

@@ -1,4 +1,4 @@
-"""What a concrete run does, in order: accesses, system instructions, cutpoints, and how it ends."""
+"""Effects of a concrete run, in order: accesses, system instructions, cutpoints, and how it ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Context(NamedTuple):
 
 
 class Access(NamedTuple):
-    """One load or store that the CPU made or, where the address is not mapped, tried.
+    """One load or store that the CPU made or, where the address is not mapped, attempted.
 
     :param address: as the routine sees it; ``size`` in bytes.
     """
@@ -36,11 +36,11 @@ class Access(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One system instruction, and what held just before it.
+    """One system instruction, and the state just before it.
 
     :param operand: the register operand, 0 for an instruction without one.
     :param registers: x0 … x30, for an HVC only.
-    :param lines: line states of words, where they decide something (HVC, a write of SCTLR).
+    :param lines: line states of words, where they matter (HVC, a write of SCTLR).
     """
 
     name: str
@@ -72,8 +72,8 @@ class End:
     """How a run ends.
 
     :param kind: ``br``, ``ret``, ``hvc`` (EL2 took it), ``fault``, ``fetch`` (control leaves the code, by
-        the instruction ``at``), ``brk``, ``undefined``, ``endless`` (a state came back), ``timeout`` (given
-        up), or ``stopped`` (the run was only wanted so far).
+        the instruction ``at``), ``brk``, ``undefined``, ``endless`` (a state repeats), ``timeout``
+        (stopped at a limit), or ``stopped`` (the run was needed only up to here).
     :param target: where a branch or fetch goes, or the address that faulted.
     """
 

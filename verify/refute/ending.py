@@ -68,7 +68,7 @@ class Ending:
         if event.name not in FREE and event.name not in _allowed(self.variant):
             what = f"the routine executes {event.name}"
             expected = "no such effect (specs/effects.py)"
-            self.findings.broken("reloc-effects", event.at, what, expected, "one")
+            self.findings.broken("reloc-effects", event.at, what, expected, event.name)
         if event.name == "msr sctlr_el1" and event.operand != boot_protocol.SCTLR_MMU_OFF:
             wanted = f"the value with the MMU off, {boot_protocol.SCTLR_MMU_OFF:#x}"
             found = f"{event.operand:#x}"
@@ -96,10 +96,10 @@ class Ending:
         elif not _names_copy(self.variant, scenario, event.operand, context.tcr_el1):
             expected = f"the zero page {scenario.zero_page:#x} or the table {scenario.ttbr1:#x}"
         elif not is_table(context.ttbr1_el1, scenario.zero_page, self.variant.folds_ttbr):
-            expected = f"the zero page {scenario.zero_page:#x} in it before"
+            expected = f"the zero page {scenario.zero_page:#x} in TTBR1_EL1 before the write"
             found = f"{context.ttbr1_el1:#x}"
         elif context.translation != ghost.INVALIDATED:
-            expected = "the TLB invalidated since the zero page is in it"
+            expected = "the TLB invalidated since the zero page was written"
             found = f"zero page {ghost.TRANSLATION_STATES[context.translation]}"
         if expected is not None:
             self.findings.broken("reloc-break-before-make", event.at, "TTBR1_EL1 is written", expected, found)
@@ -107,7 +107,7 @@ class Ending:
     def _mapped(self, event: Event, phase: str) -> None:
         """Maintenance by address faults, as a load does, where the kimage's table maps nothing."""
         spec = self.beside.oracle.begin() if phase == "loop" else None
-        expected = "none outside of the copy of a page"
+        expected = "no maintenance except for the copied page"
         if spec is not None and spec.kind is Kind.SOURCE:
             if any((event.operand - page) & MASK < self.variant.page_size for page in (spec.dest, spec.addr)):
                 return
@@ -129,7 +129,8 @@ class Ending:
     def _called(self, event: Event) -> None:
         scenario = self.scenario
         if scenario.kimage and not scenario.el2_vectors:
-            self.findings.broken("reloc-entry-state", event.at, "the HVC", "none, el2_vectors is 0", "a call")
+            wanted_none = "no HVC, because el2_vectors is 0"
+            self.findings.broken("reloc-entry-state", event.at, "the HVC", wanted_none, "an HVC")
         wanted = (boot_protocol.HVC_SOFT_RESTART, scenario.start, scenario.dtb_mem, 0, 0)
         self._registers(event.at, "at the HVC", wanted, event.registers)
         self._machine(event.at, event.context, "at the HVC")
@@ -138,11 +139,11 @@ class Ending:
     # The end
 
     def end(self) -> None:
-        """How control leaves. A run that broke off is not judged by what it did not come to."""
+        """Judge how control leaves. A run that broke off is judged only by what it reached."""
         run, scenario, end = self.run, self.scenario, self.run.end
         broken = self.findings.broken
         if end.kind == "endless":
-            found = "a state that comes back, with memory as it was"
+            found = "a state that repeats, with the same memory"
             broken("reloc-terminates", end.at, "the run", "an end on this finite list", found)
         elif end.kind in ("br", "ret") or (end.kind == "call" and end.target == scenario.start):
             what = "at the branch to start"
@@ -152,12 +153,13 @@ class Ending:
             self._registers(end.at, what, (scenario.dtb_mem, 0, 0, 0), run.registers)
             if run.sp != scenario.unset(SP):
                 broken(
-                    "reloc-effects", end.at, what, f"SP as it was, {scenario.unset(SP):#x}", f"{run.sp:#x}"
+                    "reloc-effects", end.at, what, f"SP unchanged, {scenario.unset(SP):#x}", f"{run.sp:#x}"
                 )
             self._machine(end.at, run.context, what)
             asked = any(isinstance(e, Event) and e.name == "CallHyperVisor" for e in run.log)
             if scenario.kimage and scenario.el2_vectors and not asked:
-                broken("reloc-entry-state", end.at, what, "an HVC first, for there are EL2 vectors", "none")
+                expected = "an HVC first, because el2_vectors is set"
+                broken("reloc-entry-state", end.at, what, expected, "no HVC")
             self._clean(run.ghost.lines, end.at, what)
         elif end.kind not in ("hvc", "fault", "timeout", "stopped"):
             target = f" to {end.target:#x}" if end.target else ""
@@ -180,15 +182,15 @@ class Ending:
         if context.sctlr_el1 != off:
             broken("reloc-entry-state", at, what, f"SCTLR_EL1 {off:#x}", f"{context.sctlr_el1:#x}")
         if context.unsynced:
-            broken("reloc-context-synced", at, what, "an ISB after every context change", "none")
+            broken("reloc-context-synced", at, what, "an ISB after every context change", "no ISB")
         if not boot_protocol.masked(context.daif):
             broken("reloc-entry-state", at, what, "interrupts masked", f"DAIF {context.daif:#x}")
         if context.icache != ghost.ICACHE_INVALID:
             state = ghost.ICACHE_STATES[context.icache]
-            broken("reloc-icache-invalid", at, what, "an invalid instruction cache", state)
+            broken("reloc-icache-invalid", at, what, "an invalidated instruction cache", state)
 
     def _pages(self, at: int) -> None:
-        """Each destination page holds what its source held at entry, and all else is as it was."""
+        """Each destination page holds what its source held at entry, and all other memory is unchanged."""
         before = Words(self.scenario)
         try:
             made = iterations(self.scenario)[0]
@@ -199,7 +201,7 @@ class Ending:
             wrong = first_difference(self.beside.memory, before, page, copies.get(page, page))
             if wrong is not None:
                 address, found, expected = wrong
-                role = "the destination page" if page in copies else "a page that is no destination"
+                role = "the destination page" if page in copies else "a page that is not a destination"
                 what = f"memory at {address:#x}, in {role} {page:#x}"
                 wanted, got = explain(expected, self.scenario), explain(found, self.scenario)
                 self.findings.broken("reloc-dest-pages", at, what, wanted, got)

@@ -37,7 +37,7 @@ WORD = 8
 
 
 class Ghost:
-    """What the architecture remembers of one run.
+    """The ghost state of one run.
 
     :param line_size: bytes of the smallest data-cache line.
     :param dirty: addresses of pages whose lines are dirty (or stale) at entry.
@@ -51,7 +51,7 @@ class Ghost:
         self.page_mask = ~(page_size - 1)
         self.lines: dict[int, int] = {}
         self.pending: set[int] = set()
-        # Nothing is known at entry, so it is as bad as it can be.
+        # Nothing is known at entry, so the worst state is assumed.
         self.unsynced = 1
         self.awaiting = set(REGIME)  # registers whose change awaits an ISB
         self.unfinished = 1
@@ -92,7 +92,7 @@ class Ghost:
         return self.lines.get(address, self.initial(address))
 
     def perform(self, name: str, word: int, operand: int, cacheable: bool) -> bool:
-        """A system instruction by SLEIGH's name of it; False if there are no rules for it.
+        """Apply a system instruction by SLEIGH's name; return False if there are no rules for it.
 
         :param word: its encoding, which holds a barrier's domain and types.
         """
@@ -116,7 +116,7 @@ class Ghost:
         return True
 
     def store(self, address: int, size: int, cacheable: bool) -> None:
-        """A store of ``size`` bytes: to the cache, or past it to memory with the MMU off."""
+        """Apply a store of ``size`` bytes: to the cache, or directly to memory with the MMU off."""
         self.unfinished = 1
         self.icache = ICACHE_STALE
         for word in range(address & -self.granule, address + size, self.granule):
@@ -169,7 +169,7 @@ class Ghost:
             self.icache = ICACHE_INVALID
 
     def invalidate_icache(self) -> None:
-        """``ic iallu``: useless while stores are unfinished."""
+        """Apply ``ic iallu``: it has no effect while stores are unfinished."""
         self.icache = ICACHE_STALE if self.unfinished else ICACHE_PENDING
         self.unsynced = 1
 

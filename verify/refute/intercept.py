@@ -1,4 +1,4 @@
-"""Which instructions are not Unicorn's to execute: those on system registers and those beyond p-code."""
+"""Instructions that Unicorn must not execute: system-register accesses, and those beyond p-code."""
 
 from __future__ import annotations
 

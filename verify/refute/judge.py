@@ -1,6 +1,6 @@
-"""Which properties a finished run breaks, and the first effect that breaks each.
+"""Determine which properties a finished run breaks, and the first effect that breaks each.
 
-Every rule is an obligation of verify.kexec read of one run, or the statement of
+Every rule is an obligation of verify.kexec evaluated for one run, or the statement of
 specs.properties itself.
 """
 
@@ -17,7 +17,7 @@ from kexec_verify.refute.violation import Findings, Violation
 from kexec_verify.specs.kimage import KimageLayout
 
 ARBITRARY = frozenset({"reloc-step"})
-"""What is claimed of lists that are not well formed too."""
+"""Properties that are also claimed for lists that are not well-formed."""
 
 
 class Judge:
@@ -87,7 +87,7 @@ class Judge:
         if not ghost.cacheable(context.sctlr_el1):
             broken("reloc-effects", access.at, shown, "the MMU on", f"SCTLR_EL1 {context.sctlr_el1:#x}")
         elif context.unsynced:
-            broken("reloc-effects", access.at, shown, "an ISB after every context change", "none yet")
+            broken("reloc-effects", access.at, shown, "an ISB after every context change", "no ISB yet")
         elif not mapped:
             broken("reloc-effects", access.at, shown, f"{what} in TTBR1_EL1", f"{context.ttbr1_el1:#x}")
 
@@ -103,7 +103,7 @@ class Judge:
             return
         context, what, broken = access.context, f"the {access.kind}", self.findings.broken
         if context.unsynced:
-            broken("reloc-context-synced", access.at, what, "an ISB after every context change", "none yet")
+            broken("reloc-context-synced", access.at, what, "an ISB after every context change", "no ISB yet")
         self._mapped(access, is_copy(self.variant, self.scenario, context), "the copy of the linear map")
         if not is_copy(self.variant, self.scenario, context):
             wanted = f"TTBR1_EL1 for the table at {self.scenario.ttbr1:#x}"
@@ -114,5 +114,5 @@ class Judge:
 
 
 def judge(code: Code, variant: AbiVariant, scenario: Scenario, run: Run) -> dict[str, Violation]:
-    """The properties that ``run`` breaks, by identifier, each with the first effect that breaks it."""
+    """Return the properties that ``run`` breaks, by identifier, each with the first effect that breaks it."""
     return Judge(code, variant, scenario, run).judge()

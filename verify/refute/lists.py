@@ -73,7 +73,7 @@ class Plan:
 
 
 def build(plan: Plan, variant: AbiVariant) -> Scenario:
-    """The scenario that ``plan`` stands for."""
+    """Return the scenario that ``plan`` describes."""
     size = variant.page_size
     layout = variant.layout
     phys_offset = (plan.ram - _INTO[plan.ram] - _LINEAR_MAP) & MASK if layout is not None else 0
@@ -141,7 +141,7 @@ def _pages(plan: Plan) -> tuple[set[int], set[int], set[int]]:
 
 
 def is_well_formed(plan: Plan, slots: int) -> bool:
-    """W1 … W7 hold of a plan (tests hold this against specs.kimage.WellFormed).
+    """Return whether W1 … W7 hold for a plan (tests compare this with specs.kimage.WellFormed).
 
     :param slots: words that a page holds.
     """
@@ -182,7 +182,7 @@ def _listed(name: str, *words: Word) -> Plan:
 
 
 def systematic(slots: int, head_test: bool, kimage: bool) -> Iterator[Plan]:
-    """The plans that every search starts with, from small to large.
+    """Yield the plans that every search starts with, from small to large.
 
     :param slots: words that a page holds; ``head_test``: the routine tests head for IND_DONE itself;
         ``kimage``: its argument is struct kimage.
@@ -233,7 +233,7 @@ def systematic(slots: int, head_test: bool, kimage: bool) -> Iterator[Plan]:
 
 
 def arbitrary() -> Iterator[Plan]:
-    """Lists that kexec_core would not build, on which the list machine is defined all the same."""
+    """Yield lists that kexec_core would not build, and for which the list machine is defined."""
 
     def plan(name: str, *words: Word, then: tuple[int, tuple[Word, ...]] | None = None) -> Plan:
         found = replace(_listed(name, *words), well_formed=False)
@@ -247,7 +247,7 @@ def arbitrary() -> Iterator[Plan]:
     # The words to come are overwritten by a page that holds others in their place.
     other = (LIST2, (Word(0, 9), Word(0, 9), Word(D, 6), Word(S, 16), DONE))
     yield plan("a list page is overwritten", Word(D, LIST), Word(S, LIST2), then=other)
-    # 0xff0: all bits that lie below a page's address whatever the page size, but for the flags.
+    # 0xff0: all bits that lie below a page's address whatever the page size, except the flags.
     yield plan("bits below a source's address", Word(D, 6), Word(S, 16, low=0xFF0))
     yield plan("bits below a destination's address", Word(D, 6, low=0xFF0), Word(S, 16))
     more = (LIST2, (Word(D, 6), Word(S, 16), DONE))
@@ -259,7 +259,7 @@ def arbitrary() -> Iterator[Plan]:
 
 
 def random_plans(seed: int, slots: int) -> Iterator[Plan]:
-    """Well-formed lists of up to a dozen words, without end."""
+    """Yield an endless series of well-formed lists of up to a dozen words."""
     numbers = random.Random(seed)
     while True:
         free = list(range(14, 25))
@@ -291,7 +291,7 @@ def random_plans(seed: int, slots: int) -> Iterator[Plan]:
 
 
 def build_plans(variant: AbiVariant, head_test: bool, seed: int = 0) -> Iterator[Plan]:
-    """Every plan that a search tries, in order; without end."""
+    """Yield every plan that a search tries, in order, without end."""
     slots = variant.page_size // WORD
     yield from systematic(slots, head_test, variant.layout is not None)
     yield from random_plans(seed, slots)

@@ -1,4 +1,4 @@
-"""The list machine beside a run: where each turn may read and write, and what memory is after it."""
+"""Run the list machine in lockstep with a run: check the accesses of each iteration, and memory after it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def first_difference(actual: Words, expected: Words, page: int, origin: int) -> 
 
 @dataclass
 class Lockstep:
-    """Follows a run turn by turn.
+    """Compares a run with the list machine, iteration by iteration.
 
     ``memory`` is what the run has left so far, ``stored`` the words it wrote, ``copied``
-    the destination pages of its turns. After the first turn that is no step of the list
-    machine, ``diverged``: later turns are not compared.
+    the destination pages of its iterations. After the first iteration that is not a step of
+    the list machine, ``diverged``: later iterations are not compared.
     """
 
     variant: AbiVariant
@@ -67,7 +67,7 @@ class Lockstep:
         except OutsideError:
             pass  # a fault: the run ends here
 
-    # A turn
+    # One iteration
 
     def over(self, at: int) -> None:
         """The loop is entered once more: the list must not be over."""
@@ -77,7 +77,7 @@ class Lockstep:
             self.findings.broken("reloc-step", at, "the list goes on", "its end at IND_DONE", found)
 
     def accesses(self, accesses: list[Numbered]) -> Iteration:
-        """Judge where the accesses of a turn go, and make its stores."""
+        """Judge the addresses of an iteration's accesses, and execute its stores."""
         spec = self.oracle.begin()
         for index, access in accesses:
             expected = self._misplaced(spec, access)
@@ -109,7 +109,7 @@ class Lockstep:
         return f"the next word of the list at {spec.next_at:#x}{page}"
 
     def iteration_ends(self, at: int, accesses: list[Numbered], left: bool) -> None:
-        """A turn is complete; ``left``: control goes on behind the loop."""
+        """Judge a complete iteration; ``left``: control has left the loop."""
         spec = self.accesses(accesses)
         if self.diverged or self.oracle.ended:
             return
@@ -137,7 +137,7 @@ class Lockstep:
         self.findings.broken("reloc-step", at, effect, expected, found, index)
 
     def _same_memory(self, at: int, accesses: list[Numbered], spec: Iteration) -> None:
-        """After the turn memory is the list machine's."""
+        """After the iteration memory equals the list machine's."""
         pages = {access.address & -self.variant.page_size for _, access in accesses if access.kind == "store"}
         if spec.kind is Kind.SOURCE:
             pages.add(spec.dest)

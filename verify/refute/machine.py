@@ -1,7 +1,7 @@
 """A concrete arm64 CPU: the target's bytes on Unicorn, with every effect recorded.
 
 Unicorn computes and moves data. System instructions never reach it: its copy of the code
-has NOPs there, and a hook applies what they do to registers and ghost state of our own.
+has NOPs there, and a hook applies their effects to our own registers and ghost state.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Machine:
         uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
 
     def _load(self) -> None:
-        """Put the code into Unicorn, with hooks on what is not Unicorn's to do."""
+        """Load the code into Unicorn, with hooks on instructions that it must not execute."""
         uc, code = self._uc, self.code
         uc.mem_map(self._first, self._last - self._first, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         uc.mem_write(code.address, code.data)
@@ -74,7 +74,7 @@ class Machine:
             try:
                 instruction = code.at(address)
             except UnsupportedError:
-                continue  # Unicorn's answer stands: most likely undefined
+                continue  # Unicorn's answer is used: most likely undefined
             system = instruction.word >> 22 == 0b1101010100
             name, register = user_operation(instruction), system_register(instruction)
             kinds = {operation.opcode.name for operation in instruction.operations}
@@ -107,8 +107,8 @@ class Machine:
     def run(self, scenario: Scenario, limit: int) -> Run:
         """Run from the first instruction.
 
-        :param limit: instructions after which to look for a state that comes back; at twice as many
-            the run is given up.
+        :param limit: instructions after which to look for a repeated state; at twice as many
+            the run is stopped.
         :raises UnsupportedError: on an instruction without a model.
         """
         self._prepare(scenario, limit)
@@ -191,7 +191,7 @@ class Machine:
         return End("fault", at, last.address if isinstance(last, Access) else 0)
 
     def stop(self) -> None:
-        """End the run before the instruction at hand."""
+        """End the run before the current instruction."""
         self._uc.emu_stop()
 
     # Hooks
@@ -206,7 +206,7 @@ class Machine:
             self._last_at = min(address + size, self.code.end) - SIZE  # a block may go on past the end
         if self._count <= self._limit:
             return
-        # Long is not endless: only a state that comes back says that no end will come.
+        # A long run is not endless: only a repeated state shows that the run never ends.
         if self._again is None:
             self._again = self._state(address)
         elif address == self._again[0] and self._state(address) == self._again:
@@ -215,7 +215,7 @@ class Machine:
             self._stop(End("timeout", address))
 
     def _state(self, address: int) -> tuple[int, ...]:
-        """What decides how a run goes on from ``address`` while no store changes memory."""
+        """Return what decides how a run continues from ``address`` while no store changes memory."""
         own = (self._uc.reg_read(register) for register in (_SP, arm64_const.UC_ARM64_REG_NZCV))
         return (address, *self.general(), *own, *self.system.values())
 
@@ -296,7 +296,7 @@ class Machine:
 
     @staticmethod
     def _ghostless(what: str) -> bool:
-        """The ghost state has no rules for the effect: all that is known is that it happens."""
+        """Record an effect for which the ghost state has no rules."""
         return what not in MEANING
 
     def _on_effect(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:

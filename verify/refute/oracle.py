@@ -1,4 +1,4 @@
-"""The list machine of specs.relocate_kernel on plain ints, turn by turn beside a run."""
+"""The list machine of specs.relocate_kernel on plain ints, one step for each iteration of a run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _MOST_ITERATIONS = 1 << 16
 
 @dataclass(frozen=True)
 class Iteration:
-    """What the machine does with one word.
+    """The machine's action for one word.
 
-    :param addr: where the page that the word names is seen; ``dest``: the destination before the turn.
+    :param addr: the address at which the routine sees the word's page; ``dest``: the destination before.
     :param next_at: where the next word is read.
     """
 
@@ -26,7 +26,7 @@ class Iteration:
 
 
 class Oracle:
-    """A list machine that is run on memory of its own."""
+    """A list machine that runs on its own memory."""
 
     def __init__(self, scenario: Scenario):
         self.memory = Words(scenario)
@@ -36,23 +36,23 @@ class Oracle:
 
     @property
     def ended(self) -> bool:
-        """The word at hand has IND_DONE."""
+        """The current word has IND_DONE."""
         return bool(done(self._machine.entry))
 
     @property
     def entry(self) -> int:
-        """The word at hand."""
+        """The current word."""
         return int(self._machine.entry)
 
     def begin(self) -> Iteration:
-        """What the word at hand asks for, before any of it is done."""
+        """Return what the current word requires, before any of it is executed."""
         machine = self._machine
         kind = next(kind for kind in Kind if is_kind(machine.entry, kind))
         following = machine.ptr if kind is not Kind.INDIRECTION else machine.addr
         return Iteration(machine.entry, kind, machine.addr & MASK, machine.dest & MASK, following & MASK)
 
     def finish(self, iteration: Iteration) -> None:
-        """Do it.
+        """Execute the step.
 
         :raises OutsideError: where the machine is not defined.
         """
@@ -60,7 +60,7 @@ class Oracle:
 
 
 def iterations(scenario: Scenario) -> tuple[list[Iteration], Words]:
-    """All turns on the list of a scenario, and memory after them.
+    """Return all iterations on the list of a scenario, and memory after them.
 
     :raises OutsideError: if the machine is not defined on it, or does not end.
     """
@@ -76,7 +76,7 @@ def iterations(scenario: Scenario) -> tuple[list[Iteration], Words]:
 
 
 def instructions(scenario: Scenario, made: list[Iteration]) -> int:
-    """About as many instructions as the routine needs for these turns; rather more than less."""
+    """Return an upper estimate of the instructions that the routine needs for these iterations."""
     copies = sum(iteration.kind is Kind.SOURCE for iteration in made)
     page = copies * (3 * scenario.page_size // 8 + 6 * scenario.page_size // scenario.line_size + 64)
     return page + 24 * len(made) + 128

@@ -1,4 +1,4 @@
-"""The way to an effect: a run is repeated, and its last instructions are kept with what they changed."""
+"""Repeat a run and record its last instructions with the registers that they changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT = 30  # instructions
 
 
 class _Counter:
-    """Counts instructions until so many effects were made."""
+    """Counts instructions until a given number of effects."""
 
     def __init__(self, stop_after: int):
         self.stop_after = stop_after
@@ -31,7 +31,7 @@ class _Counter:
         self.keep(address)
 
     def keep(self, address: int) -> None:
-        """Nothing is kept when only counting."""
+        """Record nothing while only counting."""
 
 
 class _Recorder(_Counter):
@@ -43,13 +43,13 @@ class _Recorder(_Counter):
         self.kept: deque[tuple[int, tuple[int, ...]]] = deque(maxlen=KEPT)
 
     def keep(self, address: int) -> None:
-        """Before one instruction that counts."""
+        """Called before an instruction that is recorded."""
         assert self.machine is not None
         if self.count > self.first:
             self.kept.append((address, self.machine.general()))
 
     def path(self, last: tuple[int, ...]) -> tuple[Executed, ...]:
-        """The kept instructions; ``last`` are the registers at the end."""
+        """Return the recorded instructions; ``last`` are the registers at the end."""
         after = [registers for _, registers in list(self.kept)[1:]] + [last]
         return tuple(
             Executed(
@@ -61,7 +61,7 @@ class _Recorder(_Counter):
 
 
 def record(code: Code, watch: frozenset[int], scenario: Scenario, limit: int, stop_after: int) -> Run:
-    """The run up to its effect number ``stop_after`` (counted from 1), or to its end, with its path.
+    """Return the run up to its effect number ``stop_after`` (counted from 1), or to its end, with its path.
 
     :param limit: as for Machine.run.
     """

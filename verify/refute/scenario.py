@@ -1,4 +1,4 @@
-"""A concrete world for the routine: its arguments, an indirection list, memory, and how EL2 answers."""
+"""A concrete environment for the routine: arguments, an indirection list, memory, and how EL2 answers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MASK = (1 << 64) - 1
 WORD = 8
 RAM_PAGES = 32
 SCTLR_OFF = 0x30D0_0800
-"""What SCTLR_EL1 is in runs of a routine that is entered with the MMU off."""
+"""SCTLR_EL1 in runs of a routine that is entered with the MMU off."""
 ENTRY_TTBR1 = 0x1_4200_0000
-"""What TTBR1_EL1 is when the routine is entered."""
+"""TTBR1_EL1 when the routine is entered."""
 SP = 31
 """The number by which a scenario knows SP."""
 _MARK = 0xC0DE << 48
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """Everything that decides a run, as plain data.
+    """Everything that determines a run, as plain data.
 
     A page at physical address pa is seen at pa - phys_offset (mod 2**64).
 
@@ -33,10 +33,10 @@ class Scenario(msgspec.Struct, frozen=True):
     :param ram: first physical address of memory; it has RAM_PAGES pages.
     :param dminline: CTR_EL0.DminLine.
     :param hvc: ``taken`` or ``refused``.
-    :param garbage: what registers hold that the caller does not set: ``marked`` values, ``zero``, or
+    :param garbage: values of registers that the caller does not set: ``marked`` values, ``zero``, or
         ``addresses`` in memory.
     :param dirty: pages, as the routine sees them, that caches hold lines of at entry.
-    :param well_formed: the list satisfies W1 … W7; else only the list machine is defined on it.
+    :param well_formed: the list satisfies W1 … W7; otherwise only the list machine is defined for it.
     """
 
     name: str
@@ -79,11 +79,11 @@ class Scenario(msgspec.Struct, frozen=True):
         return RAM_PAGES * self.page_size
 
     def seen(self, physical: int) -> int:
-        """Where the routine sees a physical address."""
+        """Return the address at which the routine sees a physical address."""
         return (physical - self.phys_offset) & MASK
 
     def unset(self, number: int) -> int:
-        """What x0 … x30, SP (31) hold where the caller sets nothing: it may be anything."""
+        """Return an arbitrary value for a register x0 … x30 or SP (31) that the caller does not set."""
         match self.garbage:
             case "zero":
                 return 0
@@ -123,19 +123,19 @@ class Scenario(msgspec.Struct, frozen=True):
 
 @functools.lru_cache(maxsize=16)
 def background(start: int, length: int) -> array[int]:
-    """What memory holds where nothing was put: each word names its own address, and has no IND_DONE."""
+    """Return the default value of a memory word: it names its own address, and has no IND_DONE."""
     low = start & (1 << 48) - 1
     return array("Q", (_MARK | (low + offset) & (1 << 48) - 1 for offset in range(0, length, WORD)))
 
 
 class OutsideError(Exception):
-    """An address with no memory behind it, or no word's address."""
+    """An address outside of memory, or one that is not a word's."""
 
 
 class Words:
     """Memory of a scenario as words; pages are copied when first written.
 
-    Serves the list machine, whose ``copy`` it makes in place.
+    The list machine uses it; its ``copy`` changes it in place.
     """
 
     def __init__(self, scenario: Scenario):
@@ -202,7 +202,7 @@ def image(scenario: Scenario) -> bytes:
 
 
 def explain(value: int, scenario: Scenario) -> str:
-    """``value`` in words: what was at some address at entry, or a plain number."""
+    """Describe ``value``: the address that held it at entry, or a plain number."""
     if value >> 48 == 0xC0DE:
         address = value & (1 << 48) - 1
         page = scenario.ram_at & (1 << 48) - 1

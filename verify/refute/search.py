@@ -1,4 +1,4 @@
-"""Searches small lists for one that breaks a property, and cuts what it finds down."""
+"""Search for a small list that breaks a property, and minimise it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kexec_verify.specs.properties import PROPERTIES
 __all__ = ["REFUTABLE", "Counterexample", "Search", "first_fault", "rerun", "search"]
 
 REFUTABLE = frozenset(PROPERTIES) - {"reloc-covered"}
-"""Properties that a run can break; whether every instruction is covered is no matter of one run."""
+"""Properties that a run can break; coverage of instructions is not about a single run."""
 
 _PATIENCE = 3  # times the instructions that a list needs, after which a run may be endless
 
@@ -34,7 +34,7 @@ _PATIENCE = 3  # times the instructions that a list needs, after which a run may
 class Search:
     """Runs plans on one routine.
 
-    :param form: of this very code.
+    :param variant: the ABI variant of this code.
     """
 
     def __init__(self, code: Code, variant: AbiVariant):
@@ -45,19 +45,19 @@ class Search:
 
     @staticmethod
     def limit(scenario: Scenario) -> int:
-        """Instructions after which a run on this list may be endless.
+        """Return the number of instructions after which a run on this list may be endless.
 
         :raises OutsideError: if the list machine is not defined on the list.
         """
         return _PATIENCE * instructions(scenario, iterations(scenario)[0])
 
     def violations(self, scenario: Scenario) -> dict[str, Violation]:
-        """The properties that the routine breaks in this scenario."""
+        """Return the properties that the routine breaks in this scenario."""
         run = self.machine.run(scenario, self.limit(scenario))
         return judge(self.code, self.variant, scenario, run)
 
     def describe(self, scenario: Scenario, violation: Violation) -> Counterexample:
-        """The counterexample, with the way to the bad effect."""
+        """Return the counterexample, with the path to the bad effect."""
         limit = self.limit(scenario)
         end = self.machine.run(scenario, limit).end
         run = record(self.code, self.watch, scenario, limit, violation.index)
@@ -65,7 +65,7 @@ class Search:
         return describe(self.code, scenario, violation, run, end, earlier)
 
     def shrink(self, plan: Plan, claim: str, deadline: float) -> tuple[Plan, Violation]:
-        """The smallest plan reached from ``plan`` by single cuts that still breaks ``claim``."""
+        """Return the smallest plan reached from ``plan`` by single cuts that still breaks ``claim``."""
         violation = self.violations(build(plan, self.variant))[claim]
         progress = True
         while progress and time.process_time() < deadline:
@@ -82,14 +82,14 @@ class Search:
 
 
 def tests_head(code: Code, variant: AbiVariant) -> bool:
-    """The routine can go past the loop over the list without entering it."""
+    """Return whether the routine can skip the loop over the list."""
     graph = control_flow(code)
     graph.remove_nodes_from([variant.loop])  # which a faulty routine may never come to
     return any(networkx.has_path(graph, code.address, stop) for stop in variant.exits if stop in graph)
 
 
 def cuts(plan: Plan, slots: int) -> Iterator[Plan]:
-    """Plans that are a little simpler: without a peculiarity, without a word."""
+    """Yield slightly simpler plans: without a special feature, without a word."""
     for simpler in (
         replace(plan, el2=False, refuses=False),
         replace(plan, refuses=False),
@@ -134,12 +134,12 @@ def search(
     well_formed_only: bool = False,
     most: int | None = 150,
 ) -> dict[str, Counterexample]:
-    """Counterexamples by property, each as small as was found.
+    """Return counterexamples by property, each the smallest that was found.
 
     :param wanted: identifiers of specs.properties; None for all that a run can break.
     :param budget_seconds: of CPU time, so that a busy machine finds the same; at least one list is tried.
     :param well_formed_only: leave out the lists that only the list machine is claimed for.
-    :param most: number of lists after which to give up; None for no such limit.
+    :param most: maximum number of lists; None for no limit.
     :raises UnsupportedError: if nothing is found and some run came to an instruction without a model.
     """
     open_claims = set(REFUTABLE if wanted is None else wanted & REFUTABLE)
@@ -155,7 +155,7 @@ def search(
                 broken = engine.violations(build(plan, variant))
             except OutsideError:
                 continue
-            except UnsupportedError as error:  # other lists may show a fault that does not hang on it
+            except UnsupportedError as error:  # other lists may show a fault that does not depend on it
                 refused = refused or error
                 broken = {}
             for claim in sorted(open_claims & set(broken)):
@@ -170,7 +170,7 @@ def search(
 
 
 def first_fault(code: Code, variant: AbiVariant, budget_seconds: float, most: int) -> Violation | None:
-    """The first effect that breaks any property on one of the first ``most`` lists; None if there is none.
+    """Return the first effect that breaks a property on one of the first ``most`` lists; None if none does.
 
     :raises UnsupportedError: if nothing is found and some run came to an instruction without a model.
     """
@@ -195,6 +195,6 @@ def first_fault(code: Code, variant: AbiVariant, budget_seconds: float, most: in
 
 
 def rerun(cx: Counterexample, code: Code, variant: AbiVariant) -> bool:
-    """Whether a run from the stored data alone breaks the same property by the same effect."""
+    """Return whether a run from the stored data alone breaks the same property by the same effect."""
     violation = Search(code, variant).violations(cx.scenario).get(cx.property)
     return violation is not None and (violation.at, violation.effect) == (cx.at, cx.effect)

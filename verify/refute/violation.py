@@ -1,4 +1,4 @@
-"""What is held against a run: for each property the first effect that breaks it."""
+"""Violations in a run: for each property the first effect that breaks it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Findings:
     def broken(
         self, claim: str, at: int, effect: str, expected: str, found: str, index: int | None = None
     ) -> None:
-        """An effect breaks ``claim``; ``index`` where it is not the one that is being judged."""
+        """Record that an effect breaks ``claim``; ``index`` if it is not the effect being judged."""
         index = self.index if index is None else index
         known = self.first.get(claim)
         if known is None or index < known.index:

@@ -1,9 +1,9 @@
 """Witnesses for paths: lists on which the real bytes run along a path of the proof.
 
-A symbolic path crosses an inner loop once, with any progress; a concrete run goes round
+A symbolic path crosses an inner loop once, with any progress; a concrete run iterates
 it many times. A run is therefore cut at the proof's cutpoints, and of each inner loop
-its last turn is kept: what is left is the path that the run is a witness of. A turn that
-goes back to an inner loop's head is a witness as well, of that loop's own turn.
+its last iteration is kept: the remaining path is the one that the run takes. An iteration that
+returns to an inner loop's head is a witness too, for that loop's own iteration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kexec_verify.refute.search import tests_head
 type Path = tuple[int, ...]
 """Addresses of the instructions of a path, from one cutpoint to the next."""
 
-LISTS = 80  # tried at most; every path of the supported forms is met in far fewer
+LISTS = 80  # maximum tried; every path of the supported variants is found in far fewer
 
 
 class _Cutter:
@@ -35,7 +35,7 @@ class _Cutter:
         self.heads: dict[int, int] = {}  # head of an inner loop on the path -> its position
 
     def step(self, address: int) -> None:
-        """One instruction is about to be executed."""
+        """Called before each instruction."""
         if address in self.stops:
             self.end()
         elif address in self.heads:
@@ -46,14 +46,14 @@ class _Cutter:
         self.path.append(address)
 
     def end(self) -> None:
-        """The path so far is complete."""
+        """Called when the path so far is complete."""
         if self.path:
             self.found.add(tuple(self.path))
         self.path, self.heads = [], {}
 
 
 def walk(code: Code, variant: AbiVariant, wanted: Iterable[Path]) -> dict[Path, Scenario]:
-    """For each wanted path that some list is a witness of, the smallest such list."""
+    """Return, for each wanted path that some list takes, the smallest such list."""
     stops = frozenset({variant.loop, *variant.exits})
     inner = {loop.head: loop for loop in loops(code) if loop.head != variant.loop}
     missing = set(wanted)

@@ -1,4 +1,4 @@
-"""A composed property as a tree of its parts: verdicts, what they rest on, and where the way may end else."""
+"""Format a composed property as a tree: its parts, their dependencies, and where a path may end early."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _INDENT = "    "
 
 
 def tree(run: Run, record: PropertyRecord) -> Iterator[str]:
-    """The lines of the tree under ``record``, its parts by function, and what all of it relies on."""
+    """Yield the lines of the tree below ``record``: its parts by function, and what they depend on."""
     by_id = {other.id: other for other in run.properties}
     parts = [by_id[name] for name in record.parts if name in by_id]
     for function in dict.fromkeys(part.function for part in parts):
@@ -23,7 +23,7 @@ def tree(run: Run, record: PropertyRecord) -> Iterator[str]:
                 grounds = [f"{name} {status(by_id[name])}" for name in part.rests_on if name in by_id]
                 if grounds:
                     yield f"{_INDENT}      rests on {', '.join(grounds)}"
-    yield "joined by"
+    yield "composed by"
     for obligation in record.obligations:
         yield f"{_INDENT}{obligation.verdict}  {obligation.sentence}"
     aside = [other for other in run.properties if other.waived]
@@ -41,9 +41,9 @@ def tree(run: Run, record: PropertyRecord) -> Iterator[str]:
         for known in run.globals:
             yield f"{_INDENT}{known.name} at {known.address:#x}, by {known.found_by}"
     if run.ends:
-        yield "or it ends, or warns, at"
+        yield "a path may end or warn at"
         for (where, kind), count in _ends(run).items():
-            whole_paths = f", by {count} ways" if count > 1 else ""
+            whole_paths = f", on {count} paths" if count > 1 else ""
             yield f"{_INDENT}{kind} at {where}{whole_paths}"
             for branch in next(end for end in run.ends if end.where == where).condition:
                 yield f"{_INDENT}    {branch}"

@@ -84,7 +84,7 @@ def memory_images(item: RecordedCall) -> Iterator[tuple[int, bytes]]:
 
 
 def _call_lines(item: RecordedCall) -> Iterator[str]:
-    """Registers at entry, and what stands for each callee: a breakpoint that leaves its answer behind."""
+    """Yield registers at entry, and for each callee a breakpoint that sets its recorded results."""
     given = item.counterexample.given
     for name, value in given.registers.items():
         if name in SYSTEM:

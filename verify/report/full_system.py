@@ -12,7 +12,7 @@ from kexec_verify.report.replay import Recorded, RecordedCall
 
 
 def enter(item: Recorded | RecordedCall, page_size: int) -> Outcome | None:
-    """Return what comes of the recorded code on QEMU's machine; None for code that it has no scene for.
+    """Return the result of the recorded code on QEMU's machine; None for code without a scene there.
 
     The machine runs the routine over lists of its own, not over the counterexample's. It has no
     caches and does not reorder, so code that enters may still be wrong.

@@ -8,7 +8,7 @@ from kexec_verify.verdict import Verdict
 
 
 def grounds(run: Run, record: PropertyRecord) -> list[str]:
-    """The properties that ``record`` rests on or joins, for the form of the run's routine.
+    """Return the properties that ``record`` depends on or consists of, for the run's ABI variant.
 
     What the record names is wanted as well, so that a property of another version is held to its own words.
     """

@@ -1,7 +1,7 @@
 """What was inferred of a routine's loops, as formulas for a reader.
 
 ``x₀`` is the value that ``x`` had when the loop was entered, ``progress`` the bytes and ``turns``
-the turns done since.
+the iterations done since.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DEFINED = "leaves the registers as its definition says"
 def loop_invariants(
     code: Code, variant: AbiVariant | None, results: Iterable[Result]
 ) -> list[InvariantRecord]:
-    """What holds at the heads of the routine's loops whenever control is there; none without a form.
+    """What holds at the heads of the routine's loops whenever control is there; none without an ABI variant.
 
     :param results: of the obligations; an invariant is in use if it is kept by a proved one.
     """
@@ -57,9 +57,9 @@ def loop_invariants(
 def other_invariants(
     code: Code, iterations: Iterable[LoopIterations], results: Iterable[Result]
 ) -> list[InvariantRecord]:
-    """What holds at the heads of the loops of a function beside the routine, as far as it is proved.
+    """What holds at the heads of the loops of a function other than the routine, as far as it is proved.
 
-    :param turns: the loops that are described turn by turn.
+    :param turns: the loops with a definition for each iteration.
     :param results: of the obligations.
     """
     counted = {loop.head: loop for loop in iterations}
@@ -84,7 +84,7 @@ def _shaped(code: Code, head: int) -> list[str]:
 
 
 def _counted(loop: LoopIterations) -> Iterator[str]:
-    """The state at the loop's head after ``turns`` turns."""
+    """Yield the state at the loop's head after ``turns`` iterations."""
     for name, step in sorted(loop.growing.items()):
         yield f"{name} = {name}₀ {'-' if step < 0 else '+'} turns × {abs(step):#x}"
     free = [name for name in GENERAL if name in loop.unknown]
@@ -122,7 +122,7 @@ def _definition(shape: Shape) -> Iterator[str]:
 
 
 def _term(shape: Shape) -> str:
-    """A symbolic stride: a register that no turn changes."""
+    """Return a symbolic stride: a register that no iteration changes."""
     return " + ".join(sorted(name.split("@")[0] for name in shape.stride.variables))
 
 

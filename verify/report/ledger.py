@@ -1,4 +1,4 @@
-"""The assumption ledger: what is believed, why, and which proofs lean on it."""
+"""The assumption ledger: what is assumed, its source, and which proofs use it."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def _witness(records: Sequence[AssumptionRecord]) -> str:
     if any(record.stated for record in records):
         return "no witness was found"
     if records:
-        return "it is about the environment: no formula states it"
-    return "no run states it"
+        return "not checked: it is about the environment and has no formula"
+    return "no run lists it"

@@ -20,11 +20,11 @@ class SolverAnswer(msgspec.Struct, frozen=True):
 
 
 class ObligationRecord(msgspec.Struct, frozen=True):
-    """One obligation: its goal in words, what it supposes, and what came of it.
+    """One obligation: its goal in words, its hypotheses, and its result.
 
     ``at`` is the address of the instruction it is about, ``where`` the same as
     symbol+offset/size. ``idle`` says that its path cannot be taken. ``text`` is the file
-    of its SMT-LIB script beside run.json, ``sha256`` that script's hash. ``used`` are the
+    of its SMT-LIB script next to run.json, ``sha256`` that script's hash. ``used`` are the
     hypotheses that the proof needed.
     """
 
@@ -60,7 +60,7 @@ class WaiverRecord(msgspec.Struct, frozen=True):
 class PropertyRecord(msgspec.Struct, frozen=True):
     """One property: verdict, why it is not PROVED, what it assumes and what it is made of.
 
-    ``function`` is the one that it is about, empty for a property of the whole way. ``parts``
+    ``function`` is the one that it is about, empty for a property of the whole kexec path. ``parts``
     are the properties that a composed one joins. A waiver never changes the verdict: a
     REFUTED property with one is shown as REFUTED (waived) and does not by itself fail a run.
     """
@@ -96,7 +96,7 @@ class PropertyRecord(msgspec.Struct, frozen=True):
 
 
 class AssumptionRecord(msgspec.Struct, frozen=True):
-    """An assumption of the run's form: the properties that used it, and values with which it holds.
+    """An assumption of the run's ABI variant: the properties that used it, and values with which it holds.
 
     ``stated`` says that it is a hypothesis of some obligation; else it is of the environment,
     and no formula speaks of it.
@@ -113,7 +113,7 @@ class AssumptionRecord(msgspec.Struct, frozen=True):
 class PathRecord(msgspec.Struct, frozen=True):
     """A path that proofs are about, and what the real bytes were given when they ran along it.
 
-    ``path`` are addresses of instructions from one cutpoint to the next, an inner loop's turn
+    ``path`` are addresses of instructions from one cutpoint to the next, an inner loop's iteration
     taken once. ``witness`` names the list, ``words`` are its head and the words in memory; of a C
     function it is a call, with what is not as usual at its entry and after its calls.
     """
@@ -155,7 +155,7 @@ class ContractRecord(msgspec.Struct, frozen=True):
 
 
 class GlobalRecord(msgspec.Struct, frozen=True):
-    """A global that the functions under proof read: where it stands, and how that is known."""
+    """A global that the functions under proof read: its address, and how that was found."""
 
     name: str
     address: int
@@ -173,7 +173,7 @@ class EndRecord(msgspec.Struct, frozen=True):
 
 
 class FunctionRecord(msgspec.Struct, frozen=True):
-    """The function that was verified; ``form`` is how its interface was recognised.
+    """The function that was verified; ``form`` is its ABI variant.
 
     ``layout`` has byte offsets in struct kimage, and ``layout_from`` who states them.
     """
@@ -210,7 +210,7 @@ class Run(msgspec.Struct, frozen=True):
     """One target's run; times in seconds, dates in UTC (ISO 8601).
 
     ``notes`` are what a reader should know that is no verdict, a sentence each.
-    ``questions`` counts those that went to solvers (``asked``), and those that an earlier run had
+    ``questions`` counts queries that went to solvers (``asked``), and those that an earlier run had
     answered (``reused``).
     """
 

@@ -62,7 +62,7 @@ class Partial:
         return replace(known, findings=findings)
 
     def _unfinished(self) -> Outcome:
-        # No verdict stands before all paths were run, though many of its obligations may be proved.
+        # No verdict is final before all paths were run, though many of its obligations may be proved.
         findings = []
         for claim in self._claims:
             mine = [result for result in self._results if has_obligation(claim, result.obligation.name)]

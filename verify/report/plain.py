@@ -11,7 +11,7 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 def plain(text: str) -> str:
     """The text as one line of characters that are seen; others are written as escapes.
 
-    ``##[`` is taken apart as well: a GitHub runner obeys it anywhere in a line of a log.
+    ``##[`` is split as well: a GitHub runner executes it anywhere in a line of a log.
     """
     shown = "".join(_escape(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
     return shown.replace("##[", "##\\x5b")

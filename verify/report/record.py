@@ -84,7 +84,7 @@ def record(
 ) -> model.Run:
     """The run's record.
 
-    :param questions: how many were asked, and how many an earlier run had answered.
+    :param questions: queries that were sent, and those that an earlier run had answered.
     """
     return model.Run(
         schema=model.SCHEMA,
@@ -119,7 +119,7 @@ def record(
 
 
 def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
-    """The routine: its bytes, its form, and how they were found."""
+    """The routine: its bytes, its ABI variant, and how they were found."""
     variant = outcome.variant
     roles = {"entry": variant.entry, "ptr": variant.ptr, "dest": variant.dest} if variant else {}
     results = [result for finding in outcome.findings for result in finding.results]
@@ -143,7 +143,7 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
 
 
 def _others(kernel: Kernel, outcome: Outcome) -> list[model.FunctionRecord]:
-    """The functions beside the routine."""
+    """The functions other than the routine."""
     results = [result for finding in outcome.findings for result in finding.results]
     # A callee's proof keeps no list of what it ran, but each of its obligations has its path.
     ran = _covered(results)

@@ -34,7 +34,7 @@ _MOST_DMINLINE = 9  # cache lines of 2 KiB, as CTR_EL0 can state at most (Arm AR
 
 @dataclass(frozen=True)
 class Recorded:
-    """A list that shows a fault of the routine, with the code and form that it is about."""
+    """A list that shows a fault of the routine, with the code and ABI variant that it is about."""
 
     counterexample: Counterexample
     code: Code

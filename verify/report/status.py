@@ -11,8 +11,8 @@ from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.verdict import Verdict
 
 WAIVED = "REFUTED (waived)"
-WHOLE_PATH_TARGET = "whole way"
-"""What stands for a function where a property is about none of several."""
+WHOLE_PATH_TARGET = "whole kexec path"
+"""Shown in place of a function for a property that is about the whole kexec path."""
 
 
 class Decided(Protocol):
@@ -54,7 +54,7 @@ _STYLES = {Level.NONE: "green", Level.NOTE: "dark_orange", Level.WARNING: "yello
 
 
 def status(record: Decided) -> str:
-    """The verdict in words; a waived refutation is told apart from both a proof and a refutation."""
+    """The verdict in words; a waived refutation differs from both a proof and a refutation."""
     return WAIVED if record.waived else str(record.verdict)
 
 

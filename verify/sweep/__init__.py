@@ -1,1 +1,1 @@
-"""Many kernels, one after the other: which there are, what came of each, and what they share."""
+"""Verify many kernels one after the other: choose them, record results, compare functions."""

@@ -11,7 +11,7 @@ from kexec_verify.sweep.model import Function, Row
 
 @dataclass(frozen=True)
 class Group:
-    """Kernels (by package) that have the same bytes of a function, and where it stands in them.
+    """Kernels (by package) that have the same bytes of a function, and its address in each.
 
     :param digest: SHA-256 of the bytes.
     """
@@ -24,7 +24,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Shape:
-    """Groups that are the same but for where things stand; ``digest`` is of what is left without that."""
+    """Return groups that are equal except for addresses; ``digest`` is of the bytes without them."""
 
     digest: str
     groups: list[Group]

@@ -1,4 +1,4 @@
-"""When two functions are the same: byte for byte, or but for where they and what they use stand."""
+"""Decide whether two functions are equal: byte for byte, or except for addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import capstone
 from kexec_verify.report.model import FunctionRecord, InstructionRecord
 from kexec_verify.sweep.model import Function
 
-# Encodings by mask and value, and the field that says where something stands (Arm ARM, C4.1).
+# Encodings by mask and value, and the field that depends on an address (Arm ARM, C4.1).
 _RELATIVE = (
     (0x7C000000, 0x14000000, 0x03FFFFFF),  # b, bl
     (0xFF000000, 0x54000000, 0x00FFFFE0),  # b.cond
@@ -50,7 +50,7 @@ def _bytes(record: InstructionRecord) -> bytes:
 
 
 def _unplaced(function: FunctionRecord) -> Iterator[bytes]:
-    """Each instruction, without the fields that say where something outside of the function stands.
+    """Return each instruction without the fields that depend on addresses outside of the function.
 
     These are the immediates of adr and adrp, the distance of a branch or literal that is outside, and
     the offset that is added to the address of a page.
@@ -81,7 +81,7 @@ def _distance(word: int, where: int) -> int:
 
 
 def _pages(function: FunctionRecord) -> dict[int, frozenset[int]]:
-    """By address, the registers that an adrp has set last, whatever way led to that instruction.
+    """Return, by address, the registers that an adrp has set last, on every path to that instruction.
 
     Code that no branch leads to, which a static key may be patched to reach, begins with none.
     """

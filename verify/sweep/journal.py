@@ -1,6 +1,6 @@
 """sweep.json as the journal of a sweep: a kernel that it has is not proved again.
 
-A row is believed only for the very same question: this package, this tool, and a finished run whose
+A row is reused only for the same request: this package, this tool, and a finished run whose
 run.json is still the file that the row was made from.
 """
 

@@ -1,4 +1,4 @@
-"""sweep.json: what came of each kernel of a set, and which of their functions are the same."""
+"""sweep.json: the result for each kernel of a set, and which of their functions are the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cell(msgspec.Struct, frozen=True):
 class Function(msgspec.Struct, frozen=True):
     """One function that the proofs of a kernel are about.
 
-    :param sha256: of its bytes; ``unplaced`` of the same without what says where things stand.
+    :param sha256: of its bytes; ``unplaced`` of the same without addresses.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Row(msgspec.Struct, frozen=True):
     :param error: why there is no run, or an empty string; ``exit_status`` is what that is worth.
     :param run: SHA-256 of the run.json that the row was made from.
     :param seconds: of the clock; ``cpu`` of the processor, ``memory`` in MiB at the peak.
-    :param questions: distinct ones that its obligations ask; ``known`` of them an earlier kernel asks too.
-    :param asked: questions that went to solvers, those that look for invariants included.
+    :param questions: distinct queries of its obligations; an earlier kernel has ``known`` of them too.
+    :param asked: queries that went to solvers, including those that look for invariants.
     """
 
     name: str

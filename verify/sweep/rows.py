@@ -24,9 +24,9 @@ class Cost:
 
 
 def queries(run: Run, place: Path) -> set[str]:
-    """Digests of the questions that the obligations ask, each once: those of their texts but for addresses.
+    """Return the digests of the distinct queries of the obligations, from their texts without addresses.
 
-    :param place: of the run's report; a text that is not there is a question of its own.
+    :param place: of the run's report; a missing text counts as a separate query.
     """
     texts = {o.text: o.sha256 for record in run.properties for o in record.obligations}
     found = set()

@@ -90,7 +90,7 @@ def sweep(
 
 
 def _queries(reports: Path, row: Row) -> set[str]:
-    """Digests of the questions that a kernel's obligations ask."""
+    """Return the digests of the queries of a kernel's obligations."""
     place = reports / row.name
     return queries(read_run(place / RUN), place)
 

@@ -1,7 +1,7 @@
 """Processes that take one kernel after the other; one that dies takes only its own kernel with it.
 
 A process is started afresh (spawn), and again once it has grown over a limit: terms are interned for as
-long as it lives, which is what lets equal questions of two kernels be answered once.
+long as it lives, so that equal queries of two kernels are answered once.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ def outcomes[Job, Result](
     release: Callable[[Job], None],
     limit: int = MEMORY_LIMIT,
 ) -> Generator[tuple[Job, Result | Failed]]:
-    """Does every job in ``count`` processes; what came of each, as it comes.
+    """Run every job in ``count`` processes; yield each result as it is ready.
 
     :param work: of a module's top level, for another process must find it; so is ``prepare``, which a
         process calls first.
-    :param admit: called before a job is given to a process; what it raises is what came of the job.
-    :param release: called once a job is over, whatever came of it, also when the sweep is stopped.
+    :param admit: called before a job is given to a process; an error that it raises is the job's result.
+    :param release: called once a job is over, with any result, also when the sweep is stopped.
     :param limit: of memory, in MiB.
     """
     waiting = deque(jobs)
@@ -105,7 +105,7 @@ def outcomes[Job, Result](
                     continue
                 worker = idle.pop() if idle else _Worker(work, prepare)
                 busy[worker] = job
-                with suppress(OSError):  # a process that has ended says so when it is asked for its answer
+                with suppress(OSError):  # reading the answer of a process that has ended raises an error
                     worker.pipe.send(job)
                 continue
             done = connection.wait([worker.pipe for worker in busy])
@@ -127,7 +127,7 @@ def outcomes[Job, Result](
 
 
 def _receive[Job, Result](worker: _Worker[Job, Result], limit: int) -> tuple[Result | Failed, bool]:
-    """What came of a process's job, and whether it can take another."""
+    """Return the result of a process's job, and whether the process can take another."""
     try:
         answer, memory = worker.pipe.recv()
     except (EOFError, OSError):

@@ -1,1 +1,1 @@
-"""How code is run: memory terms, machine state, execution between cutpoints, loops."""
+"""Symbolic execution: memory terms, machine state, execution between cutpoints, loops."""

@@ -1,8 +1,8 @@
-"""Runs code between cutpoints: every path, with inner loops replaced by what they do.
+"""Execute every path between cutpoints, with inner loops replaced by their effect.
 
 A path ends at a stop (a cutpoint that the caller names) or where control leaves the
 function. Inner loops are entered at their head with any progress that their proved
-invariants allow, so a path crosses a loop once, whatever the number of turns.
+invariants allow, so a path crosses a loop once, whatever the number of iterations.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ ANYWHERE = var("a")
 """An arbitrary word address: what holds of it holds of every word."""
 
 type Leave = Callable[[Step], "list[Step] | None"]
-"""Where a step goes on that leaves the function by a call, a tail call or a brk; None where it ends."""
+"""Returns the state after a call, a tail call or a brk out of the function; None if the path ends."""
 
 type Decide = Callable[[Facts, Formula], bool]
-"""Whether hypotheses imply a goal; used to filter candidates, never to prove."""
+"""Returns whether hypotheses imply a goal; used to filter candidates, never to prove."""
 
 
 def _joined(steps: list[Step], before: State) -> list[Step]:
-    """The two sides of a conditional select as one step, whose registers are chosen by the condition."""
+    """Merge both sides of a conditional select into one step that chooses registers by the condition."""
     if len(steps) != 2 or steps[0].then != steps[1].then or isinstance(steps[0].then, Exit):
         return steps
     left, right = (step.state for step in steps)
@@ -56,12 +56,12 @@ def _joined(steps: list[Step], before: State) -> list[Step]:
 class Explorer:
     """Explores one function.
 
-    :param decide: filters loop invariants; with None loops keep no invariant.
+    :param decide: filters loop invariants; with None, loops have no invariants.
     :param bounds: sizes in bytes that a loop's progress may stay below.
-    :param prefix: what obligations on loops are named after.
-    :param leave: what a call does; without one every step out of the function is an end.
-    :param prune: owe that a side of a branch cannot be taken, where that is so, and leave it out.
-    :param unroll: run loops turn by turn; for code whose loops have constant bounds.
+    :param prefix: of the names of obligations on loops.
+    :param leave: the effect of a call; without one every step out of the function ends its path.
+    :param prune: leave out a side of a branch that cannot be taken, with a proof obligation that says so.
+    :param unroll: unroll loops; for code whose loops have constant bounds.
     """
 
     code: Code
@@ -74,16 +74,16 @@ class Explorer:
     prune: bool = False
     obligations: list[Obligation] = field(default_factory=list)
     entered: list[Entered] = field(default_factory=list)
-    iterations: list[State] = field(default_factory=list)  # one turn of each crossed loop, for its accesses
+    iterations: list[State] = field(default_factory=list)  # one of each crossed loop, for its accesses
     covered: set[int] = field(default_factory=set)
-    current: Step | None = None  # what is being run: where an error is raised
+    current: Step | None = None  # the current instruction, for error messages
     _shapes: dict[int, Shape] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._loops: dict[int, Loop] = {} if self.unroll else {loop.head: loop for loop in loops(self.code)}
 
     def run(self, state: State, start: int) -> list[Step]:
-        """Every path from ``start`` to a stop or out of the function."""
+        """Return every path from ``start`` to a stop or out of the function."""
         ends = []
         todo = [Step(state, start)]
         first = True
@@ -114,7 +114,7 @@ class Explorer:
         return ends
 
     def _execute(self, at: int, state: State) -> list[Step]:
-        """What the instruction at ``at`` does; what it pops from the stack is nobody's any more."""
+        """Execute the instruction at ``at``; stack bytes that it pops become unknown."""
         steps = []
         for step in execute(self.code.at(at), state, self.code.el):
             after = step.state
@@ -125,13 +125,13 @@ class Explorer:
         return steps if self.code.calls else _joined(steps, state)
 
     def _taken(self, steps: list[Step], before: State) -> list[Step]:
-        """The sides of a branch that can be taken; that the others cannot is owed."""
+        """Return the sides of a branch that can be taken; add an obligation that the others cannot."""
         if not self.prune or self.decide is None or len(steps) < 2:
             return steps
         found: list[Step] = []
         for number, step in enumerate(steps, 1):
             goal = Not(And(*(fact for _, fact in step.state.facts[len(before.facts) :])))
-            # Where no other side can be taken the last one is, without a question.
+            # If no other side can be taken, the last one is; that needs no query.
             last = number == len(steps) and not found
             if not last and self.decide(before.facts, goal):
                 at = step.state.trace[-1]
@@ -144,7 +144,7 @@ class Explorer:
         return found
 
     def _iteration(self, head: int, state: State) -> tuple[list[Step], list[Step]]:
-        """Paths of one turn from the loop's head: those back to it, and those that leave the loop."""
+        """Return the paths of one iteration: those back to the loop's head, and those that leave the loop."""
         body = self._loops[head].body
         if any(inner in body and inner != head for inner in self._loops):
             raise UnsupportedError("loop within an inner loop", head)
@@ -164,7 +164,7 @@ class Explorer:
         return back, leaving
 
     def shape(self, head: int) -> Shape:
-        """What one turn of the loop at ``head`` does.
+        """Return the effect of one iteration of the loop at ``head``.
 
         :raises UnsupportedError: if it has no supported shape.
         """
@@ -172,18 +172,18 @@ class Explorer:
             state = generic_state()
             back, _ = self._iteration(head, state)
             if len(back) != 1:
-                raise UnsupportedError(f"loop with {len(back)} ways back to its head", head)
+                raise UnsupportedError(f"loop with {len(back)} paths back to its head", head)
             self._shapes[head] = infer(head, state, back[0].state)
         return self._shapes[head]
 
     def _cross(self, head: int, state: State) -> list[Step]:
-        """The steps that leave the loop at ``head``, entered in ``state``."""
+        """Return the steps that leave the loop at ``head``, entered in ``state``."""
         shape = self.shape(head)
         loop = Entered.at(shape, state, f"{head:#x}/{len(self.entered)}")
         self.entered.append(loop)
         back, _ = self._iteration(head, loop.state(loop.progress))
         if len(back) != 1:
-            raise UnsupportedError(f"loop with {len(back)} ways back to its head", head)
+            raise UnsupportedError(f"loop with {len(back)} paths back to its head", head)
         iteration = back[0].state
         invariants = self._invariants(loop, iteration) if self.decide else ()
         start = loop.state(loop.progress).assume(*invariants)
@@ -195,7 +195,7 @@ class Explorer:
         return leaving
 
     def _invariants(self, loop: Entered, iteration: State) -> Facts:
-        """The candidates that hold on entry and survive a turn (Houdini)."""
+        """Return the candidates that hold on entry and that an iteration preserves (Houdini)."""
         assert self.decide is not None
         entry = loop.entry.facts
         guard = iteration.facts[len(entry) :]
@@ -213,12 +213,12 @@ class Explorer:
 
     @staticmethod
     def _at(loop: Entered, formula: Formula, step: Term | None) -> Formula:
-        """``formula`` with the progress at entry (``step`` is None) or one ``step`` later."""
+        """Return ``formula`` with the progress at entry (``step`` is None) or one ``step`` later."""
         later = loop.progress * 0 if step is None else loop.progress + step
         return replace(formula, loop.progress, later)
 
     def _keep(self, loop: Entered, invariants: Facts, start: State, iteration: State) -> None:
-        """Obligations: the definition of the loop's state holds at first and survives a turn."""
+        """Make the obligations that the loop state's definition holds at first and is preserved."""
         name = f"{self.prefix}{loop.shape.name}"
         where = self.code.where(loop.shape.head)
         later = loop.state(normal(loop.progress + loop.stride))

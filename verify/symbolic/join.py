@@ -1,4 +1,4 @@
-"""One state for all that arrive at a cutpoint: what they agree on, and nothing of the rest."""
+"""Join the states that arrive at a cutpoint: keep what they agree on, the rest is unknown."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kexec_verify.symbolic.objects import Object, Objects
 
 
 def join(states: Sequence[State], tag: str) -> State:
-    """A state that each of ``states`` is an instance of; ``tag`` names what they differ in.
+    """Return a state of which each of ``states`` is an instance; ``tag`` names what they differ in.
 
-    Facts are those that all of them have. Accesses, events and the trace start anew: what is
-    owed of them is owed of the arriving states.
+    Facts are those that all of them have. Accesses, events and the trace start empty:
+    obligations about them are made for the arriving states.
     """
     first = states[0]
     registers = {n: _shared([s.registers[n] for s in states], f"{n}@{tag}") for n in first.registers}
@@ -44,7 +44,7 @@ def _facts(states: Sequence[State]) -> Facts:
 
 
 def _one(left: Object, right: Object) -> bool:
-    """The two are one object."""
+    """Return whether the two are the same object."""
     if (left.name, left.low, left.high) != (right.name, right.low, right.high):
         return False
     if left.base is None or right.base is None:
@@ -53,7 +53,7 @@ def _one(left: Object, right: Object) -> bool:
 
 
 def _memory(memories: Sequence[Memory], tag: str) -> Memory:
-    """The objects that all have at the same place, with the bytes that all agree on."""
+    """Return the objects that all have at the same address, with the bytes that all agree on."""
     first = memories[0]
     if all(memory is first for memory in memories):
         return first
@@ -67,7 +67,7 @@ def _memory(memories: Sequence[Memory], tag: str) -> Memory:
         contents = [memory.stored_in(item.name) for memory in known_objects]
         lost = [end for memory in known_objects if (end := memory.lost(item.name)) is not None]
         if lost:
-            # What one path popped and has not stored again may be read on none.
+            # Bytes that one path popped and did not store again may be read on no path.
             shared_bytes = set(contents[0]).intersection(*contents[1:])
             merged = merged.losing(item.name, max(lost), shared_bytes)
             contents = [

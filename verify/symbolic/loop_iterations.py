@@ -1,7 +1,7 @@
-"""Loops of C code: a state at the loop's head after any number of turns, inferred and then proved.
+"""Loops of C code: a state at the loop's head after any number of iterations, inferred and then proved.
 
-A register either grows by a constant each turn, or keeps its value, or nothing is known of
-it. Nothing inferred is trusted: that the definition survives a turn is an obligation.
+A register grows by a constant in each iteration, keeps its value, or is unknown. Nothing
+inferred is trusted: that an iteration preserves the definition is an obligation.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ The flag says that they are run for a guess: a path may then end early where it 
 """
 
 type Candidates = Callable[[State, Term, State], Facts]
-"""What may hold at the head after a number of turns, and what the loop was entered with."""
+"""Candidate invariants at the head, from the number of iterations and the entry state."""
 
 type Assumed = Callable[[State, Term], Facts]
-"""What is assumed of the state at the head after a number of turns."""
+"""Assumptions about the state at the head after a number of iterations."""
 
 type Pointed = Callable[[Term], Facts]
-"""What is assumed of a pointer of unknown value that a turn reads through."""
+"""Assumptions about a pointer of unknown value through which an iteration reads."""
 
 
 @dataclass(frozen=True)
 class LoopIterations:
-    """A loop's head after ``count`` turns.
+    """A loop's head after ``count`` iterations.
 
-    :param growing: registers that grow, and by how much each turn.
-    :param invariants: what holds there, a function of the number of turns.
+    :param growing: registers that grow, and by how much in each iteration.
+    :param invariants: what holds there, a function of the number of iterations.
     """
 
     head: int
@@ -59,11 +59,11 @@ class LoopIterations:
 
     @property
     def tag(self) -> str:
-        """What its variables are named after."""
+        """The tag in the names of its variables."""
         return f"{self.head:#x}"
 
     def state(self, count: Term) -> State:
-        """The state at the head after ``count`` turns."""
+        """Return the state at the head after ``count`` iterations."""
         registers = dict(self.start.registers)
         for name, step in self.growing.items():
             registers[name] = normal(registers[name] + count * const(step))
@@ -89,7 +89,7 @@ class LoopIterations:
         return tuple(fact for fact in self.candidates(state, count, self.start) if fact[0] in self.kept)
 
     def agrees(self, after: State) -> Formula:
-        """A state back at the head is the definition's, one turn later."""
+        """Require that a state back at the head is the definition's, one iteration later."""
         later = self.state(self.count + 1).registers
         names = [name for name in later if name not in self.unknown]
         return And(*(after.registers[name] == later[name] for name in names))
@@ -105,13 +105,13 @@ def infer_iterations(
     pointer: Pointed,
     assumed: Assumed,
 ) -> tuple[LoopIterations, list[Step]]:
-    """The loop at ``head`` that ``arrivals`` enter, and the paths from its head under its invariants.
+    """Return the loop at ``head`` that ``arrivals`` enter, and the paths from its head under its invariants.
 
     :param candidates: the candidates of a loop in which nothing is known of those registers.
     :param pointed: bytes that a pointer of unknown value is taken to point at.
-    :param pointer: what is assumed of such a pointer.
+    :param pointer: assumptions about such a pointer.
     :param assumed: what is assumed at the head.
-    :raises UnsupportedError: if a turn changes memory, by a store or by a call.
+    :raises UnsupportedError: if an iteration changes memory, by a store or by a call.
     """
     start = join(arrivals, f"{head:#x}/entry")
     count = var(f"turns@{head:#x}")
@@ -136,7 +136,7 @@ def infer_iterations(
 
 
 def _pointers(iterations: LoopIterations, run: Run, pointer: Pointed) -> Facts:
-    """What is assumed of the unknown registers that some path from the head reads through."""
+    """Return the assumptions about unknown registers through which some path from the head reads."""
     read: set[str] = set()
     for step in run(iterations.state(iterations.count), True):
         for access in step.state.accesses:
@@ -157,7 +157,7 @@ def _pointee(register: str) -> str:
 
 
 def _demote(iterations: LoopIterations, before: State, back: Sequence[State]) -> LoopIterations:
-    """The definition with what a turn does not keep made growing, or unknown."""
+    """Return the definition with registers that an iteration changes made growing, or unknown."""
     growing, unknown = dict(iterations.growing), set(iterations.unknown)
     for name, value in before.registers.items():
         if name in unknown:
@@ -180,7 +180,7 @@ def _demote(iterations: LoopIterations, before: State, back: Sequence[State]) ->
 def _filter(
     iterations: LoopIterations, arrivals: Sequence[State], run: Run, decide: Decide
 ) -> LoopIterations:
-    """Those candidates that hold on entry and survive a turn (Houdini)."""
+    """Return the candidates that hold on entry and that an iteration preserves (Houdini)."""
     kept = {
         label
         for label, formula in iterations.candidates(

@@ -1,10 +1,10 @@
-"""Inner loops: what a turn does, inferred from one symbolic turn, then proved of all.
+"""Inner loops: the effect of an iteration, inferred from a symbolic one, then proved for all.
 
 A loop of the supported shape advances some registers by a stride, leaves some alone
 and clobbers the rest; it copies words between two advancing pointers, or maintains the
 line at one, or touches no memory. After ``progress`` bytes its state is a *definition*
 over the state in which the loop was entered. Nothing inferred here is trusted: that
-the definition survives a turn is an obligation, and a wrong guess only fails it.
+an iteration preserves the definition is an obligation, and a wrong guess makes it fail.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class Pointer:
     offset: int
 
     def address(self, state: State) -> Term:
-        """The address in a state at the loop's head."""
+        """Return the address in a state at the loop's head."""
         return normal(state.registers[self.register] + self.offset)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What one turn of a loop does.
+    """The effect of one iteration of a loop.
 
-    :param stride: bytes of progress, a term over the registers that a turn leaves alone.
+    :param stride: bytes of progress, a term over the registers that an iteration does not change.
     :param advancing: registers that grow by a constant part or multiple of the stride.
     :param copied: destination and source of a copy.
     :param maintained: the address of a maintenance instruction, and its operation.
-    :param ghosts: ghost components that every turn sets to a constant; None is any value.
+    :param ghosts: ghost components that every iteration sets to a constant; None is any value.
     """
 
     head: int
@@ -76,7 +76,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """What the loop is for: ``copy``, ``flush``, ``inval`` or ``scan``."""
+        """The purpose of the loop: ``copy``, ``flush``, ``inval`` or ``scan``."""
         if self.copied:
             return "copy"
         if self.maintained:
@@ -85,12 +85,12 @@ class Shape:
 
 
 def generic_state() -> State:
-    """A state at a loop head in which nothing is known."""
+    """Return a state at a loop head in which everything is unknown."""
     return State(unknown_registers(_GENERIC), unknown_ghosts(_GENERIC), Unknown("M@turn"), Lines("L@turn"))
 
 
 def infer(head: int, before: State, after: State) -> Shape:
-    """The shape of the loop that takes ``before`` (generic) to ``after`` in one turn.
+    """Return the shape of the loop that takes ``before`` (generic) to ``after`` in one iteration.
 
     :raises UnsupportedError: if the loop has no supported shape.
     """
@@ -116,7 +116,7 @@ def infer(head: int, before: State, after: State) -> Shape:
 
 
 def _classify(before: State, after: State) -> tuple[set[str], dict[str, Term]]:
-    """Registers left alone, and those that grow by a term over registers left alone."""
+    """Return unchanged registers, and those that grow by a term over unchanged registers."""
     unchanged = {n for n, value in after.registers.items() if same(value, before.registers[n])}
     fixed = {before.registers[name].args[0] for name in unchanged}
     grown = {}
@@ -134,7 +134,7 @@ def _signed(value: int) -> int:
 
 
 def _stride(head: int, deltas: Iterable[Term]) -> Term:
-    """The largest constant step, as a positive number of bytes, or else a symbolic one."""
+    """Return the largest constant step, as a positive number of bytes, or else a symbolic one."""
     terms = list(deltas)
     steps = [abs(_signed(value)) for term in terms if (value := constant(term))]
     if steps:
@@ -146,7 +146,7 @@ def _stride(head: int, deltas: Iterable[Term]) -> Term:
 
 
 def _ratio(delta: Term, stride: Term) -> Fraction | None:
-    """``delta / stride`` where it is an integer, or one over a power of two."""
+    """Return ``delta / stride`` if it is an integer, or one over a power of two."""
     if same(delta, stride):
         return Fraction(1)
     step, grown = constant(stride), constant(delta)
@@ -158,7 +158,7 @@ def _ratio(delta: Term, stride: Term) -> Fraction | None:
 
 
 def _grown(start: Term, progress: Term, ratio: Fraction) -> Term:
-    """``start`` after ``progress`` bytes, at ``ratio`` for each byte."""
+    """Return ``start`` after ``progress`` bytes, at ``ratio`` for each byte."""
     iterations = (
         shift_right(progress, const(ratio.denominator.bit_length() - 1))
         if ratio.denominator > 1
@@ -210,7 +210,7 @@ def _maintained(
 
 @dataclass(frozen=True)
 class Entered:
-    """A loop entered in ``entry``: its state after any number of turns, as a definition."""
+    """A loop entered in ``entry``: its state after any number of iterations, as a definition."""
 
     shape: Shape
     entry: State
@@ -224,7 +224,7 @@ class Entered:
 
     @property
     def stride(self) -> Term:
-        """Bytes of progress a turn, over the entry state."""
+        """Return the bytes of progress in an iteration, over the entry state."""
         generic = generic_state().registers
         term = self.shape.stride
         for name in variables([term]):
@@ -234,7 +234,7 @@ class Entered:
         return term
 
     def state(self, progress: Term) -> State:
-        """The state at the head after ``progress`` bytes."""
+        """Return the state at the head after ``progress`` bytes."""
         shape, entry = self.shape, self.entry
         registers = dict(entry.registers)
         for name, ratio in shape.advancing.items():
@@ -263,9 +263,9 @@ class Entered:
         return replace(entry, registers=registers, ghosts=ghosts, memory=memory, lines=lines, fetch=fetch)
 
     def candidates(self, iteration: State | None, bounds: Iterable[int]) -> Facts:
-        """Formulas over ``progress`` that may be invariants; induction decides which are.
+        """Return formulas over ``progress`` that may be invariants; induction decides which are.
 
-        :param turn: the state after one turn, whose branch conditions are the loop's guard.
+        :param turn: the state after one iteration, whose branch conditions are the loop's guard.
         :param bounds: sizes in bytes that the progress may stay below.
         """
         progress, stride = self.progress, self.stride

@@ -1,8 +1,8 @@
 """Memory as C sees it: separate objects, each an array of bytes of its own.
 
 That the objects do not overlap is an assumption, and that each access lies in the object
-whose base its address is made of is an obligation; under both, a store to one object says
-nothing of another and no question of aliasing is ever asked.
+whose base its address is made of is an obligation. Under both, a store to one object does not
+change another, and no query is about aliasing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from kexec_verify.logic import (
 from kexec_verify.memory import WORD_BYTES, Memory
 
 STACK_FRAME = "the stack frame"
-"""The object of which only what is not below SP stays as it is."""
+"""The object of which only bytes at or above SP keep their values."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Object:
     known: Mapping[int, int] = field(default_factory=dict, repr=False)
 
     def offset(self, address: Term) -> Term | None:
-        """``address`` from the base, if it is made of the base; None if it is not."""
+        """Return the offset of ``address`` from the base; None if it is not computed from the base."""
         if self.base is None:
             value = constant(address)
             return address if value is not None and self.low <= value < self.high else None
@@ -62,7 +62,7 @@ class Object:
         return None if found is None else const(found)
 
     def holds(self, offset: Term, size: int) -> Formula:
-        """The ``size`` bytes at ``offset`` lie in the object."""
+        """Return the formula that the ``size`` bytes at ``offset`` lie in the object."""
         if constant(offset) is not None:
             value = _signed(offset) if self.base is not None else constant(offset)
             assert value is not None
@@ -82,7 +82,7 @@ type Byte = tuple[Term, int]
 
 @dataclass(frozen=True)
 class _Contents:
-    """An object with what was stored into it, by offset.
+    """An object with the bytes that were stored into it, by offset.
 
     :param popped: of a stack frame, the offset below which a byte may have changed since it was stored.
     """
@@ -93,7 +93,7 @@ class _Contents:
 
 
 class Objects(Memory):
-    """Memory made of ``objects``; reads of what was not stored are unknown, by the object's name.
+    """Memory made of ``objects``; reads of bytes that were not stored are unknown functions.
 
     :param tag: of the moment at which nothing had been stored yet.
     """
@@ -116,17 +116,17 @@ class Objects(Memory):
         return result
 
     def adding(self, item: Object) -> Objects:
-        """This memory with one more object."""
+        """Return this memory with one more object."""
         return self._with(_Contents(item))
 
     def only(self, names: Collection[str]) -> Objects:
-        """This memory without the objects that are called otherwise."""
+        """Return this memory with only the objects of the given names."""
         result = Objects((), self.tag)
         result._contents = {name: found for name, found in self._contents.items() if name in names}
         return result
 
     def popped(self, name: str, before: Term, after: Term) -> Objects:
-        """This memory when SP has changed: an interrupt or a callee may write below it at any time.
+        """Return this memory after SP has changed: an interrupt or a callee may write below it at any time.
 
         :param name: of the stack frame's object.
         :raises UnsupportedError: if SP is at no known distance from the frame's base.
@@ -136,12 +136,12 @@ class Objects(Memory):
         assert base is not None
         was, now = offset_from(before, base), offset_from(after, base)
         if was is None or now is None:
-            raise UnsupportedError("stack pointer at no known distance from where it was at entry")
+            raise UnsupportedError("stack pointer at an unknown distance from its value at entry")
         low, high = _signed(const(was)), _signed(const(now))
         return self.losing(name, high) if high > low else self
 
     def losing(self, name: str, end: int, kept: Collection[int] = ()) -> Objects:
-        """This memory without the bytes of the object called ``name`` below offset ``end``: none may be read.
+        """Return this memory without the bytes of object ``name`` below offset ``end``: none may be read.
 
         :param kept: offsets of bytes that were stored again.
         """
@@ -155,9 +155,9 @@ class Objects(Memory):
         return self._contents[name].popped
 
     def find(self, address: Term) -> tuple[Object, Term]:
-        """The object that ``address`` is made of, and the offset in it.
+        """Return the object from whose base ``address`` is computed, and the offset in it.
 
-        :raises UnsupportedError: if it is made of no object's base.
+        :raises UnsupportedError: if it is computed from no object's base.
         """
         address = normal(address)
         for contents in self._contents.values():
@@ -167,7 +167,7 @@ class Objects(Memory):
         raise UnsupportedError(f"access through a pointer to no known object, {_short(address)}")
 
     def inside(self, address: Term, size: int) -> Formula:
-        """The access stays in the object that its address is made of, at a word if its offset is unknown."""
+        """Return the formula that the access stays in its object, at a word if its offset is unknown."""
         item, offset = self.find(address)
         held = item.holds(offset, size)
         return held if constant(offset) is not None else And(held, aligned(offset, WORD_BYTES))
@@ -176,7 +176,7 @@ class Objects(Memory):
         return self.load(address, WORD_BYTES)
 
     def load(self, address: Term, size: int) -> Term:
-        """The ``size`` bytes at ``address``, little-endian."""
+        """Return the ``size`` bytes at ``address``, little-endian."""
         item, offset = self.find(address)
         contents = self._contents[item.name]
         if constant(offset) is not None:
@@ -192,7 +192,7 @@ class Objects(Memory):
         return value
 
     def _unknown(self, item: Object, offset: Term) -> Term:
-        """The word at ``offset`` as it was when nothing had been stored."""
+        """Return the initial word at ``offset``, before any store."""
         base = const(0) if item.base is None else item.base
         return Function(f"{item.name}@{self.tag}")(normal(base + offset))
 
@@ -211,12 +211,12 @@ class Objects(Memory):
         if at in item.known:
             return const(item.known[at], 8), 0
         if contents.popped is not None and at < contents.popped:
-            raise UnsupportedError(f"load of what {item.name} held before it was popped")
+            raise UnsupportedError(f"load of popped bytes of {item.name}")
         word = at & -WORD_BYTES
         return self._unknown(item, const(word)), at - word
 
     def store(self, address: Term, value: Term) -> Memory:
-        """This memory after a store of as many bytes as ``value`` is wide."""
+        """Return this memory after a store of as many bytes as ``value`` is wide."""
         item, offset = self.find(address)
         if constant(offset) is None:
             raise UnsupportedError(f"store at an unknown offset in {item.name}")
@@ -225,17 +225,17 @@ class Objects(Memory):
         return self.storing(item.name, at, value)
 
     def storing(self, name: str, at: int, value: Term) -> Objects:
-        """This memory with ``value`` at offset ``at`` of the object called ``name``."""
+        """Return this memory with ``value`` at offset ``at`` of the object called ``name``."""
         contents = self._contents[name]
         stored = {**contents.stored, **{at + i: (value, i) for i in range(value.length // 8)}}
         return self._with(replace(contents, stored=stored))
 
     def write(self, address: Term, value: Term) -> Memory:
-        """This memory after the word at ``address`` was set to ``value``."""
+        """Return this memory after the word at ``address`` was set to ``value``."""
         return self.store(address, value)
 
     def copy(self, dest: Term, source: Term, length: Term | int, origin: Memory | None = None) -> Memory:
-        """Copies of unknown length have no place in objects.
+        """Refuse: objects support no copies of unknown length.
 
         :raises UnsupportedError: always.
         """

@@ -1,4 +1,4 @@
-"""What was explored between two cutpoints, kept so that whole paths can be put together of it."""
+"""The paths between two cutpoints, kept so that whole paths can be built from them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Segment:
     """Every path from one cutpoint to the next ones, or out of the function.
 
     :param at: address of the cutpoint.
-    :param start: the state there, one for all ways to it.
-    :param bound: states in which variables named after a tag stand for what an arrival has: the state
+    :param start: the state there, one for all paths to it.
+    :param bound: states in which variables named after a tag represent an arrival's values: the state
         and the tag. The first is bound by the first arrival alone, the last by every arrival.
-    :param turns: variable that counts the turns of the loop whose head the cutpoint is.
-    :param guessed: labels of facts that say nothing new of a real run: proved invariants.
+    :param turns: variable that counts the iterations of the loop whose head the cutpoint is.
+    :param guessed: labels of facts that every real run satisfies: proved invariants.
     """
 
     at: int

@@ -445,7 +445,7 @@ def test_certificates_are_counted(tmp_path, require_tool):
     folder = write(tmp_path / "run", {"a": required}, claimed={"a": Verdict.UNKNOWN})
     result = check_run(folder, Options(certificates=True))
     assert (result.certified, result.faults) == (2, [])
-    assert result.unsettled == ["a: the run itself says UNKNOWN"]
+    assert result.unsettled == ["a: the run's own verdict is UNKNOWN"]
     assert result.uncertified == {"UNKNOWN: there is no proof to certify": 1}
     assert "cadical" in result.versions["sat"]
 

@@ -251,7 +251,7 @@ def test_loop_within_an_inner_loop_is_unsupported():
 
 def test_two_ways_back_are_unsupported():
     words = [add(0, 0, 8), TST_X0_PAGE, b_ne(-2), subs(5, 5, 1), b_ne(-4), BR]
-    with pytest.raises(UnsupportedError, match="loop with 2 ways back to its head"):
+    with pytest.raises(UnsupportedError, match="loop with 2 paths back to its head"):
         explored(words)
 
 
@@ -327,5 +327,5 @@ def test_an_instruction_that_pops_reads_what_it_pops():
 
 
 def test_what_lay_below_the_stack_pointer_is_not_read_again():
-    with pytest.raises(UnsupportedError, match="before it was popped"):
+    with pytest.raises(UnsupportedError, match="load of popped bytes"):
         stack_path(STR_X1_SP_16, LDR_X2_SP_16, SUB_SP_16, LDR_X3_SP, STACK_RET)

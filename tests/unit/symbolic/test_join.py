@@ -95,5 +95,5 @@ def test_what_one_path_popped_may_be_read_only_if_all_have_stored_it():
     for memories in ((before, popped), (popped, before)):
         joined = join([replace(state(), memory=memory) for memory in memories], "here").memory
         assert constant(joined.load(SP - 8, 8)) == 1
-        with pytest.raises(UnsupportedError, match="before it was popped"):
+        with pytest.raises(UnsupportedError, match="load of popped bytes"):
             joined.load(SP - 16, 8)

@@ -1,8 +1,8 @@
-"""Whole paths, from a function's entry to where something is owed, put together of explored segments.
+"""Whole paths, from a function's entry to the point of an obligation, built from explored segments.
 
 A later segment starts in variables of its own. Here they are bound to the terms that the
 segment before it ends in, so that all of a chain speaks of the entry and of callees'
-answers only; what happens in a turn of a loop gets names of its own for each turn.
+answers only; events in a loop get names of their own for each iteration.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Proof(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is owed: in which segment, in which state, and how the path goes on.
+    """The point of an obligation: segment, state, and how the path continues.
 
     :param kind: ``end`` of a path, or an ``access`` or ``event`` on one, which is the state's next.
     """
@@ -52,7 +52,7 @@ class Place:
 
 
 def places(proof: Proof, obligation: Obligation) -> Iterator[Place]:
-    """Where ``obligation`` is owed; several where paths are the same up to there, and then one of each."""
+    """Return the points of ``obligation``; one for each group of paths that are equal up to there."""
     for number, segment in enumerate(proof.segments):
         for step in segment.ends:
             at_end = obligation.path and step.state.trace == obligation.path
@@ -106,7 +106,7 @@ def routes(segments: list[Segment], last: int) -> Iterator[tuple[tuple[int, Step
 
 @dataclass(frozen=True)
 class Link:
-    """One segment of a chain: the state at its end, in the chain's own terms by way of ``bind``."""
+    """One segment of a chain: the state at its end, in the chain's own terms (``bind``)."""
 
     segment: Segment
     state: State

@@ -55,7 +55,7 @@ def _known(chain: Chain, pages: Iterable[int]) -> dict[int, int]:
 
 def _answered(chain: Chain) -> list[tuple[Link, Event]]:
     """The calls and HVCs that are answered: all but one that the chain ends before."""
-    # The last event is the one that the chain ends before; in a loop an earlier turn has it as well.
+    # The last event is the one that the chain ends before; in a loop an earlier iteration has it as well.
     events = chain.events[:-1] if isinstance(chain.place.subject, Event) else chain.events
     return [
         (link, event) for link, event in events if event.tag is not None or event.name == "CallHyperVisor"
@@ -142,11 +142,11 @@ def _accesses(chain: Chain, values: Values, run: PathRun) -> None:
         address, value = values(link.bind(access.address)), values(link.bind(access.value))
         return (access.kind, access.at, address, access.size, value)
 
-    # Of the accesses of one instruction no order is asked.
+    # The accesses of one instruction are compared in any order.
     wanted = sorted(one(link, access) for link, access in chain.accesses)
     found = sorted(tuple(access) for access in run.accesses)
     if isinstance(chain.place.subject, Access):
-        # The last instruction goes on to further accesses after the one that is asked about.
+        # The last instruction makes further accesses after the one of the obligation.
         last = sorted(tuple(access) for access in run.accesses[run.before_last :])
         for access in [access for access in last if access not in wanted]:
             found.remove(access)

@@ -1,4 +1,4 @@
-"""Whether a concrete run of a callee keeps its contract, in plain integers."""
+"""Check in plain integers that concrete runs of a callee satisfy its contract."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _TABLES = (0x4140_0000, 0x5_4152_7000, 0xFEDC_BA98_7000)
 _CONTEXTS = (0, 0xA5C3)
 """What each word of an mm_struct is; the ASID is the low bits of one."""
 _SPOKEN = ("x0", "x1", "x2", "ctr_el0", "currentel")
-"""What a counterexample says of the entry, where it is not what it always is."""
-_FETCH_STATES = ("fetchable", "invalidated, not completed by a DSB", "maybe stale")
+"""Registers at entry that a counterexample shows, if their value is unusual."""
+_FETCH_STATES = ("fetchable", "invalidated, not completed by a DSB", "possibly stale")
 _MM_BYTES = 1 << 12  # more than an mm_struct has
 
 
 def runs(
     context: KexecContext, contract: Contract, code: Code, copies: Iterable[Range], unusual: bool = False
 ) -> Iterator[ContractRun]:
-    """Finished runs of ``code`` from entries that its contract allows.
+    """Yield finished runs of ``code`` from entries that its contract allows.
 
-    :param copies: start and length in bytes of the copies that it is asked for.
-    :param unusual: with several values in each register that says nothing.
+    :param copies: start and length in bytes of the copies that it must make.
+    :param unusual: with several values in each register that holds no argument.
     :raises UnsupportedError: if a run comes to an instruction without a model.
     """
     for inputs, regions, dirty in _cases(context, contract, code, copies):
@@ -59,9 +59,9 @@ def runs(
 def runs_from(
     context: KexecContext, contract: Contract, code: Code, found: Iterable[Inputs]
 ) -> Iterator[ContractRun]:
-    """Finished runs from inputs of runs along paths, with several values in each register that says nothing.
+    """Yield finished runs from inputs of runs along paths, with several values in each unused register.
 
-    Of a callee that is given a range there is none: it may be of any length there.
+    For a callee that is given a range there are none: its length may be anything there.
 
     :raises UnsupportedError: if a run comes to an instruction without a model.
     """
@@ -79,7 +79,7 @@ def breach(
     copies: Iterable[Range],
     found: Iterable[Inputs] = (),
 ) -> str | None:
-    """What a run of ``code`` does that its contract does not allow; None if no run that is tried does.
+    """Return how a run of ``code`` breaks its contract; None if no tried run does.
 
     :param copies: start and length in bytes of the copies that it is asked for.
     :param found: inputs of runs along paths.
@@ -96,9 +96,9 @@ def breach(
 def shown(
     run: ContractRun, kernel: Kernel, told: str, obligation: Obligation, property_id: str
 ) -> CallCounterexample | None:
-    """The record of a run that breaks its contract; None if it called something, for then it has no replay.
+    """Return the record of a run that breaks its contract; None if it made a call, because it has no replay.
 
-    A run that calls EL2 is shown up to there, and only for the obligation that this is no effect it may have.
+    A run that calls EL2 is shown up to the call, and only for the obligation that forbids this effect.
 
     :param told: what it broke.
     :raises InternalError: if a replay does not show it.
@@ -139,7 +139,7 @@ def shown(
 
 
 def broken(run: ContractRun, contract: Contract) -> str | None:
-    """What a finished run did that the contract does not allow; None if it is nothing, or undecided."""
+    """Return how a finished run breaks the contract; None if it does not, or if that is undecided."""
     return None if run.undecided else next(_breaches(run, contract), None)
 
 
@@ -210,11 +210,11 @@ def _breaches(run: ContractRun, contract: Contract) -> Iterator[str]:
             return
     if left.kind != "ret" or left.target != before["x30"]:
         found = f"{left.kind} at {where(left.at)} to {left.target:#x}"
-        yield f"expected that it returns to its caller, found that it leaves by {found}"
+        yield f"expected a return to its caller, found {found}"
         return
     for name in (*GENERAL, "sp", *SYSTEM):
         if name not in CLOBBERED and name not in contract.changes and before[name] != after[name]:
-            yield f"expected {name} as it was, found {after[name]:#x} after {before[name]:#x}"
+            yield f"expected {name} unchanged at {before[name]:#x}, found {after[name]:#x}"
     yield from _memory(run, contract)
     yield from _maintenance(run, contract)
     awaiting = {name: getattr(run.ghost, name) for name in UNSYNCED.values()}
@@ -222,7 +222,7 @@ def _breaches(run: ContractRun, contract: Contract) -> Iterator[str]:
     were = {"unsynced": 1, "translation": plain.SETTLED, **dict.fromkeys(awaiting, 1)}
     for ghost, value in states.items():
         if ghost not in contract.changes and value != were[ghost] and ghost not in awaiting:
-            yield f"expected no context change, found that {ghost} is {value}"
+            yield f"expected no context change, found {ghost} = {value}"
     if contract.ensures is not None:
         x, y = run.terms({**before, **were}), run.terms({**after, **states})
         if contract.ensures(x, y).is_false():
@@ -231,7 +231,7 @@ def _breaches(run: ContractRun, contract: Contract) -> Iterator[str]:
         yield f"expected {int(run.stub_below())} in the low byte of w0, found {after['x0'] & 0xFF}"
     asked = [event.registers for event in run.events if event.name == "CallHyperVisor"]
     if contract.asks is None and asked:
-        yield "expected no HVC, found one"
+        yield "expected no HVC, found an HVC"
     elif contract.asks is not None:
         wanted = [
             number if isinstance(number, int) else constant(number)
@@ -242,7 +242,7 @@ def _breaches(run: ContractRun, contract: Contract) -> Iterator[str]:
 
 
 def _forbidden(run: ContractRun, contract: Contract, event: Happened) -> str | None:
-    """What is wrong with an effect that no rule of the contract allows; None if one does."""
+    """Describe an effect that no rule of the contract allows; return None if a rule allows it."""
     if event.name in FREE or event.name in ("call", "warn"):
         return None
     rules = [rule for rule in contract.effects if rule.effect == event.name]
@@ -250,7 +250,7 @@ def _forbidden(run: ContractRun, contract: Contract, event: Happened) -> str | N
     operands = (const(event.operand),)
     if rules and rules[0].holds(entry, before, operands).is_true():
         return None
-    allowed = f"that it {rules[0].sentence}" if rules else "no such effect"
+    allowed = f"an effect that {rules[0].sentence}" if rules else "no such effect"
     return f"expected {allowed}, found {event.name} at {run.code.where(event.at)}"
 
 
@@ -262,19 +262,19 @@ def _memory(run: ContractRun, contract: Contract) -> Iterator[str]:
     for access in run.accesses:
         inside = any(start <= access.address and access.address + access.size <= end for start, end in ranges)
         if access.kind == "store" and not inside:
-            yield f"{run.code.where(access.at)} stores to {access.address:#x}, which is not its own"
+            yield f"{run.code.where(access.at)} stores to {access.address:#x}, which is not its own memory"
     if contract.copies is not None:
         data = run.context.kernel.read(x["x1"], x["x2"])
         found = [run.read(x["x0"] + i, 1) for i in range(len(data))]
         if found != list(data):
-            yield f"expected {len(data)} bytes copied, found others"
+            yield f"expected {len(data)} bytes copied, found other bytes"
         beyond = [at for at, stored in run.stored if at + len(stored) > x["x0"] + len(data) and at >= x["x0"]]
         if beyond and beyond[0] < x["x0"] + PAGE:
             yield f"expected {len(data)} bytes written, found more at {beyond[0]:#x}"
 
 
 def _unmapped(run: ContractRun, contract: Contract) -> Iterator[str]:
-    """Maintenance by address of what nothing may map."""
+    """Yield maintenance by address of pages that may be unmapped."""
     x = {name: const(run.inputs.registers[name]) for name in ("x0", "x1")}
     asks = [ask(x) for ask in (contract.cleans, contract.fetches) if ask is not None]
     ranges = [(int(constant(start) or 0), int(constant(end) or 0)) for start, end in asks]

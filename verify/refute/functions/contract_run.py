@@ -47,7 +47,7 @@ class ContractRun(PathRun):
     :ivar maintained: addresses of maintenance by address, and of which instruction.
     :ivar copied: destination, source and bytes of what callees copied.
     :ivar misplaced: the first access to none of the function's objects, or below SP, in words; empty if none.
-    :ivar undecided: why the run says nothing; empty if it says something.
+    :ivar undecided: why the run decides nothing; empty if it does.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ContractRun(PathRun):
         return 0 if mapped else usual_word(self.context, address)
 
     def ghosts_now(self) -> dict[str, int]:
-        """The ghost components beside the caches' lines, by their names in State."""
+        """Return the ghost components except cache lines, by their names in State."""
         return {name: getattr(self.ghost, name) for name in GHOSTS}
 
     def stub_below(self) -> bool:
@@ -328,7 +328,7 @@ def entered(
 
 
 def varied(inputs: Inputs) -> Iterator[Inputs]:
-    """The same inputs, and with other values in the general registers that nothing asks for a value of.
+    """Yield the same inputs, and inputs with other values in the unconstrained general registers.
 
     A changed function may come to read one: small numbers, numbers near 2^64, and numbers of all bits.
     """

@@ -1,4 +1,4 @@
-"""A chain's values in the kernel's terms: its inputs, and what is false of its end."""
+"""Describe a chain's values in the kernel's terms: its inputs, and which part of a goal is false."""
 
 from __future__ import annotations
 
@@ -16,19 +16,27 @@ _GHOSTS = {
     "icache": (
         "invalidated",
         "invalidation issued, not complete",
-        "may hold older instructions",
+        "may hold stale instructions",
         "invalidation complete, no ISB since",
     ),
     "translation": ("settled", "written", "in effect", "TLBI issued", "invalidated"),
-    "unsynced": ("none awaits an ISB", "one awaits an ISB"),
+    "unsynced": ("no change awaits an ISB", "a change awaits an ISB"),
     **dict.fromkeys(UNSYNCED.values(), ("its change does not await an ISB", "its change awaits an ISB")),
     "unfinished": ("complete", "awaits a DSB"),
+}
+_RELATIONS = {
+    "__eq__": "equal",
+    "__ne__": "differ from",
+    "ULT": "be less than",
+    "ULE": "be at most",
+    "UGT": "be greater than",
+    "UGE": "be at least",
 }
 _ANSWERED = ("x0", "ttbr0_el1", "ttbr1_el1")
 
 
 def named(chain: Chain, values: Values, given: Inputs) -> dict[str, str]:
-    """What the run is given, by the kernel's names: words that are read, and what is unusual of the rest."""
+    """Return the run's inputs by the kernel's names: words that are read, and unusual values of the rest."""
     context = chain.proof.context
     found: dict[str, str] = {}
     layout, kimage = context.layout, base(context, "kimage")
@@ -36,7 +44,7 @@ def named(chain: Chain, values: Values, given: Inputs) -> dict[str, str]:
     unused = range(kimage + layout.segment + count * SEGMENT_BYTES, kimage + layout.arch)
     for address, word in sorted(given.memory.items()):
         if address in unused and not word:
-            continue  # no segment: it is read on no path but asked about by the assumptions
+            continue  # no segment: no path reads it, only assumptions mention it
         found[word_name(context, address)] = f"{word:#x}"
     spoken = {name.partition("@")[0] for name in values.variables if "#" not in name}
     for name, value in given.registers.items():
@@ -51,14 +59,14 @@ def named(chain: Chain, values: Values, given: Inputs) -> dict[str, str]:
                 word = int.from_bytes(bytes.fromhex(data), "little")
                 found[f"after call {number}, {answer.name}: {word_name(context, address)}"] = f"{word:#x}"
     if "a" in values.variables:
-        found["the word asked about"] = f"{values.variables['a']:#x}"
+        found["the word in question"] = f"{values.variables['a']:#x}"
     if "segment" in values.variables:
-        found["the segment asked about"] = f"{values.variables['segment']}"
+        found["the segment in question"] = f"{values.variables['segment']}"
     return found
 
 
 def failing(chain: Chain, values: Values, goal: Formula) -> str:
-    """The first part of ``goal`` that is false, in values."""
+    """Return the first part of ``goal`` that is false, in values."""
     todo = [goal]
     while todo:
         part = todo.pop(0)
@@ -68,19 +76,18 @@ def failing(chain: Chain, values: Values, goal: Formula) -> str:
             todo = list(part.args)
             continue
         return _shown(chain, values, part)
-    return "that it does not hold"
+    return "a run in which it does not hold"
 
 
 def _shown(chain: Chain, values: Values, part: Formula) -> str:
     if part.op == "BoolV":
-        return f"that on this path it never is so: {_listed(_registers(chain, values))}"
-    if part.op in ("__eq__", "__ne__", "ULT", "ULE", "UGT", "UGE"):
+        return f"a path on which it never holds: {_listed(_registers(chain, values))}"
+    if part.op in _RELATIONS:
         left, right = part.args
         sides = [_side(chain, values, left, right), _side(chain, values, right, left)]
         told = [side for side in sides if side is not None]
-        word = "which differs from" if part.op == "__eq__" else "against"
-        return f" {word} ".join(told)
-    return f"values of which it is false: {_listed(_registers(chain, values))}"
+        return f", which must {_RELATIONS[part.op]} ".join(told)
+    return f"values for which it is false: {_listed(_registers(chain, values))}"
 
 
 def _listed(registers: dict[str, int]) -> str:

@@ -22,7 +22,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """All that a run depends on beside the function's bytes.
+    """All that a run depends on besides the function's bytes.
 
     :param registers: all of them, SP, flags and system registers included.
     :param memory: 64-bit words by address; the rest of ``pages`` is zero.

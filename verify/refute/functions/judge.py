@@ -1,4 +1,4 @@
-"""What a concrete run of one of kexec's functions breaks of what is owed of its end.
+"""Check the proof obligations at a function's end for a concrete run of it.
 
 The obligations are those of the proof, built for a state made of constants: registers and
 memory from Unicorn, barriers and caches from the plain ghost state. No path, no contract
@@ -43,7 +43,7 @@ _LIST_OFFSET, _LIST_BYTES = 0x40_0000, 0x1_0000
 
 @dataclass(frozen=True)
 class _Line:
-    """The state of the one word that is asked about."""
+    """The state of the one word in question."""
 
     value: int
 
@@ -56,7 +56,7 @@ def broken(
 ) -> tuple[str | None, tuple[int, ...]]:
     """What of its obligations a run of ``proof``'s code breaks, None if nothing; and the run's trace.
 
-    :param proof: one that has not run: only what it owes is taken from it.
+    :param proof: one that has not run; only its obligations are used.
     :param inputs: registers and memory; callees answer by contract.
     :param wanted: whether an obligation of that name counts.
     :raises UnsupportedError: if the run comes to an instruction without a model.
@@ -117,7 +117,7 @@ class _Judge:
         return found
 
     def _listed(self) -> list[tuple[int, int]]:
-        """Where each word of the list stands, and the word; empty if the list does not end in this run."""
+        """Return address and value of each word of the list; empty if the list does not end in this run."""
         found: list[tuple[int, int]] = []
         at = base(self.context, "kimage") + self.context.layout.head
         while len(found) < _WORDS:
@@ -198,11 +198,9 @@ class _Judge:
             return run.misplaced
         told = self._misplaced()
         if told is not None or left.kind == "ends":
-            return told  # that a function which never returns is not called is asked of the proof alone
+            return told  # only the proof checks that a function which never returns is not called
         if left.kind not in ("call", "br", "ret", "eret", "brk"):
-            return (
-                f"control does not leave {run.code.name} as it may: {left.kind} at {run.code.where(left.at)}"
-            )
+            return f"control leaves {run.code.name} by a forbidden {left.kind} at {run.code.where(left.at)}"
         for word, segment, listed in self._asked():
             proof = replace(self.proof, obligations=[])
             self._require(proof, self._step(word))
@@ -214,7 +212,7 @@ class _Judge:
             for obligation in required:
                 if self.wanted(obligation.name) and self._is_broken(bind, obligation):
                     where = run.code.where(obligation.at or left.at)
-                    told = f"expected that {obligation.sentence}; found {self._found()}"
+                    told = f"must hold: {obligation.sentence}; found: {self._found()}"
                     return f"{where}: {obligation.fault or told}"
         return None
 
@@ -242,7 +240,7 @@ class _Judge:
             ]
             if not inside or (access.kind == "store" and inside[0] not in may_store):
                 where = self.run.code.where(access.at)
-                return f"the {access.kind} at {where} goes to {access.address:#x}, where it may not"
+                return f"the {access.kind} at {where} goes to {access.address:#x}, which is not allowed"
         return None
 
     def _asked(self) -> Iterator[tuple[int, int, int]]:

@@ -20,7 +20,7 @@ from kexec_verify.refute.functions.search import Path, refute, witnesses
 
 @dataclass
 class _Tried:
-    """Runs of a callee from entries that its contract allows, made as they are asked for."""
+    """Return runs of a callee from entries that its contract allows, made when needed."""
 
     more: Iterator[ContractRun]
     made: list[ContractRun] = field(default_factory=list)
@@ -36,7 +36,7 @@ class _Tried:
 class PathRuns:
     """What was run of one kernel's functions.
 
-    :param given: of each path that was asked about, inputs of a run by the kernel's names; None if
+    :param given: of each path that was looked up, inputs of a run by the kernel's names; None if
         none was found.
     :param seconds: spent on runs.
     :param broken: what a run along a path broke of its callee's contract.
@@ -49,7 +49,7 @@ class PathRuns:
     _tried: dict[str, _Tried] = field(default_factory=dict)
 
     def seen(self, obligation: Obligation) -> bool:
-        """A run of the real bytes was seen to take the obligation's path; of no path nothing is asked.
+        """Return whether a run of the real bytes took the obligation's path; True if it has no path.
 
         :raises InternalError: if a run differs from the path that it is to take.
         """
@@ -127,7 +127,7 @@ def _as_far_as_modelled(made: Iterator[ContractRun]) -> Iterator[ContractRun]:
 
 
 def _takes(run: ContractRun, path: Path) -> bool:
-    """The run takes the path, on which a loop is crossed in one turn for any number of them."""
+    """Return whether the run takes the path; one iteration of a loop on it represents any number."""
     heads = {loop.head for loop in loops(run.code)}
     crossed: list[int] = []
     for at in run.trace:
@@ -142,7 +142,7 @@ def _is_callee(part: Part) -> bool:
 
 
 def part_of(composition: Composition, obligation: Obligation) -> Part | None:
-    """The part that owes ``obligation``."""
+    """Return the part that ``obligation`` belongs to."""
     owing = (
         p for p in composition.parts.values() if any(obligation is required for required in p.obligations)
     )

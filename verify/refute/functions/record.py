@@ -27,7 +27,7 @@ class Executed(msgspec.Struct, frozen=True):
 class Ending(msgspec.Struct, frozen=True):
     """Where a run ended and what it left: registers, and bytes of memory by address.
 
-    :param events: the system instructions, barriers, calls and WARNs on the way, and where.
+    :param events: the system instructions, barriers, calls and WARNs of the run, and their addresses.
     """
 
     kind: str
@@ -86,7 +86,7 @@ def further(code: Code) -> tuple[tuple[str, int, int], ...]:
 
 
 def executed(code: Code, run: PathRun, called: Callable[[int], str] = hex) -> tuple[Executed, ...]:
-    """The instructions of a finished run; ``called`` says what the target of a call is called."""
+    """Return the instructions of a finished run; ``called`` gives the name of a call's target."""
     return tuple(
         Executed(at, code.text(code.at(at), called), {name: f"{value:#x}" for name, value in changed.items()})
         for at, changed in zip(run.trace, run.changed, strict=True)

@@ -64,7 +64,7 @@ def _ends(proof: Proof, path: Path) -> list[Place]:
 
 
 def leaving(proof: Proof, most: int) -> list[Inputs]:
-    """Inputs of runs to the ends of paths, along at most ``most`` ways to each.
+    """Yield inputs of runs to the ends of paths, along at most ``most`` paths to each.
 
     :raises InternalError: if a run differs from the path that it is to take.
     """
@@ -110,7 +110,7 @@ def _record(
     at = place.subject.at if place.subject is not None else run.trace[-1]
     where = code.where(at)
     found = obligation.fault or failing(chain, values, obligation.goal)
-    told = f"expected that {obligation.sentence.removeprefix(f'at {where} ')}; found {found}"
+    told = f"must hold: {obligation.sentence.removeprefix(f'at {where} ')}; found: {found}"
     memory = stored(chain, values, place.state)
     mapped = {address: run.read(address, 1) for address in memory}
     shown = CallCounterexample(

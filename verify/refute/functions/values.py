@@ -80,9 +80,9 @@ class Values:
 
 
 def usual(name: str) -> int:
-    """What the variable called ``name`` is where nothing asks for another value.
+    """Return the default value of the variable called ``name``.
 
-    Registers differ from each other, so that a run that mixes them up is not what its path says.
+    Registers differ from each other, so that a run that confuses them differs from its path.
     """
     register, _, tag = name.partition("@")
     if register == "icache":
@@ -213,7 +213,7 @@ def _wish(chain: Chain, leaf: Term) -> Formula:
 
 
 def usual_word(context: KexecContext, address: int) -> int:
-    """What the word of memory at ``address`` is where nothing asks for another value."""
+    """Return the default value of the word of memory at ``address``."""
     places = context.globals.addresses
     kimage, layout = base(context, "kimage"), context.layout
     words = {
