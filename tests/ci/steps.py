@@ -22,7 +22,7 @@ def load(path: Path):
 
 def environment(directory: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "CI"))}
-    return {**kept, "PYTHONPATH": str(ROOT), "HOME": str(directory), **more}
+    return {**kept, "HOME": str(directory), **more}
 
 
 def run(command: list[str], directory: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:

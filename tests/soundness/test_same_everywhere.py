@@ -37,7 +37,7 @@ def said(
         str(reports),
         "--no-cache",
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = dict(os.environ)
     process = subprocess.Popen(
         [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

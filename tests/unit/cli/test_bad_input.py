@@ -16,7 +16,7 @@ GOOD = BINARIES / "kimage-mmu-4k-gcc.elf"
 
 def verify(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kexec_verify", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(BINARIES.parent), **environment}
+    environment = {**os.environ, **environment}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
 
 
@@ -157,7 +157,7 @@ def test_fault_of_the_tool_is_told_apart_from_a_refutation(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script, "run", str(GOOD)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(BINARIES.parent)},
+        env=dict(os.environ),
         capture_output=True,
         text=True,
         timeout=100,

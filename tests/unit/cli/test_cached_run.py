@@ -45,7 +45,6 @@ def verify(place: Path, *arguments: str, script: str = "") -> subprocess.Complet
     command = [sys.executable, "-c", f"{script}\nfrom kexec_verify.cli import main; main()", *arguments]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(BINARIES.parent),
         "KEXEC_VERIFY_CACHE": str(place / "cache"),
     }
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=200)

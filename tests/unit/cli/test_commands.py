@@ -27,7 +27,7 @@ OF_ROUTINE = [claim.id for claim in RELOCATION]  # what a target that holds the 
 
 def verify(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kexec_verify", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(BINARIES.parent), **environment}
+    environment = {**os.environ, **environment}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200)
 
 
@@ -98,7 +98,7 @@ def test_quick_commands_load_no_engine(tmp_path, arguments):
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(BINARIES.parent)},
+        env=dict(os.environ),
         capture_output=True,
         text=True,
         timeout=60,

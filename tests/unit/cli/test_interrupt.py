@@ -41,7 +41,7 @@ main()
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(BINARIES.parent)}
+    return dict(os.environ)
 
 
 def start(directory: Path, do: str = "pass", reports: str = "reports") -> subprocess.Popen[str]:

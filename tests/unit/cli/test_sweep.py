@@ -69,7 +69,6 @@ def start(host: Path, *arguments: str) -> subprocess.Popen[str]:
         **os.environ,
         "PATH": f"{host}:/usr/bin:/bin",
         "XDG_CACHE_HOME": str(host.parent / "cache"),
-        "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(
         [sys.executable, "-m", "kexec_verify", "sweep", *arguments],
