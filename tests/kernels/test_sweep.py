@@ -42,7 +42,7 @@ def test_the_two_newest_cloud_kernels_are_proved_and_share_what_is_the_same(requ
     assert [kernel["package"] for kernel in found["kernels"]] == globs
     assert found["differences"] == []
     first, second = found["kernels"]
-    assert (first["known"], second["questions"] > 300, second["known"] > 100) == (0, True, True)
+    assert (first["known"], second["queries"] > 300, second["known"] > 100) == (0, True, True)
     routine = next(f for f in found["functions"] if f["name"] == "arm64_relocate_new_kernel")
     assert len(routine["shapes"]) == 1
     assert [is_cached(package) for package in chosen] == held

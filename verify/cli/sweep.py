@@ -151,7 +151,7 @@ def _line(row: Row) -> str:
     if row.error:
         return f"{row.package} {row.version}: ERROR: {row.error}"
     found = ", ".join(f"{count} {name}" for name, count in counts(row.properties).items())
-    shared = f"{row.known} of {row.queries} questions an earlier kernel has too"
+    shared = f"{row.known} of {row.queries} queries known from an earlier kernel"
     return f"{row.package} {row.version}: {found}; {row.cpu:.1f} s CPU, {shared}"
 
 
@@ -180,10 +180,10 @@ def _summary(terminal: Terminal, rows: Sequence[Row], seconds: float) -> None:
     listed = counts(cell for row in rows for cell in row.properties)
     parts = ", ".join(f"{count} {name}" for name, count in listed.items()) or "nothing verified"
     failed = f", {len(rows) - len(runs)} not verified" if len(runs) < len(rows) else ""
-    shared_queries = f"{sum(row.known for row in rows)} of {sum(row.queries for row in rows)} questions"
+    shared_queries = f"{sum(row.known for row in rows)} of {sum(row.queries for row in rows)} queries known from an earlier kernel"
     terminal.line(
         f"{len(rows)} kernels{failed}, {sum(len(row.properties) for row in rows)} properties: {parts}; "
-        f"{shared_queries} an earlier kernel has too; "
+        f"{shared_queries}; "
         f"{sum(row.cpu for row in rows):.0f} s CPU, {seconds:.0f} s"
     )
 

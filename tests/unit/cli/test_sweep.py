@@ -142,8 +142,8 @@ def test_a_sweep_goes_on_after_a_failure_and_proves_nothing_twice(host):
     assert list(kernels) == NAMES
     assert "expected an ELF file or an arm64 Image" in kernels[NAMES[1]]["error"]
     good = [kernels[NAMES[0]], kernels[NAMES[2]]]
-    assert [entry["known"] for entry in good] == [0, good[0]["questions"]]
-    assert good[0]["questions"] > 50
+    assert [entry["known"] for entry in good] == [0, good[0]["queries"]]
+    assert good[0]["queries"] > 50
     assert {cell["verdict"] for entry in good for cell in entry["properties"]} == {"PROVED"}
     (function,) = found["functions"]
     assert [group["packages"] for shape in function["shapes"] for group in shape["groups"]] == [
