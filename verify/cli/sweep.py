@@ -180,7 +180,8 @@ def _summary(terminal: Terminal, rows: Sequence[Row], seconds: float) -> None:
     listed = counts(cell for row in rows for cell in row.properties)
     parts = ", ".join(f"{count} {name}" for name, count in listed.items()) or "nothing verified"
     failed = f", {len(rows) - len(runs)} not verified" if len(runs) < len(rows) else ""
-    shared_queries = f"{sum(row.known for row in rows)} of {sum(row.queries for row in rows)} queries known from an earlier kernel"
+    known, queries = sum(row.known for row in rows), sum(row.queries for row in rows)
+    shared_queries = f"{known} of {queries} queries known from an earlier kernel"
     terminal.line(
         f"{len(rows)} kernels{failed}, {sum(len(row.properties) for row in rows)} properties: {parts}; "
         f"{shared_queries}; "
