@@ -106,7 +106,7 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
 def changes(old: Baseline, new: Baseline, counterparts: Mapping[str, str] | None = None) -> list[str]:
     """Return what differs between an old baseline and a new one, a line an item.
 
-    :param counterparts: the old target by each new target's name; without it targets of one name are compared.
+    :param counterparts: the old target by each new target's name; without it, those of one name.
     """
     renamed = {was: now for now, was in (counterparts or {}).items() if was not in new.targets}
     lines = [f"! target: {was} -> {now}" for was, now in sorted(renamed.items())]

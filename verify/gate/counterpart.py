@@ -9,7 +9,7 @@ from kexec_verify.errors import UsageError
 from kexec_verify.gate.baseline import Baseline, Target, described
 from kexec_verify.report.model import Run
 
-# 6.1.0-55, 6.12.9+bpo, 6.12~rc1, 6.6.0-00012-g1a2b3c4d-dirty: no part goes on with a letter that is not listed.
+# As in 6.1.0-55, 6.12.9+bpo and 6.6.0-00012-g1a2b3c4d-dirty; "-arm64" and "-16k" are no such parts.
 _PART = r"(?:\d+|(?:rc|bpo|deb)\d*|g[0-9a-f]{7,40}|dirty)"
 _VERSION = re.compile(
     rf"(?<![A-Za-z0-9])(\d+\.\d+)(?:\.\d+)*(?:[-+~.]?{_PART}(?![A-Za-z0-9]))*(?![A-Za-z0-9])"
