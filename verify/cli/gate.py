@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from kexec_verify.cli import advice
 from kexec_verify.cli.options import waivers_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
@@ -25,6 +26,12 @@ FORMAT_NAMES = ("text", "json", "junit", "ktap", "sarif", "github", "summary", "
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Baseline file: results that must not get weaker.",
+)
+@click.option(
+    "--baseline-target",
+    default="",
+    metavar="NAME",
+    help="Target of the baseline to compare the one run with, where several could be meant.",
 )
 @click.option(
     "--policy",
@@ -53,6 +60,7 @@ FORMAT_NAMES = ("text", "json", "junit", "ktap", "sarif", "github", "summary", "
 def gate(
     patterns: tuple[str, ...],
     baseline_path: Path | None,
+    baseline_target: str,
     policy_path: Path | None,
     binary: Path | None,
     waiver_files: tuple[Path, ...],
@@ -63,12 +71,14 @@ def gate(
 
     RUN.json is a run's file, its folder, a folder of runs, or a glob of these. The gate fails
     on anything refuted, undecided, vacuous or incomplete; with --baseline on what was proved
-    and is now missing or weaker, and on new assumptions; on waivers that the policy does not
+    and is now missing or weaker, on new assumptions, and on a run or target that the other does
+    not have (another version of a kernel is compared with it); on waivers that the policy does not
     allow; with --binary on another binary; and on seeded mutants, if the policy asks for them.
 
     Exit status: 0 passed; 1 refuted, worse than the baseline, or not allowed; 2 usage or bad input;
     3 undecided or incomplete; 70 internal fault. Without a policy, a REFUTED property passes if
-    specs/waivers.toml waives it, or if the run used a waiver that a file of --waivers holds.
+    specs/waivers.toml waives it, or if the run used a waiver that is in a file of --waivers or
+    of the policy's waiver-files.
     """
     from kexec_verify.gate.baseline import read_baseline
     from kexec_verify.gate.decide import decide
@@ -77,6 +87,7 @@ def gate(
     from kexec_verify.gate.formats import FORMATS
     from kexec_verify.gate.formats.report import report
     from kexec_verify.gate.policy import Policy, read_policy
+    from kexec_verify.gate.remedy import Command, remedy
     from kexec_verify.report.place import write_whole
     from kexec_verify.waivers import read_waivers
 
@@ -86,12 +97,16 @@ def gate(
     evidence = gather(patterns, binary)
     policy = read_policy(policy_path) if policy_path else Policy()
     terminal = Terminal()
+    if baseline_target and (update_baseline or baseline_path is None):
+        raise UsageError("expected --baseline-target with --baseline, and without --update-baseline")
     if update_baseline:
         return _update(terminal, baseline_path, [item.run for item in evidence])
     baseline = read_baseline(baseline_path) if baseline_path else None
-    waivers = [waiver for path in waiver_files for waiver in read_waivers(path)]
-    decision = decide(evidence, policy, baseline, waivers)
-    shown = report(decision, evidence, source_finder(binary))
+    files = dict.fromkeys([*waiver_files, *map(Path, policy.waiver_files)])
+    waivers = [waiver for path in files for waiver in read_waivers(path)]
+    decision = decide(evidence, policy, baseline, waivers, baseline_target)
+    typed = Command(advice.again(), policy, policy_path)
+    shown = report(decision, evidence, source_finder(binary), remedy(decision, typed))
     if all(path is not None for _, path in wanted):
         wanted.append(("text", None))
     for name, path in wanted:
@@ -124,6 +139,7 @@ def _update(terminal: Terminal, path: Path | None, runs: list[Run]) -> int:
         read_baseline,
         write_baseline,
     )
+    from kexec_verify.gate.counterpart import counterparts
     from kexec_verify.report.plain import plain
 
     if path is None:
@@ -133,8 +149,12 @@ def _update(terminal: Terminal, path: Path | None, runs: list[Run]) -> int:
         raise UsageError(f"expected finished runs for a baseline, found {partial[0]}, which was interrupted")
     old = read_baseline(path) if path.exists() else Baseline(SCHEMA, {})
     new = baseline_of(runs)
+    try:
+        pairs = counterparts(runs, old)
+    except UsageError:  # several could be meant; then targets of one name are compared
+        pairs = {}
     write_baseline(new, path)
-    found = changes(old, new)
+    found = changes(old, new, pairs)
     terminal.lines(plain(line) for line in found)
     terminal.line(plain(f"{path}: {len(new.targets)} targets, {len(found)} items changed"))
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,10 +30,16 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One target: SHA-256 of each function's bytes by its name, and its properties by their keys."""
+    """One target: SHA-256 of each function's bytes by its name, and its properties by their keys.
+
+    ``variant`` is the routine's ABI variant and ``page_size`` in bytes; empty and 0 in a baseline of
+    an older version of this tool, and where the routine was not recognised.
+    """
 
     functions: dict[str, str]
     properties: dict[str, Claim]
+    variant: str = ""
+    page_size: int = 0
 
 
 class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,14 +57,21 @@ def key(record: PropertyRecord) -> str:
 def baseline_of(runs: Sequence[Run]) -> Baseline:
     """What the runs prove, in the order in which it is written."""
     return Baseline(
-        SCHEMA, {run.target.name: _target(run) for run in sorted(runs, key=lambda r: r.target.name)}
+        SCHEMA, {run.target.name: described(run) for run in sorted(runs, key=lambda r: r.target.name)}
     )
 
 
-def _target(run: Run) -> Target:
+def described(run: Run) -> Target:
+    """Return a run's target as a baseline has it."""
     functions = {function.name: function.sha256 for function in run.functions}
     claims = {key(record): _claim(record) for record in run.properties}
-    return Target(dict(sorted(functions.items())), dict(sorted(claims.items())))
+    variant, page_size = "", 0
+    if run.functions:
+        routine = run.functions[0]
+        # The routine that tests head itself has waivers of its own, so it is another variant here too.
+        head = ", tests head" if routine.variant and routine.tests_head else ""
+        variant, page_size = f"{routine.variant}{head}", routine.page_size
+    return Target(dict(sorted(functions.items())), dict(sorted(claims.items())), variant, page_size)
 
 
 def _claim(record: PropertyRecord) -> Claim:
@@ -90,10 +103,15 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     write_whole(path, msgspec.json.format(msgspec.json.encode(baseline), indent=1) + b"\n")
 
 
-def changes(old: Baseline, new: Baseline) -> list[str]:
-    """What a new baseline says otherwise than the old one, a line an item."""
+def changes(old: Baseline, new: Baseline, counterparts: Mapping[str, str] | None = None) -> list[str]:
+    """Return what differs between an old baseline and a new one, a line an item.
+
+    :param counterparts: the old target by each new target's name; without it, those of one name.
+    """
+    renamed = {was: now for now, was in (counterparts or {}).items() if was not in new.targets}
+    lines = [f"! target: {was} -> {now}" for was, now in sorted(renamed.items())]
+    old = Baseline(old.schema, {renamed.get(name, name): target for name, target in old.targets.items()})
     before, after = dict(_items(old)), dict(_items(new))
-    lines = []
     for item in sorted(before.keys() | after.keys()):
         was, now = before.get(item), after.get(item)
         if was is None:
@@ -112,5 +130,5 @@ def _items(baseline: Baseline) -> list[tuple[str, str]]:
         for claim, was in target.properties.items():
             found.append((f"{name}: {claim}", was.status))
             found += [(f"{name}: {claim}: assumes {assumption}", "") for assumption in was.assumptions]
-            found += [(f"{name}: {claim}: owes {kind}", "") for kind in was.obligations]
+            found += [(f"{name}: {claim}: must prove {kind}", "") for kind in was.obligations]
     return found

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from kexec_verify.gate.baseline import Baseline, Claim, Target, baseline_of, key
+from kexec_verify.gate.baseline import Baseline, Claim, Target, described, key
+from kexec_verify.gate.counterpart import counterparts
 from kexec_verify.gate.policy import Policy, matches
 from kexec_verify.mutate.model import MutationRun
 from kexec_verify.report.grounds import unproved
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.status import status
 from kexec_verify.verdict import Verdict
-from kexec_verify.waivers import Waiver, read_waivers
+from kexec_verify.waivers import Waiver, read_waivers, unused
+
+NOT_IN_BASELINE = "no target of the baseline is of this name, or of this flavour, ABI variant and page size"
+"""Why a run fails that has nothing to be compared with."""
 
 
 class Rule(enum.StrEnum):
@@ -28,7 +32,7 @@ class Rule(enum.StrEnum):
     BINARY = "binary"
     """The binary at hand is not the one that was verified."""
     MISSING = "missing"
-    """A target, function or property of the baseline, or one that the policy requires, is not there."""
+    """What the baseline has or the policy requires is not in the runs, or a run is not in the baseline."""
     WEAKER = "weaker"
     """A property was proved in the baseline and is now not, or from fewer kinds of obligation."""
     ASSUMPTION = "assumption"
@@ -55,20 +59,28 @@ class Rule(enum.StrEnum):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """One reason for which a gate fails; ``property`` is empty where it is about a whole target."""
+    """One reason for which a gate fails; ``property`` is empty where it is about a whole target.
+
+    ``entry`` is the assumption, or the file of the waiver, that is not allowed; empty for other rules.
+    """
 
     rule: Rule
     target: str
     property: str
     message: str
+    entry: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Whether the gate is passed, the exit status, and every reason against it, the worst first."""
+    """Whether the gate is passed, the exit status, and every reason against it, the worst first.
+
+    ``notes`` fail nothing: which baseline target a run is compared with, and waivers that match nothing.
+    """
 
     passed: bool
     exit_status: int
     reasons: list[Reason]
+    notes: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -91,29 +103,57 @@ def decide(
     policy: Policy,
     baseline: Baseline | None = None,
     waivers: Sequence[Waiver] = (),
+    baseline_target: str = "",
 ) -> Decision:
     """Return the decision on some runs.
 
     :param waivers: those that are allowed beside the tool's own, where the policy has no list.
+    :param baseline_target: the baseline target that the one run is compared with; empty to find it.
+    :raises UsageError: if it is not clear which baseline target a run is compared with.
     """
+    pairs = counterparts([item.run for item in evidence], baseline, baseline_target) if baseline else {}
     allowed = [*read_waivers(), *waivers]
     found: list[Reason] = []
     for item in evidence:
-        before = baseline.targets.get(item.run.target.name) if baseline else None
+        name = item.run.target.name
+        before = baseline.targets[pairs[name]] if baseline and name in pairs else None
         found += _of_run(item, policy, allowed)
         found += _assumptions(item.run, policy, before)
         if before is not None:
             found += _regressions(item.run, before, policy)
+        elif baseline is not None:
+            found.append(Reason(Rule.MISSING, name, "", NOT_IN_BASELINE))
         found += _mutants(item, policy)
-    present = {item.run.target.name for item in evidence}
-    for name in sorted(baseline.targets.keys() - present) if baseline else ():
-        found.append(Reason(Rule.MISSING, name, "", "in the baseline, and there is no run of it"))
+    for name in sorted(baseline.targets.keys() - set(pairs.values())) if baseline else ():
+        message = "in the baseline, and no run is of it or of another version of it"
+        found.append(Reason(Rule.MISSING, name, "", message))
     rank = list(Rule)
     found.sort(key=lambda reason: rank.index(reason.rule))
     statuses = {reason.rule.exit_status for reason in found}
     # As in `verify run`: an internal fault outranks all, a refutation outranks an undecided claim.
     worst = next((one for one in (70, 1, 3) if one in statuses), 0)
-    return Decision(not found, worst, found)
+    notes = [f"{name} is compared with {was} of the baseline" for name, was in pairs.items() if was != name]
+    notes += _unused([item.run for item in evidence], waivers)
+    return Decision(not found, worst, found, notes)
+
+
+def _unused(runs: Sequence[Run], waivers: Sequence[Waiver]) -> Iterator[str]:
+    """Yield a note on each waiver that no run uses."""
+    records = [record for run in runs for record in run.properties]
+    for waiver in waivers:
+        mine = [record for record in records if record.id == waiver.property]
+        if not any(record.waived and _is(record, waiver) for record in mine):
+            verdicts = sorted({str(record.verdict) for record in mine})
+            yield unused(waiver, " or ".join(verdicts) or "not in the runs")
+
+
+def _is(record: PropertyRecord, waiver: Waiver) -> bool:
+    """Return whether the record's waiver is this one, whatever file it is from."""
+    used = record.waiver
+    return used is not None and (
+        (waiver.property, waiver.obligation, waiver.sentence, waiver.where)
+        == (record.id, used.obligation, used.sentence, used.where)
+    )
 
 
 def _of_run(item: Evidence, policy: Policy, waivers: Sequence[Waiver]) -> Iterator[Reason]:
@@ -138,11 +178,7 @@ def _allows_waiver(policy: Policy, record: PropertyRecord, waivers: Sequence[Wai
     """The policy lists the property; or it has no list, and the waiver is one of ``waivers``."""
     if policy.waivers is not None:
         return matches(record.id, policy.waivers)
-    return record.waiver is not None and any(
-        (own.property, own.obligation, own.sentence, own.where)
-        == (record.id, record.waiver.obligation, record.waiver.sentence, record.waiver.where)
-        for own in waivers
-    )
+    return any(_is(record, waiver) for waiver in waivers)
 
 
 def _of_property(
@@ -152,8 +188,9 @@ def _of_property(
     verdict, name = record.verdict, key(record)
     if record.waived:
         if not _allows_waiver(policy, record, waivers):
-            reason = record.waiver.reason if record.waiver else ""
-            yield Reason(Rule.WAIVER, target, name, f"waived ({reason}), and the policy does not allow it")
+            reason, file = (record.waiver.reason, record.waiver.file) if record.waiver else ("", "")
+            message = f"waived ({reason}), and the policy does not allow it"
+            yield Reason(Rule.WAIVER, target, name, message, file)
     elif verdict is Verdict.REFUTED:
         yield Reason(Rule.REFUTED, target, name, record.reason)
     elif verdict is Verdict.ERROR:
@@ -168,7 +205,7 @@ def _of_property(
         if failing:
             yield Reason(Rule.UNDECIDED, target, name, f"PROVED, though its obligation {failing[0]} is not")
         elif not record.obligations and not record.parts:
-            yield Reason(Rule.UNDECIDED, target, name, "PROVED, though nothing was owed for it")
+            yield Reason(Rule.UNDECIDED, target, name, "PROVED, though it has no obligation")
         ground = unproved(run, record)
         if ground:
             yield Reason(Rule.UNDECIDED, target, name, f"PROVED, though {ground}")
@@ -184,12 +221,12 @@ def _assumptions(run: Run, policy: Policy, before: Target | None) -> Iterator[Re
         for assumption in record.assumptions:
             if assumption not in known and not matches(assumption, policy.assumptions or []):
                 message = f"rests on the assumption {assumption}, which neither baseline nor policy allows"
-                yield Reason(Rule.ASSUMPTION, run.target.name, key(record), message)
+                yield Reason(Rule.ASSUMPTION, run.target.name, key(record), message, assumption)
 
 
 def _regressions(run: Run, before: Target, policy: Policy) -> Iterator[Reason]:
     name = run.target.name
-    now = baseline_of([run]).targets[name]
+    now = described(run)
     records = {key(record): record for record in run.properties}
     for claim, was in before.properties.items():
         if was.proved:
@@ -212,7 +249,7 @@ def _weaker(target: str, claim: str, was: Claim, now: Claim, record: PropertyRec
         yield Reason(Rule.WEAKER, target, claim, f"PROVED in the baseline, now {status(record)}")
     lost = sorted(set(was.obligations) - set(now.obligations))
     if lost and now.proved:
-        yield Reason(Rule.WEAKER, target, claim, f"the baseline also owed {', '.join(lost)}")
+        yield Reason(Rule.WEAKER, target, claim, f"the baseline also has the obligations {', '.join(lost)}")
 
 
 def _mutants(item: Evidence, policy: Policy) -> Iterator[Reason]:

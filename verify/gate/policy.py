@@ -25,11 +25,13 @@ class Mutants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """What a gate lets pass; each entry is a glob.
+    """What a gate lets pass; each entry is a glob, except for those of ``waiver_files``.
 
     :param required: properties that a run must have; each glob must match one at least.
     :param assumptions: those that a proof may lean on; None leaves that to the baseline.
     :param waivers: properties whose refutation may be waived; None allows the waivers of specs/waivers.toml.
+    :param waiver_files: files of waivers that are allowed beside specs/waivers.toml, without ``waivers``;
+        relative to the policy's folder in the file, and as a path can be opened once it is read.
     :param same_code: functions whose bytes must be those of the baseline.
     :param mutants: what is asked of mutation.json beside run.json; None for nothing.
     """
@@ -37,21 +39,25 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     required: list[str] = []
     assumptions: list[str] | None = None
     waivers: list[str] | None = None
+    waiver_files: list[str] = []
     same_code: list[str] = []
     mutants: Mutants | None = None
 
 
 def read_policy(path: Path) -> Policy:
-    """The policy in ``path``.
+    """Return the policy in ``path``.
 
     :raises UsageError: if it is no TOML, or has a key that is none of a policy's.
     """
     try:
-        return msgspec.convert(tomllib.loads(read_file(path, _LIMIT).decode()), Policy)
+        found = msgspec.convert(tomllib.loads(read_file(path, _LIMIT).decode()), Policy)
     except OSError as error:
         raise UsageError(f"{path}: expected a policy, found: {error.strerror}") from error
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: expected a policy in TOML, found: {error}") from error
+    return msgspec.structs.replace(
+        found, waiver_files=[str(path.parent / name) for name in found.waiver_files]
+    )
 
 
 def matches(name: str, globs: list[str]) -> bool:

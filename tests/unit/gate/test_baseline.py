@@ -39,9 +39,9 @@ def test_changes_are_told_an_item_a_line():
         "- vmlinux: claim-a: assumes a",
         "+ vmlinux: claim-a: assumes b",
         "! vmlinux: claim-b: PROVED -> UNKNOWN",
-        "- vmlinux: claim-b: owes claim-b-a",
-        "- vmlinux: claim-b: owes claim-b-b",
-        "+ vmlinux: claim-b: owes claim-step",
+        "- vmlinux: claim-b: must prove claim-b-a",
+        "- vmlinux: claim-b: must prove claim-b-b",
+        "+ vmlinux: claim-b: must prove claim-step",
     ]
     assert changes(new, new) == []
 

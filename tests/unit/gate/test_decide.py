@@ -132,7 +132,7 @@ FAILING = {
         [Rule.WEAKER],
         1,
     ),
-    "owes less": ([evidence(run(claim("claim-a"), SHRUNK))], None, BEFORE, [Rule.WEAKER], 1),
+    "fewer obligations": ([evidence(run(claim("claim-a"), SHRUNK))], None, BEFORE, [Rule.WEAKER], 1),
     "code": (
         [evidence(run(functions=[function(sha256="cd" * 32)]))],
         Policy(same_code=["arm64_*"]),

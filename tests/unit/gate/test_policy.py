@@ -10,6 +10,7 @@ WHOLE = """
 required = ["reloc-*"]
 assumptions = ["mmu-on"]
 waivers = ["reloc-x"]
+waiver-files = ["mine.toml"]
 same-code = ["arm64_relocate_new_kernel"]
 
 [mutants]
@@ -24,6 +25,7 @@ def test_every_key(tmp_path):
         required=["reloc-*"],
         assumptions=["mmu-on"],
         waivers=["reloc-x"],
+        waiver_files=[str(tmp_path / "mine.toml")],
         same_code=["arm64_relocate_new_kernel"],
         mutants=Mutants(at_least=100, allow_unsupported=True),
     )

@@ -25,6 +25,7 @@ def lines(shown: Report) -> list[str]:
     for reason in decision.reasons:
         about = " ".join(code_span(word) for word in (reason.target, reason.property) if word)
         found.append(f"* {reason.rule}: {about}: {code_span(reason.message)}")
+    found += [f"* note: {code_span(note)}" for note in shown.decision.notes]
     if shown.findings:
         found += ["", "Not proved:", ""]
     for finding in shown.findings:

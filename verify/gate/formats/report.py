@@ -16,12 +16,16 @@ from kexec_verify.report.status import counts
 
 @dataclass(frozen=True)
 class Report:
-    """A decision, what it is of, and the findings, the worst first."""
+    """A decision, what it is of, and the findings, the worst first.
+
+    :param remedy: what to add so that the gate passes, in one line; empty if that is no matter of a list.
+    """
 
     decision: Decision
     evidence: Sequence[Evidence]
     findings: Sequence[Finding]
     lines: Lines | None = None
+    remedy: str = ""
 
     @property
     def runs(self) -> list[Run]:
@@ -34,9 +38,15 @@ class Report:
         return [record for run in self.runs for record in run.properties]
 
 
-def report(decision: Decision, evidence: Sequence[Evidence], lines: Lines | None = None) -> Report:
-    """The report on a decision; ``lines`` looks up source lines."""
-    return Report(decision, evidence, findings([item.run for item in evidence], lines), lines)
+def report(
+    decision: Decision, evidence: Sequence[Evidence], lines: Lines | None = None, remedy: str = ""
+) -> Report:
+    """Return the report on a decision.
+
+    :param lines: looks up source lines.
+    :param remedy: what to add so that the gate passes, in one line.
+    """
+    return Report(decision, evidence, findings([item.run for item in evidence], lines), lines, remedy)
 
 
 def headline(shown: Report) -> str:
@@ -59,10 +69,17 @@ def reasons(shown: Report) -> list[str]:
     return lines
 
 
+def notes(shown: Report) -> list[str]:
+    """Return what fails nothing, and a reader should know, a line each."""
+    return [plain(f"note: {note}") for note in shown.decision.notes]
+
+
 def next_command(shown: Report) -> str:
-    """The command to type after a failure; empty if the gate is passed."""
+    """Return what to add, or the command to type, after a failure; empty if the gate is passed."""
     if shown.decision.passed:
         return ""
+    if shown.remedy:
+        return shown.remedy
     reason = shown.decision.reasons[0]
     item = next((i for i in shown.evidence if i.run.target.name == reason.target), None)
     if item is None:

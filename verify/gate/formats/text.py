@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from kexec_verify.gate.formats.report import Report, headline, next_command, reasons
+from kexec_verify.gate.formats.report import Report, headline, next_command, notes, reasons
 from kexec_verify.report.plain import plain
 from kexec_verify.report.status import by_function, status
 
 
 def render(shown: Report) -> str:
     """The whole text."""
-    lines = [headline(shown), *(f"  {line}" for line in reasons(shown))]
+    lines = [headline(shown), *(f"  {line}" for line in [*reasons(shown), *notes(shown)])]
     for run in shown.runs:
         complete = "" if run.complete else " (incomplete)"
         lines += ["", plain(f"{run.target.name}{complete}: sha256 {run.target.sha256}")]
