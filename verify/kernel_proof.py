@@ -34,6 +34,7 @@ from kexec_verify.theorems import (
     block,
     has_obligation,
     judge,
+    restate_blocked,
 )
 from kexec_verify.verdict import Verdict
 from kexec_verify.waivers import OWN, Waiver, unused, waiver_of
@@ -153,6 +154,7 @@ class KernelProof:
         apply_dependencies(everything)
         for finding in findings:
             _compose(finding, everything, variant)
+        restate_blocked(everything)
         outcome.findings = everything
         outcome.others = _listed(findings, composition)
         outcome.contracts = [

@@ -234,6 +234,7 @@ class RoutineProof:
             started = time.perf_counter()
             _refute(code, variant, findings, open_claims, search_seconds)
             seconds["search"] = time.perf_counter() - started
+            restate_blocked(findings)
         started = time.perf_counter()
         witnesses = assumption_witnesses(results)
         seconds["witnesses"] = time.perf_counter() - started
@@ -362,7 +363,21 @@ def block(finding: Finding, ground: Finding, by_id: Mapping[str, Finding]) -> No
     """Make ``finding`` undecided for ``ground``, and name the property at the root of that."""
     root = by_id.get(ground.blocked_by, ground)
     finding.verdict, finding.blocked_by = Verdict.UNKNOWN, root.claim.id
-    finding.reason = f"{BLOCKED}{root.claim.id}, which is {root.verdict}"
+    finding.reason = _blocked_reason(root)
+
+
+def restate_blocked(findings: Sequence[Finding]) -> None:
+    """State the final verdict of the property that a blocked one names, once the search is over."""
+    by_id = {finding.claim.id: finding for finding in findings}
+    for finding in findings:
+        if finding.blocked_by and finding.verdict is Verdict.REFUTED:
+            finding.blocked_by = ""
+        elif finding.blocked_by:
+            finding.reason = _blocked_reason(by_id[finding.blocked_by])
+
+
+def _blocked_reason(root: Finding) -> str:
+    return f"{BLOCKED}{root.claim.id}, which is {root.verdict}"
 
 
 def _refute(

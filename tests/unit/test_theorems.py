@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kexec_verify.specs.properties import Property
-from kexec_verify.theorems import Finding, apply_dependencies
+from kexec_verify.theorems import Finding, apply_dependencies, restate_blocked
 from kexec_verify.verdict import BLOCKED, Verdict
 
 
@@ -34,3 +34,17 @@ def test_own_reason_is_kept():
         "call of f, which has no contract",
         "",
     )
+
+
+def test_a_blocked_property_names_the_final_verdict_of_its_cause():
+    cause, blocked, own = (
+        finding("a", Verdict.UNKNOWN),
+        finding("b", Verdict.PROVED, "a"),
+        finding("c", Verdict.PROVED, "a"),
+    )
+    apply_dependencies([cause, blocked, own])
+    cause.verdict = own.verdict = Verdict.REFUTED
+    own.reason = "a run shows it"
+    restate_blocked([cause, blocked, own])
+    assert (blocked.verdict, blocked.reason) == (Verdict.UNKNOWN, f"{BLOCKED}a, which is REFUTED")
+    assert (own.reason, own.blocked_by) == ("a run shows it", "")
