@@ -88,7 +88,7 @@ def test_a_faulty_flush_is_refuted_by_a_run(fault):
     assert found
     shown = next(filter(None, (refute(proof, result, "a property") for result in found)), None)
     assert shown is not None
-    assert "found dirty" in shown.effect
+    assert "found: dirty" in shown.effect
 
 
 def test_where_the_mmu_is_on_nothing_is_asked_of_the_list():
