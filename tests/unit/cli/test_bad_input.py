@@ -61,10 +61,10 @@ def test_file_that_is_no_kernel(tmp_path, name):
 
 
 def test_directory(tmp_path):
-    refused = "expected a file, found a directory; next: verify run "
-    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{refused}--help")
+    refused = "expected vmlinux or arch/arm64/boot/Image in this folder, found neither"
+    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{tmp_path}: {refused}")
     (tmp_path / "vmlinux").write_bytes(b"")
-    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{refused}{tmp_path}/vmlinux\n")
+    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{tmp_path}/vmlinux: expected an arm64 kernel")
 
 
 def test_missing_file(tmp_path):
