@@ -91,11 +91,12 @@ def _open(path: Path) -> int:
     return handle
 
 
-def take_lock(handle: int, what: str) -> None:
+def take_lock(handle: int, what: str, limit: float = _LOCK_LIMIT) -> None:
     """Lock the open file or folder *handle* for this process alone; say so when that takes long.
 
     :param what: is locked, for messages.
-    :raises TimeoutError: another process keeps the lock for a minute; it may be stopped.
+    :param limit: how long to wait, in seconds.
+    :raises TimeoutError: another process keeps the lock for longer; it may be stopped.
     """
     started, told = time.monotonic(), False
     while True:
@@ -104,10 +105,10 @@ def take_lock(handle: int, what: str) -> None:
             return
         except BlockingIOError:
             waited = time.monotonic() - started
-        if waited > _LOCK_LIMIT:
+        if waited > limit:
             raise TimeoutError(
                 errno.ETIMEDOUT,
-                f"another process has locked it for {_LOCK_LIMIT:.0f} s: is it stopped?",
+                f"another process has locked it for {limit:.0f} s: is it stopped?",
                 what,
             )
         if waited > _LOCK_SILENT and not told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 
 from kexec_verify.errors import UsageError
 from kexec_verify.kexec.locate import ROUTINE, find_routine
@@ -28,7 +29,9 @@ def patched(kernel: Kernel, patch: str) -> Kernel:
     else:
         symbol = kernel.symbol(name)
         if symbol is None:
-            raise UsageError(f"expected a symbol of {kernel.name}, found {name!r}")
+            near = get_close_matches(name, {known.name for known in kernel.symbols})
+            hint = f"; near names: {', '.join(near)}" if near else ""
+            raise UsageError(f"expected a symbol of {kernel.name}, found {name[:80]!r}{hint}")
         address = symbol.address
     if offset % 4 or word >> 32:
         raise UsageError(f"expected a multiple of 4 and a 32-bit word, found {patch!r}")

@@ -59,7 +59,8 @@ def run(
     waiver_files: tuple[Path, ...],
     quiet: bool,
 ) -> int:
-    """Verify each TARGET: a vmlinux, an Image or vmlinuz, or debian:PACKAGE[=VERSION][/SUITE].
+    """Verify each TARGET: a vmlinux, an Image or vmlinuz, a folder with a built kernel, a .deb or .rpm
+    file, - for standard input, or debian:PACKAGE[=VERSION][/SUITE].
 
     Without a TARGET: the binaries that ship with the tool.
 
@@ -101,8 +102,9 @@ def verify_target(target: str, session: Session) -> Run:
 
     :raises VerifyError: if the target cannot be had, or the report cannot be written.
     """
-    from kexec_verify.target import read_target
+    from kexec_verify.target import locate_target, read_target
 
+    target = locate_target(target)
     terminal = session.terminal
     with terminal.progress(target):
         terminal.doing("opening")

@@ -4,7 +4,6 @@ The host's sources, keys and proxies are read, its state and caches are never wr
 (apt.conf(5), apt-get(8)). With sources of its own a client reads the host's proxies alone.
 """
 
-import fcntl
 import os
 import subprocess
 import tempfile
@@ -14,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kexec_verify.errors import TargetError
-from kexec_verify.files import home
+from kexec_verify.files import home, take_lock
 
 FRESH = 24 * 3600  # seconds
 _TIMEOUT = 1800  # seconds; a mirror may be slow, but a hung one must end
+_LOCK_LIMIT = 600.0  # seconds; another run may fetch a package over a slow line
 
 
 def cache_root() -> Path:
@@ -102,9 +102,16 @@ class Apt:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory's lock: two runs must not update or fetch at once."""
-        with (self.root / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Hold the directory's lock: two runs must not update or fetch at once.
+
+        :raises TargetError: another process keeps it for ten minutes.
+        """
+        path = self.root / "lock"
+        with path.open("w") as file:
+            try:
+                take_lock(file.fileno(), str(path), _LOCK_LIMIT)
+            except TimeoutError as error:
+                raise TargetError(f"{path}: {error.strerror}") from error
             yield
 
     def run(self, tool: str, arguments: Sequence[str], cwd: Path | None = None) -> str:

@@ -12,22 +12,21 @@ such a package are followed.
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import shutil
-import subprocess
-import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from kexec_verify.errors import TargetError
+from kexec_verify.files import printable
 from kexec_verify.key import seal, user_key
 from kexec_verify.target.apt import Apt
 from kexec_verify.target.compressed import MAX_SIZE
+from kexec_verify.target.deb import kernel_of
 from kexec_verify.target.suites import apt_for, prepare
 
 PREFIX = "debian:"
@@ -39,18 +38,9 @@ _PACKAGE = re.compile(
 _IMAGE = re.compile(r"linux-image-(?P<abi>\d[^-]*(?:-\d[^-]*)?)-(?P<flavour>[a-z].*|[0-9]+k)")
 _HOLDERS = ("linux-binary-", "linux-image-")  # packages that may hold a kernel, the likelier first
 _MOST_STEPS = 4  # from linux-image-arm64 to linux-image-X to linux-binary-X
-_KERNEL = re.compile(r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz")
+_log = logging.getLogger(__name__)
 _NO_IMAGE = ("-dbg", "-unsigned", "-template")
 _KIND = "debian kernel"  # of seals
-_READ_WHOLE = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
-_LARGEST_HEADER = 1 << 16  # bytes
-_MOST_MEMBERS = 100_000  # the largest packages have some 5,000
 
 
 @dataclass(frozen=True)
@@ -101,6 +91,8 @@ def images(suites: Sequence[str] = ()) -> list[Package]:
     Packages that only depend on another image (``linux-image-arm64``) are none. Sorted by version,
     then name. Of packages that several suites have, the first suite's is returned.
 
+    A package that the lists describe wrongly is skipped with a warning.
+
     :param suites: such as ``trixie-backports``; none for the host's own.
     :raises TargetError: apt is missing, or has no lists and cannot fetch any.
     """
@@ -123,12 +115,14 @@ def _images(suite: str | None) -> list[Package]:
         held = {(f.get("package"), f.get("version")): f for f in _stanzas(apt, sorted(binaries))}
     found = []
     for fields, following in zip(stanzas, wanted, strict=True):
-        if fields.get("package") not in names:
+        holder = fields if following is None else held.get(following)
+        if fields.get("package") not in names or holder is None:
             continue
-        if following is None:
-            found.append(_promised(fields, fields, suite))
-        elif following in held:
-            found.append(_promised(fields, held[following], suite))
+        try:
+            found.append(_promised(fields, holder, suite))
+        except TargetError as error:  # the lists have other packages
+            shown = f"{fields['package']} {fields.get('version', '')}".rstrip()
+            _log.warning("verify: %s is skipped: %s", printable(shown), error)
     return found
 
 
@@ -356,7 +350,7 @@ def _unpack_into(apt: Apt, record: Package, place: Path) -> bytes:
             raise TargetError(f"expected SHA-256 {record.sha256}, found {digest} ({size} bytes)")
         ready = work / "ready"
         ready.mkdir()
-        data = _kernel_of(archives[0])
+        data = kernel_of(archives[0])
         _write(ready / "vmlinuz", data)
         key = user_key()
         if key is not None:  # without one the kernel is fetched again each time
@@ -365,55 +359,6 @@ def _unpack_into(apt: Apt, record: Package, place: Path) -> bytes:
             shutil.rmtree(place)
         os.replace(ready, place)
         return data
-
-
-def _kernel_of(archive: Path) -> bytes:
-    """Return the first ./boot/vmlinuz-* or ./usr/lib/modules/*/vmlinuz of *archive*."""
-    with _members(archive) as members:
-        for member, content in members:
-            name = member.name.removeprefix("./")
-            if not member.isreg() or not _KERNEL.fullmatch(name):
-                continue
-            if member.size > MAX_SIZE:
-                raise TargetError(f"expected at most {MAX_SIZE} bytes, found {member.size}")
-            stream = content.extractfile(member)
-            if stream is not None:
-                data = stream.read(member.size)
-                if len(data) != member.size:
-                    raise TargetError(f"expected a kernel of {member.size} bytes, found {len(data)}")
-                return data
-    raise TargetError("expected a kernel at ./boot/vmlinuz-* or usr/lib/modules/*/vmlinuz, found none")
-
-
-class _Header(tarfile.TarInfo):
-    """A member's header; one that holds a name or attributes is read into memory as a whole."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in _READ_WHOLE and found.size > _LARGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {found.size} bytes")
-        return found
-
-
-@contextmanager
-def _members(archive: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]]:
-    command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
-    try:
-        worker = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-    except FileNotFoundError as error:
-        raise TargetError("expected dpkg-deb for debian: targets, found none on PATH") from error
-    try:
-        with worker, tarfile.open(fileobj=worker.stdout, mode="r|", tarinfo=_Header) as tar:
-            yield ((member, tar) for member, _ in zip(tar, range(_MOST_MEMBERS), strict=False))
-            # Only one member is wanted: the rest of the package need not be unpacked.
-            worker.kill()
-    except tarfile.TarError as error:
-        raise TargetError(f"expected an intact package, found: {error}") from error
-    finally:
-        worker.kill()
 
 
 def _write(path: Path, data: bytes) -> None:

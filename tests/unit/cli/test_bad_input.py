@@ -61,10 +61,10 @@ def test_file_that_is_no_kernel(tmp_path, name):
 
 
 def test_directory(tmp_path):
-    refused = "expected a file, found a directory; next: verify run "
-    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{refused}--help")
+    refused = "expected vmlinux or arch/arm64/boot/Image in this folder, found neither"
+    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{tmp_path}: {refused}")
     (tmp_path / "vmlinux").write_bytes(b"")
-    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{refused}{tmp_path}/vmlinux\n")
+    assert_refused(verify("run", tmp_path, cwd=tmp_path), f"{tmp_path}/vmlinux: expected an arm64 kernel")
 
 
 def test_missing_file(tmp_path):
@@ -202,3 +202,9 @@ def test_name_that_is_not_utf8(tmp_path):
 
 def test_a_command_that_does_not_exist_names_a_near_one(tmp_path):
     assert_refused(verify("rnu", cwd=tmp_path), "No such command 'rnu'. Did you mean 'run'?")
+
+
+def test_unknown_symbol_of_a_patch_suggests_near_names(tmp_path):
+    patch = "arm64_relocate_new_kernal+0x4=0xd503201f"
+    done = verify("extract", GOOD, tmp_path / "out.elf", "--patch", patch, cwd=tmp_path)
+    assert_refused(done, "found 'arm64_relocate_new_kernal'; near names: arm64_relocate_new_kernel")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kexec_verify.errors import TargetError
-from kexec_verify.target import debian, open_target, read_target, suites
+from kexec_verify.target import apt, deb, debian, open_target, read_target, suites
 
 PACKAGE = "linux-image-6.1.0-56-arm64"
 TOOL = """#!/bin/sh
@@ -340,10 +340,23 @@ def test_no_image_is_an_empty_list(host):
 
 
 @pytest.mark.parametrize("changes", [{"Architecture": "amd64"}, {"SHA256": "no"}, {"Version": "../x"}])
-def test_images_that_the_lists_describe_wrongly_are_refused(host, changes):
+def test_images_that_the_lists_describe_wrongly_are_skipped_with_a_note(host, caplog, changes):
     list_images(host, **changes)
-    with pytest.raises(TargetError):
-        debian.images()
+    wrong = (host / "record").read_text().split("\n\n")[0]
+    list_images(host)
+    right = (host / "record").read_text().split("\n\n", 1)[1]
+    (host / "record").write_text(f"{wrong}\n\n{right}")
+    assert [p.version for p in debian.images()] == ["6.1.190-1", "6.1.192-2", "6.12.117-1~deb12u1"]
+    (note,) = caplog.messages
+    assert note.startswith("verify: linux-image-6.1.0-9-arm64 ") and "is skipped: expected" in note
+
+
+def test_lock_that_another_process_keeps_is_not_waited_for_without_end(host, monkeypatch):
+    monkeypatch.setattr(apt, "_LOCK_LIMIT", 0.1)
+    client = suites.apt_for(None)
+    refused = r"/lock: another process has locked it for 0 s: is it stopped\?$"
+    with client.locked(), pytest.raises(TargetError, match=refused):
+        debian.read(PACKAGE)
 
 
 def test_a_version_is_asked_for_by_name(host, make):
@@ -576,13 +589,13 @@ def test_newest_knows_the_kernels_of_backports(host):
 def test_header_that_would_fill_memory_is_refused(host, make, monkeypatch):
     long = kernel_member("./" + "x" * 300)
     serve(host, [(long, b""), (kernel_member(), make.image())])
-    monkeypatch.setattr(debian, "_LARGEST_HEADER", 200)
+    monkeypatch.setattr(deb, "_LARGEST_HEADER", 200)
     with pytest.raises(TargetError, match="expected an intact package, found: a header of 3"):
         open_target(f"debian:{PACKAGE}")
 
 
 def test_members_without_end_are_refused(host, make, monkeypatch):
     serve(host, [*((tarfile.TarInfo(f"./{row}"), b"") for row in range(20)), (kernel_member(), make.image())])
-    monkeypatch.setattr(debian, "_MOST_MEMBERS", 20)
+    monkeypatch.setattr(deb, "_MOST_MEMBERS", 20)
     with pytest.raises(TargetError, match=r"expected a kernel at \./boot/vmlinuz-"):
         open_target(f"debian:{PACKAGE}")

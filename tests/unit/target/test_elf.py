@@ -291,7 +291,7 @@ def test_what_is_no_kernel_file_is_refused(tmp_path):
         "pipe": "expected a file, found a device or a pipe",
         "missing": "No such file",
         "text/below": "Not a directory",
-        ".": "found a directory",
+        ".": "expected vmlinux or arch/arm64/boot/Image in this folder, found neither",
     }.items():
         with pytest.raises(TargetError, match=message):
             open_target(str(tmp_path / name))
