@@ -98,6 +98,8 @@ def run(transcript: Transcript, folder: Path) -> str:
     """
     tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     variables = {**os.environ, "PATH": tools, "KEXEC_VERIFY_CACHE": str(folder / ".cache"), "COLUMNS": "100"}
+    # What a terminal shows, without colours: through a pipe alone a run is one line.
+    variables |= {"FORCE_COLOR": "1", "TERM": "dumb"}
     lines: list[str] = []
     status = 0
     for command in transcript.commands:

@@ -1,4 +1,4 @@
-"""The command line: every command, each in a module of its own but for the smallest."""
+"""The command line: all commands, grouped by task."""
 
 from __future__ import annotations
 
@@ -28,12 +28,43 @@ class OutputClosed(Exception):
     """Nobody reads standard output any more: not an error, and not click's exit status 1."""
 
 
+TASKS = {
+    "Verify a kernel": ("run", "list", "show", "explain", "assumptions", "doctor"),
+    "Compare and gate": ("diff", "gate", "sweep", "report"),
+    "Check the tool": ("check", "replay", "cosim", "mutate", "extract"),
+    "Set up": ("cache", "completion"),
+}
+VARIABLES = (
+    ("KEXEC_VERIFY_CACHE", "Folder of cached results."),
+    ("KEXEC_VERIFY_CACHE_KEY", "Key of the seals of cached results, for a cache that machines share."),
+    ("XDG_CACHE_HOME", "Where packages and, without KEXEC_VERIFY_CACHE, results are cached: ~/.cache."),
+    ("XDG_CONFIG_HOME", "Where this user's key is kept: ~/.config."),
+    ("VERIFY_DEBUG", "If set, an internal fault shows its traceback."),
+    ("NO_COLOR, FORCE_COLOR", "If set, output is never, or always, that of a colour terminal."),
+    ("COLUMNS, TERM", "Width and kind of the terminal."),
+)
+
+
 class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise OutputClosed from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under the task that each is for."""
+        width = max(map(len, self.commands))
+        for task, names in TASKS.items():
+            with formatter.section(task):
+                limit = formatter.width - 6 - width
+                rows = [(name.ljust(width), self.commands[name].get_short_help_str(limit)) for name in names]
+                formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the environment variables that the commands read."""
+        with formatter.section("Environment variables"):
+            formatter.write_dl(VARIABLES)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

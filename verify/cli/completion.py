@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class
 from kexec_verify.cli.terminal import Terminal
+from kexec_verify.specs.properties import PROPERTIES
 
 SHELLS = ("bash", "zsh", "fish")
+
+
+def complete_property(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Return the properties whose name begins so."""
+    return [CompletionItem(name) for name in PROPERTIES if name.startswith(begun)]
+
+
+def complete_format(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Return the formats of the gate whose name begins so."""
+    from kexec_verify.gate.formats import FORMATS
+
+    return [CompletionItem(name) for name in FORMATS if name.startswith(begun)]
 
 
 @click.command()

@@ -6,13 +6,14 @@ import fnmatch
 from pathlib import Path
 
 import click
+from kexec_verify.cli.completion import complete_property
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
 
 
 @click.command()
 @click.argument("path", metavar="RUN.json", type=click.Path(path_type=Path))
-@click.argument("pattern", metavar="[PROPERTY]", default="*")
+@click.argument("pattern", metavar="[PROPERTY]", default="*", shell_complete=complete_property)
 def explain(path: Path, pattern: str) -> None:
     """Explain why PROPERTY of RUN.json is not proved; PROPERTY is a glob.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 from kexec_verify.cli import advice
+from kexec_verify.cli.completion import complete_format
 from kexec_verify.cli.options import waivers_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
@@ -55,6 +56,7 @@ FORMAT_NAMES = ("text", "json", "junit", "ktap", "sarif", "github", "summary", "
     "formats",
     multiple=True,
     metavar="FORMAT[=FILE]",
+    shell_complete=complete_format,
     help=f"One of {', '.join(FORMAT_NAMES)}; to FILE, or instead of text. Repeatable.",
 )
 def gate(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
+from kexec_verify.cli.completion import complete_property
 from kexec_verify.cli.options import format_option, reports_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from kexec_verify.report.model import PropertyRecord, Run
 
 
-def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in PROPERTIES if name.startswith(begun)]
-
-
 def _matching(patterns: Sequence[str]) -> list[Property]:
     """The properties that some glob matches.
 
@@ -37,7 +33,7 @@ def _matching(patterns: Sequence[str]) -> list[Property]:
 
 
 @click.command("list")
-@click.argument("patterns", nargs=-1, metavar="[PROPERTY]...", shell_complete=_complete)
+@click.argument("patterns", nargs=-1, metavar="[PROPERTY]...", shell_complete=complete_property)
 @format_option
 def list_(patterns: tuple[str, ...], as_json: bool) -> None:
     """List the properties that can be verified; PROPERTY is a glob."""
@@ -62,7 +58,7 @@ def _claim(claim: Property) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("patterns", nargs=-1, required=True, metavar="PROPERTY...", shell_complete=_complete)
+@click.argument("patterns", nargs=-1, required=True, metavar="PROPERTY...", shell_complete=complete_property)
 @reports_option("Directory whose runs are shown beside the statement.")
 @format_option
 def show(patterns: tuple[str, ...], directory: Path, as_json: bool) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kexec_verify.mutate.model import HypothesisRecord, MutationRun
 
 JOURNAL = "mutation.jsonl"
+HYPOTHESES, FAULTS = PHASES = ("hypotheses", "faults")
 OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
 
 
@@ -66,6 +67,14 @@ OUTCOMES = ("refuted", "equivalent", "unsupported", "survivor")
     "Number of harmful insertions in machine_kexec and machine_kexec_post_load for --second-judge. QEMU "
     "cannot run these functions, so a mutant that is PROVED is listed.",
 )
+@click.option(
+    "--skip",
+    "skipped",
+    multiple=True,
+    type=click.Choice(PHASES),
+    help="Leave out a phase: dropping and weakening hypotheses, or seeding errors into the verifier. "
+    "Repeatable.",
+)
 @reports_option("Directory that mutation.json is written under.")
 def mutate(
     target: str,
@@ -78,6 +87,7 @@ def mutate(
     insertions: int,
     pairs: int,
     c_insertions: int,
+    skipped: tuple[str, ...],
     directory: Path,
 ) -> int:
     """Change the functions of TARGET one instruction at a time and try each mutant.
@@ -119,18 +129,20 @@ def mutate(
     with terminal.progress(f"mutants of {kernel.name}"):
         for job, record in journal.follow(attempts([job for job in work if job not in tried], jobs)):
             tried[job] = record
-            terminal.doing(f"{len(tried)} of {len(work)}")
+            terminal.step(len(tried), len(work), "mutants")
         records = [tried[job] for job in work]
-        terminal.doing("dropping and weakening hypotheses")
-        code, variant = base.code, base.variant
-        outcome = prove(code, RELOCATION, kernel.page_size, stated_layout(kernel), search_seconds=0)
-        proofs = [result for finding in outcome.findings for result in finding.results]
-        proofs += [result for found in base.results.values() for result in found]
-        dropped = list(change_each(proofs))
-        terminal.doing("seeding errors into the verifier")
-        faults = list(seed_each(code, variant))
-        if base.composition is not None:
-            faults += kernel_decision.seed_each(base)
+        dropped, faults = [], []
+        if HYPOTHESES not in skipped:
+            terminal.stage("dropping and weakening hypotheses")
+            outcome = prove(base.code, RELOCATION, kernel.page_size, stated_layout(kernel), search_seconds=0)
+            proofs = [result for finding in outcome.findings for result in finding.results]
+            proofs += [result for found in base.results.values() for result in found]
+            dropped = list(change_each(proofs))
+        if FAULTS not in skipped:
+            terminal.stage("seeding errors into the verifier")
+            faults = list(seed_each(base.code, base.variant))
+            if base.composition is not None:
+                faults += kernel_decision.seed_each(base)
     result = model.MutationRun(
         model.SCHEMA,
         kernel.name,
@@ -145,8 +157,13 @@ def mutate(
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     _print(terminal, result)
-    _print_hypotheses(terminal, dropped)
-    terminal.line("errors seeded into the verifier:")
+    for phase in PHASES:
+        if phase in skipped:
+            terminal.line(f"skipped: {phase}")
+    if HYPOTHESES not in skipped:
+        _print_hypotheses(terminal, dropped)
+    if FAULTS not in skipped:
+        terminal.line("errors seeded into the verifier:")
     for fault in faults:
         terminal.line(f"  {fault.fault}: {'noticed: ' + fault.noticed if fault.noticed else 'NOT NOTICED'}")
     terminal.line(

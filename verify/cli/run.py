@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING
 
 import click
 from kexec_verify.cli import advice, interrupt
+from kexec_verify.cli.completion import complete_property
 from kexec_verify.cli.options import (
+    format_option,
     jobs_option,
     number_option,
-    quiet_option,
     reports_option,
     scheduler_option,
     suite_option,
     waivers_option,
 )
+from kexec_verify.cli.result import Failure, Result
 from kexec_verify.cli.session import Session
 from kexec_verify.cli.terminal import Terminal
-from kexec_verify.errors import VerifyError
+from kexec_verify.errors import TargetError, VerifyError
 from kexec_verify.report.model import Run
 from kexec_verify.report.place import require_writable
 from kexec_verify.report.read import earlier_seconds
 from kexec_verify.report.save import RUN, is_saved, require_own, save
 from kexec_verify.shipped import corpus_files
-from kexec_verify.verdict import Verdict, join
+from kexec_verify.verdict import Verdict
 
 if TYPE_CHECKING:
     from kexec_verify.theorems import Outcome
@@ -35,7 +37,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option(
-    "--property", "patterns", multiple=True, metavar="GLOB", help="Verify only these properties; repeatable."
+    "--property",
+    "patterns",
+    multiple=True,
+    metavar="GLOB",
+    shell_complete=complete_property,
+    help="Verify only these properties; repeatable.",
 )
 @suite_option("Debian suite of the debian: targets that name none, such as trixie-backports.")
 @reports_option("Directory that run.json and its page are written under.")
@@ -45,7 +52,11 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Do not read or write the cache.")
 @number_option("--seed", 0, "Random seed for the solvers. No verdict depends on it.")
 @waivers_option
-@quiet_option
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Print the full table also where the output is no terminal."
+)
+@format_option
 def run(
     targets: tuple[str, ...],
     patterns: tuple[str, ...],
@@ -58,11 +69,20 @@ def run(
     seed: int,
     waiver_files: tuple[Path, ...],
     quiet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> int:
     """Verify each TARGET: a vmlinux, an Image or vmlinuz, a folder with a built kernel, a .deb or .rpm
     file, - for standard input, or debian:PACKAGE[=VERSION][/SUITE].
 
     Without a TARGET: the binaries that ship with the tool.
+
+    With several targets each is opened before the first is proved. If one cannot be read, nothing
+    is proved.
+
+    On a terminal all properties are listed. Elsewhere, such as in a CI log, there is a line for each
+    target and for each reason that a property is not PROVED. With --format json standard output is one
+    JSON document: targets, their verdicts and the exit status with its meaning.
 
     Results are cached: a target that did not change is not proved again, and for one that did
     only new queries go to the solvers. See `verify cache`.
@@ -74,27 +94,54 @@ def run(
     """
     from kexec_verify.target.debian import in_suite
 
-    terminal = Terminal(quiet)
+    terminal = Terminal(quiet or as_json, silent=quiet or as_json, verbose=verbose)
     started = time.monotonic()
-    runs, troubles = [], []
+    runs: list[tuple[str, Run]] = []
+    failures: list[Failure] = []
     interrupt.install()
     options = (seed, jobs, scheduler, recheck, no_cache, waiver_files)
     with Session(terminal, directory, patterns, *options) as session:
-        for target in [in_suite(target, suite) for target in targets] or corpus_files():
+        named = [in_suite(target, suite) for target in targets] or corpus_files()
+        failures += _unreadable(named, terminal)
+        for target in named if not failures else []:
             try:
-                runs.append(verify_target(target, session))
+                runs.append((target, verify_target(target, session)))
             except VerifyError as error:
-                terminal.error(str(error), advice.after(error))
-                troubles.append(error.exit_code)
+                failures.append(_told(target, error, terminal))
     if runs:
         from kexec_verify.html.index import write_index
 
         write_index(directory, terminal.note)
-        terminal.summary(runs, time.monotonic() - started)
-    verdict = join(run.verdict for run in runs)
-    statuses = [*troubles, *([verdict.exit_status] if runs else [])]
-    # An internal fault outranks all, a refutation outranks bad input, bad input an undecided claim.
-    return next((status for status in (70, 1, 2, 3) if status in statuses), 0)
+        terminal.summary([run for _, run in runs], time.monotonic() - started)
+    result = Result(runs, failures)
+    if as_json:
+        terminal.json(result.as_data())
+    return result.exit_status
+
+
+def _told(target: str, error: VerifyError, terminal: Terminal) -> Failure:
+    terminal.error(str(error), advice.after(error))
+    return Failure(target, str(error), error.exit_code)
+
+
+def _unreadable(targets: list[str], terminal: Terminal) -> list[Failure]:
+    """Return those of several targets that cannot be opened; each error is printed.
+
+    One target is opened when it is verified. An error that is no bad input is left to that, too.
+    """
+    from kexec_verify.kexec.locate import find_routine
+    from kexec_verify.target import open_target
+
+    failures = []
+    for target in targets if len(targets) > 1 else []:
+        with terminal.progress(target):
+            terminal.doing("opening")
+            try:
+                find_routine(open_target(target))
+            except VerifyError as error:
+                if error.exit_code == TargetError.exit_code:
+                    failures.append(_told(target, error, terminal))
+    return failures
 
 
 def verify_target(target: str, session: Session) -> Run:
@@ -209,11 +256,13 @@ def _tell_where(run: Run, place: Path, session: Session) -> None:
     from kexec_verify.html.index import PAGE
 
     terminal, path = session.terminal, place / RUN
-    terminal.line(f"  {path}")
+    if terminal.full:
+        terminal.line(f"  {path}")
     terminal.line(f"  {path.with_name(PAGE)}")
     if run.verdict is Verdict.REFUTED:
         terminal.line(f"  next: verify replay {path}")
     elif run.verdict is not Verdict.PROVED:
         worst = max(run.properties, key=lambda record: (not record.waived, record.verdict.rank))
         terminal.line(f"  next: verify show {worst.id}{session.elsewhere}")
-    terminal.line()
+    if terminal.full:
+        terminal.line()

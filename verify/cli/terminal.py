@@ -1,4 +1,4 @@
-"""The one module that writes to the terminal: tables when it is one, plain lines when piped."""
+"""The one module that writes to the terminal: tables when it is one, a line for each run when piped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kexec_verify.cli import interrupt
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.plain import plain
 from kexec_verify.report.status import counts, level, short_waiver, status, style
+from kexec_verify.report.times import Cost, costs
 from kexec_verify.verdict import BLOCKED, Verdict
 from rich.console import Console
 from rich.markup import escape
@@ -43,12 +44,19 @@ class Output(Console):
 
 
 class Terminal:
-    """Standard output for results, standard error for progress and errors."""
+    """Standard output for results, standard error for progress and errors.
 
-    def __init__(self, quiet: bool = False) -> None:
+    :param quiet: show no progress.
+    :param silent: print no text on standard output, and no notes.
+    :param verbose: show the full table of a run also where standard output is no terminal.
+    """
+
+    def __init__(self, quiet: bool = False, silent: bool = False, verbose: bool = False) -> None:
         self.out = Output(highlight=False, soft_wrap=True)
         self.err = Output(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
+        self.silent = silent
+        self.full = verbose or self.out.is_terminal
         self._doing: _Doing | None = None
 
     def error(self, message: str, command: str = "") -> None:
@@ -58,6 +66,8 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """One line, where errors go, on what is left out and fails nothing."""
+        if self.silent:
+            return
         self.err.print(f"verify: note: {plain(' '.join(text.split()))}", style="yellow", markup=False)
 
     def help(self, text: str) -> None:
@@ -66,6 +76,8 @@ class Terminal:
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line of plain text; what a terminal would obey is shown as an escape."""
+        if self.silent:
+            return
         self.out.print(plain(text), style=style, markup=False)
 
     def lines(self, texts: Iterable[str]) -> None:
@@ -115,11 +127,47 @@ class Terminal:
         if self._doing is not None:
             self._doing.estimate = seconds
 
+    def stage(self, what: str) -> None:
+        """Progress: the next part of a long command; in a log a line."""
+        self.doing(what)
+        if not self.quiet and not self.err.is_terminal:
+            self.err.print(f"verify: {plain(what)}", markup=False)
+
+    def step(self, done: int, of: int, unit: str) -> None:
+        """Progress of a long count: on a terminal at once, in a log a line for every hundredth part.
+
+        :param of: how many there are in all.
+        :param unit: what is counted, in the plural.
+        """
+        self.doing(f"{done} of {of}")
+        if self.quiet or self.err.is_terminal:
+            return
+        if done % max(of // 100, 10) == 0 or done == of:
+            self.err.print(f"verify: {done} of {of} {plain(unit)}", markup=False)
+
     def run(self, run: Run, options: str = "") -> None:
-        """A target's header, table of properties, and reasons.
+        """A run: its header and table, or one line in a log; then the reasons of what is not proved.
 
         :param options: with which ``verify show`` finds the run.
         """
+        if self.full:
+            self._header(run)
+            self._table(run)
+        else:
+            self.line(_in_a_line(run), style=style(_worst(run.properties)) if run.properties else None)
+        # One instruction without a model is the reason of many.
+        reasons: dict[str, list[PropertyRecord]] = {}
+        for record in run.properties:
+            if record.verdict is not Verdict.PROVED:
+                reasons.setdefault(_reason(record, options), []).append(record)
+        for reason, records in reasons.items():
+            more = f" and {len(records) - 1} more" if len(records) > 1 else ""
+            verdict = "" if self.full else f"{status(records[0])} "
+            self.line(f"  {verdict}{records[0].id}{more}: {reason}", style=style(records[0]))
+        for note in run.notes:
+            self.line(f"  note: {note}")
+
+    def _header(self, run: Run) -> None:
         target, function = run.target, run.function
         version = f", Linux {target.version}" if target.version else ""
         self.line(f"{target.name}{version}", style="bold")
@@ -128,41 +176,38 @@ class Terminal:
             f"; form {function.variant}, {function.page_size // 1024} KiB pages" if function.variant else ""
         )
         self.line(f"  {function.name} at {function.address:#x}, {function.size} bytes{variant}")
+
+    def _table(self, run: Run) -> None:
+        if self.silent:
+            return
+        cost = costs(run)
         if self.out.is_terminal:
-            self._table(run.properties)
+            table = Table(box=None, padding=(0, 2, 0, 0))
+            for heading, justify in (
+                ("  property", "left"),
+                ("verdict", "left"),
+                ("obligations", "right"),
+                ("solver time", "right"),
+                ("solver", "left"),
+            ):
+                table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+            for record in run.properties:
+                table.add_row(
+                    f"  {escape(plain(record.id))}",
+                    f"[{style(record)}]{status(record)}[/]",
+                    _counts(record),
+                    _time(cost[record.id]),
+                    _solvers(record),
+                )
+            self.out.print(table)
         else:
             for record in run.properties:
-                self.line(_row(record))
-        # One instruction without a model is the reason of many.
-        reasons: dict[str, list[PropertyRecord]] = {}
-        for record in run.properties:
-            if record.verdict is not Verdict.PROVED:
-                reasons.setdefault(_reason(record, options), []).append(record)
-        for reason, records in reasons.items():
-            more = f" and {len(records) - 1} more" if len(records) > 1 else ""
-            self.line(f"  {records[0].id}{more}: {reason}", style=style(records[0]))
-        for note in run.notes:
-            self.line(f"  note: {note}")
-
-    def _table(self, properties: list[PropertyRecord]) -> None:
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for heading, justify in (
-            ("  property", "left"),
-            ("verdict", "left"),
-            ("obligations", "right"),
-            ("time", "right"),
-            ("solver", "left"),
-        ):
-            table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        for record in properties:
-            table.add_row(
-                f"  {escape(plain(record.id))}",
-                f"[{style(record)}]{status(record)}[/]",
-                _counts(record),
-                f"{record.seconds:.2f} s",
-                _solvers(record),
-            )
-        self.out.print(table)
+                self.line(_row(record, cost[record.id]))
+        if any(each.shared for each in cost.values()):
+            self.line("  * has queries of a property above, whose time is counted there")
+        solvers = sum(each.own for each in cost.values())
+        whole = f"the run took {run.seconds:.1f} s"
+        self.line(f"  solver time {solvers:.2f} s over all processes; {whole}{_reused(run)}")
 
     def summary(self, runs: list[Run], seconds: float) -> None:
         """The line at the end."""
@@ -171,7 +216,7 @@ class Terminal:
         if any(not run.complete for run in runs):
             parts.append("incomplete")
         what = f"{len(runs)} target{'s' if len(runs) != 1 else ''}, {len(records)} properties"
-        worst = min(records, key=lambda r: level(r).rank, default=None)
+        worst = _worst(records) if records else None
         self.line(
             f"{what}: {', '.join(parts) or 'nothing verified'} in {seconds:.1f} s",
             style=style(worst) if worst is not None else "yellow",
@@ -198,10 +243,36 @@ def _solvers(record: PropertyRecord) -> str:
     return " + ".join(sorted({a.solver for o in record.obligations for a in o.answers}, reverse=True))
 
 
-def _row(record: PropertyRecord) -> str:
+def _time(cost: Cost) -> str:
+    """Solver time of the queries that no property above has; a star where there are others."""
+    return f"{cost.own:.2f} s{'*' if cost.shared else ' '}"
+
+
+def _row(record: PropertyRecord, cost: Cost) -> str:
     counted = _counts(record)
     if "/" in counted:
         counted += " obligations"
+    return f"  {record.id:<24} {status(record):<16} {counted:>21} {_time(cost):>11} {_solvers(record)}"
+
+
+def _reused(run: Run) -> str:
+    """How many queries were not asked, for their time is that of an earlier run."""
+    reused = run.queries.get("reused", 0)
+    of = reused + run.queries.get("asked", 0)
     return (
-        f"  {record.id:<24} {status(record):<16} {counted:>21} {record.seconds:>7.2f} s  {_solvers(record)}"
+        f"; {reused} of {of} queries are answered from the cache, with the time of that run" if reused else ""
     )
+
+
+def _worst(records: list[PropertyRecord]) -> PropertyRecord:
+    return min(records, key=lambda record: level(record).rank)
+
+
+def _in_a_line(run: Run) -> str:
+    """A run for a log: target, verdict, how many properties have which, and the time."""
+    counted = ", ".join(f"{count} {name}" for name, count in counts(run.properties).items())
+    version = f" (Linux {run.target.version})" if run.target.version else ""
+    alone = ", relocation routine alone" if len(run.functions) <= 1 else ""
+    incomplete = ", incomplete" if not run.complete else ""
+    found = f"{counted or 'nothing verified'}{alone}{incomplete}"
+    return f"{run.target.name}{version}: {found} in {run.seconds:.1f} s"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import jinja2
-from kexec_verify.html import anchors, charts, deferred, functions, history, refutation, times, tree
+from kexec_verify.html import anchors, charts, deferred, functions, history, refutation, tree
 from kexec_verify.html.blocks import where
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.functions import FunctionView
@@ -19,6 +19,7 @@ from kexec_verify.html.visible import visible
 from kexec_verify.report.explain import Explanation, Lines, explain
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.status import short_waiver
+from kexec_verify.report.times import costs
 from kexec_verify.verdict import BLOCKED, Verdict
 from markupsafe import Markup
 
@@ -68,7 +69,7 @@ def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = No
     shown = [functions.function_view(function, run) for function in run.functions]
     places = _places(run, shown)
     count = sum(len(record.obligations) for record in run.properties)
-    cost = times.costs(run)
+    cost = costs(run)
     nodes = [*roots, *(node for theorem in theorems for node in theorem.nodes)]
     wait = count > deferred.MOST
 

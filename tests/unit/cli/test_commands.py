@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from kexec_verify.prove.solvers import Answer, ask_bitwuzla
 from kexec_verify.report.model import SCHEMA, Run
 from kexec_verify.report.read import read_run
+from kexec_verify.report.times import costs
 from kexec_verify.specs.assumptions import ASSUMPTIONS
 from kexec_verify.specs.properties import PROPERTIES, RELOCATION
 from kexec_verify.verdict import Verdict
@@ -35,7 +37,7 @@ def verify(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.
 def proved(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """One whole run, and the directory that its reports are in."""
     directory = tmp_path_factory.mktemp("proved")
-    return verify("run", GOOD, cwd=directory), directory / "reports"
+    return verify("run", GOOD, "--verbose", cwd=directory), directory / "reports"
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +214,7 @@ def test_report_of_no_run_is_one_clear_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def narrowed(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """A run of one property on a file that is missing and two of one name, over an earlier report."""
+    """A run of one property on two files of one name, over an earlier report."""
     directory = tmp_path_factory.mktemp("narrowed")
     for name in ("old", "new"):
         (directory / name).mkdir()
@@ -220,18 +222,62 @@ def narrowed(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
     stale = directory / "out" / "vmlinux" / "stale"
     stale.parent.mkdir(parents=True)
     stale.write_text("")
-    targets = ("nowhere", "old/vmlinux", "new/vmlinux")
+    targets = ("old/vmlinux", "new/vmlinux")
     done = verify("run", *targets, "--property", "reloc-covered", "--reports", "out", cwd=directory)
     return done, directory / "out"
 
 
-def test_bad_target_does_not_keep_good_ones_from_their_run(narrowed):
+def test_log_has_a_line_for_each_target(narrowed):
     done, _ = narrowed
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("vmlinux: 1 PROVED, relocation routine alone in ") == 2
+    assert "2 targets, 2 properties: 2 PROVED in " in done.stdout
+    assert "reloc-covered" not in done.stdout
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_bad_second_target_is_told_before_anything_is_proved(tmp_path, form):
+    done = verify("run", GOOD, "nowhere", "--format", form, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("verify: error: nowhere: expected a readable file")
     assert done.stderr.count("\n") == 1
-    assert done.stdout.count("reloc-covered            PROVED") == 2
-    assert "2 targets, 2 properties: 2 PROVED in " in done.stdout
+    assert not (tmp_path / "reports").exists()
+    if form == "text":
+        assert done.stdout == ""
+    else:
+        found = json.loads(done.stdout)
+        assert (found["exit_status"], found["meaning"]) == (2, "usage error or bad input")
+        assert [target["target"] for target in found["targets"]] == ["nowhere"]
+
+
+def test_run_as_json_is_one_document(tmp_path):
+    done = verify("run", GOOD, "--property", "reloc-covered", "--format", "json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["exit_status"] == 0
+    (target,) = found["targets"]
+    assert (target["target"], target["verdict"], target["complete"]) == (str(GOOD), "PROVED", True)
+    assert [(p["id"], p["status"]) for p in target["properties"]] == [("reloc-covered", "PROVED")]
+
+
+def test_quiet_run_prints_errors_only(tmp_path):
+    options = ("--property", "reloc-covered", "-q")
+    done = verify("run", GOOD, *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = verify("run", "nowhere", *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("verify: error: nowhere")
+
+
+def test_solver_time_of_the_properties_sums_up(proved, run):
+    rows = [line for line in proved[0].stdout.splitlines() if " obligations " in line]
+    shown = [float(line.split(" obligations ")[1].split(" s")[0]) for line in rows]
+    (total,) = re.findall(r"solver time ([\d.]+) s", proved[0].stdout)
+    assert len(shown) == len(run.properties)
+    assert sum(shown) == pytest.approx(float(total), abs=0.006 * len(shown))
+    marked = {line.split()[0] for line in rows if " s* " in line}
+    assert marked == {name for name, cost in costs(run).items() if cost.shared}
+    assert marked
 
 
 def test_property_narrows_a_run_to_it_and_what_it_rests_on(narrowed):

@@ -7,7 +7,11 @@ import sys
 
 import msgspec
 import pytest
+from click.shell_completion import ShellComplete
+from kexec_verify import key
+from kexec_verify.cache import place
 from kexec_verify.cli import main
+from kexec_verify.cli.commands import TASKS, cli
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.specs.assumptions import ASSUMPTIONS
 from kexec_verify.specs.properties import PROPERTIES
@@ -117,7 +121,7 @@ def test_completion_completes(verify, monkeypatch, capsys, words, found):
 
 def test_waived_is_shown_in_a_run_and_counted_apart(capsys):
     item = run(claim("reloc-covered"), waived("reloc-step"))
-    terminal = Terminal()
+    terminal = Terminal(verbose=True)
     terminal.run(item)
     terminal.summary([item], 1.0)
     out = capsys.readouterr().out
@@ -130,7 +134,7 @@ def test_waived_is_shown_in_a_run_and_counted_apart(capsys):
 def test_one_reason_of_many_properties_is_said_once(capsys):
     reason = "instruction wfi at f+0x20/0x24"
     items = [claim(name, Verdict.UNSUPPORTED, reason=reason) for name in ("claim-a", "claim-b", "claim-c")]
-    Terminal().run(run(*items, claim("claim-d", Verdict.UNKNOWN, reason="a timeout")))
+    Terminal(verbose=True).run(run(*items, claim("claim-d", Verdict.UNKNOWN, reason="a timeout")))
     out = capsys.readouterr().out
     assert f"  claim-a and 2 more: {reason}\n  claim-d: a timeout\n" in out and out.count(reason) == 1
 
@@ -154,3 +158,42 @@ def test_progress_goes_on_between_messages():
     assert doing.__rich__().plain == "vmlinux: reloc-step-done (3 s; 12 s last time)"
     doing.estimate = None
     assert doing.__rich__().plain == "vmlinux: reloc-step-done (3 s)"
+
+
+def test_help_has_every_command_once_under_its_task(verify):
+    assert sorted(name for names in TASKS.values() for name in names) == sorted(cli.commands)
+    _, out, _ = verify("--help")
+    for task in TASKS:
+        assert f"{task}:\n" in out
+    lines = [line.split()[0] for line in out.splitlines() if line.startswith("  ") and line.split()]
+    assert all(lines.count(name) == 1 for name in cli.commands)
+
+
+def test_help_has_every_variable_of_the_tool(verify):
+    _, out, _ = verify("--help")
+    for name in (place.VARIABLE, key.KEY_VARIABLE, "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "VERIFY_DEBUG"):
+        assert f"  {name} " in out
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "expected"),
+    [
+        (["run", "--property"], "reloc-cov", ["reloc-covered"]),
+        (["explain", "run.json"], "reloc-cov", ["reloc-covered"]),
+        (["show"], "reloc-cov", ["reloc-covered"]),
+        (["gate", "--format"], "sa", ["sarif"]),
+        (["run", "--format"], "j", ["json"]),
+        (["mutate", "--skip"], "h", ["hypotheses"]),
+    ],
+)
+def test_names_are_completed(words, begun, expected):
+    complete = ShellComplete(cli, {}, "verify", "_VERIFY_COMPLETE")
+    assert [item.value for item in complete.get_completions(words, begun)] == expected
+
+
+def test_long_count_is_a_line_for_every_part_in_a_log(capsys):
+    terminal = Terminal()
+    for done in range(1, 26):
+        terminal.step(done, 25, "mutants")
+    expected = [f"verify: {done} of 25 mutants" for done in (10, 20, 25)]
+    assert capsys.readouterr().err.splitlines() == expected

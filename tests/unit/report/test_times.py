@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from kexec_verify.html.times import costs
+from kexec_verify.report.times import costs
 
-from . import example
+from ..html import example
 
 
 def test_a_shared_query_is_counted_once():
