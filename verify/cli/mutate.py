@@ -154,6 +154,7 @@ def mutate(
         dropped,
         faults,
         possible,
+        [phase for phase in PHASES if phase in skipped],
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     _print(terminal, result)

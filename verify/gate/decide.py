@@ -268,6 +268,8 @@ def _mutants(item: Evidence, policy: Policy) -> Iterator[Reason]:
     if len(mutation.mutants) < asked.at_least:
         found = f"expected at least {asked.at_least} mutants, found {len(mutation.mutants)}"
         yield Reason(Rule.MUTANTS, name, "", found)
+    for phase in mutation.skipped:
+        yield Reason(Rule.MUTANTS, name, "", f"verify mutate was run without its phase {phase}")
     # An equivalent mutant is one of which every property was proved again: no fault was seeded.
     caught = {"refuted", "equivalent", *(["unsupported"] if asked.allow_unsupported else [])}
     for mutant in mutation.mutants:

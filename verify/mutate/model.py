@@ -52,6 +52,7 @@ class MutationRun(msgspec.Struct, frozen=True):
 
     :param possible: how many mutants there are; ``seconds``: with those of interrupted runs before.
     :param functions: how many there are of each function, of those that were chosen.
+    :param skipped: phases that were left out on request; their lists are empty for that reason.
     """
 
     schema: int
@@ -64,6 +65,7 @@ class MutationRun(msgspec.Struct, frozen=True):
     hypotheses: list[HypothesisRecord]
     faults: list[FaultRecord]
     functions: dict[str, int] = {}
+    skipped: list[str] = []
 
     def count(self, outcome: str) -> int:
         """How many mutants had this outcome."""

@@ -156,6 +156,13 @@ FAILING = {
         1,
     ),
     "survivor": ([evidence(run(), mutation=mutation("survivor"))], MUTANTS, None, [Rule.MUTANTS], 1),
+    "phase of mutation that was skipped": (
+        [evidence(run(), mutation=msgspec.structs.replace(mutation(), skipped=["faults"]))],
+        MUTANTS,
+        None,
+        [Rule.MUTANTS],
+        1,
+    ),
     "unsupported mutant": (
         [evidence(run(), mutation=mutation("unsupported"))],
         MUTANTS,
