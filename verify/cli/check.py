@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @jobs_option("Number of processes; 0: one for each core.")
 @quiet_option
 def check(directory: Path, certify: bool, third: bool, jobs: int, quiet: bool) -> int:
-    """Check the run in RUNDIR again: texts, solvers, verdicts. RUNDIR is a folder with a run.json.
+    """Check a finished run independently: queries, solvers, verdicts. RUNDIR is a folder with a run.json.
 
     Every text must be the one that was recorded, and z3 and bitwuzla must again both find
     what the record claims; the engine that wrote the texts takes no part. What was found

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @quiet_option
 def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: Path, quiet: bool) -> int:
-    """Compare what our engine and Unicorn make of each instruction that the TARGETs' kexec code uses.
+    """Compare the engine with Unicorn on each instruction that the TARGETs' kexec code uses.
 
     That is the routine, and in a whole kernel machine_kexec, what it leaves through and what
     it calls. Without a TARGET: the binaries that ship with the tool. Each encoding that is used, and random

@@ -48,7 +48,7 @@ def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
 
 
 def _target(name: str) -> str:
-    """The file that a form's name stands for, where no file has that name."""
+    """Return the file of the corpus that a short name means, where no file has that name."""
     if Path(name).exists() or ":" in name:
         return name
     if "/" in name or "." in name:
@@ -61,5 +61,5 @@ def _target(name: str) -> str:
     }
     if name not in kernels:
         forms = ", ".join(sorted(kernels))
-        raise UsageError(f"expected a target or a form of the corpus, found {name!r}; forms: {forms}")
+        raise UsageError(f"expected a target or a name of the corpus, found {name!r}; forms: {forms}")
     return kernels[name]

@@ -15,7 +15,7 @@ from kexec_verify.errors import UsageError
 @click.argument("path", metavar="RUN.json", type=click.Path(path_type=Path))
 @click.argument("pattern", metavar="[PROPERTY]", default="*", shell_complete=complete_property)
 def explain(path: Path, pattern: str) -> None:
-    """Explain why PROPERTY of RUN.json is not proved; PROPERTY is a glob.
+    """Explain why a property is not proved, and what to do. PROPERTY is a glob.
 
     Without PROPERTY each property that is not proved is explained. The cause comes first: the instruction
     that brought the fault about, then where the fault is noticed, and what would make it right. Source lines

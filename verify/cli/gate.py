@@ -69,7 +69,7 @@ def gate(
     update_baseline: bool,
     formats: tuple[str, ...],
 ) -> int:
-    """Fail unless everything in RUN.json is proved, and nothing is weaker than it was.
+    """Fail unless each run is proved and no result is weaker than the baseline.
 
     RUN.json is a run's file, its folder, a folder of runs, or a glob of these. The gate fails
     on anything refuted, undecided, vacuous or incomplete; with --baseline on what was proved

@@ -62,7 +62,7 @@ def _claim(claim: Property) -> dict[str, Any]:
 @reports_option("Directory whose runs are shown beside the statement.")
 @format_option
 def show(patterns: tuple[str, ...], directory: Path, as_json: bool) -> None:
-    """Show each PROPERTY, a glob: statement, assumptions, obligations, and verdicts so far."""
+    """Explain properties: statement, assumptions, obligations, verdicts so far. PROPERTY is a glob."""
     from kexec_verify.report.read import read_runs
 
     terminal = Terminal()
@@ -132,7 +132,7 @@ def _show(
 @reports_option("Directory whose runs say what was used.")
 @format_option
 def assumptions(targets: tuple[str, ...], directory: Path, as_json: bool) -> None:
-    """List every assumption: what it says, where it is from, what uses it, and that it can hold.
+    """List the assumptions: sentence, source, the properties that use each, values that satisfy it.
 
     TARGET is a glob of the names of runs under the reports' directory; without one, all of them count.
     """
@@ -155,7 +155,7 @@ def assumptions(targets: tuple[str, ...], directory: Path, as_json: bool) -> Non
 @click.command()
 @format_option
 def doctor(as_json: bool) -> int:
-    """Say what is installed and what is missing."""
+    """Check that what a run needs is installed."""
     from dataclasses import asdict
 
     from kexec_verify.cli.doctor import examine

@@ -18,7 +18,7 @@ from kexec_verify.cli.terminal import Terminal
     "tables, exception levels and faults.",
 )
 def replay(path: Path, out: Path | None, full_system: bool) -> int:
-    """Run each counterexample in RUN.json again, on the bytes recorded there.
+    """Run the counterexamples in RUN.json again, on the bytes recorded there.
 
     Exit status 0 if each shows its effect again, 70 if one does not. What --full-system finds is printed and
     changes no exit status: QEMU has no caches, so a fault of cache maintenance does no harm there.

@@ -11,7 +11,7 @@ from kexec_verify.cli.terminal import Terminal
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="RUN.json...", type=click.Path(path_type=Path))
 def report(paths: tuple[Path, ...]) -> None:
-    """Draw the page of each RUN.json again, beside it, and the index above if there is one.
+    """Write the HTML page of each RUN.json again, and the index of its folder.
 
     What `verify check`, `verify mutate` and `verify cosim` have written since then is shown too.
     """

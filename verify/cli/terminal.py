@@ -173,7 +173,9 @@ class Terminal:
         self.line(f"{target.name}{version}", style="bold")
         self.line(f"  sha256 {target.sha256}")
         variant = (
-            f"; form {function.variant}, {function.page_size // 1024} KiB pages" if function.variant else ""
+            f"; ABI variant {function.variant}, {function.page_size // 1024} KiB pages"
+            if function.variant
+            else ""
         )
         self.line(f"  {function.name} at {function.address:#x}, {function.size} bytes{variant}")
 
