@@ -161,4 +161,4 @@ def test_a_routine_alone_has_no_way_to_compare():
 def test_an_unknown_form_is_bad_input():
     result = CliRunner().invoke(cli, ["diff", "seed-before", "seed-between"])
     assert result.exit_code != 0
-    assert "expected a target or a form of the corpus" in str(result.exception)
+    assert "expected a target or a name of the corpus" in str(result.exception)

@@ -13,7 +13,7 @@ _MEGABYTE = 1 << 20
 
 @click.group()
 def cache() -> None:
-    """What earlier runs found: solvers' answers by the hash of their question, and whole runs.
+    """Count, check or drop cached results: solvers' answers by query hash, and whole runs.
 
     Nothing in it is believed without a seal made with a key of your own
     (~/.config/kexec-verify/cache.key, or KEXEC_VERIFY_CACHE_KEY), and an answer only for the
