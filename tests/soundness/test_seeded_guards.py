@@ -148,7 +148,7 @@ CASES = {
     "2 the restart code is in the idmap": Case(
         of_restart_outside_the_idmap,
         (),
-        replaced(SoftRestart, "_owe_idmap", nothing),
+        replaced(SoftRestart, "_require_idmap", nothing),
     ),
     "3 an unpredictable encoding: ldp x13, x13, [x0]": Case(
         of_machine_kexec,
@@ -163,22 +163,22 @@ CASES = {
     "5 a callee's error is passed on": Case(
         of_post_load,
         ((POST_LOAD, 0xC8, NOP),),
-        replaced(PostLoad, "_owe_errors", nothing),
+        replaced(PostLoad, "_require_errors", nothing),
     ),
     "5 struct kimage is kept: str xzr, [x20, #8]": Case(
         of_post_load,
         ((POST_LOAD, 0xAC, 0xF900_069F),),
-        replaced(PostLoad, "_owe_kimage", nothing),
+        replaced(PostLoad, "_require_kimage", nothing),
     ),
     "7 a BUG is not reached: the branch to it is taken for one CPU": Case(
         of_machine_kexec,
         ((MACHINE_KEXEC, 0x14C, 0x5400_002D),),  # b.le to the next instruction
-        replaced(MachineKexec, "owe_brk", nothing),
+        replaced(MachineKexec, "require_brk", nothing),
     ),
     "8 the list is flushed: a page's flush is left out": Case(
         of_post_load_with_mmu_off,
         ((POST_LOAD, 0x158, NOP),),
-        replaced(PostLoad, "_owe_list", nothing),
+        replaced(PostLoad, "_require_list", nothing),
         "seed-after-4k-gcc",
     ),
     "13 SCTLR_EL1 is the kernel's value: WXN is set": Case(

@@ -369,9 +369,9 @@ class PostLoad:
 
     def _require_end_of_loop(self, iterations: LoopIterations, where: str, back: State) -> None:
         """A loop ends: each iteration takes a segment or a list entry, and these are finite."""
-        goal, what = FALSE, "a segment or a word of the list"
+        goal, what = FALSE, "a segment or a list entry"
         if follows_list(iterations.kept) and self.flush is not None:
-            goal, what = ult(iterations.count, self.flush.list.last), "a word of the list"
+            goal, what = ult(iterations.count, self.flush.list.last), "a list entry"
         elif "no more iterations than segments" in iterations.kept:
             goal, what = ult(iterations.count, self.nr_segments), "a segment"
         self._require(
