@@ -87,7 +87,7 @@ def _require_nothing(
 
 FAULTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "a solver's unknown counts as unsat": lambda: mock.patch.object(Discharger, "_ask", _lenient),
-    "every goal is true": lambda: mock.patch.object(Routine, "owe", _require_nothing),
+    "every goal is true": lambda: mock.patch.object(Routine, "require", _require_nothing),
     "one successor of a branch is forgotten": lambda: mock.patch(
         "kexec_verify.symbolic.explore.execute", _one_way
     ),

@@ -148,13 +148,13 @@ FAULTS = (
     ),
     Fault(
         "cache maintenance in a loop is forgotten",
-        lambda: mock.patch.object(Callee, "_owe_maintenance", lambda *_: None),
+        lambda: mock.patch.object(Callee, "_require_maintenance", lambda *_: None),
         "dcache_clean_inval_poc|icache_inval_pou|__flush_dcache_area|caches_clean_inval_pou",
         _from_two_pages,
     ),
     Fault(
         "contracts are believed, whatever the bytes",
-        lambda: mock.patch.object(Callee, "_owe_end", lambda *_: None),
+        lambda: mock.patch.object(Callee, "_require_end", lambda *_: None),
         r"is_hyp_\w+|cpu_do_switch_mm",
         _edited("→ nop$"),
     ),
