@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import struct
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import capstone
 import pytest
@@ -16,21 +13,13 @@ import unicorn
 from elftools.elf.elffile import ELFFile
 from unicorn import arm64_const as arm64
 
+from tests.corpus_build import load_build
+
 BINARIES = Path(__file__).resolve().parents[2] / "binaries"
 
 DESTINATION, INDIRECTION, DONE, SOURCE = 1, 2, 4, 8
 PHYS_OFFSET = 0x4000_0000
 HVC = bytes.fromhex("020000d4")
-
-
-def load_build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("corpus_build", BINARIES / "build.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses looks its module up by name while the class is made.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def routine_of(binary) -> tuple[int, bytes]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.util
 import json
 import struct
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import capstone
 import pytest
 import unicorn
 from elftools.elf.elffile import ELFFile
 from unicorn import arm64_const as arm64
+
+from tests.corpus_build import load_build
 
 BINARIES = Path(__file__).resolve().parents[2] / "binaries"
 MANIFEST = json.loads((BINARIES / "manifest.json").read_text())
@@ -73,16 +72,6 @@ SYMBOLS = {
         "empty_zero_page": "STT_OBJECT",
     },
 }
-
-
-def load_build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("corpus_build", BINARIES / "build.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses looks its module up by name while the class is made.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def state_of(path: Path) -> str:

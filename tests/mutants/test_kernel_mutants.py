@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,6 +21,8 @@ from kexec_verify.refute.functions.search import refute, witnesses
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.target import open_target
 from kexec_verify.verdict import Verdict
+
+from tests.corpus_build import load_build
 
 BINARIES = Path(__file__).resolve().parents[2] / "binaries"
 STATES = ("later", "seed-after", "seed-before")
@@ -59,15 +58,7 @@ CASES = [
 ]
 
 
-@cache
-def build_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("corpus_build", BINARIES / "build.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses looks its module up by name while the class is made.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+build_module = cache(load_build)
 
 
 @pytest.fixture(scope="session")

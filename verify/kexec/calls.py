@@ -134,7 +134,7 @@ class Calls:
         tag = f"{name}#{self._count}"
         after = self._event(before, f"call {name}", at, tag)
         if not found.returns:
-            self._require_unreached(name, after.events[-1])
+            self._require_unreached(name, after.events[-1], "which never returns")
             return after
         free = clobbered(self.context, name, found)
         after = after.with_registers(**{r: var(f"{r}@{tag}", width(r)) for r in free})
@@ -188,18 +188,15 @@ class Calls:
         further = self.quiet(state) if self.quiet else ()
         if self.decide is None or not self.decide((*state.facts, *further), FALSE):
             return False
-        sentence = f"at {self.code.where(at)} {name} is not called"
-        fault = f"{name} is called"
-        call = self._event(state, f"call {name}", at).events[-1]
-        self.obligations.append(unreached("call-unreached", sentence, fault, state.facts, further, at, call))
+        self._require_unreached(name, self._event(state, f"call {name}", at).events[-1])
         return True
 
-    def _require_unreached(self, name: str, call: Event) -> None:
-        """What never returns is called on no path of a machine that is quiet."""
+    def _require_unreached(self, name: str, call: Event, which: str = "") -> None:
+        """The call of ``name`` is reached on no path of a machine that is quiet; ``which`` is said of it."""
         before = call.before
         further = self.quiet(before) if self.quiet else ()
-        sentence = f"at {self.code.where(call.at)} {name}, which never returns, is not called"
-        fault = f"{name} is called, which never returns"
+        sentence = f"at {self.code.where(call.at)} {name}{f', {which},' if which else ''} is not called"
+        fault = f"{name} is called{f', {which}' if which else ''}"
         required = unreached("call-unreached", sentence, fault, before.facts, further, call.at, call)
         self.obligations.append(required)
 

@@ -6,6 +6,7 @@ the routine with memcpy), arch/arm64/kernel/relocate_kernel.S, arch/arm64/kernel
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kexec_verify.errors import NoKexecError, TargetError
@@ -70,25 +71,21 @@ def find_function(kernel: Kernel, name: str, address: int | None = None) -> Func
 
 def branches_out(function: Function) -> list[int]:
     """Return the addresses outside of *function* that its direct branches go to, calls left out."""
-    found = []
-    for number, (word,) in enumerate(struct.iter_unpack("<I", function.code)):
-        displacement, _ = _successors(word)
-        if displacement is not None and word >> 26 != _BL:
-            target = function.address + 4 * (number + displacement)
-            if not function.address <= target < function.end:
-                found.append(target)
-    return found
+    targets = (target for calls, target in _direct_branches(function) if not calls)
+    return [target for target in targets if not function.address <= target < function.end]
 
 
 def calls_out(function: Function) -> list[int]:
     """Return the addresses that *function*'s direct calls (``bl``) go to."""
-    found = []
+    return [target for calls, target in _direct_branches(function) if calls]
+
+
+def _direct_branches(function: Function) -> Iterator[tuple[bool, int]]:
+    """Yield, of each direct branch, whether it is a call and the address that it goes to."""
     for number, (word,) in enumerate(struct.iter_unpack("<I", function.code)):
-        if word >> 26 == _BL:
-            displacement, _ = _successors(word)
-            assert displacement is not None
-            found.append(function.address + 4 * (number + displacement))
-    return found
+        displacement, _ = _successors(word)
+        if displacement is not None:
+            yield word >> 26 == _BL, function.address + 4 * (number + displacement)
 
 
 def find_routine(kernel: Kernel) -> Function:
