@@ -28,7 +28,7 @@ _WORD_BYTES = 8
 
 @dataclass(frozen=True)
 class AbiVariant:
-    """What the routine looks like.
+    """The ABI variant of one relocation routine: where its arguments are and what its registers hold.
 
     :param kimage: its argument is a pointer to struct kimage, and the MMU is on; else head,
         start and dtb are in registers, and the MMU is off.
@@ -62,12 +62,12 @@ class AbiVariant:
 
     @property
     def name(self) -> str:
-        """The variant's name."""
+        """Return the variant's name."""
         return "kimage" if self.kimage else "registers"
 
 
 def entry_state() -> State:
-    """The state at the routine's first instruction, of which nothing is known."""
+    """Return the state at the routine's first instruction, in which everything is unknown."""
     return State(unknown_registers("entry"), unknown_ghosts("entry"), Unknown(ENTRY_MEMORY), Lines("L0"))
 
 
@@ -110,14 +110,14 @@ def recognise(code: Code, page_size: int | None = None, layout: KimageLayout | N
 
 
 def _roles(code: Code, stops: frozenset[int], head: int) -> tuple[str, str, str]:
-    """The registers of the current word, of the next word's address, and of the destination."""
+    """Return the registers of the current word, of the next word's address, and of the destination."""
     explorer = Explorer(code, stops)
     iterations = [step for step in explorer.run(generic_state(), head) if step.then == head]
     return *_list_registers(iterations, head), _destination_register(explorer, head)
 
 
 def _list_registers(iterations: list[Step], head: int) -> tuple[str, str]:
-    """The registers of the current word and of the next word's address."""
+    """Return the registers of the current word and of the next word's address."""
     votes: Counter[tuple[str, str]] = Counter()
     for step in iterations:
         state = step.state
@@ -138,7 +138,7 @@ def _list_registers(iterations: list[Step], head: int) -> tuple[str, str]:
 
 
 def _destination_register(explorer: Explorer, head: int) -> str:
-    """The register that holds the destination when the copy loop is entered."""
+    """Return the register that holds the destination when the copy loop is entered."""
     votes: Counter[str] = Counter()
     for loop in explorer.entered:
         if loop.shape.copied:
@@ -152,7 +152,7 @@ def _destination_register(explorer: Explorer, head: int) -> str:
 
 
 def _kimage_loads(before: list[Step]) -> set[int]:
-    """Offsets from x0 that are loaded before the loop: none if the arguments are in registers."""
+    """Return the offsets from x0 that are loaded before the loop: none if the arguments are in registers."""
     offsets = (
         offset_from(access.address, var("x0@entry"))
         for step in before
@@ -163,7 +163,7 @@ def _kimage_loads(before: list[Step]) -> set[int]:
 
 
 def _layout(offsets: set[int], head: int) -> KimageLayout:
-    """The layout in which most of the loads are fields: struct kimage_arch is contiguous."""
+    """Return the layout in which most of the loads are fields: struct kimage_arch is contiguous."""
 
     def hits(arch: int) -> int:
         layout = KimageLayout(arch)
@@ -178,13 +178,13 @@ def _layout(offsets: set[int], head: int) -> KimageLayout:
 
 
 def _reads(code: Code, register: str) -> bool:
-    """An instruction of the code reads the system register."""
+    """Return whether an instruction of the code reads the system register."""
     operands = (v for at in code.addresses for o in code.at(at).operations for v in o.inputs)
     return any(system_register(operand) == register for operand in operands)
 
 
 def _page_size(code: Code) -> int:
-    """The page size that most immediates of the code speak of."""
+    """Return the page size in bytes that most immediates of the code fit."""
     votes: Counter[int] = Counter()
     mask = (1 << 64) - 1
     for address in code.addresses:

@@ -32,7 +32,8 @@ _LINES = Lines("L1")
 
 
 def run(routine: Routine, arrivals: list[Step], decide: Decide) -> list[Step]:
-    """Owe what holds from each place that the loop is left to, up to the exits, which are returned.
+    """Add the obligations on the code from where the loop is left to the exits; return the paths to the
+    exits.
 
     :param arrivals: the paths that leave the loop, or skip it.
     """
@@ -53,7 +54,7 @@ def run(routine: Routine, arrivals: list[Step], decide: Decide) -> list[Step]:
 
 
 def _left(routine: Routine, arrivals: list[State], decide: Decide) -> State:
-    """A state in which the loop was left: any memory; registers and ghosts that every arrival shares."""
+    """Return a state in which the loop was left: any memory; registers and ghosts that all arrivals share."""
     registers, ghosts = unknown_registers(_TAG), unknown_ghosts(_TAG)
     for name in registers:
         value = arrivals[0].registers[name]
@@ -73,7 +74,7 @@ def _left(routine: Routine, arrivals: list[State], decide: Decide) -> State:
 
 
 def _speaks_of_entry(value: Term) -> bool:
-    """``value`` is made of the state at entry only."""
+    """Return whether ``value`` is made of the state at entry only."""
     return all(
         name == "ctr_el0" or name.endswith("@entry") or name.startswith(f"{ENTRY_MEMORY}@")
         for name in variables([value])
@@ -107,7 +108,7 @@ def _require_exit(routine: Routine, step: Step) -> None:
 
 
 def _require_effects(routine: Routine, state: State) -> None:
-    """Memory is left alone; system registers and the call of EL2 come in their order."""
+    """Require that nothing is stored, and that system registers and EL2 calls change in order."""
     for access in state.accesses:
         routine.require_access(access, "is not made: the loop is over", FALSE)
     require_mapped(routine, state.events, "nothing that is mapped for sure", lambda address: FALSE)
@@ -124,7 +125,7 @@ def _require_effects(routine: Routine, state: State) -> None:
 
 
 def _require_call(routine: Routine, event: Event, where: str, facts: Facts) -> None:
-    """An HVC asks EL2 to do what the other exit does, and only where there are EL2 vectors."""
+    """Require that an HVC asks EL2 to do what the other exit does, and only if there are EL2 vectors."""
     before = event.before
     called = routine.el2_vectors != 0 if routine.variant.kimage else TRUE
     routine.require(
@@ -139,7 +140,7 @@ def _require_call(routine: Routine, event: Event, where: str, facts: Facts) -> N
 
 
 def _require_machine(routine: Routine, name: str, where: str, state: State, facts: Facts) -> None:
-    """MMU off, interrupts masked, instruction cache invalid."""
+    """Require MMU off, interrupts masked, instruction cache invalid."""
     off = routine.is_off(state.registers["sctlr_el1"])
     routine.require(f"{name}-mmu-off", f"at {where} SCTLR_EL1 is the value with the MMU off", facts, off)
     routine.require(
@@ -153,7 +154,7 @@ def _require_machine(routine: Routine, name: str, where: str, state: State, fact
 
 
 def _require_clean(routine: Routine, when: str, state: State, facts: Facts) -> None:
-    """What was clean when the loop was left is clean."""
+    """Require that what was clean when the loop was left is still clean."""
     routine.require(
         "clean-to-poc-kept",
         f"{when} every word that was clean when the loop was left is clean",

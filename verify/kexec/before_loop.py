@@ -53,7 +53,7 @@ def _require(routine: Routine, step: Step, promised: Facts) -> None:
 
 
 def _require_effects(routine: Routine, state: State) -> None:
-    """Only struct kimage is read, and only tables are changed."""
+    """Require that only struct kimage is read, and that only translation tables are changed."""
     layout = routine.variant.layout
     for access in state.accesses:
         allowed = FALSE

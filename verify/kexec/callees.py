@@ -1,4 +1,4 @@
-"""Proves callees' contracts from their own bytes."""
+"""Prove the contracts of callees from their own bytes."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ from kexec_verify.symbolic.segments import Segment
 PAGE = 4096  # bytes; what is mapped is made of pages that are no smaller
 _BY_ADDRESS = frozenset({"DC_CIVAC", "DC_CVAC", "DC_CVAU", "DC_IVAC", "IC_IVAU"})
 
-type Owe = Callable[..., None]
+type Require = Callable[..., None]
 
 
 def _no_worse(name: str, after: State, before: State) -> Formula:
-    """A ghost component is as it was; a change that awaited an ISB may have got one."""
+    """A ghost component is unchanged, except that a change that awaited an ISB may have got one."""
     same = after.ghosts[name] == before.ghosts[name]
     return Or(same, after.ghosts[name] == 0) if name in UNSYNCED.values() else same
 
 
 def ctr_legal() -> Formula:
-    """The assumption of that name, of both caches' lines."""
+    """The assumption ``ctr-legal``, of the line sizes of both caches."""
     sizes = (CTR_EL0[19:16], CTR_EL0[3:0])
     return And(*(And(ule(const(2, 4), size), ule(size, const(9, 4))) for size in sizes))
 
 
 @dataclass
 class Callee:
-    """One callee's proof.
+    """The proof that one callee satisfies its contract.
 
     :param address: its address, if known: several functions may have this name.
     :param segments: what was explored, if it has no loop.
@@ -86,7 +86,7 @@ class Callee:
         self.code: Code = self.context.code(self.name, self.address)
 
     def prove(self) -> dict[str, tuple[int, Contract]]:
-        """Owe that the bytes keep the contract; the contracts of what they call themselves.
+        """Add the obligations that the bytes satisfy the contract; return the contracts of its own callees.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
@@ -124,7 +124,7 @@ class Callee:
 
     @staticmethod
     def _lines(explorer: Explorer, what: str | None = None) -> list[Lines]:
-        """The lines that the callee's loops maintain, of one cache or of both."""
+        """Return the lines that the callee's loops maintain, of one cache or of both."""
         found = []
         for loop in explorer.entered:
             if loop.shape.maintained is not None and loop.shape.maintained[1] != "cvau":
@@ -183,7 +183,7 @@ class Callee:
     def _require_lines(
         self, what: str, range_: tuple[Term, Term] | None, entry: State, step: Step, explorer: Explorer
     ) -> None:
-        """No line state is worse than the contract says: in its range, and at any other word."""
+        """Require that no line's state is worse than the contract says, in its range and elsewhere."""
         state, path = step.state, step.state.trace
         found, before = (state.lines, entry.lines) if what == "data" else (state.fetch, entry.fetch)
         got, was = found.read(ANYWHERE), before.read(ANYWHERE)
@@ -227,7 +227,7 @@ class Callee:
             self.obligations.append(Obligation(name, sentence, facts, allowed, access.at, state.trace))
 
     def _require_maintenance(self, code: Code, entry: State, state: State) -> None:
-        """Maintenance by address faults where nothing is mapped: it stays in the pages of the range."""
+        """Require that maintenance by address stays in the pages of the range: elsewhere it could fault."""
         asks = (self.contract.cleans, self.contract.fetches)
         ranges = [ask(entry.registers) for ask in asks if ask is not None]
         for event in state.events:
@@ -246,7 +246,7 @@ class Callee:
             )
 
     def _require_effects(self, calls: Calls, entry: State, states: Iterable[State]) -> None:
-        """Each system instruction is one that the contract names."""
+        """Require that each system instruction is one that the contract names."""
         events = [event for state in states for event in state.events]
         self.obligations += effect_obligations(
             f"contract-{self.name}-effect",
@@ -257,7 +257,7 @@ class Callee:
             lambda event: calls.values(event.before),
         )
 
-    def _require_calls(self, entry: State, state: State, require: Owe) -> None:
+    def _require_calls(self, entry: State, state: State, require: Require) -> None:
         asked = [event for event in state.events if event.name == "CallHyperVisor"]
         if self.contract.asks is None:
             require("asks", f"{self.name} makes no HVC", TRUE if not asked else FALSE)

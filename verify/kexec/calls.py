@@ -1,4 +1,4 @@
-"""Calls by contract: what a callee leaves behind, as specs/contracts.py says it."""
+"""Replace calls by contracts: the state after a callee, as specs/contracts.py describes it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Calls:
     _count: int = 0
 
     def leave(self, step: Step) -> list[Step] | None:
-        """Where ``step`` goes on; None where the function ends.
+        """Return the steps that follow ``step``, or None if the function ends there.
 
         :raises UnsupportedError: for a callee without a contract, by name.
         """
@@ -114,7 +114,7 @@ class Calls:
         return [Step(after, at + SIZE)]
 
     def callee(self, target: int, at: int) -> tuple[str, Contract]:
-        """The function at ``target``, and its contract."""
+        """Return the name of the function at ``target``, and its contract."""
         names = self.context.kernel.symbols_at(target)
         for name in names:
             found = contract(name)
@@ -129,7 +129,7 @@ class Calls:
         return replace(state, events=(*state.events, event))
 
     def apply(self, found: Contract, name: str, before: State, at: int) -> State:
-        """The state after the call of ``name`` in ``before``, or at the call if it does not return."""
+        """Return the state after the call of ``name``, or at the call if the callee does not return."""
         self._count += 1
         tag = f"{name}#{self._count}"
         after = self._event(before, f"call {name}", at, tag)
@@ -169,7 +169,7 @@ class Calls:
         return after
 
     def _copy(self, copied: tuple[Term, Term, Term], name: str, after: State, at: int) -> State:
-        """A copy of bytes of the image, whose number is a constant, to a page of its own."""
+        """Copy a constant number of bytes of the image to a page of its own."""
         dest, source, length = copied[0], constant(copied[1]), constant(copied[2])
         kernel, page = self.context.kernel, self.context.page_size
         if source is None or length is None or not kernel.mapped(source, max(length, 1)) or length > page:
@@ -184,7 +184,7 @@ class Calls:
         return replace(after, memory=memory, lines=lines, fetch=Changed(after.fetch, dest, const(length)))
 
     def _never_called(self, name: str, state: State, at: int) -> bool:
-        """No state reaches the call of ``name`` in ``state``, which then must be proved."""
+        """Return whether no state reaches the call of ``name``; that is then an obligation."""
         further = self.quiet(state) if self.quiet else ()
         if self.decide is None or not self.decide((*state.facts, *further), FALSE):
             return False
@@ -192,7 +192,7 @@ class Calls:
         return True
 
     def _require_unreached(self, name: str, call: Event, which: str = "") -> None:
-        """The call of ``name`` is reached on no path of a machine that is quiet; ``which`` is said of it."""
+        """Require that no path of a quiet machine reaches the call; ``which`` describes the call."""
         before = call.before
         further = self.quiet(before) if self.quiet else ()
         sentence = f"at {self.code.where(call.at)} {name}{f', {which},' if which else ''} is not called"
@@ -201,7 +201,7 @@ class Calls:
         self.obligations.append(required)
 
     def _require_pointers(self, found: Contract, name: str, before: State, at: int) -> None:
-        """Owe that the callee is given what it reads, and words to set that this function may store to."""
+        """Require valid pointers for what the callee reads, and for the words that it sets."""
         memory, where = objects(before), self.code.where(at)
 
         def require(register: str, size: int, what: str, *further: Formula) -> None:
@@ -244,7 +244,7 @@ class Calls:
             self.obligations.append(Obligation("call-range", sentence, facts, goal, at, before.trace))
 
     def values(self, state: State) -> Registers:
-        """What a contract speaks of in ``state``."""
+        """Return the registers and ghost components that a contract's formulas use."""
         found = {**state.registers, **state.ghosts}
         if "reserved_pg_dir" in self.context.globals:
             address_map_word = self.context.word(state, "kimage_voffset")
@@ -255,7 +255,7 @@ class Calls:
 
 
 def take(used: dict[str, tuple[int, Contract]], name: str, address: int, found: Contract) -> None:
-    """Note in ``used`` that the function called ``name`` at ``address`` is called by contract.
+    """Record in ``used`` that the function called ``name`` at ``address`` is called by contract.
 
     Static functions of several files may share a name: the contract must be proved of each.
     """
@@ -264,16 +264,16 @@ def take(used: dict[str, tuple[int, Contract]], name: str, address: int, found: 
 
 
 def filled(call: Event, number: int = 0) -> Term:
-    """What a callee sets the word to that is the ``number``-th it is given to set."""
+    """Return the value that a callee stores in the ``number``-th word that it is given to set."""
     return var(f"word{number}@{call.tag}")
 
 
 def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:
-    """The registers that the callee called ``name`` may change.
+    """Return the registers that the callee called ``name`` may change.
 
-    A compiler relies on more than AAPCS64 where it has compiled the callee as well (gcc -fipa-ra):
-    what a callee that calls nothing does not write, it keeps. That is read off its bytes here, and
-    proved of them where its contract is proved. Nothing is read where the contract is assumed or is a copy.
+    A compiler relies on more than AAPCS64 if it has compiled the callee as well (gcc -fipa-ra): a callee
+    that makes no call preserves the registers that it does not write. They are read off its bytes here, and
+    the proof of its contract proves it. Nothing is read if the contract is assumed or if it is a copy.
     """
     if found.assumed or found.copies is not None:
         return list(CLOBBERED)
@@ -293,7 +293,7 @@ def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:
 
 
 def _stays(instruction: Instruction, code: Code) -> bool:
-    """It calls nothing, EL2 included, and branches to nowhere but within ``code``."""
+    """Return whether it calls nothing, EL2 included, and branches only within ``code``."""
     if _CALLS.intersection(instruction.opcodes) or instruction.text.startswith("hvc"):
         return False
     goes = [o.inputs[0] for o in instruction.operations if o.opcode.name in ("BRANCH", "CBRANCH")]
@@ -301,7 +301,7 @@ def _stays(instruction: Instruction, code: Code) -> bool:
 
 
 def range_is_sane(start: Term, end: Term) -> Formula:
-    """``start`` is not above ``end``, and lines around both are clear of the top of memory."""
+    """``start`` is not above ``end``, and the lines around both do not wrap at the top of memory."""
     return And(ule(start, end), ule(end, const(-RANGE_MARGIN)))
 
 
@@ -333,7 +333,7 @@ def required_access(
 
 
 def in_object(access: Access) -> Formula:
-    """The access stays in the object that its address is made of; in the stack frame, not below SP."""
+    """The access stays in the object that its address is made of, and in the stack frame not below SP."""
     memory = objects(access.before)
     item, offset = memory.find(access.address)
     # An instruction that pushes or pops is at the lower of its two stack pointers.
@@ -342,14 +342,16 @@ def in_object(access: Access) -> Formula:
 
 
 def not_below(sp: Term, item: Object, offset: Term) -> Formula:
-    """What is at ``offset`` in ``item`` is not below SP, where an interrupt or a callee may write."""
+    """Bytes at ``offset`` in ``item`` are not below SP, where an interrupt or a callee may write."""
     if item.name != STACK_FRAME or item.base is None:
         return TRUE
     return ule(normal(difference(sp, item.base) - item.low), normal(offset - item.low))
 
 
 def stack_obligations(name: str, code: Code, entry: State, states: Iterable[State]) -> list[Obligation]:
-    """SP is a multiple of 16 at each access through it and at each call (SCTLR_EL1.SA; AAPCS64, 6.4.5.1)."""
+    """Require SP to be a multiple of 16 at accesses through it and at calls (SCTLR_EL1.SA; AAPCS64,
+    6.4.5.1).
+    """
     assumed = ("stack-aligned", aligned(entry.sp, 16))
     found: dict[int, Obligation] = {}
     for state in states:
@@ -369,7 +371,7 @@ def stack_obligations(name: str, code: Code, entry: State, states: Iterable[Stat
 
 
 def without_doubles(obligations: Iterable[Obligation]) -> list[Obligation]:
-    """Each obligation without hypotheses once."""
+    """Drop repeated obligations among those without hypotheses."""
     found: list[Obligation] = []
     seen: set[tuple[str, str, int | None, int]] = set()
     for obligation in obligations:
@@ -381,7 +383,7 @@ def without_doubles(obligations: Iterable[Obligation]) -> list[Obligation]:
 
 
 def objects(state: State) -> Objects:
-    """The memory of a state of C code."""
+    """Return the memory of a state of C code."""
     if not isinstance(state.memory, Objects):
         raise UnsupportedError("memory that is not modelled as objects")
     return state.memory

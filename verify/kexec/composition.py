@@ -1,4 +1,4 @@
-"""The parts of the whole kexec path, from machine_kexec to the new kernel, and how they compose."""
+"""Compose the parts of the whole kexec path, from machine_kexec to the new kernel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
 
 
 def has_whole_path(kernel: Kernel) -> bool:
-    """It is a kernel, and not the routine alone."""
+    """Return whether this is a whole kernel, and not the routine alone."""
     return any(kernel.symbol(name) is not None for name in _MARKS)
 
 
@@ -91,7 +91,7 @@ class Composition:
         self.through_routine = self.variant.tests_head
 
     def build(self) -> None:
-        """Run every function and add its proof obligations."""
+        """Run every function and add its obligations."""
         self._attempt(NAME, self._machine_kexec)
         self._attempt(POST_LOAD, self._post_load)
         self._attempt(RESTART[0], self._restart)
@@ -118,7 +118,7 @@ class Composition:
                 part.obligations = [o for o in part.proof.obligations if o.goal.is_false()]
 
     def _use(self, used: dict[str, tuple[int, Contract]]) -> None:
-        """Take note of contracts that are relied on, by the callee's name."""
+        """Record contracts that are relied on, by the callee's name."""
         for key, (address, found) in used.items():
             take(self.contracts, key.partition("@")[0], address, found)
 
@@ -190,7 +190,7 @@ class Composition:
         part.obligations, part.covered, part.used = proof.obligations, frozenset(proof.covered), used
 
     def _copies(self) -> list[tuple[int, int]]:
-        """The copies of the routine that post_load makes: start, and length in bytes."""
+        """Return the copies of the routine that post_load makes: start, and length in bytes."""
         return sorted(set(self.copied))
 
     # How the parts join
@@ -200,7 +200,7 @@ class Composition:
         part.obligations += self._relocating()
 
     def _in_place(self) -> list[Obligation]:
-        """What the restart code is handed, and what it and the stub do, is the boot protocol."""
+        """Require the boot protocol of what the restart code is given, and of what it and the stub do."""
         names = ("kimage", "head", "start", "dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "t0sz")
         fields = Fields(*(var(f"{name}@path") for name in names))
         stub = var("hyp stub below@path", 1) == 1
@@ -252,7 +252,7 @@ class Composition:
         return [Obligation("path-inplace", sentence, facts, goal)]
 
     def _relocating(self) -> list[Obligation]:
-        """Each assumption that the routine's proof makes of its entry follows from what it is handed."""
+        """Require each assumption that the routine's proof makes of its entry."""
         code = Code(self.routine.name, self.routine.address, self.routine.code)
         routine = Routine(code, self.variant)
         x, system = routine.entry.registers, routine.entry.registers
@@ -285,7 +285,7 @@ class Composition:
         return found
 
     def _phys_offset(self, kimage: Term, layout: KimageLayout) -> Facts:
-        """What post_load wrote there is a difference of whole pages."""
+        """The value that post_load wrote there is a difference of whole pages."""
         stored = Uninterpreted("M0")(kimage + layout.phys_offset)
         start = var("memstart_addr@path")
         offset = const(self.context.page_offset)

@@ -1,4 +1,4 @@
-"""Formulas over the state of C code in the kernel's own names."""
+"""Print formulas over the state of C code with the kernel's own names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RESULT = re.compile(r"\bx0@([A-Za-z_][\w.]*)#\d+")
 
 
 def condition(context: KexecContext, facts: Facts) -> tuple[str, ...]:
-    """The branches among ``facts``, each with where it is and what holds there."""
+    """Return the branches among ``facts``, each with its address and what holds there."""
     found = []
     for label, formula in facts:
         match = _BRANCH.match(label)
@@ -23,7 +23,7 @@ def condition(context: KexecContext, facts: Facts) -> tuple[str, ...]:
 
 
 def in_words(context: KexecContext, formula: Formula) -> str:
-    """``formula`` with globals, fields of the kimage and results of calls by name."""
+    """Return ``formula`` as text, with globals, fields of the kimage and results of calls by name."""
     text = str(formula).removeprefix("<Bool ").removesuffix(">")
     for name in sorted(formula.variables, key=len, reverse=True):
         text = text.replace(name, _name(context, name))

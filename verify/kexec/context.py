@@ -1,4 +1,4 @@
-"""The kernel around the routine: functions, globals and objects that the C code of kexec is made of."""
+"""Functions, globals and objects of the kernel that the C code of kexec uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CONSTANT_WORDS = ("arm64_relocate_new_kernel_size",)
 
 @dataclass
 class KexecContext:
-    """One kernel's kexec code.
+    """One kernel's kexec code and what it uses.
 
     :param layout: of struct kimage.
     :param page_size: bytes.
@@ -55,7 +55,7 @@ class KexecContext:
         self.globals = find_globals(self.kernel)
 
     def code(self, name: str, address: int | None = None) -> Code:
-        """The function called ``name``, or its one clone, with its WARNs told from its BUGs.
+        """Return the function called ``name``, or its only clone, with its WARNs distinguished from its BUGs.
 
         :param address: its address, if known: several functions may have this name.
         :raises UnsupportedError: if the kernel has neither, or several clones.
@@ -79,10 +79,10 @@ class KexecContext:
         return self._code[key]
 
     def _ranges(self, function: Function) -> list[Function]:
-        """The function, and every function that is run as part of it.
+        """Return the function, and every function that is run as part of it.
 
-        These are the functions that it goes on in by a branch, such as its cold part, and the small
-        functions without a contract that it calls. A function that has a contract is no part of it.
+        These are the functions that it branches to, such as its cold part, and the small functions without a
+        contract that it calls. A function that has a contract is not part of it.
         """
         found, todo = [function], [function]
         while todo:
@@ -102,7 +102,7 @@ class KexecContext:
         return found
 
     def _function_at(self, address: int) -> Function | None:
-        """The function that holds ``address``; None where the kernel has no symbol or no bytes there."""
+        """Return the function that holds ``address``; None if the kernel has no symbol or no bytes there."""
         symbol = self.kernel.symbol_before(address)
         if symbol is None:
             return None
@@ -113,7 +113,7 @@ class KexecContext:
         return found if found.address <= address < found.end else None
 
     def _is_small(self, function: Function, entry: int) -> bool:
-        """A callee that is run in place of its call: entered at its start, short, without a loop.
+        """Return whether a callee can be run in place of its call: entered at its start, short, no loop.
 
         Compilers outline inline functions so, at -Os above all.
         """
@@ -130,14 +130,16 @@ class KexecContext:
         return any(contract(name) is not None for name in self.kernel.symbols_at(address))
 
     def _kinds(self, breaks: list[int]) -> dict[int, bool]:
-        """Of the brk instructions that the kernel's table has, whether each is a WARN."""
+        """Return, for each brk instruction in the kernel's table, whether it is a WARN."""
         missing = [at for at in breaks if at not in self.breaks]
         if missing:
             self.breaks |= dict.fromkeys(missing) | warnings(self.kernel, missing)
         return {at: warns for at in breaks if (warns := self.breaks[at]) is not None}
 
     def _find(self, name: str) -> Function:
-        """The function by its symbol, or by that of its clone (.constprop, .isra, .llvm), no .cold part."""
+        """Return the function by its symbol or by its clone's (.constprop, .isra, .llvm), never a .cold
+        part.
+        """
         if self.kernel.symbol(name) is not None:
             return find_function(self.kernel, name)
         clones = [s.name for s in self.kernel.symbols if s.name.startswith(f"{name}.")]
@@ -151,11 +153,11 @@ class KexecContext:
 
     @cached_property
     def restart(self) -> frozenset[int]:
-        """Addresses of the restart code, by which machine_kexec leaves the kernel."""
+        """Return the addresses of the restart code, by which machine_kexec leaves the kernel."""
         return self._addresses(RESTART)
 
     def _final(self) -> frozenset[int]:
-        """Addresses of functions that never return."""
+        """Return the addresses of functions that never return."""
         return self.restart | self._addresses(names_that_never_return())
 
     def _addresses(self, names: Iterable[str]) -> frozenset[int]:
@@ -163,12 +165,12 @@ class KexecContext:
         return frozenset(symbol.address for symbol in symbols if symbol is not None)
 
     def entry(self, name: str, *further: Object) -> State:
-        """The state in which the C function called ``name`` is entered with a kimage in x0."""
+        """Return the state in which the C function ``name`` is entered, with a kimage in x0."""
         registers = unknown_registers(name)
         return self._state(name, registers, (self.kimage(registers["x0"]), *further))
 
     def bare_entry(self, name: str, *further: Object) -> State:
-        """The state in which a function is entered of whose arguments nothing is known."""
+        """Return the state in which a function is entered whose arguments are unknown."""
         return self._state(name, unknown_registers(name), further)
 
     def _state(self, tag: str, registers: dict[str, Term], further: tuple[Object, ...]) -> State:
@@ -180,7 +182,7 @@ class KexecContext:
 
     @property
     def image(self) -> Object:
-        """The kernel's image: its globals, and what never changes of them."""
+        """Return the kernel's image as an object: its globals, and which of them never change."""
         known: dict[int, int] = {}
         for name in _CONSTANT_WORDS:
             symbol = self.kernel.symbol(name)
@@ -190,21 +192,21 @@ class KexecContext:
         return Object("the image", None, self.globals.low, self.globals.high, known)
 
     def kimage(self, base: Term) -> Object:
-        """struct kimage at ``base``."""
+        """Return struct kimage at ``base`` as an object."""
         return Object("kimage", base, 0, self.layout.size)
 
     def field(self, state: State, kimage: Term, offset: int) -> Term:
-        """The 64-bit field of struct kimage at ``offset`` in ``state``."""
+        """Return the 64-bit field of struct kimage at ``offset`` in ``state``."""
         return state.memory.load(kimage + offset, 8)
 
     def fields(self, state: State, kimage: Term) -> Fields:
-        """What ``state`` has in struct kimage at ``kimage``."""
+        """Return the fields of struct kimage at ``kimage``, as ``state`` has them."""
         at = self.layout
         offsets = (at.head, at.start, at.dtb_mem, at.kern_reloc, at.el2_vectors, at.ttbr0, at.t0sz)
         return Fields(kimage, *(self.field(state, kimage, offset) for offset in offsets))
 
     def word(self, state: State, name: str, size: int = 8, at: int = 0) -> Term:
-        """The global called ``name`` in ``state``.
+        """Return the global called ``name``, as ``state`` has it.
 
         :raises UnsupportedError: if its address is not known.
         """
@@ -215,12 +217,12 @@ class KexecContext:
         return state.memory.load(const(self.globals[name] + at), size)
 
     def stub_below(self, state: State) -> Formula:
-        """Whether the hyp stub lies below a kernel in ``state``."""
+        """The hyp stub is installed below the kernel, in ``state``."""
         mode = tuple(self.word(state, "__boot_cpu_mode", 4, at) for at in (0, 4))
         return hyp_stub_below((mode[0], mode[1]), state.registers["currentel"])
 
     def address_map(self, state: State) -> AddressMap:
-        """The kernel's address map, its words as ``state`` has them."""
+        """Return the kernel's address map, with its words as ``state`` has them."""
         offset = self.page_offset
         end = linear_map_end(offset, self.page_size)
         voffset, memstart = self.word(state, "kimage_voffset"), self.word(state, "memstart_addr")
@@ -228,9 +230,9 @@ class KexecContext:
 
     @cached_property
     def page_offset(self) -> int:
-        """First address of the linear map, by code that is not under proof where there is such code.
+        """Return the linear map's first address, read off code that is not under proof if there is any.
 
-        In a kernel that lacks it, it is what most instructions of post_load set addresses to be above.
+        In a kernel without such code it is the bound that most instructions of post_load set on addresses.
         The run then says so.
         """
         known = self.globals.page_offset
@@ -258,7 +260,7 @@ class KexecContext:
         return found
 
     def where(self, address: int) -> str:
-        """``address`` as the kernel prints it."""
+        """Return ``address`` as the kernel prints it, such as machine_kexec+0x200/0x214."""
         return self.kernel.where(address)
 
 

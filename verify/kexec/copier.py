@@ -1,4 +1,4 @@
-"""Proves memcpy's contract from its bytes, for the copy that kexec makes to the control page."""
+"""Prove memcpy's contract from its bytes, for the copy that kexec makes to the control page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Copier:
     covered: set[int] = field(default_factory=set)
 
     def prove(self) -> None:
-        """Run every path and add its proof obligations.
+        """Run every path and add its obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """

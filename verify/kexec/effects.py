@@ -1,4 +1,4 @@
-"""Proof obligations on effects: each system instruction is one that its function may execute."""
+"""Require of each system instruction that its function may execute it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WRITE = "msr "
 
 
 def is_effect(event: Event) -> bool:
-    """The event is an effect that a rule must allow; calls have contracts, barriers and hints are free."""
+    """Return whether a rule must allow the event; calls have contracts, barriers and hints are free."""
     return event.name not in FREE and event.name != "warn" and not event.name.startswith("call ")
 
 
 def allowed(event: Event, rules: Rules, entry: Registers, before: Registers) -> tuple[str, Formula]:
-    """What a rule allows of ``event``, in words and as a formula; FALSE where no rule is about it.
+    """Return what a rule allows of ``event``, in words and as a formula; FALSE if no rule matches.
 
     :raises UnsupportedError: if a rule allows an effect whose meaning is not modelled: the state behind it
         would be that before it.
@@ -45,7 +45,7 @@ def effect_obligations(
     entry: Registers,
     values: Callable[[Event], Registers] = lambda event: event.before.registers,
 ) -> list[Obligation]:
-    """The obligation of each effect that it is allowed.
+    """Return one obligation for each effect: a rule allows it.
 
     :param name: of the obligations.
     :param entry: registers at the function's entry.
@@ -73,10 +73,10 @@ def explored(
     require: Callable[[State], None],
     bound: tuple[tuple[State, str], ...] = (),
 ) -> list[Step]:
-    """Every path from ``start``, kept in ``segments``.
+    """Run every path from ``start`` and keep it in ``segments``.
 
-    Where a path cannot be followed, what it has done before is done whatever comes next: its effects, and
-    those of the paths before it, must still be proved.
+    If a path cannot be followed to its end, what it has done before still happens. So the effects up to
+    there, and those of the paths before it, are required nevertheless.
 
     :param require: adds the obligations on the effects of a path.
     :raises UnsupportedError: as the explorer does, as well as LimitError.
@@ -95,7 +95,7 @@ def explored(
 
 
 def shown(event: Event) -> str:
-    """The event as a reader knows it: ``msr vbar_el2``, ``tlbi vmalle1``, ``hvc``."""
+    """Return the event as a reader knows it: ``msr vbar_el2``, ``tlbi vmalle1``, ``hvc``."""
     if event.name == "CallHyperVisor":
         return "hvc"
     if event.name[:3] in ("DC_", "IC_", "AT_") or event.name.startswith("TLBI_"):

@@ -1,8 +1,8 @@
-"""Where the kernel keeps what its kexec code reads: by symbol, or by code that is not under proof.
+"""Find the globals that the kernel's kexec code reads, by symbol or by code that is not under proof.
 
-6.1's kallsyms holds text symbols only. There other functions say where a global is: they read it,
-store to it, or pass it to a function that is known by name. A proof must not read a global off the
-code that it is about, for a fault there would move the global along.
+6.1's kallsyms holds text symbols only. Other functions then say where a global is: they read it, store to
+it, or pass it to a function that has a symbol. A proof must not take a global's address from the code that
+it is about, since a fault there would move the global along.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_GLOBALS = 1 << 28  # an image with its .bss is smaller (arch/arm64/kernel/v
 
 @dataclass(frozen=True)
 class Globals:
-    """Virtual addresses of globals by name, and in words how each is known.
+    """Virtual addresses of globals by name, and in words what each was found by.
 
     :param low: of the image.
     :param signed_words: those of 32 bits, signed; others have 64.
@@ -51,7 +51,7 @@ class Globals:
 
     @property
     def high(self) -> int:
-        """An address that no global reaches."""
+        """Return an address that no global reaches."""
         return self.low + _MAX_GLOBALS
 
     def __contains__(self, name: str) -> bool:
@@ -61,7 +61,7 @@ class Globals:
         return self.addresses[name]
 
     def with_(self, name: str, address: int, found_by: str) -> Globals:
-        """These and one more."""
+        """Return these globals and one more."""
         addresses = {**self.addresses, name: address}
         return replace(self, addresses=addresses, found_by={**self.found_by, name: found_by})
 
@@ -73,7 +73,7 @@ _LINEAR_MAPS = frozenset((1 << 64) - (1 << bits) for bits in (36, 39, 42, 47, 48
 
 
 def _reads(kind: str, *functions: str) -> _Look:
-    """The one word other than kimage_voffset that all the functions read."""
+    """Look for the only word, other than kimage_voffset, that all the functions read."""
 
     def look(kernel: Kernel, known: Globals) -> set[int]:
         words = [witnesses.words_read(kernel, function, kind) for function in functions]
@@ -87,7 +87,7 @@ def _zero_page(function: str) -> _Look:
 
 
 def _enable_mmu(function: str, register: str) -> _Look:
-    """__enable_mmu is given the tables for TTBR1 in x1 and for TTBR0, the idmap, in x2."""
+    """Look at a call of __enable_mmu: x1 has the table for TTBR1, x2 the one for TTBR0, the idmap."""
     return lambda kernel, _: witnesses.passed(kernel, function, "__enable_mmu", register)
 
 
@@ -97,7 +97,7 @@ def _memblock(kernel: Kernel, known: Globals) -> set[int]:
 
 
 def _below_swapper(kernel: Kernel, known: Globals) -> set[int]:
-    """arch/arm64/include/asm/kernel-pgtable.h: RESERVED_SWAPPER_OFFSET is one page."""
+    """Return swapper_pg_dir less one page: RESERVED_SWAPPER_OFFSET in asm/kernel-pgtable.h."""
     found = "swapper_pg_dir" in known and kernel.page_size is not None
     return {known["swapper_pg_dir"] - (kernel.page_size or 0)} if found else set()
 
@@ -145,7 +145,7 @@ _LINEAR_MAP_USERS = ("__pmd_alloc", "__pud_alloc", "__pte_alloc_kernel", "arm64_
 
 
 def find_globals(kernel: Kernel) -> Globals:
-    """The globals that symbols or code outside of the functions under proof name; others are left out.
+    """Return the globals that symbols or code outside of the functions under proof name.
 
     :raises UnsupportedError: if two functions name different places for one.
     """
@@ -169,7 +169,7 @@ def find_globals(kernel: Kernel) -> Globals:
 
 
 def _agreed(found: Globals, name: str, place: int, function: str) -> Globals:
-    """What is known with one more function's word for where ``name`` is."""
+    """Add what one more function says about the address of ``name``."""
     if name not in found:
         return found.with_(name, place, f"the code of {function}")
     if found[name] != place:
@@ -179,7 +179,7 @@ def _agreed(found: Globals, name: str, place: int, function: str) -> Globals:
 
 
 def _page_offset(kernel: Kernel) -> int | None:
-    """The start of the linear map, by all functions that set addresses to be above it.
+    """Return the linear map's start, by all functions that set addresses to be above it.
 
     :raises UnsupportedError: if they do not agree.
     """

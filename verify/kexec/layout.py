@@ -1,4 +1,4 @@
-"""The layout of struct kimage as the kernel itself states it, in its BTF."""
+"""Read the layout of struct kimage from the kernel's BTF."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIELDS = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page"
 
 
 def stated_layout(kernel: Kernel) -> KimageLayout | None:
-    """The layout by BTF, or None where the kernel has none or no struct kimage_arch with these fields.
+    """Return the layout by BTF, or None if there is no BTF or no struct kimage_arch with these fields.
 
     :raises TargetError: if the fields are not consecutive.
     """

@@ -1,8 +1,8 @@
-"""Small lemmas on cache lines, so that no solver has to find out what a line is.
+"""Lemmas on cache lines, which spare the solvers the arithmetic of masked addresses.
 
-Maintenance by line compares first addresses of lines, which are masked addresses. The lemmas
-say, each with its own proof, that a loop's first and last line are where its pointer is, and
-how far the line of a word is from the first; with them a query contains distances only.
+Maintenance by line compares first addresses of lines, which are masked addresses. The lemmas say where a
+loop's first and last lines are, and how far the line of a word is from the first. Each lemma is proved.
+With them a query contains distances only.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SUMS = "sums that do not wrap keep order"
 
 
 def sums(first: Term, distance: Term, progress: Term) -> Formula:
-    """Where neither sum wraps, the greater one has the greater distance: true of any three words."""
+    """If neither sum wraps, the greater one has the greater distance; true of any three words."""
     orders = (ule(first, first + distance), ule(first, first + progress))
     premise = And(*orders, ule(first + distance, first + progress))
     return Implies(premise, ule(distance, progress))
 
 
 def lemma_on_sums() -> Obligation:
-    """That lemma, of any three words."""
+    """Return the obligation that the lemma ``sums`` holds for any three words."""
     return Obligation("contract-lemma", SUMS, (), sums(var("first"), var("distance"), var("progress")))
 
 
@@ -44,23 +44,23 @@ class Lines:
 
     @property
     def line(self) -> Callable[[Term], Term]:
-        """First address of the line that holds an address."""
+        """Return a function from an address to the first address of its line."""
         return cache.line if self.what == "data" else cache.fetch_line
 
     @property
     def first(self) -> Term:
-        """Where the loop's pointer starts."""
+        """The address at which the loop's pointer starts."""
         assert self.loop.shape.maintained is not None
         return self.loop.shape.maintained[0].address(self.loop.entry)
 
     @property
     def last(self) -> Term:
-        """Where it is after the progress so far."""
+        """The loop's pointer after the progress so far."""
         return normal(self.first + self.loop.progress)
 
     @property
     def distance(self) -> Term:
-        """How far the word's line is from this loop's first; from another loop's it is as far as it is."""
+        """How far the line of the word at hand is from this loop's first line, in bytes."""
         return var(f"distance of the word's line@{self.loop.tag}")
 
     @property
@@ -73,7 +73,7 @@ class Lines:
 
     @property
     def bounds(self) -> Facts:
-        """The word's line is none below the first, and none above the last."""
+        """The word's line is not below the first, and not above the last."""
         return (
             ("its line is not below the loop's first", ule(self.first, self.line(ANYWHERE))),
             ("its line is not above the loop's last", ule(self.line(ANYWHERE), self.last)),
@@ -88,7 +88,7 @@ class Lines:
         return (("the word's line is whole lines from the first", offset == 0),)
 
     def in_distances(self, formula: Formula) -> Formula:
-        """``formula`` with lines replaced by the pointer, and by a distance from its start."""
+        """Return ``formula`` with lines replaced by the loop's pointer and by distances from its start."""
         line, first, last = self.line, self.first, self.last
         for old, new in ((line(last), last), (line(first), first), (line(ANYWHERE), first + self.distance)):
             formula = substitute(formula, old, new)

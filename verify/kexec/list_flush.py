@@ -1,9 +1,9 @@
-"""machine_kexec_post_load's flush of list and source pages (T7): an induction over the words of the list.
+"""machine_kexec_post_load's flush of list and source pages (T7): an induction over the list entries.
 
-Ghost functions of an index say what the list is: word(i) is located at ptr(i), and DONE is word
-``last`` (specs/linear_list.py). The loop that walks the list is described at its head after
-``count`` iterations, where a register holds ptr(count). What is cleaned is asked at one
-arbitrary index and one arbitrary address, so nothing here has a quantifier.
+Ghost functions of an index say what the list is: word(i) is located at ptr(i), and DONE is word ``last``
+(specs/linear_list.py). The loop that walks the list is described at its head after ``count`` iterations,
+where a register holds ptr(count). That everything is cleaned is proved for one arbitrary index and one
+arbitrary address, so there are no quantifiers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _POINTERS = tuple(f"x{i}" for i in range(19, 29))
 
 @dataclass(frozen=True)
 class ListFlush:
-    """What is supposed and what must hold of the list in machine_kexec_post_load.
+    """What is assumed of the list in machine_kexec_post_load, and what must be proved.
 
     :param head: the value of kimage->head when the function is entered.
     """
@@ -60,19 +60,19 @@ class ListFlush:
 
     @property
     def list(self) -> LinearList:
-        """The list that the function walks."""
+        """Return the list that the function walks."""
         word, ptr = Function(LIST_WORD), Function(LIST_POINTER)
         return LinearList(word, ptr, var(_LAST), self.kimage, self.addresses, self.page_size)
 
     def start(self) -> Facts:
-        """What the list is at its first word."""
+        """Return what is assumed of the list at its first word."""
         return (
             ("the list starts at head", self.list.starts(self.head)),
             *self._at(const(0)),
         )
 
     def assumed(self, state: State, count: Term) -> Facts:
-        """What the list is at word ``count``, in a state at a loop's head after that many iterations."""
+        """Return what is assumed of the list at word ``count``, in a state at a loop's head."""
         found = self._at(count)
         for register in _POINTERS:
             value = _word(state, register)
@@ -82,7 +82,7 @@ class ListFlush:
         return found
 
     def _at(self, i: Term) -> Facts:
-        """What the list is at word ``i``."""
+        """Return what is assumed of the list at word ``i``."""
         listed = self.list
         return (
             ("the list goes on as the list machine does", listed.follows(i)),
@@ -91,7 +91,7 @@ class ListFlush:
         )
 
     def candidates(self, state: State, count: Term, unknown: frozenset[str]) -> Facts:
-        """What may hold at a loop's head after ``count`` iterations: the words before are clean.
+        """Return what may hold at a loop's head after ``count`` iterations: earlier words are clean.
 
         :param unknown: registers of which nothing is known there; one of them may point at the word.
         """
@@ -111,7 +111,7 @@ class ListFlush:
         )
 
     def cases(self, counts: tuple[Term, ...]) -> tuple[Facts, ...]:
-        """The word is the one of a loop's last iteration, or it is another; to say so saves the search."""
+        """Return two cases, which spare the solvers a search: the last iteration's word, or another."""
         here: tuple[Facts, ...] = tuple(
             (("the list entry is that of the last iteration", count == _INDEX),) for count in counts
         )
@@ -121,7 +121,7 @@ class ListFlush:
         return (*here, others)
 
     def asked(self, frame: Formula, page: Term | None) -> Facts:
-        """The address is one that the routine reads of the list, and it is apart from what is stored to.
+        """The address is one that the routine reads of the list, and nothing was stored to it.
 
         :param frame: the address is in the stack frame or in struct kimage.
         :param page: the control page, if anything was copied there.
@@ -135,12 +135,12 @@ class ListFlush:
 
 
 def follows_list(kept: frozenset[str]) -> bool:
-    """The loop with these invariants walks the list: word by word, and not beyond the last."""
+    """The loop with these invariants walks the list word by word, up to the last."""
     return REACHED in kept and any(_points(register) in kept for register in _POINTERS)
 
 
 def speaks_of_list(*formulas: Formula) -> bool:
-    """One of the formulas is about a word of the list, by its index."""
+    """Return whether one of the formulas mentions a word of the list by its index."""
     ghosts = (f"{LIST_WORD}@", f"{LIST_POINTER}@")
     return any(name == _LAST or name.startswith(ghosts) for name in variables(formulas))
 
@@ -150,7 +150,9 @@ def _points(register: str) -> str:
 
 
 def _word(state: State, register: str) -> Term | None:
-    """The word at the address in ``register``, if that is one of an object of which anything may be read."""
+    """Return the word at the address in ``register``, if it points into an object that may be read
+    anywhere.
+    """
     memory = state.memory
     assert isinstance(memory, Objects)
     try:

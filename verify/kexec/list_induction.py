@@ -1,4 +1,9 @@
-"""T3 and T4 on the list machine: induction over the words of a well-formed list.
+"""Prove T3 and T4 of the list machine by induction over the entries of a well-formed list.
+
+The machine runs on the memory M that its copies change; the list is what it would read from M0, the memory
+as built. Ghost functions of a page say what happened to it so far: written(p), the index of the word that
+caused it, and the page it was copied from. The invariant is stated at arbitrary addresses, and every
+hypothesis is an instance at the few terms that occur, so there are no quantifiers.
 
 The machine runs on the memory M that its copies change; the list is what it would read
 from M0, the memory as built. Ghost functions of a page say what happened to it so far:
@@ -36,7 +41,7 @@ _WORDS = 1 << 61  # words of 8 bytes in 2^64 bytes: an acyclic chain has no more
 
 @dataclass(frozen=True)
 class _Ghost:
-    """What happened to pages before word ``n``: functions of a page's first address."""
+    """What happened to pages before word ``n``, as functions of a page's first address."""
 
     written: Function
     index: Function
@@ -96,7 +101,7 @@ class _Induction:
 
 
 def build(page_size: int) -> list[Obligation]:
-    """The obligations of the induction, for pages of ``page_size`` bytes."""
+    """Return the obligations of the induction, for pages of ``page_size`` bytes."""
     proof = _Induction(page_size)
     spec, ghost, n, last = proof.list, proof.ghost, proof.n, proof.last
     address, i = var("a"), var("i")

@@ -1,4 +1,4 @@
-"""Obligations on one iteration of the list loop: it is one step of the list machine."""
+"""Require that one iteration of the list loop is one step of the list machine."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def run(routine: Routine, entering: list[Step], decide: Decide, single_flags: bo
 
 
 def _head(routine: Routine, entering: list[Step]) -> State:
-    """A state at the loop's head: any list entry and memory; what no iteration changes is as at entry."""
+    """Return a state at the loop's head: any list entry and memory; what no iteration changes is as at
+    entry.
+    """
     if len(entering) != 1:
         raise UnsupportedError(f"{len(entering)} paths to the loop over the list", routine.variant.loop)
     before = entering[0].state
@@ -135,16 +137,15 @@ def _known(routine: Routine, head: State, single_flags: bool) -> Facts:
 
 
 def _until_fetch(state: State) -> Facts:
-    """What was known when the next word was read: enough for memory and cache, which are then settled.
+    """Return what was known when the next word was read, which is enough for memory and cache.
 
-    The paths from there (the loop goes on, or is left) share these facts, so they share
-    the queries too.
+    The paths from there (the loop continues, or is left) share these facts, so they share the queries too.
     """
     return state.facts[: state.accesses[-1].known] if state.accesses else state.facts
 
 
 def _kinds(routine: Routine, step: Step, entry: Term, decide: Decide) -> Iterator[tuple[Kind, Facts]]:
-    """The kinds of word that a path can be for, with what that adds to its facts."""
+    """Yield the kinds of word that a path can be for, each with what that adds to its facts."""
     facts = _until_fetch(step.state)
     for kind in Kind:
         if decide(facts, is_kind(entry, kind)):
@@ -195,7 +196,7 @@ def _require_step(routine: Routine, before: ListMachine, kind: Kind, extra: Fact
 
 
 def _require_frame(routine: Routine, head: State, step: Step) -> None:
-    """What the loop's head takes for granted of registers and ghost state holds again."""
+    """Require that registers and ghost state are again as the loop's head assumes."""
     state = step.state
     kept = [
         state.registers[name] == value
@@ -208,7 +209,7 @@ def _require_frame(routine: Routine, head: State, step: Step) -> None:
 
 
 def _require_accesses(routine: Routine, before: ListMachine, state: State) -> None:
-    """Each access is to the next word, the source page or the destination page."""
+    """Require that each access is to the next word, the source page or the destination page."""
     page = routine.variant.page_size
     source = is_kind(before.entry, Kind.SOURCE)
     for access in state.accesses:
@@ -235,7 +236,7 @@ def _require_accesses(routine: Routine, before: ListMachine, state: State) -> No
 
 
 def _require_effects(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
-    """Beside what the routine may do anywhere, lines of the two pages of a SOURCE word are maintained."""
+    """Require that effects are allowed; for a SOURCE word, maintenance of its two pages is too."""
     variant, source = routine.variant, is_kind(before.entry, Kind.SOURCE)
     routine.require_effects(
         events, copies_page(source, before.dest, before.addr, variant.page_size, variant.kimage)
@@ -243,7 +244,7 @@ def _require_effects(routine: Routine, before: ListMachine, events: Iterable[Eve
 
 
 def _require_invalidations(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
-    """DC IVAC discards only what is about to be overwritten."""
+    """Require that DC IVAC discards only what is about to be overwritten."""
     page = routine.variant.page_size
     for event in events:
         if event.name == "DC_IVAC":
@@ -260,7 +261,7 @@ def _require_invalidations(routine: Routine, before: ListMachine, events: Iterab
 
 
 def _require_maintenance(routine: Routine, before: ListMachine, events: Iterable[Event]) -> None:
-    """Maintenance goes to the pages of a SOURCE word, which the kimage's table maps."""
+    """Require that maintenance stays in a SOURCE word's pages, which the kimage's table maps."""
     page = routine.variant.page_size
 
     def mapped(address: Term) -> Formula:

@@ -1,7 +1,7 @@
-"""Finding the functions of kexec in a kernel, the relocation routine above all.
+"""Find the functions of kexec in a kernel, above all the relocation routine.
 
-Facts: arch/arm64/kernel/machine_kexec.c (machine_kexec_post_load, before 5.12 machine_kexec, copies
-the routine with memcpy), arch/arm64/kernel/relocate_kernel.S, arch/arm64/kernel/vmlinux.lds.S
+Sources: arch/arm64/kernel/machine_kexec.c (machine_kexec_post_load, before 5.12 machine_kexec, copies the
+routine with memcpy), arch/arm64/kernel/relocate_kernel.S, arch/arm64/kernel/vmlinux.lds.S
 (__relocate_new_kernel_start and _end around the section, from 5.16 on).
 """
 
@@ -46,7 +46,7 @@ class Function:
 
     @property
     def end(self) -> int:
-        """The first address after the code."""
+        """Return the first address after the code."""
         return self.address + len(self.code)
 
 
@@ -170,8 +170,8 @@ def _without_padding(code: bytes) -> bytes:
 def _reachable(code: bytes) -> bytes:
     """Return *code* up to the last instruction that its first one leads to within it.
 
-    Literal data and padding follow the final branch; nothing in the bytes tells them apart from
-    instructions but that control never gets there.
+    Literal data and padding follow the final branch. They look like instructions, but control never gets
+    there.
     """
     words = struct.unpack(f"<{len(code) // 4}I", code)
     seen: set[int] = set()

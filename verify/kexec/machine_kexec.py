@@ -37,7 +37,7 @@ NAME = "machine_kexec"
 
 @dataclass(frozen=True)
 class Bug:
-    """A BUG, or a WARN that the kernel goes on after, and the branches that lead there."""
+    """A BUG, or a WARN after which the kernel continues, and the branches that lead there."""
 
     kind: str
     at: int
@@ -75,7 +75,7 @@ class MachineKexec:
         self.in_place: Formula = done(self.fields.head)
 
     def assumptions(self) -> Facts:
-        """Facts about the state in which machine_kexec is entered."""
+        """Return facts about the state in which machine_kexec is entered."""
         registers, context = self.entry.registers, self.context
         sctlr, on = registers["sctlr_el1"], SCTLR_M | SCTLR_C
         facts: Facts = (
@@ -92,13 +92,13 @@ class MachineKexec:
         return facts
 
     def idmap_t0sz(self) -> Term:
-        """T0SZ for the idmap: a global before 6.2, then a constant for the addresses that the idmap has."""
+        """Return T0SZ for the idmap: before 6.2 a global's value, from then on a constant."""
         if "idmap_t0sz" in self.context.globals:
             return self.context.word(self.entry, "idmap_t0sz")
         return const(16)
 
     def prove(self) -> None:
-        """Run every path and add its proof obligations.
+        """Run every path and add its obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
@@ -143,7 +143,7 @@ class MachineKexec:
             raise UnsupportedError("machine_kexec that calls neither the restart code nor the routine")
 
     def quiet(self, state: State) -> Facts:
-        """What machine-quiet says in ``state``: one CPU is online and none is stuck, or it is a crash."""
+        """Return what ``machine-quiet`` says in ``state``: one CPU is online and none stuck, or a crash."""
         context, entry = self.context, self.entry
         crash = self.kimage == context.word(entry, "kexec_crash_image")
         # Events begin anew at a cutpoint: calls before it are those of the states that arrived there.
@@ -153,7 +153,7 @@ class MachineKexec:
         return (("machine-quiet", Or(crash, And(*alone))),)
 
     def require_brk(self, step: Step) -> None:
-        """A BUG is reached on no machine that is quiet; a brk that no table names is reached on none."""
+        """Require that no quiet machine reaches a BUG, and that no machine reaches an unknown brk."""
         state, at = step.state, step.state.trace[-1]
         where = self.code.where(at)
         known = self.context.breaks.get(at) is not None
@@ -164,7 +164,7 @@ class MachineKexec:
         self.obligations.append(unreached("mk-unreached", sentence, fault, state.facts, further, at, state))
 
     def require_effects(self, state: State) -> None:
-        """Owe that each system instruction on the path is one that machine_kexec may execute."""
+        """Require that each system instruction on the path is one that machine_kexec may execute."""
         rules = effects.machine_kexec(self._may_select)
         entry = self.entry.registers
         self.obligations += effect_obligations("mk-effect", self.code.where, state.events, rules, entry)
@@ -177,11 +177,11 @@ class MachineKexec:
         return Or(self._is_own(ttbr), *(is_table(ttbr, table, folds) for table in tables))
 
     def _is_own(self, ttbr: Term) -> Formula:
-        """``ttbr`` is kimage->arch.ttbr0, which trans_pgd_idmap_page has made a TTBR's value already."""
+        """``ttbr`` is kimage->arch.ttbr0, which trans_pgd_idmap_page has encoded for a TTBR."""
         return is_table(ttbr, self.fields.ttbr0, folds=False)
 
     def _cutpoints(self, calls: Calls) -> frozenset[int]:
-        """Return the cutpoints: behind a call with an assumed contract that every path to an exit passes."""
+        """Return the calls by assumed contract that every path to an exit passes, as cutpoints."""
         graph = control_flow(self.code)
         dominators = networkx.immediate_dominators(graph, self.code.address)
         leaving = [at for at in graph if self._leaves(at)]
@@ -226,7 +226,7 @@ class MachineKexec:
             self.obligations += required
 
     def _require_arrival(self, stop: int, state: State) -> None:
-        """Add the obligations on events before the cutpoint that exits have on events of their own path."""
+        """Add the obligations on events before the cutpoint that exits have on their own path's events."""
         self._require_changes(state)
         asked = any(event.name == "call __hyp_set_vectors" for event in state.events)
         sentence = f"before {self.code.where(stop)} EL2 keeps its vectors"
@@ -290,7 +290,7 @@ class MachineKexec:
     def _require_translation(
         self, step: Step, where: str, in_place: tuple[str, Formula], copies: tuple[str, Formula]
     ) -> None:
-        """TTBR0 and TCR.T0SZ at the exit, and in which order they came to be so."""
+        """Require TTBR0 and TCR_EL1.T0SZ at the exit, and the order in which they were set."""
         context, state = self.context, step.state
         if "idmap_pg_dir" not in context.globals:
             raise UnsupportedError("kernel whose idmap_pg_dir was not found")
@@ -320,7 +320,9 @@ class MachineKexec:
                 self._require_change(event)
 
     def _require_change(self, event: Event) -> None:
-        """TTBR0 first names the empty table; both change only when the TLB holds nothing of the old."""
+        """Require that TTBR0 names the empty table first, and that the TLB holds no old entries when both
+        change.
+        """
         before, known = event.before, event.before.facts[: event.known]
         where = self.code.where(event.at)
         reserved = self.map.image_to_phys(self._reserved())
@@ -345,7 +347,9 @@ class MachineKexec:
         return self.context.globals["reserved_pg_dir"]
 
     def _require_vectors(self, step: Step, where: str, stub: Formula, copies: tuple[str, Formula]) -> None:
-        """The routine's HVC finds the copied vectors, and only where the stub was below."""
+        """Require that the routine's HVC reaches the copied vectors, and is made only if the stub is
+        installed.
+        """
         calls = [e for e in step.state.events if e.name == "call __hyp_set_vectors"]
         asked: Formula = FALSE
         if len(calls) == 1:
@@ -358,5 +362,5 @@ class MachineKexec:
 
 
 def _own_frame(name: str) -> Formula:
-    """machine_kexec stores to its own frame alone."""
+    """machine_kexec stores only to its own stack frame."""
     return TRUE if name == STACK_FRAME else FALSE

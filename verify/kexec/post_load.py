@@ -113,13 +113,13 @@ class PostLoad:
         )
 
     def segment(self, index: Term) -> Segment:
-        """kimage->segment[index]."""
+        """Return kimage->segment[index]."""
         start = self.kimage + self.context.layout.segment + index * SEGMENT_BYTES
         memory = self.entry.memory
         return Segment(memory.load(start + SEGMENT_MEM, 8), memory.load(start + SEGMENT_MEMSZ, 8))
 
     def assumptions(self) -> Facts:
-        """Facts about the state in which machine_kexec_post_load is entered."""
+        """Return facts about the state in which machine_kexec_post_load is entered."""
         registers, context = self.entry.registers, self.context
         sctlr, on = registers["sctlr_el1"], SCTLR_M | SCTLR_C
         frame = within(ANYWHERE, registers["sp"] - FRAME_BYTES, FRAME_BYTES)
@@ -138,7 +138,7 @@ class PostLoad:
         )
 
     def each_segment(self, above: Term) -> Facts:
-        """What is assumed of an arbitrary segment, of each; the linear map shows it from ``above`` on."""
+        """Return what is assumed of an arbitrary segment; the linear map covers it from ``above`` on."""
         found: Facts = ()
         for number in range(KEXEC_SEGMENT_MAX):
             index = const(number)
@@ -152,7 +152,7 @@ class PostLoad:
         return found
 
     def prove(self) -> None:
-        """Run every path and add its proof obligations.
+        """Run every path and add its obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
@@ -207,12 +207,14 @@ class PostLoad:
         self.obligations = without_doubles(self.obligations)
 
     def require_effects(self, state: State) -> None:
-        """Owe that each system instruction on the path is one that machine_kexec_post_load may execute."""
+        """Require that each system instruction is one that machine_kexec_post_load may execute."""
         entry, rules = self.entry.registers, MACHINE_KEXEC_POST_LOAD
         self.obligations += effect_obligations("pl-effect", self.code.where, state.events, rules, entry)
 
     def require_brk(self, step: Step) -> None:
-        """No brk is reached; a BUG that asks for a word's flags is not, for each word has one (W2)."""
+        """Require that no brk is reached; a BUG on a word's flags is excluded by W2, one flag for each
+        word.
+        """
         state, at = step.state, step.state.trace[-1]
         known = self.context.breaks.get(at) is not None
         self.bugs.append(Bug("BUG" if known else "brk that no table names", at, state.facts))
@@ -224,7 +226,7 @@ class PostLoad:
         self.obligations.append(unreached("pl-unreached", sentence, fault, state.facts, further, at, state))
 
     def _one_flag(self, state: State) -> Facts:
-        """What is assumed of the flags of the words of the list that ``state`` has read."""
+        """Return what is assumed of the flags of the list entries that ``state`` has read."""
         return tuple(("list-one-flag", one_flag(word)) for word in self._words(state))
 
     @staticmethod
@@ -244,7 +246,7 @@ class PostLoad:
         return run
 
     def _candidates(self, unknown: frozenset[str]) -> Candidates:
-        """What may hold at a loop's head: of the segments, and of the list."""
+        """Return what may hold at a loop's head, of the segments and of the list."""
 
         def candidates(state: State, count: Term, start: State) -> Facts:
             listed = () if self.flush is None else self.flush.candidates(state, count, unknown)
@@ -274,12 +276,12 @@ class PostLoad:
         return (segment, *(self.flush.assumed(state, count) if self.flush is not None else ()))
 
     def _in_memory(self, address: Term) -> Facts:
-        """Of an address that the list names or is read at: the linear map shows it, and a page from it."""
+        """The linear map covers a page from ``address``, which the list names or is read at."""
         end = const(self.map.page_end - 2 * self.context.page_size)
         return (("list-in-memory", And(self.map.in_linear_map(address), ule(address, end))),)
 
     def _named(self, state: State) -> Facts:
-        """What is assumed of the pages that the words of the list name which ``state`` has read."""
+        """Return what is assumed of the pages that the list entries read in ``state`` name."""
         found: Facts = ()
         for word in self._words(state):
             # The kernel masks words with as many bits as a physical address may have.
@@ -291,7 +293,7 @@ class PostLoad:
 
     @staticmethod
     def _words(state: State) -> Iterator[Term]:
-        """The words of the list that ``state`` has read."""
+        """Yield the words of the list that ``state`` has read."""
         for access in state.accesses:
             item, offset = objects(access.before).find(access.address)
             of_list = item.name.startswith("what ") or (item.name == "kimage" and constant(offset) == 0)
@@ -299,9 +301,9 @@ class PostLoad:
                 yield access.value
 
     def _cases(self, *counts: Term) -> Iterator[Facts]:
-        """Split into cases: the segment is the one of a loop's last iteration, or it is another.
+        """Split into two cases: the segment is that of a loop's last iteration, or another.
 
-        The fields are the same word of memory then; to say so saves the solvers the search.
+        In the first case the fields are the same word of memory. Saying so spares the solvers a search.
         """
         for count in counts:
             this, asked = self.segment(count), self.segment(_SEGMENT)
@@ -334,7 +336,9 @@ class PostLoad:
             self.obligations += required_access("pl", self.code.where, access, self._may_store)
 
     def _may_store(self, name: str) -> Formula | None:
-        """Its own frame; and the kimage, but not where the image is in place and nothing is prepared."""
+        """Return when it may store to the object: its own frame always; the kimage unless the image is in
+        place.
+        """
         if name == "kimage":
             return TRUE if self.through_routine else Not(self.in_place)
         return TRUE if name == STACK_FRAME else FALSE
@@ -368,7 +372,7 @@ class PostLoad:
             yield ()
 
     def _require_end_of_loop(self, iterations: LoopIterations, where: str, back: State) -> None:
-        """A loop ends: each iteration takes a segment or a list entry, and these are finite."""
+        """Require that a loop ends: each iteration takes a segment or a list entry, and these are finite."""
         goal, what = FALSE, "a segment or a list entry"
         if follows_list(iterations.kept) and self.flush is not None:
             goal, what = ult(iterations.count, self.flush.list.last), "a list entry"
@@ -382,7 +386,7 @@ class PostLoad:
         )
 
     def _require_kimage(self, state: State, where: str) -> None:
-        """Whatever it returns, struct kimage is as it was, except the fields that it is to set."""
+        """Require that struct kimage is unchanged, whatever is returned, except in the fields to be set."""
         layout = self.context.layout
         may_set = {getattr(layout, name) for name in _LOADED if name != "dtb_mem"}
         stored = {at & -8 for at in objects(state).stored_in("kimage")} - may_set
@@ -397,7 +401,7 @@ class PostLoad:
         self._require("kimage-kept", sentence, state, kept)
 
     def _require_errors(self, state: State, where: str, succeeds: tuple[str, Formula]) -> None:
-        """A success means that no callee has failed."""
+        """Require that no callee has failed if 0 is returned."""
         for event in state.events:
             name = event.name.removeprefix("call ")
             found = contract(name) if name != event.name else None
@@ -409,7 +413,9 @@ class PostLoad:
     def _require_list(
         self, state: State, where: str, page: Term | None, succeeds: tuple[str, Formula]
     ) -> None:
-        """A routine that runs with the MMU off finds list and source pages at the point of coherency."""
+        """Require that list and source pages are clean to the PoC, for a routine that runs with the MMU
+        off.
+        """
         if self.flush is None:
             return
         frame = within(ANYWHERE, self.entry.sp - FRAME_BYTES, FRAME_BYTES)

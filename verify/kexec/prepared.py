@@ -1,4 +1,4 @@
-"""What machine_kexec_post_load prepares for the routine: the control page, and the kimage's fields."""
+"""Require what machine_kexec_post_load prepares for the routine: the control page and the kimage's fields."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Preparation:
     obligations: list[Obligation] = field(default_factory=list)
 
     def require_return(self, state: State, where: str, further: Facts) -> None:
-        """What holds where machine_kexec_post_load returns without error, under ``further`` facts."""
+        """Require what must hold when machine_kexec_post_load returns 0, under ``further`` facts."""
         memory = objects(state)
         page = next((item for item in memory.objects if item.name == CONTROL_PAGE), None)
         if page is None or page.base is None:
@@ -146,7 +146,9 @@ class Preparation:
         self.require("tables", sentence, state, goal, *facts, ("kimage-zeroed", was == 0))
 
     def _require_allocator(self, state: State, where: str, call: Event) -> None:
-        """What builds tables takes its pages from the kimage: struct trans_pgd_info (asm/trans_pgd.h)."""
+        """Require that page tables are built from the kimage's pages: struct trans_pgd_info
+        (asm/trans_pgd.h).
+        """
         memory, info = objects(call.before), call.before.registers["x0"]
         taken, of = constant(memory.load(info, 8)), memory.load(info + 8, 8)
         names = [] if taken is None else self.context.kernel.symbols_at(taken)
@@ -157,7 +159,9 @@ class Preparation:
         self.require("tables", sentence, state, goal)
 
     def require_routine(self, copied: list[tuple[int, int, tuple[int, ...]]]) -> None:
-        """The bytes that are copied are the routine's, all of them, and run anywhere."""
+        """Require that exactly the routine's bytes are copied, all of them, and that they run at any
+        address.
+        """
         routine = self.routine
         data = self.context.kernel.read(routine.address, len(routine.code))
         for start, length, path in sorted({(s, n): (s, n, path) for s, n, path in copied}.values()):

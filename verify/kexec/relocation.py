@@ -34,12 +34,12 @@ class Parts:
 
 
 def build(code: Code, variant: AbiVariant, decide: Decide, single_flags: bool = False) -> list[Obligation]:
-    """Every obligation on the routine in ``code``; raises and parameters are those of ``run``."""
+    """Return every obligation on the routine in ``code``; parameters and errors are those of ``run``."""
     return run(code, variant, decide, single_flags).routine.obligations
 
 
 def run(code: Code, variant: AbiVariant, decide: Decide, single_flags: bool = False) -> Parts:
-    """The routine in ``code`` with every obligation on it.
+    """Return the routine in ``code`` with every obligation on it.
 
     :param decide: filters invariants; it proves nothing.
     :param single_flags: assume that each word has exactly one flag.

@@ -62,16 +62,16 @@ class Routine:
 
     @property
     def stops(self) -> frozenset[int]:
-        """The cutpoints: the head of the loop over the list, and where that loop is left to."""
+        """Return the cutpoints: the head of the loop over the list, and the addresses where it is left."""
         return frozenset({self.variant.loop, *self.variant.exits})
 
     @property
     def roles(self) -> frozenset[str]:
-        """The registers that hold the list machine's state."""
+        """Return the registers that hold the list machine's state."""
         return frozenset({self.variant.entry, self.variant.ptr, self.variant.dest})
 
     def assumptions(self) -> Facts:
-        """Facts about the state in which the routine is entered."""
+        """Return facts about the state in which the routine is entered."""
         sctlr = self.entry.registers["sctlr_el1"]
         common: Facts = (
             ("daif-masked", boot_protocol.masked(self.entry.registers["daif"])),
@@ -102,7 +102,7 @@ class Routine:
         )
 
     def explorer(self, stops: frozenset[int], decide: Decide | None) -> Explorer:
-        """An explorer of the routine's code."""
+        """Return an explorer of the routine's code."""
         return Explorer(self.code, stops, decide, (self.variant.page_size,), PREFIX)
 
     def collect(self, explorer: Explorer) -> None:
@@ -123,7 +123,7 @@ class Routine:
         self.obligations.append(Obligation(PREFIX + name, sentence, hypotheses, goal, at, path))
 
     def require_access(self, access: Access, what: str, allowed: Formula) -> None:
-        """A load or store is aligned and, in words, does ``what``."""
+        """Require that a load or store is aligned and allowed; ``what`` says in words what it must do."""
         facts = access.before.facts[: access.known]
         shown = f"the {access.kind} at {self.code.where(access.at)}"
         self.require("access-region", f"{shown} {what}", facts, allowed, access.at)
@@ -146,7 +146,7 @@ class Routine:
         return sctlr == self.entry.registers["sctlr_el1"]
 
     def rules(self) -> effects.Rules:
-        """The effects that the routine may have outside of its loop over the list."""
+        """Return the effects that the routine may have outside of its loop over the list."""
         if not self.variant.kimage:
             return effects.RELOCATE_WITH_MMU_OFF
 
@@ -156,7 +156,7 @@ class Routine:
         return effects.relocate_with_mmu_on(selects, self.is_off, self.start, self.dtb)
 
     def require_effects(self, events: Iterable[Event], further: effects.Rules = ()) -> None:
-        """Each system instruction is one that the routine may execute.
+        """Require that each system instruction is one that the routine may execute.
 
         :param further: rules in addition to those that always hold.
         """
@@ -183,5 +183,5 @@ class Routine:
 
 
 def ends_undefined(step: Step) -> bool:
-    """The path ends at an undefined instruction, which is an effect that no rule allows."""
+    """Return whether the path ends at an undefined instruction, which no rule allows."""
     return isinstance(step.then, Exit) and step.then.kind == "undefined"

@@ -1,4 +1,4 @@
-"""Which properties a run is about; needs nothing but the specs, so it is quick to import."""
+"""Select the properties of a run; imports only the specs, so it loads quickly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kexec_verify.specs.properties import PROPERTIES, Property
 
 
 def matching(pattern: str) -> list[str]:
-    """The names of the properties that a glob matches.
+    """Return the names of the properties that a glob matches.
 
     :raises UsageError: if it matches nothing.
     """
@@ -24,7 +24,7 @@ def matching(pattern: str) -> list[str]:
 
 
 def select(patterns: Sequence[str]) -> list[Property]:
-    """The properties that match any of the globs, with those they rest on or are made of, in order.
+    """Return the properties that match a glob, and those that they depend on or consist of, in order.
 
     :raises UsageError: if a glob matches nothing.
     """

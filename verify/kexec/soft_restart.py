@@ -27,7 +27,7 @@ _STUB_BYTES = 1 << 14  # the table and the handlers that it branches to
 _LEAVES = ("br", "ret", "call")
 """How an instruction may go to an address in a register; which one it is changes nothing for its target."""
 
-type Owe = Callable[..., None]
+type Require = Callable[..., None]
 type Terms = dict[str, Term]
 
 
@@ -52,7 +52,7 @@ class SoftRestart:
         raise UnsupportedError(f"kernel without {' or '.join(RESTART)}")
 
     def assumptions(self) -> Facts:
-        """Facts about the state in which it is called."""
+        """Return facts about the state in which it is called."""
         registers = self.entry.registers
         on = SCTLR_M | SCTLR_C
         return (
@@ -67,7 +67,7 @@ class SoftRestart:
         return boot_protocol.sctlr_is_cleared(sctlr, self.entry.registers["sctlr_el1"])
 
     def prove(self) -> None:
-        """Run every path and add its proof obligations.
+        """Run every path and add its obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
@@ -83,14 +83,14 @@ class SoftRestart:
         self._require_idmap()
 
     def require_effects(self, states: list[State]) -> None:
-        """Owe that each system instruction is one that the restart code may execute."""
+        """Require that each system instruction is one that the restart code may execute."""
         events = [event for state in states for event in state.events]
         rules = effects.cpu_soft_restart(self.is_off)
         entry = self.entry.registers
         self.obligations += effect_obligations("restart-effect", self.code.where, events, rules, entry)
 
     def _require_idmap(self) -> None:
-        """The code runs at physical addresses with the MMU on, so the idmap must map all of it."""
+        """Require that the idmap maps all of the code, which runs at physical addresses with the MMU on."""
         known = self.context.globals
         first, end = "__idmap_text_start", "__idmap_text_end"
         if first not in known or end not in known:
@@ -137,7 +137,7 @@ class SoftRestart:
         self._require_machine(require, shown, before.registers, before.ghosts, facts)
 
     def _require_machine(
-        self, require: Owe, where: str, registers: Terms, ghosts: Terms, facts: Facts
+        self, require: Require, where: str, registers: Terms, ghosts: Terms, facts: Facts
     ) -> None:
         off = self.is_off(registers["sctlr_el1"])
         require("mmu-off", f"at {where} SCTLR_EL1 is the kernel's value with the MMU off", off, facts)
@@ -151,7 +151,7 @@ class SoftRestart:
 
 @dataclass
 class HypStub:
-    """The proof of what one table of EL2 vectors does for one HVC from EL1.
+    """The proof of how one table of EL2 vectors handles one HVC from EL1.
 
     :param copied: only the table itself is in memory when it runs.
     :param asked: the number in x0: HVC_SOFT_RESTART or HVC_SET_VECTORS.
@@ -170,7 +170,7 @@ class HypStub:
 
     @property
     def prefix(self) -> str:
-        """What its obligations are named after."""
+        """Return the prefix of its obligations' names."""
         return "stub-copy" if self.copied else "stub"
 
     def _code(self) -> Code:
@@ -185,7 +185,7 @@ class HypStub:
         return Code(self.symbol, symbol.address, data, calls=True, el=2)
 
     def prove(self) -> None:
-        """Run every path from the vector for an HVC and add its proof obligations.
+        """Run every path from the vector for an HVC and add its obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
@@ -202,11 +202,11 @@ class HypStub:
             self.obligations += position_independence(self.prefix, ran, sorted(explorer.covered))
 
     def entered(self) -> State:
-        """The state in which EL2 takes the HVC."""
+        """Return the state in which EL2 takes the HVC."""
         return self.context.bare_entry(self.symbol).with_registers(x0=const(self.asked))
 
     def require(self, entry: State, step: Step) -> None:
-        """Owe what must hold at the end of one path from ``entry``."""
+        """Require what must hold at the end of one path from ``entry``."""
         if self.asked == HVC_SET_VECTORS:
             self._require_set_vectors(entry, step)
         else:
@@ -221,7 +221,7 @@ class HypStub:
         self._require("memory", f"nothing is loaded or stored before {where}", step, untouched)
 
     def require_effects(self, states: list[State], entry: Terms) -> None:
-        """Owe that each system instruction is one that the stub may execute for this call."""
+        """Require that each system instruction is one that the stub may execute for this call."""
         sets = self.asked == HVC_SET_VECTORS
         rules = effects.HYP_STUB_SET_VECTORS if sets else effects.HYP_STUB_SOFT_RESTART
         events = [event for state in states for event in state.events]
@@ -242,7 +242,7 @@ class HypStub:
         self._require("soft-restart", sentence, step, goal)
 
     def _require_set_vectors(self, entry: State, step: Step) -> None:
-        """What __hyp_set_vectors relies on."""
+        """Require what __hyp_set_vectors relies on."""
         returns = isinstance(step.then, Exit) and step.then.kind == "eret"
         taken = step.state.registers["vbar_el2"] == entry.registers["x1"]
         where = self.code.where(step.state.trace[-1])

@@ -1,4 +1,4 @@
-"""Obligations on translation: break before make, a table in effect before use, addresses that it maps."""
+"""Obligations on translation: break before make, tables in effect before use, mapped addresses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kexec_verify.logic import And, Formula, Or, Term
 
 
 def require_table_changes(routine: Routine, events: Iterable[Event]) -> None:
-    """Each write of TTBR1 selects the zero page, or the new table after an invalidation."""
+    """Require that TTBR1 is set to the zero page, or to the new table after an invalidation."""
     if not routine.variant.kimage:
         return
     for event in events:
@@ -43,7 +43,7 @@ def require_table_changes(routine: Routine, events: Iterable[Event]) -> None:
 
 
 def require_translated(routine: Routine, access: Access) -> None:
-    """An access to the list, a source or a destination goes through the kimage's table."""
+    """Require that an access to the list, a source or a destination goes through the kimage's table."""
     if not routine.variant.kimage:
         return
     facts, before = access.before.facts[: access.known], access.before
@@ -70,7 +70,7 @@ def require_translated(routine: Routine, access: Access) -> None:
 def require_mapped_access(
     routine: Routine, access: Access, what: str, *tables: Callable[[Term], Formula]
 ) -> None:
-    """An access is translated by a table that maps what it is to.
+    """Require that an access is translated by a table that maps its address.
 
     :param what: the tables, in words.
     """
@@ -92,7 +92,7 @@ MAINTENANCE = frozenset({"DC_CIVAC", "DC_CVAC", "DC_IVAC"})
 def require_mapped(
     routine: Routine, events: Iterable[Event], what: str, mapped: Callable[[Term], Formula]
 ) -> None:
-    """Cache maintenance by address faults, as a load does, where nothing is mapped.
+    """Require that cache maintenance by address is mapped: like a load it would fault otherwise.
 
     :param what: the addresses that ``mapped`` holds of, in words.
     """

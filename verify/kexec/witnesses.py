@@ -1,4 +1,4 @@
-"""What named functions of a kernel read, store and form: evidence of where its globals are."""
+"""Find which addresses named functions of a kernel read, store and form, as evidence of where globals are."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LOADS = {
 
 
 def _walk(kernel: Kernel, function: str) -> Iterator[tuple[capstone.CsInsn, dict[str, int]]]:
-    """Each instruction of the function with the registers that are constant before it.
+    """Yield each instruction of the function with the registers that are constant before it.
 
-    Of a function that the kernel does not have there is none.
+    Yield none if the kernel does not have the function.
     """
     try:
         code = find_function(kernel, function)
@@ -31,7 +31,7 @@ def _walk(kernel: Kernel, function: str) -> Iterator[tuple[capstone.CsInsn, dict
 
 
 def _place(insn: capstone.CsInsn, known: dict[str, int]) -> int | None:
-    """The constant address that an instruction accesses."""
+    """Return the constant address that an instruction accesses."""
     if len(insn.operands) != 2 or insn.operands[1].type != arm64.ARM64_OP_MEM:
         return None
     memory = insn.operands[1].mem
@@ -40,7 +40,7 @@ def _place(insn: capstone.CsInsn, known: dict[str, int]) -> int | None:
 
 
 def words_read(kernel: Kernel, function: str, kind: str) -> set[int]:
-    """Addresses of the words that the function reads.
+    """Return the addresses of the words that the function reads.
 
     :param kind: ``x`` for 64 bits, ``w`` for 32 bits, ``signed`` for 32 bits that are sign-extended.
     """
@@ -54,14 +54,14 @@ def words_read(kernel: Kernel, function: str, kind: str) -> set[int]:
 
 
 def words_stored(kernel: Kernel, function: str) -> set[int]:
-    """Addresses of the 64-bit words that the function stores."""
+    """Return the addresses of the 64-bit words that the function stores."""
     stores = ((i, known) for i, known in _walk(kernel, function) if i.id == arm64.ARM64_INS_STR)
     places = (_place(i, known) for i, known in stores if i.reg_name(i.operands[0].reg).startswith("x"))
     return {place for place in places if place is not None}
 
 
 def addresses_formed(kernel: Kernel, function: str, aligned: int) -> set[int]:
-    """Addresses that the function forms by adrp and add, multiples of ``aligned``."""
+    """Return the addresses that the function forms by adrp and add, multiples of ``aligned``."""
     found = set()
     for insn, known in _walk(kernel, function):
         if insn.id == arm64.ARM64_INS_ADD and insn.operands[2].type == arm64.ARM64_OP_IMM:
@@ -72,12 +72,12 @@ def addresses_formed(kernel: Kernel, function: str, aligned: int) -> set[int]:
 
 
 def pages_formed(kernel: Kernel, function: str) -> set[int]:
-    """Addresses that the function forms by adrp."""
+    """Return the addresses that the function forms by adrp."""
     return {i.operands[1].imm & MASK for i, _ in _walk(kernel, function) if i.id == arm64.ARM64_INS_ADRP}
 
 
 def masks_set(kernel: Kernel, function: str) -> set[int]:
-    """Constants that the function sets bits of a 64-bit register by (orr with an immediate)."""
+    """Return the constants that the function sets bits of a 64-bit register by (orr with an immediate)."""
     return {
         insn.operands[2].imm & MASK
         for insn, _ in _walk(kernel, function)
@@ -89,7 +89,9 @@ def masks_set(kernel: Kernel, function: str) -> set[int]:
 
 
 def stored_difference(kernel: Kernel, function: str) -> set[int]:
-    """Where a difference from x0 is stored: __primary_switched has the image's physical address there."""
+    """Return where a difference from x0 is stored: __primary_switched stores the image's physical address
+    there.
+    """
     differences: set[str] = set()
     for insn, known in _walk(kernel, function):
         name = insn.reg_name(insn.operands[0].reg) if insn.operands and insn.operands[0].reg else ""
@@ -106,7 +108,7 @@ def stored_difference(kernel: Kernel, function: str) -> set[int]:
 
 
 def passed(kernel: Kernel, function: str, callee: str, register: str) -> set[int]:
-    """What the function passes to ``callee`` in ``register``, where that is a constant."""
+    """Return what the function passes to ``callee`` in ``register``, if that is a constant."""
     found = set()
     for insn, known in _walk(kernel, function):
         if insn.id == arm64.ARM64_INS_BL and callee in kernel.symbols_at(insn.operands[0].imm & MASK):
@@ -116,9 +118,9 @@ def passed(kernel: Kernel, function: str, callee: str, register: str) -> set[int
 
 
 def lowest_pointer(kernel: Kernel, function: str) -> set[int]:
-    """The lowest constant address that the function forms or stores to.
+    """Return the lowest constant address that the function forms or stores to.
 
-    set_cpu_boot_mode_flag and is_hyp_mode_available know one array, and nothing below it.
+    set_cpu_boot_mode_flag and is_hyp_mode_available use one array, and nothing below it.
     """
     found = addresses_formed(kernel, function, 4)
     for insn, known in _walk(kernel, function):
@@ -129,7 +131,9 @@ def lowest_pointer(kernel: Kernel, function: str) -> set[int]:
 
 
 def folds_addresses(kernel: Kernel, function: str) -> bool | None:
-    """The function folds bits 51 to 48 of an address into a TTBR (phys_to_ttbr); None if it is not there."""
+    """Return whether the function folds address bits 51 to 48 into a TTBR (phys_to_ttbr); None if it is
+    missing.
+    """
     found = None
     for insn, _ in _walk(kernel, function):
         last = insn.operands[-1] if insn.operands else None

@@ -79,13 +79,13 @@ class LoopIterations:
         return state.assume(*self.assumed(state, count))
 
     def segment(self, paths: Sequence[Step]) -> Segment:
-        """What was explored from the head."""
+        """Return what was explored from the head."""
         start = self.state(self.count)
         bound = ((self.start, f"{self.tag}/entry"), (start, self.tag))
         return Segment(self.head, start, tuple(paths), bound, str(self.count.args[0]), self.kept)
 
     def invariants(self, state: State, count: Term) -> Facts:
-        """The candidates that were kept."""
+        """Return the candidates that were kept."""
         return tuple(fact for fact in self.candidates(state, count, self.start) if fact[0] in self.kept)
 
     def agrees(self, after: State) -> Formula:

@@ -1,4 +1,4 @@
-"""Inner loops: the effect of an iteration, inferred from a symbolic one, then proved for all.
+"""Inner loops: the effect of an iteration, inferred from one symbolic iteration, then proved for all.
 
 A loop of the supported shape advances some registers by a stride, leaves some alone
 and clobbers the rest; it copies words between two advancing pointers, or maintains the
@@ -219,7 +219,7 @@ class Entered:
 
     @classmethod
     def at(cls, shape: Shape, entry: State, tag: str) -> Entered:
-        """The loop of ``shape`` entered in the state ``entry``; ``tag`` names its variables."""
+        """Return the loop of ``shape`` entered in the state ``entry``; ``tag`` names its variables."""
         return cls(shape, entry, var(f"progress@{tag}"), tag)
 
     @property

@@ -151,7 +151,7 @@ class Objects(Memory):
         return self._with(replace(contents, stored=stored, popped=lost))
 
     def lost(self, name: str) -> int | None:
-        """The offset below which bytes of the object called ``name`` were lost."""
+        """Return the offset below which bytes of the object called ``name`` were lost."""
         return self._contents[name].popped
 
     def find(self, address: Term) -> tuple[Object, Term]:
@@ -242,7 +242,7 @@ class Objects(Memory):
         raise UnsupportedError("loop that copies between objects")
 
     def stored_in(self, name: str) -> dict[int, Term]:
-        """The bytes that were stored into the object called ``name``, by offset."""
+        """Return the bytes that were stored into the object called ``name``, by offset."""
         return {
             at: value[8 * index + 7 : 8 * index] for at, (value, index) in self._contents[name].stored.items()
         }

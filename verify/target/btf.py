@@ -51,12 +51,12 @@ class Blob:
     strings: bytes
 
     def name(self, offset: int) -> bytes:
-        """The string at ``offset``."""
+        """Return the string at ``offset``."""
         end = self.strings.find(b"\0", offset)
         return self.strings[offset : end if end >= 0 else None]
 
     def structs(self, wanted: bytes) -> Iterator[dict[str, int]]:
-        """Member offsets, in bytes, of each structure called ``wanted``; bit fields are left out."""
+        """Return member offsets in bytes for each structure called ``wanted``, without bit fields."""
         at = 0
         while at + _TYPE.size <= len(self.types):
             name, info, _ = _TYPE.unpack_from(self.types, at)
@@ -75,7 +75,7 @@ class Blob:
 
 
 def find(kernel: Kernel) -> Blob | None:
-    """The kernel's own BTF, or None if it has none.
+    """Return the kernel's own BTF, or None if it has none.
 
     :raises TargetError: if its magic is all over the kernel.
     """
@@ -94,7 +94,7 @@ def find(kernel: Kernel) -> Blob | None:
 
 
 def _blob(data: bytes, at: int) -> Blob | None:
-    """The blob at ``at``, if what stands there is a plausible header of the kernel's own."""
+    """Return the blob at ``at``, if it begins with a plausible header of the kernel's own BTF."""
     if at + _HEADER.size > len(data):
         return None
     _, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data, at)
@@ -108,7 +108,7 @@ def _blob(data: bytes, at: int) -> Blob | None:
 
 
 def member_offsets(kernel: Kernel, name: str) -> dict[str, int] | None:
-    """Offsets in bytes of the members of ``struct name``, or None if the kernel does not say.
+    """Return the offsets in bytes of the members of ``struct name``, or None if BTF does not say.
 
     :raises TargetError: if its BTF is malformed.
     """

@@ -1,4 +1,4 @@
-"""BUG and WARN: the same brk, told apart by the kernel's table of them.
+"""Distinguish BUG from WARN, which are the same brk instruction, by the kernel's __bug_table.
 
 Facts: include/linux/bug.h and lib/bug.c (``struct bug_entry`` with relative pointers: the
 brk's address as a signed 32-bit distance from the entry, then, with CONFIG_DEBUG_BUGVERBOSE,
@@ -22,7 +22,7 @@ _ENTRY_SIZES = {12: 10, 8: 4}  # bytes of an entry, with and without file and li
 
 
 def warnings(kernel: Kernel, addresses: Iterable[int]) -> dict[int, bool]:
-    """Which of the brk instructions at *addresses* are a WARN (True) or a BUG (False).
+    """Return which of the brk instructions at *addresses* are a WARN (True) or a BUG (False).
 
     Without symbols of the table's ends the image is searched for entries. A brk without
     exactly one entry is left out: nothing is known of it.
@@ -46,7 +46,7 @@ def warnings(kernel: Kernel, addresses: Iterable[int]) -> dict[int, bool]:
 
 
 def _entries(kernel: Kernel, low: int, high: int, wanted: set[int]) -> list[tuple[int, int]]:
-    """Each word in the range that, as a distance from itself, points at a wanted brk: brk and word."""
+    """Yield, for each self-relative word in the range that points at a wanted brk, the brk and the word."""
     low = -(-low // 4) * 4
     if low + 4 > high:
         return []
@@ -58,7 +58,7 @@ def _entries(kernel: Kernel, low: int, high: int, wanted: set[int]) -> list[tupl
 
 
 def _table_sizes(kernel: Kernel, low: int, high: int) -> list[int]:
-    """The sizes of an entry with which each of the table's first entries points at a brk."""
+    """Return the entry sizes with which each of the table's first entries points at a brk."""
     return [
         size
         for size in _ENTRY_SIZES
@@ -70,7 +70,7 @@ def _table_sizes(kernel: Kernel, low: int, high: int) -> list[int]:
 
 
 def _flags_in_table(kernel: Kernel, offset: int, low: int, sizes: list[int]) -> int | None:
-    """The flags of the entry at ``offset`` in the table; None if its size is open or it is no entry."""
+    """Return the flags of the entry at ``offset``; None if its size is not certain or it is no entry."""
     if len(sizes) != 1 or offset % sizes[0]:
         return None
     (flags,) = struct.unpack("<H", kernel.read(low + offset + _ENTRY_SIZES[sizes[0]], 2))
@@ -78,7 +78,7 @@ def _flags_in_table(kernel: Kernel, offset: int, low: int, sizes: list[int]) -> 
 
 
 def _flags(kernel: Kernel, entry: int, low: int, high: int) -> int | None:
-    """The flags of the entry, if it is known which size the entries have.
+    """Return the flags of the entry, if the size of an entry is known.
 
     A neighbour that points at a brk as well tells it, or that the table has this entry alone.
     """

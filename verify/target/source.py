@@ -11,12 +11,12 @@ from elftools.elf.elffile import ELFFile
 
 
 def source_line(path: Path, address: int) -> str | None:
-    """``file:line`` of the instruction at ``address`` in the ELF at ``path``, or None if it does not say."""
+    """Return ``file:line`` of the instruction at ``address`` in the ELF at ``path``, or None if unknown."""
     return source_lines(path, [address]).get(address)
 
 
 def source_lines(path: Path, addresses: Iterable[int]) -> dict[int, str]:
-    """``file:line`` of each of the ``addresses`` of which the ELF at ``path`` says it.
+    """Return ``file:line`` of each of the ``addresses`` for which the ELF at ``path`` has it.
 
     Source: DWARF 5, 6.1.2 (address ranges) and 6.2 (line numbers).
     """
@@ -50,7 +50,9 @@ def _lines(dwarf: DWARFInfo, addresses: Collection[int]) -> Iterator[tuple[int, 
 
 
 def _file(program: object, index: int) -> str:
-    """The file's path as the compiler was given it: relative to where it ran, for a kernel its tree."""
+    """Return the file's path as the compiler was given it: relative to where it ran, for a kernel its
+    tree.
+    """
     header = program.header  # type: ignore[attr-defined]
     files, folders = header["file_entry"], header["include_directory"]
     # Files are counted from 0 in DWARF 5 and from 1 before; folder 0 is where the compiler ran.
