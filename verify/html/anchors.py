@@ -1,4 +1,4 @@
-"""Names of places in the page: the same for the same thing in every run."""
+"""Identifiers of elements in the page: the same for the same thing in every run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 
 
 def anchor(kind: str, name: str) -> str:
-    """An identifier for ``name``; characters that no identifier has are replaced, and a hash tells such
-    names apart."""
+    """Return an identifier for ``name``.
+
+    Characters that no identifier may have are replaced, and a hash keeps names apart that would become equal.
+    """
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")
     if plain != name:
         plain = f"{plain}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:6]}"
@@ -16,5 +18,5 @@ def anchor(kind: str, name: str) -> str:
 
 
 def at(address: int) -> str:
-    """The identifier of the instruction at ``address``."""
+    """Return the identifier of the instruction at ``address``."""
     return f"at-{address:x}"

@@ -1,4 +1,4 @@
-"""Basic blocks of a recorded function, and what the run knows of each."""
+"""Divide a recorded function into basic blocks, and say what the run knows of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLACE = re.compile(r" at (?P<symbol>\S+)\+(?P<offset>0x[0-9a-f]+)/0x[0-9a-f]+$"
 
 @dataclass(frozen=True)
 class Block:
-    """Instructions that control runs through from first to last.
+    """Instructions that run one after the other, from the first to the last.
 
     :param then: first addresses of the blocks that follow.
     :param state: ``proved``, ``open`` (on a path of something that is not proved), ``refuted`` (a
@@ -32,22 +32,22 @@ class Block:
 
     @property
     def start(self) -> int:
-        """Address of its first instruction."""
+        """Return the address of its first instruction."""
         return self.instructions[0].address
 
     @property
     def last(self) -> int:
-        """Address of its last instruction."""
+        """Return the address of its last instruction."""
         return self.instructions[-1].address
 
 
 def holds(function: FunctionRecord, address: int | None) -> bool:
-    """``address`` lies in the function."""
+    """Return whether ``address`` lies in the function."""
     return address is not None and function.address <= address < function.address + max(function.size, SIZE)
 
 
 def where(run: Run, address: object) -> str:
-    """``address`` as symbol+offset/size, if a recorded function holds it."""
+    """Return ``address`` as symbol+offset/size, if a recorded function holds it."""
     if not isinstance(address, int):
         return ""
     for function in run.functions:
@@ -57,12 +57,12 @@ def where(run: Run, address: object) -> str:
 
 
 def unmodelled(instruction: InstructionRecord) -> bool:
-    """The instruction is recorded as one without a meaning; its event says why."""
+    """Return whether the instruction is recorded as one without a meaning; its event says why."""
     return instruction.text.startswith(".inst ")
 
 
 def cutpoints(function: FunctionRecord, run: Run) -> set[int]:
-    """Addresses where paths begin: the entry, the recorded loop heads, what a path starts from."""
+    """Return the addresses where paths begin: entry, recorded loop heads, the paths' first addresses."""
     found = {function.address, *function.loops}
     return found | {p.path[0] for p in run.paths if p.path and holds(function, p.path[0])}
 
@@ -81,7 +81,7 @@ class Trouble:
 
 
 def trouble(run: Run) -> Trouble:
-    """Where ``run`` has trouble."""
+    """Return the addresses at which ``run`` has trouble."""
     refuted = {
         at for p in run.properties if p.counterexample and isinstance(at := p.counterexample.get("at"), int)
     }
@@ -94,7 +94,7 @@ def trouble(run: Run) -> Trouble:
 
 
 def _stuck(run: Run) -> dict[int, str]:
-    """The places that reasons of UNSUPPORTED properties end with, and the reasons."""
+    """Return the addresses with which reasons of UNSUPPORTED properties end, and the reasons."""
     known = {function.name: function.address for function in run.functions}
     found: dict[int, str] = {}
     for record in run.properties:
@@ -105,7 +105,7 @@ def _stuck(run: Run) -> dict[int, str]:
 
 
 def explored(function: FunctionRecord, run: Run) -> bool:
-    """Every path from the function's entry was run, and every branch left out is proved never taken."""
+    """Return whether every path from the entry was run, and every branch left out is proved never taken."""
     about = [(r, o) for r in run.properties for o in r.obligations if holds(function, o.at)]
     own = [r for r in run.properties if r.function == function.name] + [record for record, _ in about]
     untaken = [required for _, required in about if required.name.endswith("-untaken")]
@@ -119,7 +119,7 @@ def explored(function: FunctionRecord, run: Run) -> bool:
 
 
 def blocks(function: FunctionRecord, run: Run) -> list[Block]:
-    """The basic blocks of ``function`` by address."""
+    """Return the basic blocks of ``function``, by address."""
     cuts, bad = cutpoints(function, run), trouble(run)
     beyond = "unreached" if explored(function, run) else "uncovered"
     found: list[Block] = []

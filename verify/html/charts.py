@@ -1,4 +1,4 @@
-"""Bars of time for each stage, and a run's time and verdict over earlier runs."""
+"""Draw bars of time for each stage, and a run's time and verdict over earlier runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LABEL = 190.0
 
 
 def bars(seconds: Mapping[str, float], label: str) -> Markup:
-    """Horizontal bars, longest for the largest; ``seconds`` by name."""
+    """Return horizontal bars, longest for the largest; ``seconds`` by name."""
     most = max(seconds.values(), default=0.0) or 1.0
     drawn = []
     for row, (name, value) in enumerate(seconds.items()):
@@ -27,7 +27,7 @@ def bars(seconds: Mapping[str, float], label: str) -> Markup:
 
 
 def trend(entries: Sequence[Entry]) -> Markup:
-    """Time of each run, oldest first, as bars in the colour of its verdict."""
+    """Return the time of each run, oldest first, as bars in the colour of its verdict."""
     most = max((entry.seconds for entry in entries), default=0.0) or 1.0
     width, height = 14.0, 80.0
     drawn = []

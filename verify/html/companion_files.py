@@ -1,4 +1,4 @@
-"""What lies beside a run.json and belongs to its page: checks, co-simulation, mutation, earlier runs."""
+"""Read the other files of a run's folder that its page shows: checks, co-simulation, mutation, history."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MUTATION = "mutation.json"
 
 @dataclass(frozen=True)
 class CompanionFiles:
-    """All that a page shows and run.json does not hold; absent parts are None or empty.
+    """Everything that a page shows and run.json does not hold; absent parts are None or empty.
 
     :param stale: names of files that are there and are about another run or other bytes.
     """
@@ -35,20 +35,20 @@ class CompanionFiles:
 
     @property
     def certificates(self) -> dict[str, CertificateRecord]:
-        """What came of certifying, by the text's file."""
+        """Return the result of certifying each obligation, by the file of its text."""
         if self.check is None:
             return {}
         return {text.text: text.certificate for text in self.check.texts if text.certificate is not None}
 
 
 def before_save(directory: Path) -> CompanionFiles:
-    """What lies beside a run that is yet to replace the one in ``directory``, and will still do so then."""
+    """Return the files next to a run in ``directory`` that will still be there when a new one replaces it."""
     cosimulation = _read(directory.parent / COSIMULATION, Report)
     return CompanionFiles(cosimulation=cosimulation, earlier=history.read(directory.parent, directory.name))
 
 
 def companion_files(directory: Path, run: Run, encoded: bytes) -> CompanionFiles:
-    """What lies beside the run in ``directory``, and in the reports' directory above it.
+    """Return the files next to the run in ``directory``, and in the reports' directory above it.
 
     :param encoded: the run.json, byte for byte.
     """

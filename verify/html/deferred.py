@@ -1,4 +1,4 @@
-"""Proved obligations of a large run as compact JSON, which the page's script renders when unfolded."""
+"""Encode proved obligations of a large run as JSON, which the page's script renders when unfolded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def deferred(
 
 
 def may_wait(kind: Kind) -> bool:
-    """Every obligation of the kind is proved, so that none of them needs to be seen at once."""
+    """Return whether every obligation of the kind is proved, so that the page need not show any at once."""
     return kind.status.tone == "good"
 
 
@@ -81,6 +81,6 @@ def _row(row: Row, table: _Table, given: _Table, places: Set[str]) -> list[Any]:
 
 
 def as_script(data: object) -> Markup:
-    """``data`` as JSON that can stand in a script element: no tag can end or begin in it."""
+    """Return ``data`` as JSON for a script element: no tag can end or begin in it."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

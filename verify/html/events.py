@@ -1,4 +1,4 @@
-"""What a system instruction stands for in the model, in words."""
+"""Describe in words what a system instruction does in the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDS = {"BUG": "BUG: control does not come back", "WARN": "WARN: prints a warni
 
 
 def words(event: str, end: str = "") -> str:
-    """``event`` of an instruction record in words; itself where there are none.
+    """Return the description of the ``event`` of an instruction record; the event itself if there is none.
 
     :param end: ``BUG`` or ``WARN``, where a breakpoint is known as one.
     """

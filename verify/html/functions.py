@@ -1,4 +1,4 @@
-"""A function in the page: its graph, its listing with what covers each line, its loops."""
+"""Prepare a function for the page: its graph, its listing with what covers each line, its loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TARGET = re.compile(r"(?P<before>.* )(?P<symbol>\S+)\+(?P<offset>0x[0-9a-f]+)/0
 
 @dataclass(frozen=True)
 class Segment:
-    """A path from one cutpoint to the next, and the list that the real bytes ran along it on."""
+    """A path from one cutpoint to the next, and the list with which the real bytes ran along it."""
 
     number: int
     record: PathRecord
@@ -74,7 +74,7 @@ class FunctionView:
 
 
 def function_view(function: FunctionRecord, run: Run) -> FunctionView:
-    """The view of one of the run's functions."""
+    """Return the view of one of the run's functions."""
     drawn = blocks(function, run)
     segments = _segments(function, run)
     used = {block.state for block in drawn}
@@ -92,7 +92,7 @@ def function_view(function: FunctionRecord, run: Run) -> FunctionView:
 
 
 def function_anchor(name: str) -> str:
-    """The place of a function in the page."""
+    """Return the identifier of a function in the page."""
     return anchors.anchor("f", name)
 
 
@@ -164,7 +164,7 @@ def _lines(function: FunctionRecord, run: Run, drawn: list[Block], segments: lis
 def _branch(
     function: FunctionRecord, instruction: InstructionRecord, callable_: set[str]
 ) -> tuple[str, str, str]:
-    """The text before a target that the page shows, that target's name, and its place in the page."""
+    """Return the text before a target that the page shows, that target's name, and its identifier."""
     match = _TARGET.fullmatch(instruction.text)
     if match and match["symbol"] == function.name:
         target = function.address + int(match["offset"], 16)

@@ -1,4 +1,4 @@
-"""A function's control-flow graph as SVG."""
+"""Draw a function's control-flow graph as SVG."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATES = {
 
 
 def graph(function: FunctionRecord, blocks: Sequence[Block]) -> Markup:
-    """The graph of ``function``: a block links to its instructions in the listing."""
+    """Return the graph of ``function``; a block links to its instructions in the listing."""
     if not blocks:
         return Markup("")
     known = {block.start for block in blocks}
@@ -52,7 +52,7 @@ def graph(function: FunctionRecord, blocks: Sequence[Block]) -> Markup:
 
 
 def _lines(function: FunctionRecord, block: Block) -> list[str]:
-    """What is written in a block: where it is, its part in the proof, its system events."""
+    """Return the text in a block: its address, its part in the proof, its system events."""
     first, last = block.start - function.address, block.last - function.address
     title = f"+{first:#x}" if first == last else f"+{first:#x} … +{last:#x}"
     shown = [title]
@@ -105,7 +105,7 @@ def _back(
     head_size: tuple[float, float],
     lane: float,
 ) -> Markup:
-    """A back edge: out of the tail's side, up its lane, into the head's side."""
+    """Draw a back edge: out of the tail's side, up its lane, into the head's side."""
     from_x, from_y = tail[0] - tail_size[0] / 2, tail[1] + tail_size[1] - 8
     to_x, to_y = head[0] - head_size[0] / 2, head[1] + 9
     path = f"M{from_x:.1f} {from_y:.1f}H{lane:.1f}V{to_y:.1f}H{to_x:.1f}"

@@ -1,4 +1,4 @@
-"""A few figures of each run of a target, kept where a new run does not replace them."""
+"""Keep a few figures of each run of a target, in a file that a new run does not replace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT = 50  # runs; older ones are dropped
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One run: when (UTC, ISO 8601), how long (seconds), of which bytes, what came of it."""
+    """One run: when (UTC, ISO 8601), how long (seconds), on which bytes, with which result."""
 
     started: str
     seconds: float
@@ -32,7 +32,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def entry(run: Run) -> Entry:
-    """The figures of ``run``."""
+    """Return the figures of ``run``."""
     return Entry(
         started=run.started,
         seconds=run.seconds,
@@ -47,14 +47,14 @@ def entry(run: Run) -> Entry:
 
 
 def entry_status(shown: Entry) -> Status:
-    """How an earlier run's verdict is shown; with a waived property it is not green."""
+    """Return how an earlier run's verdict is shown; with a waived property it is not green."""
     # With all of them waived there is no verdict left, which is recorded as UNKNOWN.
     waived = shown.waived > 0 and (shown.verdict is Verdict.PROVED or shown.waived == shown.properties)
     return status(Verdict.REFUTED, waived=True) if waived else status(shown.verdict)
 
 
 def read(reports: Path, name: str) -> list[Entry]:
-    """Earlier runs of the report directory ``name``, oldest first; none if there is no readable file."""
+    """Return the earlier runs of the report directory ``name``, oldest first; none if no file can be read."""
     try:
         return decode_json(read_file(reports / DIRECTORY / f"{name}.json", JSON_LIMIT), list[Entry])
     except (OSError, msgspec.DecodeError):
@@ -62,7 +62,7 @@ def read(reports: Path, name: str) -> list[Entry]:
 
 
 def with_run(entries: list[Entry], run: Run) -> list[Entry]:
-    """``entries`` and that of ``run``, once, without those that are too old to keep."""
+    """Return ``entries`` with that of ``run`` added once, without those that are too old to keep."""
     return [*(known for known in entries if known.started != run.started), entry(run)][-KEPT:]
 
 

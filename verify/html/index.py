@@ -1,4 +1,4 @@
-"""The index over all runs in a reports' directory."""
+"""Draw the index over all runs in a reports' directory."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Row:
 
     @property
     def status(self) -> Status:
-        """How the verdict is shown: not in green unless the run is of the whole kexec path."""
+        """Return how the verdict is shown: green only if the run is of the whole kexec path."""
         shown = self.headline.status
         return shown if self.headline.whole or shown.tone != "good" else replace_status(shown, tone="part")
 
     @property
     def rank(self) -> int:
-        """Position from bad to good; a run of less than the whole kexec path is never among the best."""
+        """Return its position from bad to good; less than the whole kexec path never ranks among the best."""
         shown = self.headline.status
         if shown.tone == "bad":
             return 0
@@ -47,7 +47,7 @@ class Row:
 
 
 def rows(reports: Path, note: Callable[[str], None] = lambda _: None) -> list[Row]:
-    """Every run in ``reports`` by rank, then by name.
+    """Return every run in ``reports`` by rank, then by name.
 
     :param note: called with a sentence for each run.json that is left out.
     """
@@ -63,7 +63,7 @@ def rows(reports: Path, note: Callable[[str], None] = lambda _: None) -> list[Ro
 
 
 def write_index(reports: Path, note: Callable[[str], None] = lambda _: None) -> Path:
-    """Write the index of ``reports``; its path.
+    """Write the index of ``reports`` and return its path.
 
     :param note: called with a sentence for each run.json that is left out.
     :raises UsageError: if the directory cannot be written.

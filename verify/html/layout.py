@@ -1,4 +1,4 @@
-"""Layered drawing of a control-flow graph: ranks downwards, crossings few, back edges in a gutter.
+"""Lay out a control-flow graph in layers: ranks downwards, few crossings, back edges in a gutter.
 
 Pure geometry, in pixels with y downwards.
 """
@@ -20,7 +20,7 @@ type Edge = tuple[int, int]
 
 @dataclass
 class Layout:
-    """Where things are: top middle of each node, points of each forward edge, lanes of back edges."""
+    """Positions in pixels: top middle of each node, points of each forward edge, lanes of back edges."""
 
     nodes: dict[int, Point] = field(default_factory=dict)
     edges: dict[Edge, list[Point]] = field(default_factory=dict)
@@ -30,7 +30,9 @@ class Layout:
 
 
 def back_edges(start: int, then: Mapping[int, Sequence[int]]) -> set[Edge]:
-    """Edges that close a cycle in a depth-first walk from ``start``, then from what that misses."""
+    """Return the edges that close a cycle in a depth-first walk from ``start``, then from the nodes it
+    missed.
+    """
     found: set[Edge] = set()
     seen: set[int] = set()
     for root in (start, *then):
@@ -56,7 +58,7 @@ def back_edges(start: int, then: Mapping[int, Sequence[int]]) -> set[Edge]:
 
 
 def arrange(start: int, then: Mapping[int, Sequence[int]], sizes: Mapping[int, Point]) -> Layout:
-    """Places every node of ``then``.
+    """Place every node of ``then``.
 
     :param sizes: width and height of each node.
     """
@@ -94,7 +96,7 @@ def arrange(start: int, then: Mapping[int, Sequence[int]], sizes: Mapping[int, P
 
 
 def _ranks(then: Mapping[int, Sequence[int]], back: set[Edge]) -> dict[int, int]:
-    """The longest way to each node along forward edges."""
+    """Return the length of the longest path to each node along forward edges."""
     waiting = {node: 0 for node in then}
     for node in then:
         for target in then[node]:
@@ -144,7 +146,7 @@ def _rows(
 
 
 def _order(rows: list[list[_Name]], links: _Links) -> None:
-    """Orders each rank by where its neighbours stand (barycentre), down and up in turns."""
+    """Order each rank by its neighbours' positions (barycentre), downwards and upwards alternately."""
     place: dict[_Name, float] = {name: index for row in rows for index, name in enumerate(row)}
     for sweep in range(_SWEEPS):
         for row in rows if sweep % 2 == 0 else reversed(rows):
@@ -158,7 +160,7 @@ def _order(rows: list[list[_Name]], links: _Links) -> None:
 
 
 def _columns(rows: list[list[_Name]], links: _Links, widths: dict[_Name, float]) -> dict[_Name, float]:
-    """The middle of each node: near its neighbours' mean, in order, never overlapping."""
+    """Return the middle of each node: near its neighbours' mean, in order, never overlapping."""
     x: dict[_Name, float] = {}
     for row in rows:
         at = 0.0
@@ -180,7 +182,7 @@ def _columns(rows: list[list[_Name]], links: _Links, widths: dict[_Name, float])
 
 
 def _spaced(row: list[_Name], wish: dict[_Name, float], widths: dict[_Name, float]) -> dict[_Name, float]:
-    """Positions at or right of the wishes, with a gap between neighbours."""
+    """Return positions at or right of the wishes, with a gap between neighbours."""
     found: dict[_Name, float] = {}
     limit = float("-inf")
     for name in row:

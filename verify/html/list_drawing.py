@@ -1,4 +1,4 @@
-"""A counterexample's list as boxes and arrows: each word, the page that it names, where that is copied to."""
+"""Draw a counterexample's list as boxes and arrows: each entry, its page, and where that is copied to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEIGHT = 42.0
 def list_drawing(
     words: Sequence[Mapping[str, Any]], page_size: int, bad: int | None, phys_offset: int
 ) -> Markup:
-    """The list from its head to IND_DONE.
+    """Return a drawing of the list from its head to IND_DONE.
 
     :param words: as recorded; ``page_size``: bytes.
     :param bad: the address, as the routine sees it, that the bad effect is about.
@@ -51,7 +51,7 @@ def list_drawing(
 
 
 def _rows(words: Sequence[Mapping[str, Any]], page_size: int) -> list[dict[str, Any]]:
-    """Each word with what the list machine does with it: a SOURCE goes to the destination, which advances."""
+    """Return each entry with what the list machine does: a SOURCE goes to the destination, which advances."""
     destination: int | None = None
     found = []
     for word in words:

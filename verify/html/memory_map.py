@@ -1,4 +1,4 @@
-"""The pages that a counterexample touches, by address, gaps named."""
+"""Draw the pages that a counterexample touches, by address, with the gaps between them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS = {"destination": "dest", "source": "source", "list": "indirection"}
 
 
 def memory_map(pages: Sequence[Mapping[str, Any]], page_size: int, bad: int | None) -> Markup:
-    """A strip of pages, low addresses first.
+    """Return a strip of pages, low addresses first.
 
     :param pages: as recorded; ``bad``: the address, as the routine sees it, of the bad effect.
     """
@@ -52,7 +52,7 @@ def memory_map(pages: Sequence[Mapping[str, Any]], page_size: int, bad: int | No
 
 
 def _size(count: int) -> str:
-    """Bytes, in the unit that fits."""
+    """Return a number of bytes in the unit that fits."""
     for unit, size in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= size:
             return f"{count / size:.{0 if count % size == 0 or count >= 10 * size else 1}f} {unit}"

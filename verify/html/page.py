@@ -1,4 +1,4 @@
-"""One run's page."""
+"""Draw one run's page."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A page from a template; its style and script are inline, and nothing else may run or load."""
+    """Return a page from a template; its style and script are inline, and nothing else may run or load."""
     source = _environment().loader
     assert source is not None
     script = source.get_source(_environment(), "page.js.j2")[0].strip()
@@ -59,7 +59,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 
 def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = None) -> str:
-    """The page of ``run`` as HTML.
+    """Return the page of ``run`` as HTML.
 
     :param path: of its run.json, as a command on the page names it.
     :param lines: looks source lines up, where the run's file has them.
@@ -108,7 +108,7 @@ def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = No
 
 
 def _hypothesis(run: Run, places: Set[str]) -> Callable[[str], Markup]:
-    """What a hypothesis is shown as, by its label; a page repeats a few of them thousands of times."""
+    """Return a function from a label to its markup; a page repeats a few labels thousands of times."""
     go = _environment().get_template("macros.html.j2").module.go  # type: ignore[attr-defined]
 
     @functools.cache
@@ -119,7 +119,7 @@ def _hypothesis(run: Run, places: Set[str]) -> Callable[[str], Markup]:
 
 
 def _label(run: Run, label: str) -> str:
-    """A hypothesis with the places of its addresses."""
+    """Return a hypothesis's label, with its addresses as symbol+offset/size."""
     return _AT.sub(lambda at: f"at {where(run, int(at[1], 16))}", label)
 
 
@@ -128,7 +128,7 @@ def _assumption_anchor(name: str) -> str:
 
 
 def _places(run: Run, shown: Sequence[FunctionView]) -> set[str]:
-    """What a link on the page may point to: a run of some properties may name others."""
+    """Return the identifiers that a link may point to: a run of some properties may name others."""
     found = {tree.property_anchor(record.id) for record in run.properties}
     found |= {_assumption_anchor(assumption.id) for assumption in run.assumptions}
     for view in shown:
@@ -138,7 +138,7 @@ def _places(run: Run, shown: Sequence[FunctionView]) -> set[str]:
 
 
 def _worst_first(run: Run) -> list[PropertyRecord]:
-    """Properties by verdict, those that a waiver covers last."""
+    """Return the properties by verdict, waived ones last."""
     return sorted(run.properties, key=lambda record: (record.waived, -record.verdict.rank))
 
 
@@ -147,12 +147,12 @@ def _told(run: Run, lines: Lines | None) -> list[Explanation]:
 
 
 def _composed_first(records: Iterable[PropertyRecord]) -> list[PropertyRecord]:
-    """The properties, first those that say the most: what others are parts of."""
+    """Return the properties, composed ones before their parts."""
     return sorted(records, key=lambda record: -len(record.parts))
 
 
 def _reasons(run: Run) -> list[tuple[str, list[PropertyRecord]]]:
-    """Properties that are not proved, by the reason: one instruction without a model has many.
+    """Group the properties that are not proved by reason: one instruction without a model has many.
 
     A composed property's reason repeats that of its worst part, and is left out. So is a property that
     another one blocks.
@@ -172,7 +172,7 @@ def _duration(seconds: float) -> str:
 
 
 def _when(date: str) -> str:
-    """A date of a record without what all of them share."""
+    """Return the date of a record, without the part that all of them share."""
     return date.replace("T", " ").removesuffix("+00:00")
 
 

@@ -1,4 +1,4 @@
-"""A counterexample in the page, whatever its kind."""
+"""Prepare a counterexample of either kind for the page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEX = re.compile(r"0x[0-9a-f]{5,16}")
 
 @dataclass(frozen=True)
 class Step:
-    """One executed instruction: where, its text, registers that it changed (name and value).
+    """One executed instruction: address, text, and the registers that it changed (name and value).
 
     :param lost: registers that a callee may change and that were given values of no meaning.
     """
@@ -70,7 +70,7 @@ class Refutation:
 
 
 def refutations(run: Run) -> list[Refutation]:
-    """Every counterexample of ``run``, those that no waiver covers first."""
+    """Return every counterexample of ``run``, those without a waiver first."""
     shown = sorted((r for r in run.properties if r.counterexample), key=lambda record: record.waived)
     found: list[Refutation] = []
     for record in shown:
@@ -83,7 +83,7 @@ def refutations(run: Run) -> list[Refutation]:
 
 
 def refutation_anchor(name: str) -> str:
-    """The place of a property's counterexample in the page."""
+    """Return the identifier of a property's counterexample in the page."""
     return anchors.anchor("x", name)
 
 
@@ -172,7 +172,7 @@ def _step(step: Mapping[str, Any], run: Run) -> Step:
 
 
 def _touched(shown: Mapping[str, Any]) -> Markup | None:
-    """The pages that a function's run has memory in, named after the registers that point there."""
+    """Return the pages that a function's run has memory in, named after the registers that point there."""
     given = shown.get("given", {})
     registers, pages = given.get("registers", {}), given.get("pages", ())
     if not pages:
@@ -198,7 +198,7 @@ def _hex(value: object) -> str:
 
 
 def _anchor(run: Run, address: object) -> str:
-    """The line of the listing at ``address``; empty if there is none."""
+    """Return the identifier of the listing's line at ``address``; empty if there is none."""
     known = isinstance(address, int) and any(
         instruction.address == address for function in run.functions for instruction in function.instructions
     )
@@ -206,7 +206,7 @@ def _anchor(run: Run, address: object) -> str:
 
 
 def _bad_address(effect: str, pages: list[int], page_size: int) -> int | None:
-    """The first address in the sentence on the bad effect that lies in one of the pages."""
+    """Return the first address in the sentence on the bad effect that lies in one of the pages."""
     for number in (int(text, 16) for text in _HEX.findall(effect)):
         if any(page <= number < page + page_size for page in pages):
             return number

@@ -1,4 +1,4 @@
-"""How a verdict is shown: a word, an icon and a colour, always all three."""
+"""Say how a verdict is shown: a word, an icon and a colour, always all three."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WAIVED = "A concrete run breaks it, and that is a declared, accepted deviation.
 
 @dataclass(frozen=True)
 class Status:
-    """A verdict for the eye.
+    """How a verdict is shown.
 
     :param tone: ``good``, ``warn`` or ``bad``: the colour.
     :param icon: name of the icon in the page.
@@ -44,19 +44,19 @@ class Status:
 
 
 def status(verdict: Verdict, waived: bool = False) -> Status:
-    """How ``verdict`` is shown; a waived refutation is amber and says that it is one."""
+    """Return how ``verdict`` is shown; a waived refutation is amber and says that it is waived."""
     if waived:
         return Status(f"{verdict} (waived)", "warn", "waived", _WAIVED)
     return Status(str(verdict), _TONE[verdict], str(verdict).lower(), _MEANING[verdict])
 
 
 def property_status(record: Decided) -> Status:
-    """How a property's verdict is shown."""
+    """Return how a property's verdict is shown."""
     return status(record.verdict, record.waived)
 
 
 def group_status(records: Iterable[Decided]) -> Status:
-    """How several properties' worst verdict is shown; one that is only waived is not green."""
+    """Return how the worst verdict of several properties is shown; one that is only waived is not green."""
     listed = list(records)
     verdict = join(record.verdict for record in listed if not record.waived)
     if any(record.waived for record in listed) and verdict in (Verdict.PROVED, Verdict.UNKNOWN):
@@ -66,7 +66,7 @@ def group_status(records: Iterable[Decided]) -> Status:
 
 
 def run_status(records: Sequence[Decided], complete: bool) -> Status:
-    """How a whole run's verdict is shown."""
+    """Return how a whole run's verdict is shown."""
     overall = group_status(records)
     if not complete and not any(r.verdict is Verdict.REFUTED and not r.waived for r in records):
         return Status("INCOMPLETE", "warn", "unknown", "The run was cut short.")
@@ -83,7 +83,7 @@ SOME = "some properties only"
 
 
 def scope(run: Run) -> str:
-    """What the run is about: the whole kexec path, the routine alone, or a selection of properties."""
+    """Return what the run is about: the whole kexec path, the routine alone, or a selection of properties."""
     if len(run.functions) <= 1:
         return ALONE
     return WHOLE if any(record.id == "kexec-reaches-entry" for record in run.properties) else SOME
@@ -106,7 +106,7 @@ class Headline:
 
 
 def headline(run: Run) -> Headline:
-    """The verdict on ``run``, waived properties counted apart."""
+    """Return the verdict on ``run``, with waived properties counted apart."""
     waived = sum(record.waived for record in run.properties)
     counted = Counter(record.verdict for record in run.properties if not record.waived)
     shown = [f"{counted[v]} {v}" for v in Verdict if counted[v]]
@@ -135,7 +135,7 @@ def _proved(run: Run, proved: int, about: str) -> str:
 
 
 def _rest(run: Run, counted: Counter[Verdict], waived: int, about: str) -> str:
-    """What is not proved, the worst first, and what the run does not cover."""
+    """Return what is not proved, the worst first, and what the run does not cover."""
     refuted = counted[Verdict.REFUTED]
     unsure = len(run.properties) - waived - refuted - counted[Verdict.PROVED]
     assumed = sum(contract.how == "assumed" for contract in run.contracts)

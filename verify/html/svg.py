@@ -1,4 +1,4 @@
-"""SVG elements as safe text: whatever is put into one is escaped."""
+"""Build SVG elements as safe text: everything that is put into one is escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 
 def tag(name: str, *children: Markup | str, **attributes: object) -> Markup:
-    """One element; ``class_`` stands for ``class``, ``_`` in a name for ``-``."""
+    """Return one element; ``class_`` is written as ``class``, ``_`` in a name as ``-``."""
     shown = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _number(value))
         for key, value in attributes.items()
@@ -21,12 +21,12 @@ def tag(name: str, *children: Markup | str, **attributes: object) -> Markup:
 
 
 def text(x: float, y: float, content: str, **attributes: object) -> Markup:
-    """A line of text at a point."""
+    """Return a line of text at a point."""
     return tag("text", content, x=x, y=y, **attributes)
 
 
 def arrow(points: list[tuple[float, float]], **attributes: object) -> Markup:
-    """A smooth line through ``points`` with a head at its end; pixels, y downwards."""
+    """Return a smooth line through ``points`` with a head at its end; pixels, y downwards."""
     steps = [f"M{_number(points[0][0])} {_number(points[0][1])}"]
     for (x, y), (to_x, to_y) in itertools.pairwise(points):
         middle = (y + to_y) / 2
@@ -36,7 +36,7 @@ def arrow(points: list[tuple[float, float]], **attributes: object) -> Markup:
 
 
 def drawing(width: float, height: float, label: str, *children: Markup, class_: str = "") -> Markup:
-    """A whole drawing of that size in pixels, named ``label`` for who cannot see it; it shrinks to fit."""
+    """Return a whole drawing of that size in pixels, labelled for screen readers; it shrinks to fit."""
     return tag(
         "svg",
         *children,
@@ -54,7 +54,7 @@ def _content(child: Markup | str) -> Markup:
 
 
 def _number(value: object) -> object:
-    """Numbers short, text without hidden characters, everything else as it is."""
+    """Return numbers in short form, text without hidden characters, everything else unchanged."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value)
     if isinstance(value, float):

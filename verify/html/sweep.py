@@ -1,4 +1,4 @@
-"""The page of a sweep: kernels by property, and by which bytes of each function they have."""
+"""Draw the page of a sweep: verdicts by kernel and property, and which functions kernels share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kexec_verify.verdict import Verdict
 
 @dataclass(frozen=True)
 class Column:
-    """A property, and how many kernels have it with each status; the worst first."""
+    """A property, and how many kernels have it with each status, the worst first."""
 
     cell: Cell
     anchor: str
@@ -55,7 +55,7 @@ class Series:
 
 
 def write_sweep(reports: Path) -> Path:
-    """Draw the page of the sweep.json in ``reports``; its path.
+    """Draw the page of the sweep.json in ``reports`` and return its path.
 
     :raises UsageError: if the directory cannot be written.
     """
@@ -68,7 +68,7 @@ def write_sweep(reports: Path) -> Path:
 
 
 def sweep_page(rows: Sequence[Row]) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     listed = sorted(rows, key=lambda row: (_numbers(row.version), row.flavour, row.package))
     functions = shared(listed)
     columns = _columns(listed)
@@ -104,7 +104,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
-    """Every property that some kernel has, those of one theorem side by side."""
+    """Return every property that some kernel has, those of one theorem side by side."""
     cells: dict[str, list[Cell]] = {}
     for row in rows:
         for cell in row.properties:
@@ -144,7 +144,7 @@ def _row_status(row: Row) -> Status:
 
 
 def _letters(function: Shared) -> dict[str, str]:
-    """A name for each content of a function: one letter for all that differ in addresses alone."""
+    """Return a name for each content of a function: one letter for all that differ in addresses alone."""
     found = {}
     for index, shape in enumerate(function.shapes):
         letter = _letter(index)
@@ -171,7 +171,7 @@ class Overall:
 
 
 def _overall(lines: Sequence[Line]) -> Overall:
-    """Only where every kernel has every property proved is it green."""
+    """Return the verdict on all kernels: green only if every kernel has every property proved."""
     proved = [line for line in lines if line.status.tone == "good"]
     waived = [line for line in lines if line.status.icon == "waived"]
     bad = [line for line in lines if line.status.tone == "bad" and not line.row.error]

@@ -1,4 +1,4 @@
-"""The theorem tree: composed properties down to their parts, the rest by theorem, obligations by kind."""
+"""Arrange properties as a tree: composed ones with their parts, the rest by theorem, obligations by kind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One obligation, or several that are the same question in the same words.
+    """One obligation, or several that have the same query and the same words.
 
     :param times: how many.
     :param link: its SMT-LIB file, if that is a name that a run writes.
@@ -59,17 +59,17 @@ class Kind:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return sum(row.times for row in self.rows)
 
     @property
     def proved(self) -> int:
-        """How many are proved."""
+        """Return how many are proved."""
         return sum(row.times for row in self.rows if row.record.verdict is Verdict.PROVED)
 
     @property
     def seconds(self) -> float:
-        """Solver time of all, an equal question's once."""
+        """Return the solver time of all, with a shared query counted once."""
         return sum(answer.seconds for row in self.rows for answer in row.record.answers)
 
 
@@ -90,7 +90,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Theorem:
-    """A theorem whose properties no composed one joins."""
+    """A theorem with those of its properties that are part of no composed one."""
 
     id: str
     title: str
@@ -100,12 +100,12 @@ class Theorem:
 
 
 def property_anchor(name: str) -> str:
-    """The place of a property in the page."""
+    """Return the identifier of a property in the page."""
     return anchors.anchor("p", name)
 
 
 def tree(run: Run, certificates: dict[str, CertificateRecord]) -> tuple[list[Node], list[Theorem]]:
-    """Composed properties that are no part of another, with their parts; and what is in none, by theorem."""
+    """Return composed properties with their parts, and the other properties by theorem."""
     by_id = {record.id: record for record in run.properties}
     joined = {part for record in run.properties for part in record.parts if part != record.id}
     paths = {tuple(path.path): number for number, path in enumerate(run.paths, 1)}
@@ -145,7 +145,7 @@ def tree(run: Run, certificates: dict[str, CertificateRecord]) -> tuple[list[Nod
 def kinds(
     record: PropertyRecord, paths: dict[tuple[int, ...], int], certificates: dict[str, CertificateRecord]
 ) -> list[Kind]:
-    """A property's obligations by name, those with an unproved one first."""
+    """Return a property's obligations by name, names with an unproved one first."""
     by_name: dict[str, list[ObligationRecord]] = {}
     for required in record.obligations:
         by_name.setdefault(required.name, []).append(required)

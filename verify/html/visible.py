@@ -1,4 +1,4 @@
-"""Text from a binary made safe for the eye: characters that hide or reorder others are spelled out."""
+"""Make text from a binary safe to read: characters that hide or reorder others are spelled out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def visible(text: str) -> str:
-    """``text`` with control, format and unassigned characters as escapes; spaces and newlines stay."""
+    """Return ``text`` with control, format and unassigned characters as escapes; spaces and newlines stay."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(

@@ -1,4 +1,4 @@
-"""The page of a run that is about to be saved, and of one that was."""
+"""Draw the page of a run, before it is saved or afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kexec_verify.report.seal import is_sealed
 
 
 def fresh_page(run: Run, directory: Path) -> str:
-    """The page of a new run that is to be saved in ``directory``."""
+    """Return the page of a new run that is to be saved in ``directory``."""
     return run_page(run, before_save(directory), str(directory / "run.json"), source_finder())
 
 
@@ -32,7 +32,7 @@ def remember(run: Run, directory: Path) -> None:
 
 
 def write_page(path: Path) -> Path:
-    """Draw the page of the run.json at ``path`` and write it beside; the page's path.
+    """Draw the page of the run.json at ``path``, write it to the same folder, and return its path.
 
     :raises UsageError: if that is no run.json, or its directory cannot be written.
     """
@@ -49,7 +49,7 @@ def write_page(path: Path) -> Path:
 
 
 def _drawn(run: Run, directory: Path, path: Path) -> str:
-    """The page of a run that anybody may have written: a counterexample has no type of its own there.
+    """Return the page of a run that anybody may have written: its counterexamples may lack fields.
 
     :raises UsageError: if a counterexample lacks what the page shows of it.
     """
@@ -64,7 +64,7 @@ def _drawn(run: Run, directory: Path, path: Path) -> str:
 
 
 def is_index(path: Path) -> bool:
-    """``path`` is an index that `verify run` wrote, not somebody's own page."""
+    """Return whether ``path`` is an index that ``verify run`` wrote, and not the user's own page."""
     try:
         with path.open("rb") as stream:
             return b'<meta name="generator" content="kexec-verify">' in stream.read(2000)

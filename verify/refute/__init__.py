@@ -1,1 +1,1 @@
-"""Refutation: small concrete lists, run on the target's own bytes, that break a property."""
+"""Refute properties: find small concrete lists that break one, run on the target's own bytes."""

@@ -1,4 +1,4 @@
-"""What came before a bad effect and brought it about, with the number of its step in the run."""
+"""Find which executed instructions caused a bad effect, with the number of each one's step in the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BARRIERS = {
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """An executed instruction that a bad effect comes from, and what it did.
+    """An executed instruction that caused a bad effect, and what it did.
 
     :param step: number of the instruction in the run, counted from 1.
     """
@@ -64,7 +64,7 @@ def causes(
 
 
 def _dirty(log: list[Effect], violation: Violation, scenario: Scenario) -> _Found:
-    """The store that made a line dirty, and the maintenance of that line since."""
+    """Return the store that made a line dirty, and the maintenance of that line since."""
     word = _word(violation)
     if word is None:
         return []
@@ -89,7 +89,7 @@ def _dirty(log: list[Effect], violation: Violation, scenario: Scenario) -> _Foun
 
 
 def _stale(log: list[Effect], violation: Violation, scenario: Scenario) -> _Found:
-    """The last store, and the last invalidation of the instruction cache."""
+    """Return the last store, and the last invalidation of the instruction cache."""
     found: _Found = []
     store = _last(log, lambda e: isinstance(e, Access) and e.kind == "store")
     invalidation = _last(log, lambda e: isinstance(e, Event) and e.name == "IC_IALLU")
@@ -107,7 +107,7 @@ def _invalidation(after: list[Effect], state: str) -> str:
 
 
 def _unsynced(log: list[Effect], violation: Violation, scenario: Scenario) -> _Found:
-    """The last change of context without an ISB after it."""
+    """Return the last change of context without an ISB after it."""
     changed = _last(log, lambda e: isinstance(e, Event) and (e.name.startswith("msr ") or e.name in _UNSYNCS))
     barrier = _last(log, lambda e: isinstance(e, Event) and e.name == "InstructionSynchronizationBarrier")
     if changed and (barrier or 0) < changed:
@@ -119,7 +119,7 @@ _UNSYNCS = frozenset({"IC_IALLU", "TLBI_VMALLE1"})
 
 
 def _table(log: list[Effect], violation: Violation, scenario: Scenario) -> _Found:
-    """The last write of TTBR1_EL1, and TLB invalidation since."""
+    """Return the last write of TTBR1_EL1, and TLB invalidation since."""
     write = _last(log, lambda e: isinstance(e, Event) and e.name == "msr ttbr1_el1")
     if not write:
         return []
@@ -133,7 +133,7 @@ def _table(log: list[Effect], violation: Violation, scenario: Scenario) -> _Foun
 
 
 def _copied(log: list[Effect], violation: Violation, scenario: Scenario) -> _Found:
-    """The last store to a word that ends with a wrong value."""
+    """Return the last store to a word that ends with a wrong value."""
     word = _word(violation)
     if word is None:
         return []
@@ -164,5 +164,5 @@ def _maintains(effect: Effect) -> bool:
 
 
 def _last(log: list[Effect], wanted: Callable[[Effect], bool]) -> int | None:
-    """The number of the last effect that is wanted, counted from 1; None if there is none."""
+    """Return the number of the last effect that is wanted, counted from 1; None if there is none."""
     return next((number for number in range(len(log), 0, -1) if wanted(log[number - 1])), None)

@@ -1,4 +1,4 @@
-"""A counterexample: a list, a memory and a run that break a property, as plain data, and as text."""
+"""Describe a counterexample (a list, a memory and a run that break a property) as plain data and as text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN_PATH = 12
 
 
 class ListWord(msgspec.Struct, frozen=True):
-    """A word of the list, in the order in which the list machine reads it.
+    """An entry of the list, in the order in which the list machine reads them.
 
     :param address: where the routine reads it; None for the head.
     :param flag: names of its flags, ``|`` between them; ``page``: the physical address in it.

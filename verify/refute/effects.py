@@ -1,4 +1,4 @@
-"""Effects of a concrete run, in order: accesses, system instructions, cutpoints, and how it ends."""
+"""Define the effects of a concrete run, in order: accesses, system instructions, cutpoints, and its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Context(NamedTuple):
 
 
 class Access(NamedTuple):
-    """One load or store that the CPU made or, where the address is not mapped, attempted.
+    """One load or store that the CPU made, or attempted if the address is not mapped.
 
     :param address: as the routine sees it; ``size`` in bytes.
     """

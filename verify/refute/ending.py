@@ -1,4 +1,4 @@
-"""Rules on the machine's state: at system instructions, and where control leaves the routine."""
+"""Check the machine's state at system instructions, and where control leaves the routine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAINTENANCE = frozenset({"DC_CIVAC", "DC_CVAC", "DC_IVAC"})
 
 
 def is_table(value: int, physical: int, folds: bool | None, offset: int = 0) -> bool:
-    """``value`` is a TTBR for a table, with or without the folding of 52-bit addresses.
+    """Return whether ``value`` is a TTBR for a table, with or without the folding of 52-bit addresses.
 
     Source: Arm ARM, D24.2.203.
 
@@ -36,7 +36,9 @@ def is_table(value: int, physical: int, folds: bool | None, offset: int = 0) -> 
 
 
 def is_copy(variant: AbiVariant, scenario: Scenario, context: Context) -> bool:
-    """TTBR1_EL1 names the kimage's table, with the offset that this kernel adds on this CPU."""
+    """Return whether TTBR1_EL1 names the kimage's table, with the offset that this kernel adds on this
+    CPU.
+    """
     return _names_copy(variant, scenario, context.ttbr1_el1, context.tcr_el1)
 
 
@@ -46,7 +48,7 @@ def _names_copy(variant: AbiVariant, scenario: Scenario, value: int, tcr: int) -
 
 
 def _allowed(variant: AbiVariant) -> frozenset[str]:
-    """The effects that some rule of the routine is about; what each must be is judged one by one."""
+    """Return the effects that some rule of the routine allows; their operands are judged one by one."""
     common = {"IC_IALLU", "DC_CIVAC", "DC_CVAC"}
     if variant.kimage:
         return frozenset({*common, "TLBI_VMALLE1", "msr ttbr1_el1", "msr sctlr_el1", "CallHyperVisor"})
@@ -61,10 +63,10 @@ class Ending:
     scenario: Scenario
     run: Run
     findings: Findings
-    beside: Lockstep
+    lockstep: Lockstep
 
     def event(self, event: Event, phase: str) -> None:
-        """One system instruction."""
+        """Judge one system instruction."""
         if event.name not in FREE and event.name not in _allowed(self.variant):
             what = f"the routine executes {event.name}"
             expected = "no such effect (specs/effects.py)"
@@ -86,7 +88,7 @@ class Ending:
                 self._called(event)
 
     def _table(self, event: Event, phase: str) -> None:
-        """The zero page, or the kimage's table once the TLB holds nothing of the old one."""
+        """Require the zero page, or the kimage's table once the TLB holds nothing of the old one."""
         scenario, context = self.scenario, event.context
         expected, found = None, f"{event.operand:#x}"
         if phase == "after":
@@ -105,8 +107,8 @@ class Ending:
             self.findings.broken("reloc-break-before-make", event.at, "TTBR1_EL1 is written", expected, found)
 
     def _mapped(self, event: Event, phase: str) -> None:
-        """Maintenance by address faults, as a load does, where the kimage's table maps nothing."""
-        spec = self.beside.oracle.begin() if phase == "loop" else None
+        """Require that maintenance by address is mapped by the kimage's table: otherwise it faults."""
+        spec = self.lockstep.oracle.begin() if phase == "loop" else None
         expected = "no maintenance except for the copied page"
         if spec is not None and spec.kind is Kind.SOURCE:
             if any((event.operand - page) & MASK < self.variant.page_size for page in (spec.dest, spec.addr)):
@@ -116,9 +118,9 @@ class Ending:
         self.findings.broken("reloc-memory-safe", event.at, what, expected, f"{event.operand:#x}")
 
     def _invalidation(self, event: Event, phase: str) -> None:
-        """Without cleaning, only lines of the page that is about to be overwritten."""
+        """Require that invalidation without cleaning affects only the page about to be overwritten."""
         line = event.operand & -self.scenario.line_size
-        spec = self.beside.oracle.begin() if phase == "loop" else None
+        spec = self.lockstep.oracle.begin() if phase == "loop" else None
         expected = "no dc ivac"
         if spec is not None and spec.kind is Kind.SOURCE:
             if (line - spec.dest) & MASK <= self.variant.page_size - self.scenario.line_size:
@@ -139,7 +141,7 @@ class Ending:
     # The end
 
     def end(self) -> None:
-        """Judge how control leaves. A run that broke off is judged only by what it reached."""
+        """Judge how control leaves. A run that was cut short is judged only by what it reached."""
         run, scenario, end = self.run, self.scenario, self.run.end
         broken = self.findings.broken
         if end.kind == "endless":
@@ -190,15 +192,15 @@ class Ending:
             broken("reloc-icache-invalid", at, what, "an invalidated instruction cache", state)
 
     def _pages(self, at: int) -> None:
-        """Each destination page holds what its source held at entry, and all other memory is unchanged."""
+        """Require that each destination page has its source's contents and that other memory is unchanged."""
         before = Words(self.scenario)
         try:
             made = iterations(self.scenario)[0]
         except OutsideError:
             return
         copies = {iteration.dest: iteration.addr for iteration in made if iteration.kind is Kind.SOURCE}
-        for page in sorted(self.beside.memory.touched | set(copies)):
-            wrong = first_difference(self.beside.memory, before, page, copies.get(page, page))
+        for page in sorted(self.lockstep.memory.touched | set(copies)):
+            wrong = first_difference(self.lockstep.memory, before, page, copies.get(page, page))
             if wrong is not None:
                 address, found, expected = wrong
                 role = "the destination page" if page in copies else "a page that is not a destination"
@@ -207,7 +209,7 @@ class Ending:
                 self.findings.broken("reloc-dest-pages", at, what, wanted, got)
 
     def _clean(self, lines: dict[int, int], at: int, when: str) -> None:
-        """Every word that was written, or was clean at entry, is clean to PoC."""
+        """Require that every word that was written, or was clean at entry, is clean to the PoC."""
         initial, granule = self.run.ghost.initial, self.run.ghost.granule
 
         def judged(word: int, state: int) -> bool:
@@ -217,13 +219,13 @@ class Ending:
                 self.findings.broken("reloc-clean-to-poc", at, what, "clean to the point of coherency", found)
             return state != ghost.CLEAN
 
-        for page in sorted(self.beside.copied):
+        for page in sorted(self.lockstep.copied):
             for word in range(page, page + self.variant.page_size, granule):
                 if judged(word, lines.get(word, initial(word))):
                     return
         for word, state in lines.items():
             required = (
-                word & -WORD in self.beside.stored or state == ghost.LOST or initial(word) == ghost.CLEAN
+                word & -WORD in self.lockstep.stored or state == ghost.LOST or initial(word) == ghost.CLEAN
             )
             if required and judged(word, state):
                 return

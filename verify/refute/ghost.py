@@ -1,4 +1,4 @@
-"""Ghost state in plain ints: the rules of verify.arm64.cache and .system, written a second time.
+"""Keep ghost state in plain ints: a second implementation of the rules of verify.arm64.cache and .system.
 
 The proof has these rules over terms; a run has them here. Neither is derived from the
 other, so a run that contradicts a proof shows an error in one of them.
@@ -84,11 +84,11 @@ class Ghost:
         self.awaiting.clear()
 
     def initial(self, address: int) -> int:
-        """Line state of the word at ``address`` when the routine is entered."""
+        """Return the line state of the word at ``address`` when the routine is entered."""
         return DIRTY if address & self.page_mask in self.dirty else CLEAN
 
     def line(self, address: int) -> int:
-        """Line state of the word at ``address`` now."""
+        """Return the line state of the word at ``address`` now."""
         return self.lines.get(address, self.initial(address))
 
     def perform(self, name: str, word: int, operand: int, cacheable: bool) -> bool:
@@ -124,7 +124,7 @@ class Ghost:
             self._set(word, CLEAN if clean else DIRTY)
 
     def maintain(self, operation: str, address: int, cacheable: bool) -> None:
-        """``dc civac``, ``cvac`` or ``ivac`` on the line that holds ``address``."""
+        """Apply ``dc civac``, ``cvac`` or ``ivac`` to the line that holds ``address``."""
         self.unfinished = 1
         start = address & -self.line_size
         for word in range(start, start + self.line_size, self.granule):
@@ -145,7 +145,7 @@ class Ghost:
             self.pending.discard(word)
 
     def dsb(self, domain: int, types: int) -> None:
-        """A DSB by CRm<3:2> and CRm<1:0>; NSH (1) completes no maintenance by address."""
+        """Apply a DSB by CRm<3:2> and CRm<1:0>; NSH (1) completes no maintenance by address."""
         if types in (0, 1):
             return
         self.unfinished = 0
@@ -161,7 +161,7 @@ class Ghost:
             self.pending.clear()
 
     def isb(self) -> None:
-        """Context changes take effect."""
+        """Apply an ISB: context changes take effect."""
         self.synchronize()
         if self.translation == WRITTEN:
             self.translation = SYNCED
@@ -174,12 +174,12 @@ class Ghost:
         self.unsynced = 1
 
     def invalidate_tlb(self) -> None:
-        """``tlbi vmalle1``: counts for a table that is in effect."""
+        """Apply ``tlbi vmalle1``, which counts for a table that is in effect."""
         if self.translation == SYNCED:
             self.translation = INVALIDATING
 
     def write_register(self, name: str, changed: bool = True) -> None:
-        """A write of a system register by its lower-case name; one of its own value changes no table."""
+        """Apply a write of a system register (lower-case name); an equal value changes no table."""
         if name in REGIME:
             self.unsynced = 1
             self.awaiting.add(name)
@@ -188,5 +188,5 @@ class Ghost:
 
 
 def cacheable(sctlr: int) -> bool:
-    """Data accesses are looked up in the cache."""
+    """Return whether data accesses are looked up in the cache."""
     return sctlr & SCTLR_M != 0 and sctlr & SCTLR_C != 0

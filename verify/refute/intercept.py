@@ -1,4 +1,4 @@
-"""Instructions that Unicorn must not execute: system-register accesses, and those beyond p-code."""
+"""Recognise instructions that Unicorn must not execute: system-register accesses, and those beyond p-code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAPS = ("SoftwareBreakpoint", "UndefinedInstructionException")
 
 
 def system_register(instruction: Instruction, names: Sequence[str] = _SYSTEM) -> tuple[str, bool] | None:
-    """The system register, one of ``names``, that an MSR (True) or MRS (False) names."""
+    """Return the system register, one of ``names``, that an MSR (True) or MRS (False) names."""
     for operation in instruction.operations:
         output = operation.output
         if output is not None and output.space.name == "register" and output.getRegisterName() in names:
@@ -28,7 +28,7 @@ def system_register(instruction: Instruction, names: Sequence[str] = _SYSTEM) ->
 
 
 def effect(instruction: Instruction) -> str | None:
-    """The effect that an instruction without rules in the ghost state has; None for one that has none.
+    """Return the effect that an instruction without rules in the ghost state has; None if it has none.
 
     The name is that of specs.effects: of an MSR, of an undefined instruction, or SLEIGH's.
     """
@@ -42,7 +42,7 @@ def effect(instruction: Instruction) -> str | None:
 
 
 def user_operation(instruction: Instruction) -> str | None:
-    """SLEIGH's name of what the instruction does beyond p-code."""
+    """Return SLEIGH's name for what the instruction does beyond p-code."""
     for operation in instruction.operations:
         if operation.opcode.name == "CALLOTHER":
             return str(operation.inputs[0].getUserDefinedOpName())

@@ -26,11 +26,11 @@ class Judge:
     def __init__(self, code: Code, variant: AbiVariant, scenario: Scenario, run: Run):
         self.variant, self.scenario, self.run = variant, scenario, run
         self.findings = Findings(code)
-        self.beside = Lockstep(variant, scenario, self.findings)
-        self.ending = Ending(variant, scenario, run, self.findings, self.beside)
+        self.lockstep = Lockstep(variant, scenario, self.findings)
+        self.ending = Ending(variant, scenario, run, self.findings, self.lockstep)
 
     def judge(self) -> dict[str, Violation]:
-        """The broken properties by identifier."""
+        """Return the broken properties by identifier."""
         phase, began = "before", 0
         accesses: list[Numbered] = []
         for number, effect in enumerate(self.run.log, 1):
@@ -38,22 +38,22 @@ class Judge:
             if isinstance(effect, Mark):
                 inside = effect.at == self.variant.loop
                 if phase == "loop":
-                    self.beside.iteration_ends(began, accesses, left=not inside)
+                    self.lockstep.iteration_ends(began, accesses, left=not inside)
                 elif phase == "before" and not inside:
-                    self.beside.skipped(effect.at)
+                    self.lockstep.skipped(effect.at)
                 if inside:
-                    self.beside.over(effect.at)
+                    self.lockstep.over(effect.at)
                 phase, began, accesses = "loop" if inside else "after", effect.at, []
             elif isinstance(effect, Access):
                 self._access(effect, phase)
                 if phase == "loop":
                     accesses.append((number, effect))
                 elif effect.kind == "store":
-                    self.beside.apply(effect)
+                    self.lockstep.apply(effect)
             else:
                 self.ending.event(effect, phase)
         if phase == "loop":
-            self.beside.accesses(accesses)
+            self.lockstep.accesses(accesses)
         self.findings.index = len(self.run.log) + 1
         self.ending.end()
         found = self.findings.first
@@ -81,7 +81,9 @@ class Judge:
             broken("reloc-memory-safe", access.at, what, "reads of struct kimage only", where)
 
     def _mapped(self, access: Access, mapped: bool, what: str) -> None:
-        """An access goes through a table that maps it, with the MMU on and no change awaiting an ISB."""
+        """Require that an access goes through a table that maps it, with MMU on and no change awaiting an
+        ISB.
+        """
         context, broken = access.context, self.findings.broken
         shown = f"the {access.kind} of {access.address:#x}"
         if not ghost.cacheable(context.sctlr_el1):
@@ -98,7 +100,7 @@ class Judge:
         return (access.address - scenario.kimage_at) & MASK <= KimageLayout(scenario.arch).size - access.size
 
     def _translated(self, access: Access) -> None:
-        """An access in the loop, with the MMU on, goes through the kimage's table."""
+        """Require that an access in the loop, with the MMU on, goes through the kimage's table."""
         if not self.scenario.kimage:
             return
         context, what, broken = access.context, f"the {access.kind}", self.findings.broken

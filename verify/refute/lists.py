@@ -1,4 +1,4 @@
-"""Small indirection lists, from the smallest on: first by plan, then at random from a seed."""
+"""Make small lists of pages, from the smallest on: first systematically, then at random from a seed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KIMAGE, _DTB, _VECTORS, _ZERO_PAGE, _TABLE = 26, 27, 28, 29, 30
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the list: flags, and the number of a page (None for the DONE word, which names none).
+    """A list entry: flags, and the number of a page (None for DONE, which names none).
 
     :param low: bits between the flags and the page's address, which no word of kexec_core has.
     """
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def words(self) -> int:
-        """Number of words."""
+        """Return the number of list entries."""
         return 1 + sum(len(words) for _, words in self.pages)
 
 
@@ -121,7 +121,7 @@ def build(plan: Plan, variant: AbiVariant) -> Scenario:
 
 
 def _pages(plan: Plan) -> tuple[set[int], set[int], set[int]]:
-    """Numbers of list, source and destination pages, by the words' flags in their order."""
+    """Return numbers of list, source and destination pages, by the entries' flags in their order."""
     listed = {page for page, _ in plan.pages}
     sources: set[int] = set()
     dests: set[int] = set()
@@ -298,6 +298,6 @@ def build_plans(variant: AbiVariant, head_test: bool, seed: int = 0) -> Iterator
 
 
 def build_scenarios(variant: AbiVariant, head_test: bool = False, seed: int = 0) -> Iterator[Scenario]:
-    """The scenarios of ``build_plans``."""
+    """Yield the scenarios of ``build_plans``."""
     for plan in build_plans(variant, head_test, seed):
         yield build(plan, variant)

@@ -1,4 +1,4 @@
-"""Run the list machine in lockstep with a run: check the accesses of each iteration, and memory after it."""
+"""Run the list machine in lockstep with a run: check each iteration's accesses, and memory after it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ type Numbered = tuple[int, Access]
 
 
 def first_difference(actual: Words, expected: Words, page: int, origin: int) -> tuple[int, int, int] | None:
-    """The first word of the page at ``page`` that is not that of ``expected`` at ``origin``.
+    """Return the first word of the page at ``page`` that differs from ``expected`` at ``origin``.
 
-    Its address, what it is, and what it ought to be; None if the pages are alike.
+    Its address, its value, and the expected value; None if the pages are equal.
     """
     found, wanted = actual.page(page), expected.page(origin)
     if found == wanted:
@@ -48,10 +48,10 @@ class Lockstep:
         self.diverged = False
 
     def skipped(self, at: int) -> None:
-        """Control goes past the loop without entering it."""
+        """Judge that control goes past the loop without entering it."""
         if not self.oracle.ended:
             head = f"a head without IND_DONE, {self.scenario.head:#x}"
-            self.findings.broken("reloc-step", at, "the list is skipped", "a turn for the head", head)
+            self.findings.broken("reloc-step", at, "the list is skipped", "an iteration for the head", head)
 
     def apply(self, access: Access) -> None:
         """Make a store."""
@@ -70,10 +70,10 @@ class Lockstep:
     # One iteration
 
     def over(self, at: int) -> None:
-        """The loop is entered once more: the list must not be over."""
+        """Require that the list has not ended when the loop is entered once more."""
         if not self.diverged and self.oracle.ended:
             self.diverged = True
-            found = f"another turn after {self.oracle.entry:#x}"
+            found = f"another iteration after {self.oracle.entry:#x}"
             self.findings.broken("reloc-step", at, "the list goes on", "its end at IND_DONE", found)
 
     def accesses(self, accesses: list[Numbered]) -> Iteration:
@@ -96,7 +96,7 @@ class Lockstep:
         return spec
 
     def _misplaced(self, spec: Iteration, access: Access) -> str | None:
-        """Where the access ought to go, if it does not."""
+        """Return where the access should have gone, if it went elsewhere."""
         copies = spec.kind is Kind.SOURCE
         start = spec.dest if access.kind == "store" else spec.addr
         if copies and (access.address - start) & MASK <= self.variant.page_size - access.size:
@@ -137,7 +137,7 @@ class Lockstep:
         self.findings.broken("reloc-step", at, effect, expected, found, index)
 
     def _same_memory(self, at: int, accesses: list[Numbered], spec: Iteration) -> None:
-        """After the iteration memory equals the list machine's."""
+        """Require that memory equals the list machine's after the iteration."""
         pages = {access.address & -self.variant.page_size for _, access in accesses if access.kind == "store"}
         if spec.kind is Kind.SOURCE:
             pages.add(spec.dest)

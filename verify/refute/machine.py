@@ -1,7 +1,7 @@
-"""A concrete arm64 CPU: the target's bytes on Unicorn, with every effect recorded.
+"""Run the target's bytes on a concrete arm64 CPU (Unicorn), and record every effect.
 
-Unicorn computes and moves data. System instructions never reach it: its copy of the code
-has NOPs there, and a hook applies their effects to our own registers and ghost state.
+Unicorn computes and moves data. System instructions never reach it: its copy of the code has NOPs there,
+and a hook applies their effects to registers and ghost state kept here.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Machine:
         return int(self._uc.reg_read(_PC))
 
     def general(self) -> tuple[int, ...]:
-        """x0 … x30 now."""
+        """Return x0 … x30 now."""
         return tuple(self._uc.reg_read(register) for register in _X)
 
     def _context(self) -> Context:

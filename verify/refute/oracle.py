@@ -1,4 +1,4 @@
-"""The list machine of specs.relocate_kernel on plain ints, one step for each iteration of a run."""
+"""Run the list machine of specs.relocate_kernel on plain ints, one step for each iteration of a run."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Oracle:
 
     @property
     def ended(self) -> bool:
-        """The current word has IND_DONE."""
+        """Return whether the current word has IND_DONE."""
         return bool(done(self._machine.entry))
 
     @property
     def entry(self) -> int:
-        """The current word."""
+        """Return the current word."""
         return int(self._machine.entry)
 
     def begin(self) -> Iteration:

@@ -22,7 +22,7 @@ class _Counter:
         self.machine: Machine | None = None
 
     def step(self, address: int) -> None:
-        """Before one instruction."""
+        """Handle one instruction, before it is executed."""
         assert self.machine is not None
         if len(self.machine.log) >= self.stop_after:
             self.machine.stop()
@@ -43,7 +43,7 @@ class _Recorder(_Counter):
         self.kept: deque[tuple[int, tuple[int, ...]]] = deque(maxlen=KEPT)
 
     def keep(self, address: int) -> None:
-        """Called before an instruction that is recorded."""
+        """Record the registers before an instruction."""
         assert self.machine is not None
         if self.count > self.first:
             self.kept.append((address, self.machine.general()))

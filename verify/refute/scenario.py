@@ -1,4 +1,4 @@
-"""A concrete environment for the routine: arguments, an indirection list, memory, and how EL2 answers."""
+"""Define a concrete environment for the routine: arguments, a list, memory, and how EL2 answers."""
 
 from __future__ import annotations
 
@@ -60,22 +60,22 @@ class Scenario(msgspec.Struct, frozen=True):
 
     @property
     def kimage(self) -> bool:
-        """The argument is a pointer to struct kimage."""
+        """Return whether the argument is a pointer to struct kimage."""
         return self.kimage_at != 0
 
     @property
     def line_size(self) -> int:
-        """Bytes of a data-cache line."""
+        """Return the size of a data-cache line in bytes."""
         return 4 << self.dminline
 
     @property
     def ram_at(self) -> int:
-        """First address of memory as the routine sees it."""
+        """Return the first address of memory as the routine sees it."""
         return self.seen(self.ram)
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of memory."""
+        """Return the size of memory in bytes."""
         return RAM_PAGES * self.page_size
 
     def seen(self, physical: int) -> int:
@@ -94,7 +94,7 @@ class Scenario(msgspec.Struct, frozen=True):
         return 0xBAD0_0000_000F_000F | number << 32 | number << 8
 
     def fields(self) -> dict[str, int]:
-        """The kimage's fields that the routine may use; where there is no kimage, its arguments."""
+        """Return the kimage's fields that the routine may use; without a kimage, its arguments."""
         values = {"head": self.head, "start": self.start, "dtb_mem": self.dtb_mem}
         if self.kimage:
             values |= {
@@ -106,7 +106,7 @@ class Scenario(msgspec.Struct, frozen=True):
         return values
 
     def placed(self) -> list[tuple[int, int]]:
-        """Each word of memory that is set on purpose: address as the routine sees it, value."""
+        """Return each word of memory that is set on purpose: address as the routine sees it, value."""
         placed = list(self.words)
         if self.kimage:
             layout = KimageLayout(self.arch)
@@ -115,7 +115,7 @@ class Scenario(msgspec.Struct, frozen=True):
         return placed
 
     def arguments(self) -> dict[str, int]:
-        """Registers that the caller sets."""
+        """Return the registers that the caller sets."""
         if self.kimage:
             return {"x0": self.kimage_at}
         return {"x0": self.head, "x1": self.start, "x2": self.dtb_mem}
@@ -149,7 +149,7 @@ class Words:
         self.touched.clear()
 
     def _find(self, address: int) -> tuple[int, int]:
-        """The number of the page and of the word in it."""
+        """Return the number of the page and of the word in it."""
         offset = (address - self.start) & MASK
         if offset % WORD or offset >= len(self._base) * WORD:
             raise OutsideError(f"{address & MASK:#x}")
@@ -165,7 +165,7 @@ class Words:
         return found
 
     def read(self, address: int) -> int:
-        """The word at ``address``.
+        """Return the word at ``address``.
 
         :raises OutsideError: if there is none.
         """
@@ -179,11 +179,11 @@ class Words:
         self.touched.add(self.start + page * self.page_size & MASK)
 
     def page(self, address: int) -> array[int]:
-        """The words of the page at ``address``, not to be changed."""
+        """Return the words of the page at ``address``, which must not be changed."""
         return self._page(self._find(address)[0])
 
     def copy(self, dest: int, source: int, length: int) -> Words:
-        """This memory after a copy of one whole page."""
+        """Return this memory after a copy of one whole page."""
         to, first = self._find(dest)
         origin, second = self._find(source)
         if first or second or length != self.page_size:
@@ -194,7 +194,7 @@ class Words:
 
 
 def image(scenario: Scenario) -> bytes:
-    """The bytes of memory at entry."""
+    """Return the bytes of memory at entry."""
     data = bytearray(background(scenario.ram_at, scenario.ram_bytes).tobytes())
     for address, value in scenario.placed():
         struct.pack_into("<Q", data, (address - scenario.ram_at) & MASK, value)
@@ -212,5 +212,5 @@ def explain(value: int, scenario: Scenario) -> str:
 
 
 def neighbours(pages: Iterable[int]) -> set[int]:
-    """Page numbers, each with the one before and the one after."""
+    """Return page numbers, each with the one before and the one after."""
     return {near for page in pages for near in (page - 1, page, page + 1) if 0 <= near < RAM_PAGES}

@@ -118,7 +118,7 @@ def cuts(plan: Plan, slots: int) -> Iterator[Plan]:
 
 
 def _lower(word: Word) -> list[Word]:
-    """The word with a page of a lower address, where random plans have any."""
+    """Return the word with a page of a lower address, where random plans have any."""
     lowest = {IND_DESTINATION: FIRST_DEST, IND_SOURCE: FIRST_SOURCE}.get(word.flags)
     if lowest is None or word.page is None or word.page <= lowest:
         return []

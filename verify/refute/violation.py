@@ -1,4 +1,4 @@
-"""Violations in a run: for each property the first effect that breaks it."""
+"""Record violations in a run: for each property the first effect that breaks it."""
 
 from __future__ import annotations
 

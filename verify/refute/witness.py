@@ -1,9 +1,9 @@
-"""Witnesses for paths: lists on which the real bytes run along a path of the proof.
+"""Find witnesses for paths: lists on which the real bytes run along a path of the proof.
 
-A symbolic path crosses an inner loop once, with any progress; a concrete run iterates
-it many times. A run is therefore cut at the proof's cutpoints, and of each inner loop
-its last iteration is kept: the remaining path is the one that the run takes. An iteration that
-returns to an inner loop's head is a witness too, for that loop's own iteration.
+A symbolic path crosses an inner loop once, with any progress; a concrete run iterates it many times. So a
+run is cut at the proof's cutpoints, and only the last iteration of each inner loop is kept. What remains is
+the path that the run takes. An iteration that returns to an inner loop's head is a witness too, for that
+loop's own iteration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LISTS = 80  # maximum tried; every path of the supported variants is found in fa
 
 
 class _Cutter:
-    """Turns a run's instructions into paths between cutpoints."""
+    """Cuts a run's instructions into paths between cutpoints."""
 
     def __init__(self, stops: frozenset[int], inner: dict[int, Loop]):
         self.stops, self.inner = stops, inner
@@ -35,7 +35,7 @@ class _Cutter:
         self.heads: dict[int, int] = {}  # head of an inner loop on the path -> its position
 
     def step(self, address: int) -> None:
-        """Called before each instruction."""
+        """Handle one instruction, before it is executed."""
         if address in self.stops:
             self.end()
         elif address in self.heads:
@@ -46,7 +46,7 @@ class _Cutter:
         self.path.append(address)
 
     def end(self) -> None:
-        """Called when the path so far is complete."""
+        """Complete the path so far."""
         if self.path:
             self.found.add(tuple(self.path))
         self.path, self.heads = [], {}

@@ -1,1 +1,1 @@
-"""How a run is shown: run.json first, everything else drawn from it."""
+"""Record a run as run.json, and draw everything else from it."""

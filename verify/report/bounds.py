@@ -1,4 +1,4 @@
-"""What a run.json must hold beyond its types: it may have been written by anybody."""
+"""Check the values in a run.json beyond their types: anybody may have written it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _require_function(function: FunctionRecord) -> None:
 
 
 def _numbers(value: object) -> Iterator[float]:
-    """Every number in plain data; keys that are numbers in text are numbers too."""
+    """Yield every number in plain data; keys that are numbers in text are numbers too."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if isinstance(key, str) and key.lstrip("-").isdecimal() and len(key) > 1:

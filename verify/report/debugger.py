@@ -1,7 +1,7 @@
-"""Writes a recorded counterexample out for a debugger: memory images, the code, and a gdb script.
+"""Write a recorded counterexample for a debugger: memory images, the code, and a gdb script.
 
-Addresses are those at which the code sees memory: the script is for a target that maps them
-so, or for a debugger's simulator.
+The addresses are those at which the code sees memory. So the script is for a target that maps them so, or
+for a debugger's simulator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FLAGS_SHIFT = 28  # PSTATE.NZCV in gdb's $cpsr
 
 
 def write_out(item: Recorded | RecordedCall, directory: Path) -> list[Path]:
-    """Write what a debugger needs to run the counterexample up to the first bad effect; the files written."""
+    """Write what a debugger needs to run the counterexample up to the first bad effect; return the files."""
     shown, code = item.counterexample, item.code
     name = safe_name(shown.property)
     directory.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def write_out(item: Recorded | RecordedCall, directory: Path) -> list[Path]:
 
 
 def memory_images(item: RecordedCall) -> Iterator[tuple[int, bytes]]:
-    """What a call finds in memory: first address and bytes of each run of adjoining pages."""
+    """Yield what a call finds in memory: first address and bytes of each run of adjoining pages."""
     given = item.counterexample.given
     pages = sorted({page & -PAGE for page in given.pages})
     runs: list[list[int]] = []

@@ -1,7 +1,7 @@
-"""Why a property is not proved: the cause before the symptom, and what would make it right.
+"""Explain why a property is not proved: the cause before the symptom, and what would make it right.
 
-Page, command line and SARIF show the same explanation. It is drawn from run.json alone; source lines are
-added where the caller can look them up.
+The page, the command line and SARIF show the same explanation. It is drawn from run.json alone. Source
+lines are added if the caller can look them up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VALUES = 6  # shown at most
 
 @dataclass(frozen=True)
 class Point:
-    """An instruction of the run that an explanation speaks of.
+    """An instruction of the run that an explanation mentions.
 
     :param step: its number in the run, counted from 1; 0 where it is not known.
     :param source: ``file:line``, or empty without debug information.
@@ -47,7 +47,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is known of why one property is not proved.
+    """Why one property is not proved.
 
     :param what: one sentence; ``causes``: the earliest first; ``symptom``: where the fault is noticed.
     :param missing: what never came, in a sentence.
@@ -71,7 +71,7 @@ class Explanation:
     root: Explanation | None = None
 
     def lines(self) -> list[str]:
-        """The explanation as text, a fact a line."""
+        """Return the explanation as text, one fact a line."""
         found = [f"{self.property}: {self.status}", f"  {self.what}"]
         for number, point in enumerate(self.causes):
             found.append(f"  {'cause' if not number else 'then '}    {point}")
@@ -111,7 +111,7 @@ def explain(run: Run, record: PropertyRecord, lines: Lines | None = None) -> Exp
 
 
 def explanations(run: Run, lines: Lines | None = None) -> list[Explanation]:
-    """Return an explanation of each property that is not proved: root causes first, one of each reason."""
+    """Return an explanation of each property that is not proved: root causes first, one for each reason."""
     unproved = [record for record in run.properties if record.verdict is not Verdict.PROVED]
     unproved.sort(key=lambda record: (_root(run, record) is not None, record.waived, -record.verdict.rank))
     told: dict[str, Explanation] = {}
@@ -126,7 +126,7 @@ def explanations(run: Run, lines: Lines | None = None) -> list[Explanation]:
 
 
 def _root(run: Run, record: PropertyRecord) -> PropertyRecord | None:
-    """The property that this one is blocked by."""
+    """Return the property that blocks this one."""
     if not record.reason.startswith(BLOCKED):
         return None
     name = record.reason.removeprefix(BLOCKED).split(",")[0]
@@ -184,7 +184,7 @@ class _Step:
 
 
 def _steps(run: Run, shown: Mapping[str, Any]) -> list[_Step]:
-    """The recorded steps, whatever the counterexample's kind."""
+    """Return the recorded steps of a counterexample of either kind."""
     recorded = shown.get("path", shown.get("steps"))
     path = [step for step in recorded if isinstance(step, dict)] if isinstance(recorded, list) else []
     total = shown.get("instructions")
@@ -237,7 +237,7 @@ def _texts(shown: Mapping[str, Any], causes: list[Point]) -> list[str] | None:
 def _from_steps(
     claim: str, shown: Mapping[str, Any], steps: list[_Step], missing: str
 ) -> tuple[list[Point], str]:
-    """The cause of a counterexample that records none: by its instructions, or who set the registers."""
+    """Return the cause of a counterexample that records none, from its instructions and operands."""
     total = steps[-1].step if steps else 0
     if "icache" in claim and len(steps) == total and steps:
         invalidations = [step for step in steps if step.text.startswith("ic ")]
@@ -272,7 +272,7 @@ def _located(run: Run, points: list[Point], lines: Lines | None) -> list[Point]:
 
 
 def _values(shown: Mapping[str, Any], steps: list[_Step]) -> list[tuple[str, str]]:
-    """The operands of the instruction at fault, then what a function is called with."""
+    """Return the operands of the instruction at fault, then the arguments of the function."""
     registers = shown.get("registers")
     known = dict(registers) if isinstance(registers, dict) else {}
     for step in steps:

@@ -1,4 +1,4 @@
-"""Runs the bytes of a recorded counterexample on QEMU's machine, which has page tables, levels and faults."""
+"""Run the bytes of a recorded counterexample on QEMU's machine, which has page tables, levels and faults."""
 
 from __future__ import annotations
 

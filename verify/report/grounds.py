@@ -1,4 +1,4 @@
-"""What a property cannot be proved without: the one definition is specs/properties.py, not a record."""
+"""Find what a property depends on, by specs/properties.py and not by a record, which may be forged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from kexec_verify.verdict import Verdict
 def grounds(run: Run, record: PropertyRecord) -> list[str]:
     """Return the properties that ``record`` depends on or consists of, for the run's ABI variant.
 
-    What the record names is wanted as well, so that a property of another version is held to its own words.
+    The properties that the record itself names are included, so that another version's record is held to its
+    own statement.
     """
     named = [*record.rests_on, *record.parts]
     claim = PROPERTIES.get(record.id)
@@ -25,7 +26,7 @@ def grounds(run: Run, record: PropertyRecord) -> list[str]:
 
 
 def unproved(run: Run, record: PropertyRecord) -> str:
-    """Why ``record`` is not proved though it says so: its first ground that is not; empty if all are."""
+    """Return why ``record`` is not proved though it says so: its first unproved ground; else empty."""
     for name in grounds(run, record):
         verdicts = [other.verdict for other in run.properties if other.id == name]
         if not verdicts:

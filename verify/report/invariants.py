@@ -1,7 +1,7 @@
-"""What was inferred of a routine's loops, as formulas for a reader.
+"""Print what was inferred of loops as formulas.
 
-``x₀`` is the value that ``x`` had when the loop was entered, ``progress`` the bytes and ``turns``
-the iterations done since.
+``x₀`` is the value that ``x`` had when the loop was entered, ``progress`` the number of bytes and
+``iterations`` the number of iterations since.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DEFINED = "leaves the registers as its definition says"
 def loop_invariants(
     code: Code, variant: AbiVariant | None, results: Iterable[Result]
 ) -> list[InvariantRecord]:
-    """What holds at the heads of the routine's loops whenever control is there; none without an ABI variant.
+    """Return what always holds at the heads of the routine's loops; none without an ABI variant.
 
     :param results: of the obligations; an invariant is in use if it is kept by a proved one.
     """
@@ -57,7 +57,7 @@ def loop_invariants(
 def other_invariants(
     code: Code, iterations: Iterable[LoopIterations], results: Iterable[Result]
 ) -> list[InvariantRecord]:
-    """What holds at the heads of the loops of a function other than the routine, as far as it is proved.
+    """Return what is proved to hold at the heads of the loops of a function other than the routine.
 
     :param turns: the loops with a definition for each iteration.
     :param results: of the obligations.
@@ -84,9 +84,9 @@ def _shaped(code: Code, head: int) -> list[str]:
 
 
 def _counted(loop: LoopIterations) -> Iterator[str]:
-    """Yield the state at the loop's head after ``turns`` iterations."""
+    """Yield the state at the loop's head after ``iterations`` iterations."""
     for name, step in sorted(loop.growing.items()):
-        yield f"{name} = {name}₀ {'-' if step < 0 else '+'} turns × {abs(step):#x}"
+        yield f"{name} = {name}₀ {'-' if step < 0 else '+'} iterations × {abs(step):#x}"
     free = [name for name in GENERAL if name in loop.unknown]
     if free:
         yield f"{', '.join(free)} = any value"
@@ -102,7 +102,7 @@ def _list_loop(variant: AbiVariant) -> Iterator[str]:
 
 
 def _definition(shape: Shape) -> Iterator[str]:
-    """The state at the loop's head after ``progress`` bytes, component by component."""
+    """Yield the state at the loop's head after ``progress`` bytes, component by component."""
     stride = constant(shape.stride)
     yield f"progress = n × {f'{stride} bytes' if stride is not None else _term(shape)}"
     for name, ratio in sorted(shape.advancing.items()):
@@ -141,7 +141,7 @@ def _pointer(pointer: Pointer) -> str:
 
 
 def _kept(results: Iterable[Result]) -> Iterator[InvariantRecord]:
-    """The invariants that induction kept, each once: the obligation says which after its colon."""
+    """Yield each invariant that induction kept, once; the obligation names it after its colon."""
     seen = set()
     for result in results:
         required = result.obligation

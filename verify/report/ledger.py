@@ -1,4 +1,4 @@
-"""The assumption ledger: what is assumed, its source, and which proofs use it."""
+"""Print the assumption ledger: what is assumed, its source, and which proofs use it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kexec_verify.specs.assumptions import ASSUMPTIONS
 
 
 def entries(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Every assumption as ``runs`` used it, as plain data."""
+    """Yield every assumption as ``runs`` used it, as plain data."""
     for assumption in ASSUMPTIONS.values():
         records = [r for run in runs for r in run.assumptions if r.id == assumption.id]
         yield {
@@ -23,7 +23,7 @@ def entries(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 
 def ledger(runs: Sequence[Run]) -> Iterator[str]:
-    """Lines on every assumption, as ``runs`` used it."""
+    """Yield lines on every assumption, as ``runs`` used it."""
     for entry in entries(runs):
         yield entry["id"]
         yield f"  {entry['sentence']}"

@@ -1,4 +1,4 @@
-"""A function's instructions for the record: where control goes next, what is a system event, what was run."""
+"""List a function's instructions for the record: successors, system events, and which were run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kexec_verify.report.model import InstructionRecord
 def list_instructions(
     code: Code, covered: Collection[int], outside: Callable[[int], str] = hex
 ) -> list[InstructionRecord]:
-    """Every instruction of ``code``.
+    """Return every instruction of ``code``.
 
     :param covered: addresses that some path ran.
     :param outside: what the target of a call is called.
@@ -36,7 +36,7 @@ def list_instructions(
 
 
 def loop_heads(code: Code) -> list[int]:
-    """Addresses of the heads of its loops, outer before inner; none if its control flow is unknown."""
+    """Return the addresses of the heads of its loops, outer before inner; none if control flow is unknown."""
     try:
         return [loop.head for loop in loops(code)]
     except UnsupportedError:
@@ -44,7 +44,7 @@ def loop_heads(code: Code) -> list[int]:
 
 
 def _event(instruction: Instruction) -> str:
-    """The name of the system event that it is in the model; empty if it is none."""
+    """Return the name of the system event that the instruction is in the model; empty if it is none."""
     for operation in instruction.operations:
         if operation.opcode.name == "CALLOTHER":
             return str(operation.inputs[0].getUserDefinedOpName())

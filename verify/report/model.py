@@ -1,4 +1,4 @@
-"""run.json: everything that a later report, gate or reader needs of one target's run."""
+"""The schema of run.json: everything that a later report, gate or reader needs of one target's run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class SolverAnswer(msgspec.Struct, frozen=True):
 class ObligationRecord(msgspec.Struct, frozen=True):
     """One obligation: its goal in words, its hypotheses, and its result.
 
-    ``at`` is the address of the instruction it is about, ``where`` the same as
-    symbol+offset/size. ``idle`` says that its path cannot be taken. ``text`` is the file
-    of its SMT-LIB script next to run.json, ``sha256`` that script's hash. ``used`` are the
-    hypotheses that the proof needed.
+    ``at`` is the address of the instruction it is about, ``where`` the same as symbol+offset/size. ``idle``
+    says that its path cannot be taken. ``text`` is the file of its SMT-LIB script next to run.json,
+    ``sha256``
+    that script's hash. ``used`` are the hypotheses that the proof needed.
     """
 
     name: str
@@ -81,7 +81,7 @@ class PropertyRecord(msgspec.Struct, frozen=True):
 
     @property
     def waived(self) -> bool:
-        """It is refuted, and all of it that fails is the deviation that its waiver names."""
+        """Return whether it is refuted, and its waiver names every deviation."""
         waiver = self.waiver
         return (
             waiver is not None
@@ -91,7 +91,7 @@ class PropertyRecord(msgspec.Struct, frozen=True):
 
     @property
     def failing(self) -> list[Failing]:
-        """Every obligation that is not proved, as a waiver names it."""
+        """Return every obligation that is not proved, in the form that a waiver names."""
         return [(o.name, o.sentence, o.where) for o in self.obligations if o.verdict is not Verdict.PROVED]
 
 
@@ -234,11 +234,11 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def function(self) -> FunctionRecord:
-        """The relocation routine."""
+        """Return the relocation routine."""
         return self.functions[0]
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of its properties, a waived one left out; ``complete`` is not looked at."""
+        """Return the worst verdict of its properties, without waived ones; ``complete`` is not considered."""
         counted = [record.verdict for record in self.properties if not record.waived]
         return join(counted)

@@ -1,4 +1,4 @@
-"""What is known of a run that was interrupted: never more than was decided, and never green as a whole."""
+"""Keep what is known of a run that is interrupted: never more than was decided, never green as a whole."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Partial:
         discharger.listener = self._results.append
 
     def known(self, outcome: Outcome) -> None:
-        """Take note of verdicts that only a search for counterexamples may still change."""
+        """Record verdicts that only a search for counterexamples may still change."""
         self._known = outcome
 
     def outcome(self) -> Outcome:
-        """What was decided; every other property is UNKNOWN."""
+        """Return what was decided; every other property is UNKNOWN."""
         return self._settled(self._known) if self._known else self._unfinished()
 
     def incomplete(self, run: Run) -> Run:
-        """The run's record, marked as one that was not finished."""
+        """Return the run's record, marked as not finished."""
         return msgspec.structs.replace(run, complete=False)
 
     def _settled(self, known: Outcome) -> Outcome:

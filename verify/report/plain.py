@@ -1,4 +1,4 @@
-"""Names out of a binary are anybody's text: made harmless for a line of a terminal or a log."""
+"""Make names from a binary, which may be any text, harmless for a line of a terminal or a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def plain(text: str) -> str:
-    """The text as one line of characters that are seen; others are written as escapes.
+    """Return the text as one line of visible characters; others are written as escapes.
 
     ``##[`` is split as well: a GitHub runner executes it anywhere in a line of a log.
     """

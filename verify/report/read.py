@@ -1,4 +1,4 @@
-"""Reads run.json files back."""
+"""Read run.json files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAKE = "verify run TARGET"
 
 
 def read_run(path: Path) -> Run:
-    """The run in ``path``.
+    """Return the run in ``path``.
 
     :raises UsageError: if it is not a run.json of this schema.
     """
@@ -26,7 +26,7 @@ def read_run(path: Path) -> Run:
 
 
 def decode_run(data: bytes, path: str) -> Run:
-    """The run in the contents of a run.json.
+    """Return the run in the contents of a run.json.
 
     :param path: where they come from, for messages.
     :raises UsageError: if they are none of this schema.
@@ -45,7 +45,7 @@ def decode_run(data: bytes, path: str) -> Run:
 
 
 def read_runs(directory: Path) -> list[Run]:
-    """Every run under ``directory``, by name; files of another schema are left out."""
+    """Return every run under ``directory``, by name; files of another schema are left out."""
     runs = []
     for path in sorted(directory.glob("*/run.json")):
         try:
@@ -56,7 +56,7 @@ def read_runs(directory: Path) -> list[Run]:
 
 
 def earlier_seconds(directory: Path) -> float | None:
-    """How long the finished run in ``directory`` took, in seconds; None without one."""
+    """Return how long the finished run in ``directory`` took, in seconds; None if there is none."""
     try:
         run = read_run(directory / "run.json")
     except UsageError:

@@ -1,4 +1,4 @@
-"""Turns an outcome into run.json, and into the files of a report."""
+"""Convert an outcome to run.json, and to the files of a report."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def record(
     started: datetime,
     queries: dict[str, int] | None = None,
 ) -> model.Run:
-    """The run's record.
+    """Return the run's record.
 
     :param questions: queries that were sent, and those that an earlier run had answered.
     """
@@ -119,7 +119,7 @@ def record(
 
 
 def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
-    """The routine: its bytes, its ABI variant, and how they were found."""
+    """Return the routine: its bytes, its ABI variant, and how they were found."""
     variant = outcome.variant
     roles = {"entry": variant.entry, "ptr": variant.ptr, "dest": variant.dest} if variant else {}
     results = [result for finding in outcome.findings for result in finding.results]
@@ -143,7 +143,7 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
 
 
 def _others(kernel: Kernel, outcome: Outcome) -> list[model.FunctionRecord]:
-    """The functions other than the routine."""
+    """Return the functions other than the routine."""
     results = [result for finding in outcome.findings for result in finding.results]
     # A callee's proof keeps no list of what it ran, but each of its obligations has its path.
     ran = _covered(results)
@@ -172,7 +172,7 @@ def _other(
 
 
 def _given(inputs: Mapping[str, str]) -> list[str]:
-    """What a function's run was given, word by word."""
+    """Return the inputs of a function's run, word by word."""
     return [f"{name} = {value}" for name, value in inputs.items()]
 
 
@@ -191,7 +191,7 @@ def _layout(variant: AbiVariant | None) -> dict[str, int]:
 
 
 def _assumptions(outcome: Outcome) -> list[model.AssumptionRecord]:
-    """The assumptions that the run stated or used."""
+    """Return the assumptions that the run stated or used."""
     stated = {
         label
         for finding in outcome.findings
@@ -216,7 +216,7 @@ def _assumptions(outcome: Outcome) -> list[model.AssumptionRecord]:
 
 
 def _covered(results: list[Result]) -> set[int]:
-    """Addresses that some path ran: what a coverage obligation proved, and every recorded path."""
+    """Return the addresses that some path ran: proved coverage obligations, and every recorded path."""
     covered = {address for result in results if not result.idle for address in result.obligation.path}
     for result in results:
         required = result.obligation
@@ -232,7 +232,7 @@ def _covered(results: list[Result]) -> set[int]:
 def report_files(
     run: model.Run, outcome: Outcome, pages: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, bytes]:
-    """The files of a run's report: run.json and its seal, the obligations' texts, and ``pages`` by name."""
+    """Return a report's files: run.json, its seal, the obligations' texts, and ``pages`` by name."""
     encoded = msgspec.json.format(msgspec.json.encode(run), indent=1)
     files = {RUN: encoded + b"\n"}
     seal = seal_of(files[RUN])

@@ -1,4 +1,4 @@
-"""What would make a property right, or what to try next, by property and by reason."""
+"""Say what would make a property right, or what to try next, by property and by reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replays the counterexamples of a finished run from run.json alone."""
+"""Replay the counterexamples of a finished run from run.json alone."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class RecordedCall:
 
 @contextmanager
 def _runs(name: str) -> Iterator[None]:
-    """Tell a record that no emulator runs from one that runs and shows something else."""
+    """Distinguish a record that no emulator can run from one that runs and shows something else."""
     try:
         yield
     except (UcError, OutsideError, UnsupportedError) as error:
@@ -89,12 +89,12 @@ def _runs(name: str) -> Iterator[None]:
 
 
 def in_lines(shown: Counterexample | CallCounterexample) -> list[str]:
-    """A counterexample of either kind for a terminal."""
+    """Return a counterexample of either kind as lines for a terminal."""
     return format_call(shown) if isinstance(shown, CallCounterexample) else format_counterexample(shown)
 
 
 def recorded(run: Run) -> list[Recorded | RecordedCall]:
-    """The counterexamples of a run.
+    """Return the counterexamples of a run.
 
     :raises UsageError: if its bytes are not those that its hash names.
     """
@@ -132,7 +132,7 @@ def _converted[T](record: PropertyRecord, kind: type[T]) -> T:
 
 
 def _require_inputs(call: CallCounterexample) -> None:
-    """Refuse a call that no machine can be given, or that would take all of this one's memory.
+    """Refuse a call with inputs that no machine has, or that would use all of this machine's memory.
 
     :raises UsageError: for an unknown register, or numbers out of range.
     """

@@ -1,4 +1,4 @@
-"""Puts a report in its place: all of its files or none."""
+"""Save a report: all of its files or none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEAD = 4096
 
 
 def save(files: Mapping[str, bytes], directory: Path) -> Path:
-    """Write a report's files to ``directory``, all or nothing; the path of run.json.
+    """Write a report's files to ``directory``, all or none, and return the path of run.json.
 
     :param files: by path in the directory, run.json among them.
     What else the directory holds stays there: checks, mutation runs, and files that are not this tool's.
@@ -52,7 +52,7 @@ def save(files: Mapping[str, bytes], directory: Path) -> Path:
 
 
 def is_saved(files: Mapping[str, bytes], directory: Path) -> bool:
-    """``directory`` has each of these files as it is; it may have more, found out since."""
+    """Return whether ``directory`` has each of these files unchanged; it may have more."""
     try:
         return all(read_file(directory / name, len(content)) == content for name, content in files.items())
     except OSError:
@@ -60,7 +60,7 @@ def is_saved(files: Mapping[str, bytes], directory: Path) -> bool:
 
 
 def require_own(directory: Path) -> None:
-    """Refuse a place where a report would replace what this tool did not write.
+    """Refuse a folder in which a report would replace what this tool did not write.
 
     :raises UsageError: for a file, a link, or a folder whose run.json is not this tool's.
     """
@@ -86,12 +86,12 @@ def _has(path: Path, mark: bytes) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    """A report has a file of this name, by its path in the folder."""
+    """Return whether a report has a file of this name, by its path in the folder."""
     return name in _FILES or _TEXT.fullmatch(name) is not None
 
 
 def _swap(fresh: Path, directory: Path) -> None:
-    """Put ``fresh`` in the place of ``directory``, and keep what is there and not a report's."""
+    """Put ``fresh`` in the place of ``directory``, and keep files there that belong to no report."""
     old: Path | None = None
     if directory.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
@@ -103,7 +103,7 @@ def _swap(fresh: Path, directory: Path) -> None:
 
 
 def _keep_others(old: Path, directory: Path) -> None:
-    """Move each file of ``old`` that is no report's to ``directory``."""
+    """Move each file of ``old`` that belongs to no report to ``directory``."""
     for path in sorted(old.rglob("*")):
         name = path.relative_to(old).as_posix()
         if path.is_dir() and not path.is_symlink():

@@ -1,8 +1,8 @@
-"""The seal of a run.json: that this user's tool wrote it, and that nobody changed a byte since.
+"""Seal a run.json, to show that this user's tool wrote it and that no byte has changed since.
 
-What a run had to prove of a target follows from the target's bytes and is not to be seen in the run's own
-files: whoever edits run.json can leave out what fails. A seal, a keyed hash (HMAC-SHA256, RFC 2104) with
-the key of :mod:`kexec_verify.cache.store`, tells such an edit. Whoever has the key can make seals.
+Which obligations a target has follows from the target's bytes, and cannot be seen in the run's own files.
+So whoever edits run.json can leave out what fails. A seal, a keyed hash (HMAC-SHA256, RFC 2104) with the
+key of :mod:`kexec_verify.cache.store`, reveals such an edit. Whoever has the key can make seals.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _WHAT = b"run.json\0"  # the key seals other things too
 
 
 def seal_of(data: bytes) -> str | None:
-    """The seal of a run.json's contents, in hexadecimal; None if this user has no key."""
+    """Return the seal of a run.json's contents, in hexadecimal; None if this user has no key."""
     key = user_key()
     return hmac.new(key, _WHAT + data, hashlib.sha256).hexdigest() if key is not None else None
 
 
 def is_sealed(data: bytes, directory: Path) -> bool:
-    """The seal in ``directory`` is the one that this user's key makes of these contents."""
+    """Return whether the seal in ``directory`` is the one that this user's key makes of these contents."""
     expected = seal_of(data)
     try:
         found = read_file(directory / FILE, _LIMIT).decode().strip()

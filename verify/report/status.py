@@ -1,4 +1,4 @@
-"""How a property's verdict is shown: one word, one colour and one severity, the same in every report."""
+"""Say how a property's verdict is shown: one word, one colour and one severity, the same in every report."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Decided(Protocol):
 
     @property
     def verdict(self) -> Verdict:
-        """What is known of it."""
+        """Return the verdict."""
 
     @property
     def waived(self) -> bool:
-        """It is refuted, and that is a declared deviation."""
+        """Return whether it is refuted, and a waiver declares all of that."""
 
 
 class Level(enum.StrEnum):
-    """How bad a property's status is for the one who reads it."""
+    """How severe a property's status is for a reader."""
 
     ERROR = "error"
     """Refuted, or the verifier failed."""
@@ -41,7 +41,7 @@ class Level(enum.StrEnum):
 
     @property
     def rank(self) -> int:
-        """Position from bad to good."""
+        """Return its position from bad to good."""
         return list(Level).index(self)
 
 
@@ -54,41 +54,41 @@ _STYLES = {Level.NONE: "green", Level.NOTE: "dark_orange", Level.WARNING: "yello
 
 
 def status(record: Decided) -> str:
-    """The verdict in words; a waived refutation differs from both a proof and a refutation."""
+    """Return the verdict in words; a waived refutation differs from both a proof and a refutation."""
     return WAIVED if record.waived else str(record.verdict)
 
 
 def short_waiver(record: PropertyRecord) -> str:
-    """Why the property's refutation is accepted, up to the reason's first stop; empty without a waiver."""
+    """Return the first sentence of the reason why the refutation is accepted; empty without a waiver."""
     return re.split(r"[:;.](?:\s|$)", record.waiver.reason)[0] if record.waiver is not None else ""
 
 
 def level(record: Decided) -> Level:
-    """How bad the property's status is."""
+    """Return how severe the property's status is."""
     return Level.NOTE if record.waived else _LEVELS.get(record.verdict, Level.WARNING)
 
 
 def style(record: Decided) -> str:
-    """The terminal's style for the status; amber for a waived refutation."""
+    """Return the terminal's style for the status; amber for a waived refutation."""
     return _STYLES[level(record)]
 
 
 def counts(records: Iterable[Decided]) -> dict[str, int]:
-    """How many properties have each status, the good first."""
+    """Return how many properties have each status, the good first."""
     order = [*(str(v) for v in Verdict if v is not Verdict.ERROR), WAIVED, str(Verdict.ERROR)]
     found = [status(record) for record in records]
     return {name: found.count(name) for name in order if name in found}
 
 
 def function_of(run: Run, record: PropertyRecord) -> str:
-    """The function that the property is shown under."""
+    """Return the function under which the property is shown."""
     if record.function:
         return record.function
     return run.functions[0].name if len(run.functions) == 1 else WHOLE_PATH_TARGET
 
 
 def by_function(run: Run) -> dict[str, list[PropertyRecord]]:
-    """The run's properties by the function that they are shown under, in the run's order."""
+    """Return the run's properties by the function under which they are shown, in the run's order."""
     found: dict[str, list[PropertyRecord]] = {}
     for record in run.properties:
         found.setdefault(function_of(run, record), []).append(record)

@@ -1,4 +1,4 @@
-"""What each property's queries cost, a query that several properties share counted once."""
+"""Count what each property's queries cost, with a query that several properties share counted once."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Concrete runs of kexec's C functions, of the restart code and of the hyp stub."""
+"""Run kexec's C functions, the restart code and the hyp stub on concrete inputs."""

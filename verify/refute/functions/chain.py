@@ -1,8 +1,8 @@
-"""Whole paths, from a function's entry to the point of an obligation, built from explored segments.
+"""Build whole paths, from a function's entry to the point of an obligation, from explored segments.
 
-A later segment starts in variables of its own. Here they are bound to the terms that the
-segment before it ends in, so that all of a chain speaks of the entry and of callees'
-answers only; events in a loop get names of their own for each iteration.
+A later segment starts in variables of its own. Here they are bound to the terms that the segment before it
+ends in. So a whole chain is expressed in the entry state and in callees' answers. Events in a loop get
+names of their own for each iteration.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Proof(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """The point of an obligation: segment, state, and how the path continues.
+    """The point of an obligation: its segment and state, and how the path continues.
 
     :param kind: ``end`` of a path, or an ``access`` or ``event`` on one, which is the state's next.
     """
@@ -52,7 +52,7 @@ class Place:
 
 
 def places(proof: Proof, obligation: Obligation) -> Iterator[Place]:
-    """Return the points of ``obligation``; one for each group of paths that are equal up to there."""
+    """Yield the points of ``obligation``, one for each group of paths that are equal up to there."""
     for number, segment in enumerate(proof.segments):
         for step in segment.ends:
             at_end = obligation.path and step.state.trace == obligation.path
@@ -87,7 +87,9 @@ def _inner(number: int, segment: Segment, obligation: Obligation) -> Iterator[Pl
 
 
 def routes(segments: list[Segment], last: int) -> Iterator[tuple[tuple[int, Step], ...]]:
-    """Ways from the entry to segment ``last``, short ones first: the path to take of each segment before."""
+    """Yield paths from the entry to segment ``last``, short ones first, as the path to take in each
+    segment.
+    """
     layer: list[tuple[tuple[int, Step], ...]] = [()]
     for _ in range(LINKS):
         longer: list[tuple[tuple[int, Step], ...]] = []
@@ -137,24 +139,24 @@ class Chain:
 
     @property
     def trace(self) -> tuple[int, ...]:
-        """Every instruction, in order."""
+        """Return every instruction, in order."""
         return tuple(at for link in self.links for at in link.state.trace)
 
     @property
     def bind(self) -> Substitution:
-        """From the terms of the last segment to those of the chain."""
+        """Return the substitution from the last segment's terms to those of the chain."""
         return self.links[-1].bind
 
     @property
     def accesses(self) -> list[tuple[Link, Access]]:
-        """Every load and store up to the place, its own included."""
+        """Return every load and store up to the place, its own included."""
         found = [(link, access) for link in self.links for access in link.state.accesses]
         subject = self.place.subject
         return [*found, (self.links[-1], subject)] if isinstance(subject, Access) else found
 
     @property
     def events(self) -> list[tuple[Link, Event]]:
-        """Every system instruction, call and WARN up to the place, its own included."""
+        """Return every system instruction, call and WARN up to the place, its own included."""
         found = [(link, event) for link in self.links for event in link.state.events]
         subject = self.place.subject
         return [*found, (self.links[-1], subject)] if isinstance(subject, Event) else found
@@ -178,7 +180,7 @@ class Chain:
             self._agree(link, before)
 
     def _bind(self, start: State, tag: str, before: Link) -> None:
-        """Variables named after ``tag`` are what the segment before ended with."""
+        """Bind variables named after ``tag`` to what the segment before ended with."""
         names, end = dict(self._names), before.state
 
         def one(term: Term, value: Term) -> None:
@@ -230,7 +232,7 @@ class Chain:
         return Substitution(variable, apply)
 
     def _agree(self, link: Link, before: Link) -> None:
-        """The definition of the start must be what the segment before ended with."""
+        """Require that the definition of the start is what the segment before ended with."""
         start, end = link.segment.start.registers, before.state.registers
         for name in (*GENERAL, "sp", *FLAGS, *SYSTEM):
             left, right = link.bind(start[name]), before.bind(end[name])
@@ -248,7 +250,7 @@ class Chain:
         return tuple(found.values())
 
     def regions(self) -> Facts:
-        """Each object's words are read in its own place."""
+        """Each object's words are read within the object."""
         context = self.proof.context
         return tuple(
             (f"the word is one of {item}", region(context, item, address))
@@ -262,7 +264,7 @@ def _reader(bind: Substitution, lines: LineState) -> Callable[[Term], Term]:
 
 
 def chains(proof: Proof, place: Place, most: int) -> Iterator[Chain]:
-    """Paths to ``place``, short ones first, ``most`` of them."""
+    """Yield paths to ``place``, short ones first, at most ``most`` of them."""
     for count, route in enumerate(routes(proof.segments, place.segment)):
         if count >= most:
             return

@@ -1,4 +1,4 @@
-"""A chain's concrete run, and whether it is what the symbolic states say under the chosen values."""
+"""Run a chain on concrete inputs, and compare the run with the symbolic states under the same values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HVC_CHANGES = tuple(f"x{i}" for i in range(18))
 
 
 def inputs(chain: Chain, values: Values) -> Inputs:
-    """What the run of ``chain`` starts with, and how its calls are answered."""
+    """Return what the run of ``chain`` starts with, and how its calls are answered."""
     first = chain.links[0]
     registers = {name: values(first.bind(first.segment.start.registers[name])) for name in _VISIBLE}
     answers = tuple(_answer(chain, link, event, values) for link, event in _answered(chain))
@@ -34,7 +34,7 @@ def inputs(chain: Chain, values: Values) -> Inputs:
 
 
 def _words(chain: Chain, values: Values, pages: set[int]) -> dict[int, int]:
-    """The words of memory at entry that the chain speaks of, where the run has memory."""
+    """Return the words of memory at entry that the chain mentions, where the run has memory."""
     found = {}
     for _, address in list(chain.reads.values()):
         at = values(address)
@@ -44,7 +44,7 @@ def _words(chain: Chain, values: Values, pages: set[int]) -> dict[int, int]:
 
 
 def _known(chain: Chain, pages: Iterable[int]) -> dict[int, int]:
-    """Words of the image that never change."""
+    """Return words of the image that never change."""
     memory = chain.links[0].segment.start.memory
     found: dict[int, int] = {}
     for item in memory.objects if isinstance(memory, Objects) else ():
@@ -54,7 +54,7 @@ def _known(chain: Chain, pages: Iterable[int]) -> dict[int, int]:
 
 
 def _answered(chain: Chain) -> list[tuple[Link, Event]]:
-    """The calls and HVCs that are answered: all but one that the chain ends before."""
+    """Return the calls and HVCs that are answered: all except one that the chain ends before."""
     # The last event is the one that the chain ends before; in a loop an earlier iteration has it as well.
     events = chain.events[:-1] if isinstance(chain.place.subject, Event) else chain.events
     return [
@@ -92,7 +92,7 @@ def _contract(name: str) -> Contract:
 
 
 def _by_page(stores: dict[int, str]) -> dict[int, str]:
-    """The stores, cut at pages, so that each page they touch is named."""
+    """Split the stores at page boundaries, so that each page they touch is named."""
     found = {}
     for start, data in stores.items():
         at, rest = start, bytes.fromhex(data)
@@ -104,9 +104,9 @@ def _by_page(stores: dict[int, str]) -> dict[int, str]:
 
 
 def confirm(chain: Chain, values: Values, given: Inputs) -> PathRun:
-    """The run of ``chain`` from ``given``.
+    """Return the run of ``chain`` from ``given``.
 
-    :raises InternalError: if it differs from the chain in anything that both speak of.
+    :raises InternalError: if it differs from the chain in anything that both determine.
     """
     run = PathRun(chain.proof.code, given)
     run.run()
@@ -185,7 +185,7 @@ def _end(chain: Chain, values: Values, run: PathRun) -> None:
 
 
 def stored(chain: Chain, values: Values, state: State) -> dict[int, int]:
-    """The bytes that a state of the last segment has in memory that was stored to."""
+    """Return the bytes that a state of the last segment has in memory that was stored to."""
     assert isinstance(state.memory, Objects)
     found = {}
     for item in state.memory.objects:

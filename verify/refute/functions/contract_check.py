@@ -183,14 +183,14 @@ def _cases(
 
 
 def _regions(context: KexecContext, contract: Contract) -> list[Range]:
-    """The frame, the image, and what the callee is given a pointer to."""
+    """Return the frame, the image, and what the callee is given a pointer to."""
     sp, pointed = base(context, STACK_FRAME), base(context, MM_STRUCT)
     found = [(sp - FRAME_BYTES, sp), (context.globals.low, context.globals.high)]
     return [*found, (pointed, pointed + POINTED_BYTES)] if contract.points else found
 
 
 def _by_length(contract: Contract, start: int) -> bool:
-    """The range is given as a start and a length."""
+    """Return whether the range is given as a start and a length."""
     ask = contract.cleans or contract.fetches
     assert ask is not None
     return constant(ask({"x0": const(start), "x1": const(8)})[1]) == start + 8

@@ -1,8 +1,8 @@
-"""Runs one function whose callees answer by contract whatever they are given; ghost state is in plain ints.
+"""Run one function with callees that answer by contract, and ghost state in plain ints.
 
-Beside a Processor, which repeats answers that were worked out for one path, such a run goes
-where the bytes take it: a changed function may call with other arguments, or make another
-call. Memory appears where the function's objects are; an access elsewhere is a fault.
+A Processor repeats answers that were worked out for one path. This run goes where the bytes take it: a
+changed function may call with other arguments, or make another call. Memory appears where the function's
+objects are; an access elsewhere is a fault.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ContractRun(PathRun):
         self._uc.hook_add(unicorn.UC_HOOK_MEM_UNMAPPED, self._on_unmapped)
 
     def entry_word(self, address: int) -> int:
-        """The 64-bit word at ``address`` when the function is entered."""
+        """Return the 64-bit word at ``address`` when the function is entered."""
         if address in self.inputs.memory:
             return self.inputs.memory[address]
         mapped = address & -PAGE in self.inputs.pages
@@ -83,14 +83,14 @@ class ContractRun(PathRun):
         return {name: getattr(self.ghost, name) for name in GHOSTS}
 
     def stub_below(self) -> bool:
-        """Whether the hyp stub lies below."""
+        """Return whether the hyp stub is installed below the kernel."""
         first = self.context.globals["__boot_cpu_mode"]
         modes = [self.entry_word(at & -8) >> 8 * (at & 7) & 0xFFFF_FFFF for at in (first, first + 4)]
         came_up = modes == [BOOT_CPU_MODE_EL2, BOOT_CPU_MODE_EL2]
         return came_up and self.system["currentel"] != CURRENT_EL2
 
     def replayable(self) -> Inputs:
-        """Inputs with which a Processor repeats a finished run that called nothing."""
+        """Return inputs with which a Processor repeats a finished run that called nothing."""
         mapped = [(start, end) for start, end, _ in self._uc.mem_regions()]
         code = {p for piece in self.code.pieces for p in range(piece.address & -PAGE, piece.end, PAGE)}
         pages = [p for start, end in mapped for p in range(start & -PAGE, end, PAGE) if p not in code]
@@ -211,7 +211,7 @@ class ContractRun(PathRun):
         return None
 
     def _apply(self, name: str, found: Contract, at: int) -> bool:
-        """What the callee leaves behind; False if it does not return."""
+        """Apply the effect of the callee; return False if it does not return."""
         self._happen("call", at)
         before = self.registers()
         tag = f"{name}#{len(self.called)}"
@@ -246,7 +246,7 @@ class ContractRun(PathRun):
     def _allowed(
         self, found: Contract, before: dict[str, int], after: dict[str, int]
     ) -> Iterator[dict[str, int]]:
-        """Registers and ghost state after a call, as bad as its contract allows."""
+        """Yield registers and ghost state after a call, as bad as its contract allows."""
         tables = [before["x0"], self._reserved()] if "ttbr0_el1" in found.changes else [before["ttbr0_el1"]]
         unsynced = (1, 0) if "unsynced" in found.changes else (self.ghost.unsynced,)
         translations = (plain.WRITTEN,) if "translation" in found.changes else (self.ghost.translation,)
@@ -258,7 +258,7 @@ class ContractRun(PathRun):
                 yield guess
 
     def terms(self, registers: dict[str, int]) -> dict[str, Term]:
-        """What contracts speak of, as constants."""
+        """Return the terms that contracts use, as constants."""
         ones = dict.fromkeys(("unsynced", *UNSYNCED.values()), 1)
         widths = {**ones, "translation": 3, **dict.fromkeys(FLAGS, 8)}
         known = {name: const(value, widths.get(name, 64)) for name, value in registers.items()}
@@ -292,7 +292,7 @@ class ContractRun(PathRun):
             self._write(_numbers(x[register])[0], FILLED[number].to_bytes(8, "little"))
 
     def _write(self, address: int, data: bytes) -> None:
-        """What a callee writes."""
+        """Write ``data`` for a callee."""
         for start in range(address & -PAGE, address + len(data), PAGE):
             if self.read(start, 1) is None and not self._on_unmapped(self._uc, 0, start, 8, 0, None):
                 self._uc.emu_stop()
@@ -303,7 +303,7 @@ class ContractRun(PathRun):
             self._touch(address, len(data))
 
     def _words(self, start: int, end: int) -> Iterator[int]:
-        """The words from ``start`` up to ``end``; of a long range those that are dirty or were stored."""
+        """Yield the words from ``start`` to ``end``; of a long range only dirty and stored ones."""
         if 0 <= end - start <= _SHORT:
             yield from range(start & -8, end, 8)
             return
@@ -321,7 +321,7 @@ def _numbers(*terms: Term) -> tuple[int, ...]:
 def entered(
     code: Code, start: int, registers: dict[str, int], memory: dict[int, int] | None = None
 ) -> Inputs:
-    """Inputs of a run that starts at ``start`` with ``registers``, and else with what is usual."""
+    """Return inputs of a run that starts at ``start`` with ``registers``, and default values elsewhere."""
     names = (*GENERAL, "sp", *FLAGS, *SYSTEM)
     full = {name: registers.get(name, usual(f"{name}@")) for name in names}
     return Inputs(start, full, memory or {}, (), (), LIMIT)
@@ -330,7 +330,7 @@ def entered(
 def varied(inputs: Inputs) -> Iterator[Inputs]:
     """Yield the same inputs, and inputs with other values in the unconstrained general registers.
 
-    A changed function may come to read one: small numbers, numbers near 2^64, and numbers of all bits.
+    A changed function may read one of them: small numbers, numbers near 2^64, and numbers of all bits.
     """
     yield inputs
     free = [(i, r) for i, r in enumerate(GENERAL[:-1]) if inputs.registers[r] == usual(f"{r}@")]

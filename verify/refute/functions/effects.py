@@ -1,4 +1,4 @@
-"""What a run of one function is given, and what it does."""
+"""Define the inputs of a run of one function, and its effects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a call or an HVC leaves behind.
+    """The effect of a call or an HVC on registers and memory.
 
     :param name: of the callee; ``at``: address of the call.
     :param registers: general and system registers and flags that it sets.
@@ -22,7 +22,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """All that a run depends on besides the function's bytes.
+    """Everything that a run depends on besides the function's bytes.
 
     :param registers: all of them, SP, flags and system registers included.
     :param memory: 64-bit words by address; the rest of ``pages`` is zero.

@@ -1,9 +1,8 @@
 """Check the proof obligations at a function's end for a concrete run of it.
 
-The obligations are those of the proof, built for a state made of constants: registers and
-memory from Unicorn, barriers and caches from the plain ghost state. No path, no contract
-as a hypothesis and no solver is in between, so a run that breaks what is PROVED shows an
-error in one of them.
+The obligations are those of the proof, built for a state made of constants: registers and memory from
+Unicorn, barriers and caches from the plain ghost state. No path, contract or solver is involved. So a run
+that breaks what is PROVED shows an error in one of them.
 """
 
 from __future__ import annotations
@@ -54,7 +53,8 @@ class _Line:
 def broken(
     proof: Function, inputs: Inputs, wanted: Callable[[str], bool]
 ) -> tuple[str | None, tuple[int, ...]]:
-    """What of its obligations a run of ``proof``'s code breaks, None if nothing; and the run's trace.
+    """Return which obligation a run of ``proof``'s code breaks, None if none does; and the run's
+    instructions.
 
     :param proof: one that has not run; only its obligations are used.
     :param inputs: registers and memory; callees answer by contract.
@@ -103,7 +103,7 @@ class _Judge:
         return found
 
     def _segments(self) -> list[Range]:
-        """The image's segments in the linear map."""
+        """Return the image's segments in the linear map."""
         assert isinstance(self.proof, PostLoad)
         layout, found = self.context.layout, []
         kimage = base(self.context, "kimage")
@@ -130,13 +130,13 @@ class _Judge:
         return []
 
     def _shown(self, word: int) -> int:
-        """Where the linear map shows the page that a word of the list names."""
+        """Return the linear map's address of the page that a word of the list names."""
         assert isinstance(self.proof, PostLoad)
         page = word & ~(self.context.page_size - 1)
         return self.value(self.proof.map.phys_to_linear(const(page)))
 
     def _list_words(self) -> Iterator[tuple[int, int]]:
-        """Words that the routine reads of the list and of its source pages, each with the index of a word."""
+        """Yield the words that the routine reads of list and source pages, each with an entry's index."""
         for index, (at, word) in enumerate(self.list):
             if index:
                 yield at, index
@@ -147,13 +147,13 @@ class _Judge:
     # Values of terms over the entry
 
     def value(self, term: Term) -> int:
-        """A term over the state at entry, in this run."""
+        """Return the value in this run of a term over the state at entry."""
         found = constant(self._bind(0, 0, 0)(term))
         assert found is not None
         return found
 
     def _bind(self, word: int, segment: int, listed: int) -> Substitution:
-        """Terms in this run, at one word of memory, one segment and one word of the list."""
+        """Return this run's terms, at one word of memory, one segment and one word of the list."""
         given, last = self.inputs.registers, len(self.list) - 1
 
         def variable(name: str, width: int) -> Term | None:
@@ -229,7 +229,7 @@ class _Judge:
         return f"{left.kind} to {left.target:#x} with {shown}"
 
     def _misplaced(self) -> str | None:
-        """An access outside of every object, or a store where none may be made."""
+        """Return the first access outside of every object, or store where none is allowed."""
         objects = self._objects()
         may_store = (STACK_FRAME, "kimage") if isinstance(self.proof, PostLoad) else (STACK_FRAME,)
         for access in self.run.accesses:
@@ -244,7 +244,7 @@ class _Judge:
         return None
 
     def _asked(self) -> Iterator[tuple[int, int, int]]:
-        """Words, with the segment, and the word of the list, that each is one of."""
+        """Yield words to check, each with the segment and the list entry that it belongs to."""
         words = [
             (at, i, 0) for i, (start, end) in enumerate(self.segments) for at in (start & -8, (end - 1) & -8)
         ]
@@ -284,7 +284,7 @@ class _Judge:
                 yield Event(event.name, (const(event.operand),), event.at, 0, state)
 
     def _pointers(self, registers: dict[str, int]) -> dict[str, Term]:
-        """Arguments that point into an object, as terms over its base."""
+        """Return the arguments that point into an object, as terms over its base."""
         found = {}
         for name in ("x0", "x1", "x2", "x3"):
             value = registers[name]
@@ -328,12 +328,12 @@ class _Judge:
 
 
 def _long(inputs: Inputs) -> Inputs:
-    """The same inputs for a run as long as any may be."""
+    """Return the same inputs with the greatest run length."""
     return msgspec.structs.replace(inputs, length=LIMIT)
 
 
 def renewed(proof: Function, context: KexecContext) -> Function:
-    """The same proof of another kernel's function, not run yet.
+    """Return the same proof of another kernel's function, not run yet.
 
     :raises UnsupportedError: if that kernel has no such function, or one that cannot be read.
     """
@@ -341,9 +341,9 @@ def renewed(proof: Function, context: KexecContext) -> Function:
 
 
 def usable(proof: Function, found: list[Inputs], wanted: Callable[[str], bool]) -> list[Inputs]:
-    """The inputs, varied, of which runs of unchanged code break nothing; each has a control page.
+    """Return the inputs, varied, with which unchanged code breaks nothing; each has a control page.
 
-    A path that copies nothing leaves it open where the control page is; a changed function may copy.
+    A path that copies nothing leaves open where the control page is. A changed function may copy.
     """
     if isinstance(proof, PostLoad):
         field = base(proof.context, "kimage") + proof.context.layout.control_code_page

@@ -1,4 +1,4 @@
-"""Where a run's objects are, and the kernel's names for what is in them."""
+"""Place a run's objects in memory, and name the words in them as the kernel does."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _SEGMENT_FIELDS = ("buf", "bufsz", "mem", "memsz")
 
 
 def base(context: KexecContext, name: str) -> int:
-    """First address of an object; of the stack frame SP at entry."""
+    """Return the first address of an object; for the stack frame SP at entry."""
     return context.page_offset + _OFFSETS[name]
 
 
 def placed(context: KexecContext, start: State) -> dict[str, Term]:
-    """Values of the pointers to objects, by the variables' names."""
+    """Return the values of the pointers to objects, by the variables' names."""
     assert isinstance(start.memory, Objects)
     found = {}
     for item in start.memory.objects:
@@ -50,7 +50,7 @@ def placed(context: KexecContext, start: State) -> dict[str, Term]:
 
 
 def region(context: KexecContext, item: str, address: Term) -> Formula:
-    """The word at ``address`` is one of the object called ``item``."""
+    """The word at ``address`` belongs to the object called ``item``."""
     size = {"kimage": context.layout.size, "the control page": context.page_size}.get(item, _LIST_BYTES)
     if item in _OFFSETS:
         start = base(context, item)
@@ -62,7 +62,7 @@ def region(context: KexecContext, item: str, address: Term) -> Formula:
 
 
 def word_name(context: KexecContext, address: int) -> str:
-    """What the kernel calls the word at ``address``."""
+    """Return the kernel's name for the word at ``address``."""
     kimage = address - base(context, "kimage")
     layout = context.layout
     names = {getattr(layout, name): name for name in _FIELDS}

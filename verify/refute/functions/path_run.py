@@ -1,8 +1,7 @@
-"""Runs one function of a kernel on Unicorn, from given registers, memory and callee's answers.
+"""Run one function of a kernel on Unicorn, from given registers, memory and callees' answers.
 
-Only the function's own bytes are there. A call is answered with values that the callee's
-contract allows, a system instruction acts on system registers of our own, and the run ends
-where control leaves the function.
+Only the function's own bytes are there. A call is answered with values that the callee's contract allows, a
+system instruction acts on system registers kept here, and the run ends where control leaves the function.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class PathRun:
         uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
 
     def _prepare(self, address: int) -> None:
-        """Find out what is not Unicorn's to do at ``address``, and put a NOP there."""
+        """Replace an instruction at ``address`` by a NOP if Unicorn must not execute it."""
         try:
             instruction = self.code.at(address)
         except UnsupportedError:
@@ -136,14 +135,14 @@ class PathRun:
     # Registers and memory
 
     def registers(self) -> dict[str, int]:
-        """Every general register, SP, flags and system registers."""
+        """Return every general register, SP, flags and system registers."""
         found = {name: int(self._uc.reg_read(_X[number])) for number, name in enumerate(GENERAL)}
         nzcv = int(self._uc.reg_read(_NZCV))
         flags = {name: nzcv >> (31 - bit) & 1 for bit, name in enumerate(FLAGS)}
         return {**found, "sp": int(self._uc.reg_read(_SP)), **flags, **self.system}
 
     def read(self, address: int, size: int) -> int | None:
-        """What memory holds; None where none is mapped."""
+        """Return what memory holds; None if none is mapped there."""
         try:
             return int.from_bytes(self._uc.mem_read(address, size), "little")
         except unicorn.UcError:
@@ -198,7 +197,7 @@ class PathRun:
         self.events.append(Happened(name, at, operand, self.registers()))
 
     def _answered(self, at: int) -> bool:
-        """The next answer is for the call at ``at``."""
+        """Return whether the next answer is for the call at ``at``."""
         return bool(self._answers) and self._answers[0].at == at
 
     def _answer(self, at: int) -> None:
@@ -298,5 +297,5 @@ class PathRun:
 
 
 def _target(instruction: Instruction) -> int:
-    """Where an unconditional branch goes."""
+    """Return where an unconditional branch goes."""
     return next(int(o.inputs[0].offset) for o in instruction.operations if o.opcode.name == "BRANCH")

@@ -1,4 +1,4 @@
-"""Runs of the real bytes along the paths of a kernel's proofs: what has none is not proved but vacuous."""
+"""Run the real bytes along the paths of a kernel's proofs: a proof whose path has no run is vacuous."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Tried:
 
 @dataclass
 class PathRuns:
-    """What was run of one kernel's functions.
+    """The runs of one kernel's functions.
 
     :param given: of each path that was looked up, inputs of a run by the kernel's names; None if
         none was found.
@@ -61,7 +61,9 @@ class PathRuns:
         return not path or self.given[path] is not None
 
     def refute(self, result: Result, property_id: str) -> CallCounterexample | None:
-        """A confirmed run on which the obligation of ``result`` does not hold; None if none was found.
+        """Return a confirmed run on which the obligation of ``result`` does not hold; None if none was found.
+
+        For a callee that is run by its contract, any breach of the contract counts.
 
         Of a callee that is run by its contract it is one that breaks the contract in any way.
 
@@ -97,7 +99,7 @@ class PathRuns:
         return {name: f"{run.inputs.registers[name]:#x}" for name in names}
 
     def _along(self, part: Part, proof: Proof, path: Path) -> dict[str, str] | None:
-        """Inputs of a run along ``path``, or along a longer one that begins with it: one run shows both."""
+        """Return inputs of a run along ``path``, or along a longer one that begins with it."""
         longer = {
             o.path for o in part.obligations if o.path[: len(path)] == path and o.path not in self.given
         }
@@ -150,7 +152,9 @@ def part_of(composition: Composition, obligation: Obligation) -> Part | None:
 
 
 def proof_of(part: Part | None) -> Proof | None:
-    """What ran the part's paths, segment by segment; None if nothing did, as of a callee with loops."""
+    """Return what ran the part's paths segment by segment; None if nothing did, as for a callee with
+    loops.
+    """
     if part is None or part.proof is not None:
         return None if part is None else part.proof
     return part.callee if part.callee is not None and part.callee.segments else None

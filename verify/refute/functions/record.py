@@ -1,4 +1,4 @@
-"""A counterexample for a function: inputs and callees' answers, and a run that ends as it must not."""
+"""Record a counterexample for a function: inputs, callees' answers, and a run with a wrong end."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
         return f"{address:#x}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The counterexample as what JSON has; keys are strings."""
+        """Return the counterexample as plain data for JSON; keys are strings."""
         found: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
         return found
 
@@ -94,7 +94,7 @@ def executed(code: Code, run: PathRun, called: Callable[[int], str] = hex) -> tu
 
 
 def ending(run: PathRun, memory: Mapping[int, int]) -> Ending:
-    """How a finished run ended."""
+    """Return how a finished run ended."""
     left = run.left or Left("stopped", 0, 0)
     registers = run.registers()
     events = tuple((event.name, event.at) for event in run.events)
@@ -125,12 +125,12 @@ def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallC
 
 
 def _did(steps: tuple[Executed, ...]) -> list[tuple[int, dict[str, str]]]:
-    """What was run and changed, without the text: names of what is called are not in a record."""
+    """Return what was run and changed, without the text: a record has no names of callees."""
     return [(step.address, step.changed) for step in steps]
 
 
 def format_call(known: CallCounterexample) -> list[str]:
-    """The counterexample for a terminal: lines without colour."""
+    """Return the counterexample as lines for a terminal, without colour."""
     lines = [f"{known.property}: {known.effect}", ""]
     lines.append(f"  {known.function} is called with:")
     width = max((len(name) for name in known.inputs), default=0)

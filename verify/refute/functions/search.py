@@ -1,4 +1,4 @@
-"""Looks for runs of a function: one along each path of a proof, and one that a property forbids."""
+"""Find runs of a function: one along each path of a proof, and one that breaks a property."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOT_OF_A_RUN = ("untaken", "position-independent")
 
 
 def witnesses(proof: Proof, paths: Iterable[Path]) -> dict[Path, dict[str, str] | None]:
-    """For each path, inputs by the kernel's names with which the real bytes were seen to take it.
+    """Return, for each path, inputs by the kernel's names with which the real bytes take it; else None.
 
     :raises InternalError: if a run differs from the path that it is to take.
     """
@@ -33,7 +33,7 @@ def witnesses(proof: Proof, paths: Iterable[Path]) -> dict[Path, dict[str, str] 
 
 
 def taken(proof: Proof, paths: Iterable[Path]) -> list[Inputs]:
-    """Inputs with which the real bytes were seen to take the paths, as far as they were seen to.
+    """Return inputs with which the real bytes take the paths, for those paths that have any.
 
     :raises InternalError: if a run differs from the path that it is to take.
     """
@@ -83,7 +83,7 @@ def leaving(proof: Proof, most: int) -> list[Inputs]:
 
 
 def refute(proof: Proof, result: Result, property_id: str) -> CallCounterexample | None:
-    """A confirmed run on which the obligation of ``result`` does not hold; None if none was found.
+    """Return a confirmed run on which the obligation of ``result`` does not hold; None if none was found.
 
     :raises InternalError: if a run differs from the path that it is to take.
     """

@@ -1,4 +1,4 @@
-"""Values for a chain: what its inputs and its callees' answers may be, few of them other than usual."""
+"""Find values for a chain's inputs and its callees' answers, most of them default values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _COPY_BYTES = 1 << 16  # any page of them may be the control page
 
 @dataclass(frozen=True)
 class Values:
-    """Values of variables by name, and of functions at some arguments; of others the usual one.
+    """Values of variables by name, and of functions at some arguments; default values for all others.
 
     A call gives the value of a term or of a formula.
     """
@@ -53,7 +53,7 @@ class Values:
     _known: list[Substitution] = field(default_factory=list, repr=False)
 
     def __call__(self, term: Term | Formula) -> Any:
-        """The term's value, an int, or the formula's, a bool.
+        """Return the term's value, an int, or the formula's, a bool.
 
         :raises InternalError: if it is not made of constants then.
         """
@@ -82,7 +82,7 @@ class Values:
 def usual(name: str) -> int:
     """Return the default value of the variable called ``name``.
 
-    Registers differ from each other, so that a run that confuses them differs from its path.
+    Registers have different values, so that a run that confuses two of them leaves its path.
     """
     register, _, tag = name.partition("@")
     if register == "icache":
@@ -98,7 +98,7 @@ def usual(name: str) -> int:
 
 
 def leaves(formulas: Iterable[Term | Formula]) -> list[Term]:
-    """Variables and function applications in ``formulas``, and in the arguments of these, once each."""
+    """Return each variable and function application in ``formulas``, and in its arguments, once."""
     found: dict[str, Term] = {}
     done: set[int] = set()
     todo = list(formulas)
@@ -116,7 +116,7 @@ def leaves(formulas: Iterable[Term | Formula]) -> list[Term]:
 
 
 def solve(chain: Chain, further: Facts = (), goal: Formula = FALSE) -> Values | None:
-    """Values with which control takes the chain, ``further`` holds and ``goal`` does not; None if none.
+    """Return values with which control takes the chain, ``further`` holds and ``goal`` does not; else None.
 
     :param further: in the chain's terms, like ``goal``.
     :raises InternalError: if the solver's model is none.
@@ -167,7 +167,7 @@ def _values(chain: Chain, spoken: list[Term], model: dict[str, int]) -> Values:
 
 
 def _legal(chain: Chain, spoken: list[Term], facts: Facts) -> Facts:
-    """Flags are bits; and no latest value is lost where that is assumed of every word."""
+    """Return facts that flags are bits, and that no latest value is lost where every word is assumed so."""
     found: Facts = ()
     kept = any(label == "nothing-lost" for label, _ in facts)
     for leaf in spoken:
@@ -180,7 +180,7 @@ def _legal(chain: Chain, spoken: list[Term], facts: Facts) -> Facts:
 
 
 def _universal(chain: Chain) -> Facts:
-    """What is assumed of an arbitrary segment, of each; and they are clear of this run's objects."""
+    """Return what is assumed of every segment, for an arbitrary one, apart from this run's objects."""
     proof = chain.proof
     if not isinstance(proof, PostLoad):
         return ()
@@ -190,7 +190,7 @@ def _universal(chain: Chain) -> Facts:
 
 
 def _copies_apart(chain: Chain) -> Facts:
-    """The page that code is copied to is none of the other objects'."""
+    """Return facts that the page that code is copied to is apart from every object."""
     context = chain.proof.context
     found: Facts = ()
     for link in chain.links:
