@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from capstone import arm64
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec import witnesses
 from kexec_verify.target import Kernel
@@ -22,6 +23,7 @@ NAMES = (
     "reserved_pg_dir",
     "empty_zero_page",
     "idmap_t0sz",
+    "vabits_actual",
     "__boot_cpu_mode",
     "kexec_crash_image",
     "__num_online_cpus",
@@ -102,6 +104,42 @@ def _below_swapper(kernel: Kernel, known: Globals) -> set[int]:
     return {known["swapper_pg_dir"] - (kernel.page_size or 0)} if found else set()
 
 
+def _on_enabling(kernel: Kernel, known: Globals) -> set[int]:
+    """The table that __enable_mmu itself forms for TTBR0; it is passed as an argument from 5.16 on."""
+    return witnesses.written(kernel, "__enable_mmu", arm64.ARM64_SYSREG_TTBR0_EL1)
+
+
+def _resumes_on(function: str) -> _Look:
+    """The one table other than the kernel's own that the function forms, where __enable_mmu forms it too."""
+
+    def look(kernel: Kernel, known: Globals) -> set[int]:
+        formed = witnesses.addresses_formed(kernel, function, kernel.page_size or 4096)
+        others = {known.addresses.get(name) for name in ("swapper_pg_dir", "reserved_pg_dir")}
+        return formed - others if _on_enabling(kernel, known) else set()
+
+    return look
+
+
+def _early(function: str) -> _Look:
+    """The one word other than vabits_actual that the function reads and __create_page_tables stores."""
+
+    def look(kernel: Kernel, known: Globals) -> set[int]:
+        stored = witnesses.words_stored(kernel, "__create_page_tables")
+        return (stored & witnesses.words_read(kernel, function, "x")) - {known.addresses.get("vabits_actual")}
+
+    return look
+
+
+def _address_bits(function: str) -> _Look:
+    """vabits_actual: __create_page_tables stores it, and the function, which knows no idmap, reads it."""
+
+    def look(kernel: Kernel, known: Globals) -> set[int]:
+        stored = witnesses.words_stored(kernel, "__create_page_tables")
+        return stored & witnesses.words_read(kernel, function, "x")
+
+    return look
+
+
 # In this order: what a look needs of others comes before it.
 _WITNESSES: tuple[tuple[str, str, _Look], ...] = (
     (
@@ -122,10 +160,20 @@ _WITNESSES: tuple[tuple[str, str, _Look], ...] = (
         lambda kernel, _: witnesses.pages_formed(kernel, "idmap_cpu_replace_ttbr1"),
     ),
     ("reserved_pg_dir", "swapper_pg_dir, one page above it", _below_swapper),
+    ("idmap_pg_dir", "__enable_mmu", _on_enabling),
+    ("idmap_pg_dir", "__cpu_suspend_exit", _resumes_on("__cpu_suspend_exit")),
     ("empty_zero_page", "init_zero_pfn", _zero_page("init_zero_pfn")),
     ("empty_zero_page", "kvm_clear_guest", _zero_page("kvm_clear_guest")),
     ("idmap_t0sz", "__cpu_suspend_exit", _reads("signed", "__cpu_suspend_exit")),
     ("idmap_t0sz", "cpu_enable_cnp", _reads("signed", "cpu_enable_cnp")),
+    ("vabits_actual", "arm64_memblock_init and __create_page_tables", _address_bits("arm64_memblock_init")),
+    (
+        "vabits_actual",
+        "arch_crash_save_vmcoreinfo and __create_page_tables",
+        _address_bits("arch_crash_save_vmcoreinfo"),
+    ),
+    ("idmap_t0sz", "__cpu_suspend_exit and __create_page_tables", _early("__cpu_suspend_exit")),
+    ("idmap_t0sz", "__cpu_setup and __create_page_tables", _early("__cpu_setup")),
     (
         "__boot_cpu_mode",
         "set_cpu_boot_mode_flag",
@@ -135,6 +183,11 @@ _WITNESSES: tuple[tuple[str, str, _Look], ...] = (
         "__boot_cpu_mode",
         "is_hyp_mode_available",
         lambda k, _: witnesses.lowest_pointer(k, "is_hyp_mode_available"),
+    ),
+    (
+        "__boot_cpu_mode",
+        "kvm_arch_init and swsusp_arch_resume",
+        _reads("w", "kvm_arch_init", "swsusp_arch_resume"),
     ),
     ("kexec_crash_image", "kexec_crash_loaded", _reads("x", "kexec_crash_loaded")),
     ("kexec_crash_image", "crash_prepare_suspend", _reads("x", "crash_prepare_suspend")),

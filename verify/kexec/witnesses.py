@@ -117,6 +117,20 @@ def passed(kernel: Kernel, function: str, callee: str, register: str) -> set[int
     return found
 
 
+def written(kernel: Kernel, function: str, register: int) -> set[int]:
+    """Constants that the function writes to a system register.
+
+    :param register: capstone's number of it, such as ``ARM64_SYSREG_TTBR0_EL1``.
+    """
+    found = set()
+    for insn, known in _walk(kernel, function):
+        if insn.id == arm64.ARM64_INS_MSR and insn.operands[0].reg == register:
+            value = known.get(insn.reg_name(insn.operands[1].reg))
+            if value is not None:
+                found.add(value)
+    return found
+
+
 def lowest_pointer(kernel: Kernel, function: str) -> set[int]:
     """Return the lowest constant address that the function forms or stores to.
 
