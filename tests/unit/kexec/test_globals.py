@@ -161,6 +161,62 @@ def test_what_no_code_names_is_left_out(missing):
     assert set(find_globals(kernel(functions)).addresses) == everything - lost[missing]
 
 
+VABITS = VOFFSET + 0x50
+
+
+def early_witnesses() -> dict[str, list[int]]:
+    """Before 5.16 __enable_mmu forms idmap_pg_dir, and __create_page_tables stores what others read."""
+    page, t0sz, vabits = VOFFSET & -4096, T0SZ & 0xFFF, VABITS & 0xFFF
+    exits = [adrp(3, place(1), page), ldr(4, 3, t0sz), ldr(5, 3, vabits)]
+    tables = (SWAPPER, SWAPPER - 4096, IDMAP)
+    formed = [word for table in tables for word in (adrp(1, place(1) + 0x20, table), add(1, 1, 0))]
+    return {
+        "cpu_resume": [adrp(1, place(0), SWAPPER), call(place(0) + 4, ENABLE_MMU), RET],
+        "__cpu_suspend_exit": [*exits, *[NOP] * 5, *formed, RET],
+        "__create_page_tables": [
+            adrp(6, place(2), page),
+            STR | t0sz // 8 << 10,
+            STR | vabits // 8 << 10,
+            RET,
+        ],
+        "arm64_memblock_init": words_reader(place(3), 0, vabits),
+        "arch_crash_save_vmcoreinfo": words_reader(place(4), 0, VOFFSET & 0xFFF, vabits),
+        "__cpu_setup": words_reader(place(5), 0, t0sz),
+    }
+
+
+STR = 0xF9000000 | 6 << 5 | 5  # str x5, [x6]
+MSR_TTBR0 = 0xD5182002  # msr ttbr0_el1, x2
+
+
+def early_kernel(functions: dict[str, list[int]]) -> Kernel:
+    """__enable_mmu itself forms the idmap, by adrp x2; mov x2, x2; msr ttbr0_el1, x2."""
+    made = kernel(functions)
+    words = struct.pack("<4I", adrp(2, ENABLE_MMU, IDMAP), 0xAA0203E2, MSR_TTBR0, RET)
+    return made.patched(ENABLE_MMU, words)
+
+
+def test_early_boot_code_says_where_globals_stand():
+    found = find_globals(early_kernel(early_witnesses()))
+    expected = {"idmap_pg_dir": IDMAP, "idmap_t0sz": T0SZ, "vabits_actual": VABITS}
+    assert {name: found[name] for name in expected} == expected
+    assert all(" and of " in found.found_by[name] for name in expected), found.found_by
+    assert found.signed_words == frozenset()
+
+
+def test_tables_are_not_looked_for_where_enable_mmu_is_given_the_idmap():
+    found = find_globals(kernel(early_witnesses()))
+    assert "idmap_pg_dir" not in found
+
+
+def test_early_functions_that_differ_are_refused():
+    functions = early_witnesses() | {"__cpu_setup": words_reader(place(5), 0, VABITS & 0xFFF)}
+    assert find_globals(early_kernel(functions)).found_by["idmap_t0sz"].count(" and of ") == 0
+    other = [adrp(1, place(1), IDMAP + 0x4000), add(1, 1, 0), RET]
+    with pytest.raises(UnsupportedError, match="idmap_pg_dir is at"):
+        find_globals(early_kernel(early_witnesses() | {"__cpu_suspend_exit": other}))
+
+
 def test_a_difference_from_another_register_is_not_taken_for_the_offset():
     functions = witnesses() | {"__primary_switched": primary_switched(place(0), subtracted=7)}
     assert "kimage_voffset" not in find_globals(kernel(functions))
