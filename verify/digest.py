@@ -1,4 +1,4 @@
-"""Digest of what a verdict depends on besides the target: the tool's files, its engines, Python."""
+"""Digest everything but the target that a verdict depends on: the tool's files, its engines, Python."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """The exceptions that kexec-verify raises on purpose.
 
 * VerifyError
-    * UsageError: the command line asks for something that does not exist.
+    * UsageError: the command line requests something that does not exist.
     * TargetError: the bytes to verify cannot be had or are not an arm64 kernel.
         * NoKexecError: an arm64 kernel without the functions that kexec needs.
     * UnsupportedError: well-formed input that the verifier has no model for.
-    * LimitError: a stated limit was reached before the question was decided.
+    * LimitError: a stated limit was reached before the query was decided.
     * InternalError: the verifier contradicts itself; never the user's fault.
 """
 

@@ -1,4 +1,4 @@
-"""Files that anybody may have written or locked: read within bounds, decoded strictly, named safely."""
+"""Read files that anybody may have written or locked: within bounds, decoded strictly, named safely."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotRegularError(OSError):
-    """What is there is no regular file: reading it might wait for ever, or never end."""
+    """The file is not regular: reading it might wait for ever, or never end."""
 
 
 def read_file(path: Path, limit: int) -> bytes:

@@ -1,4 +1,4 @@
-"""From a kernel's C code to a verdict for each property of the whole kexec path (T6 to T8)."""
+"""Prove the properties of the whole kexec path (T6 to T8) from a kernel's C code."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class KernelProof:
         self._paths = PathRuns(self.composition)
 
     def finish(self, outcome: Outcome) -> None:
-        """Add to ``outcome`` what comes of the C functions, once all is answered."""
+        """Add the results of the C functions to ``outcome``, once all queries are answered."""
         composition, variant, seconds = self.composition, self.variant, outcome.seconds
         seconds["C code"] = self._execution
         started = time.perf_counter()
@@ -179,7 +179,7 @@ class KernelProof:
         return result
 
     def _demand_runs(self, findings: Sequence[Finding]) -> None:
-        """A proof about a path that no run of the real bytes was seen to take is VACUOUS.
+        """Make a proof VACUOUS if it is about a path that no run of the real bytes was seen to take.
 
         :raises InternalError: if a run breaks a contract that is proved.
         """
@@ -239,7 +239,7 @@ def _listed(findings: Sequence[Finding], composition: Composition) -> list[Cover
 
 
 def _refute(findings: Sequence[Finding], paths: PathRuns, progress: Progress) -> float:
-    """Look for a run that shows what is not proved; seconds spent."""
+    """Look for a run that refutes what is not proved; return the seconds spent."""
     started, spent = time.perf_counter(), time.process_time()
     for finding in findings:
         if finding.verdict not in (Verdict.UNKNOWN, Verdict.UNSUPPORTED):
@@ -270,7 +270,7 @@ def _finding(
 
 
 def _parts(claim: Property, composition: Composition) -> list[Part]:
-    """The parts whose trouble is the property's."""
+    """Return the parts whose trouble is the property's."""
     names: set[str] = set()
     for pattern in claim.obligations:
         first = pattern.split("-", 1)[0]
@@ -286,7 +286,7 @@ def _parts(claim: Property, composition: Composition) -> list[Part]:
 
 
 def _compose(finding: Finding, everything: Sequence[Finding], variant: AbiVariant) -> None:
-    """A composed property is as bad as its worst part, and assumes what its parts assume."""
+    """Give a composed property its worst part's verdict, and the assumptions of all its parts."""
     by_id = {other.claim.id: other for other in everything}
     parts = [by_id[name] for name in finding.claim.parts if name in by_id]
     if not finding.claim.parts:

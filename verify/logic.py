@@ -30,37 +30,37 @@ FALSE: Formula = claripy.false()
 
 
 def const(value: int, width: int = WORD) -> Term:
-    """The bit-vector constant ``value`` modulo ``2**width``."""
+    """Return the bit-vector constant ``value`` modulo ``2**width``."""
     return claripy.BVV(value & ((1 << width) - 1), width)
 
 
 def var(name: str, width: int = WORD) -> Term:
-    """The bit-vector variable called ``name``; equal names are equal variables."""
+    """Return the bit-vector variable called ``name``; equal names are equal variables."""
     return claripy.BVS(name, width, explicit_name=True)
 
 
 def And(*formulas: Formula) -> Formula:
-    """Conjunction; of nothing it is true."""
+    """Return the conjunction; of nothing it is true."""
     return claripy.And(*formulas) if formulas else TRUE
 
 
 def Or(*formulas: Formula) -> Formula:
-    """Disjunction; of nothing it is false."""
+    """Return the disjunction; of nothing it is false."""
     return claripy.Or(*formulas) if formulas else FALSE
 
 
 def Not(formula: Formula) -> Formula:
-    """Negation."""
+    """Return the negation."""
     return claripy.Not(formula)
 
 
 def Implies(hypothesis: Formula, goal: Formula) -> Formula:
-    """Implication."""
+    """Return the implication."""
     return claripy.Or(claripy.Not(hypothesis), goal)
 
 
 def If(condition: Formula, then: Term, otherwise: Term) -> Term:
-    """``then`` where ``condition`` holds, else ``otherwise``."""
+    """Return ``then`` where ``condition`` holds, else ``otherwise``."""
     if then is otherwise:
         return then
     return claripy.If(condition, then, otherwise)
@@ -77,7 +77,7 @@ def ule(left: Term, right: Term) -> Formula:
 
 
 def shift_right(value: Term, amount: Term) -> Term:
-    """Logical shift to the right."""
+    """Return the logical shift to the right."""
     return claripy.LShR(value, amount)
 
 
@@ -94,7 +94,7 @@ def within(address: Term, start: Term, length: Term | int) -> Formula:
 
 @dataclass(frozen=True)
 class Application:
-    """One application of an uninterpreted function, standing for its value."""
+    """One application of an uninterpreted function; it is a term for the function's value."""
 
     function: str
     arguments: tuple[Term, ...]
@@ -104,9 +104,9 @@ class Application:
 class Function:
     """The uninterpreted function called ``name``, from 64-bit words to ``width`` bits.
 
-    Functions of equal names are the same function. Each application is a variable
-    that the SMT-LIB text defines as the function's value, so functional consistency
-    is the solver's own rule and not ours.
+    Functions of equal names are the same function. Each application is a variable that the SMT-LIB text
+    defines
+    as the function's value, so functional consistency is the solver's own rule.
     """
 
     def __init__(self, name: str, width: int = WORD):
@@ -130,12 +130,12 @@ _APPLICATIONS: dict[str, Application] = {}  # by the name of the variable that r
 
 
 def application(term: Term) -> Application | None:
-    """The function application that ``term`` is, or None."""
+    """Return the function application that ``term`` is, or None."""
     return _APPLICATIONS.get(term.args[0]) if term.op == "BVS" else None
 
 
 def replace(term: Any, old: Term, new: Term, shallow: bool = False) -> Any:
-    """A bit-vector or formula with ``new`` for ``old``, below functions as well unless ``shallow``."""
+    """Return the term or formula with ``new`` for ``old``, below functions as well unless ``shallow``."""
     if old.op == "BVS" and old.args[0] not in variables([term]):
         return term
     built: dict[int, Any] = {old.hash(): new}
@@ -163,7 +163,7 @@ def replace(term: Any, old: Term, new: Term, shallow: bool = False) -> Any:
 
 
 def _made(op: str, args: list[Any]) -> Any:
-    """The term of claripy's operation ``op``, built as everything else is: with checked comparisons."""
+    """Return the term of claripy's operation ``op``, built with checked comparisons."""
     if op.startswith("__") and op != "__neg__" and op != "__invert__":
         return functools.reduce(getattr(operator, op), args)
     if op in ("__neg__", "__invert__"):
@@ -172,7 +172,7 @@ def _made(op: str, args: list[Any]) -> Any:
 
 
 def _sum(term: Term, factor: int, parts: dict[int, list[Any]]) -> int:
-    """Add ``factor * term`` to ``parts``; the constant part is returned."""
+    """Add ``factor * term`` to ``parts`` and return the constant part."""
     if term.op == "BVV":
         return factor * int(term.args[0])
     if term.op == "__add__":
@@ -195,12 +195,12 @@ _NUMBER = re.compile(r"@(\d+)")
 
 
 def _padded(match: re.Match[str]) -> str:
-    """An application's number so that 9 sorts before 10, however many there were before."""
+    """Pad an application's number, so that 9 sorts before 10 however many there are."""
     return f"@{match[1]:0>12}"
 
 
 def normal(term: Term) -> Term:
-    """``term`` as a sum in a canonical order, so that equal sums are equal terms."""
+    """Return ``term`` as a sum in a canonical order, so that equal sums are equal terms."""
     if term.op not in ("__add__", "__sub__", "__neg__"):
         return term
     width = term.length
@@ -227,35 +227,35 @@ def normal(term: Term) -> Term:
 
 
 def addends(term: Term) -> list[Term]:
-    """What ``term``, a sum in canonical order, adds up with the factor 1."""
+    """Return the addends with factor 1 of ``term``, a sum in canonical order."""
     parts: dict[int, list[Any]] = {}
     _sum(term, 1, parts)
     return [part for part, factor in parts.values() if factor == 1]
 
 
 def difference(left: Term, right: Term) -> Term:
-    """``left - right`` with common parts cancelled."""
+    """Return ``left - right`` with common parts cancelled."""
     return normal(left - right)
 
 
 def same(left: Term, right: Term) -> bool:
-    """The two are one and the same term."""
+    """Return whether both are the same term."""
     return bool(left.hash() == right.hash())
 
 
 def constant(term: Term) -> int | None:
-    """The value of a term that is a constant, else None."""
+    """Return the value of a term that is a constant, else None."""
     return int(term.args[0]) if term.op == "BVV" else None
 
 
 def offset_from(term: Term, base: Term) -> int | None:
-    """``term - base`` where that is a constant (signed, in bytes), else None."""
+    """Return ``term - base`` if that is a constant (signed, in bytes), else None."""
     value = constant(difference(term, base))
     return None if value is None else value - (1 << WORD) if value >> (WORD - 1) else value
 
 
 def variables(terms: Iterable[Term | Formula]) -> list[str]:
-    """Names of the variables in ``terms``, arguments of applications included."""
+    """Return the names of the variables in ``terms``, arguments of applications included."""
     names: dict[str, None] = {}
     todo = list(terms)
     while todo:

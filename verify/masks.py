@@ -1,10 +1,10 @@
-"""Comparisons of masked terms with constants, which claripy simplifies wrongly.
+"""Compare masked terms with constants, which claripy simplifies wrongly.
 
-angr 10.0.5's claripy turns ``(x & 0xff0) == 8`` into ``x[11:4] == 0``: it compares the bits
-under the mask and forgets that the constant has others, which no value of the term can
-match. Its comparison operators are replaced here by ones that look at those bits first.
-The formulas that it builds of its own accord, in ``replace``, are not built through them:
-verify.logic.replace is to be used.
+angr 10.0.5's claripy turns ``(x & 0xff0) == 8`` into ``x[11:4] == 0``: it compares the bits under the mask
+and
+forgets that the constant has others, which no value of the term can match. Its comparison operators are
+replaced here by ones that look at those bits first. claripy's own ``replace`` does not use them, so
+verify.logic.replace must be used instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ type _Compare = Callable[[Any, Any], Any]
 
 
 def known_zero(term: Any, depth: int = _DEPTH) -> int:
-    """Bits of ``term``, a bit-vector, that are zero whatever its variables are."""
+    """Return the bits of ``term``, a bit-vector, that are zero for all values of its variables."""
     key = term.hash()
     if key not in _KNOWN:
         if depth == 0:
@@ -83,7 +83,7 @@ def _known_zero(term: Any, depth: int) -> int:
 
 
 def _equal(term: Any, value: int) -> tuple[Any, int, bool]:
-    """``term == value`` with constants moved to the right: left side, value, whether it can hold."""
+    """Move constants in ``term == value`` to the right; return left side, value, and whether it can hold."""
     full = (1 << term.length) - 1
     while term.op in ("__add__", "__sub__", "__neg__", "__invert__", "__xor__"):
         if term.op == "__neg__":
@@ -137,7 +137,7 @@ def _checked(name: str, builtin: _Compare) -> _Compare:
 
 
 def _ordered(name: str, term: Any, zero: int, value: int) -> Any:
-    """The comparison with the nearest constant that ``term`` may have, for a constant that it has not."""
+    """Return the comparison with the nearest constant that ``term`` may have."""
     most = (1 << term.length) - 1 & ~zero
     step = most & -most if most else 1
     # The term is a multiple of step and at most ``most``, and not equal to the constant.
@@ -154,7 +154,7 @@ _BUILTIN: dict[str, _Compare] = {}
 
 
 def install() -> None:
-    """Put the checked comparisons in the place of claripy's, once."""
+    """Replace claripy's comparisons by the checked ones, once."""
     if _BUILTIN:
         return
     bit_vector = claripy.ast.BV

@@ -1,7 +1,7 @@
 """Memory as a term: an unknown function at the bottom, and layers over it.
 
-Addresses are those of naturally aligned 64-bit words. That every access is aligned
-is an obligation of its own, which all others rest on.
+Addresses are those of naturally aligned 64-bit words. That every access is aligned is an obligation of its
+own, on which all others depend.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WORD_BYTES = 8
 
 
 class Memory(ABC):
-    """The contents of memory at one moment; never changed, only built upon."""
+    """The contents of memory at one moment; immutable."""
 
     words = True
     """Accesses are of aligned words: the size is checked here, the alignment is a proof obligation."""
@@ -35,7 +35,7 @@ class Memory(ABC):
         self._known: dict[int, Term] = {}
 
     def read(self, address: Term) -> Term:
-        """The 64-bit word at ``address``."""
+        """Return the 64-bit word at ``address``."""
         address = normal(address)
         key = address.hash()
         if key not in self._known:
@@ -46,7 +46,7 @@ class Memory(ABC):
     def _read(self, address: Term) -> Term: ...
 
     def load(self, address: Term, size: int) -> Term:
-        """The ``size`` bytes at ``address``; here only whole words.
+        """Return the ``size`` bytes at ``address``; here only whole words.
 
         :raises UnsupportedError: for a size that this memory does not have.
         """
@@ -55,7 +55,7 @@ class Memory(ABC):
         return self.read(address)
 
     def store(self, address: Term, value: Term) -> Memory:
-        """This memory after a store of as many bytes as ``value`` is wide; here only whole words.
+        """Return this memory after a store of as many bytes as ``value`` is wide; here only whole words.
 
         :raises UnsupportedError: for a size that this memory does not have.
         """
@@ -64,11 +64,11 @@ class Memory(ABC):
         return self.write(address, value)
 
     def write(self, address: Term, value: Term) -> Memory:
-        """This memory after the word at ``address`` was set to ``value``."""
+        """Return this memory after the word at ``address`` was set to ``value``."""
         return Written(self, normal(address), value)
 
     def copy(self, dest: Term, source: Term, length: Term | int, origin: Memory | None = None) -> Memory:
-        """This memory with ``length`` bytes at ``dest`` being those of ``origin`` at ``source``.
+        """Return this memory after ``length`` bytes were copied to ``dest`` from ``source`` of ``origin``.
 
         :param origin: the memory copied from; without one this memory itself.
         """

@@ -35,7 +35,9 @@ class Obligation:
 def unreached(
     name: str, sentence: str, fault: str, facts: Facts, further: Facts, at: int, subject: Event | State
 ) -> Obligation:
-    """The obligation that a path is not taken, for what it ends at must not be reached.
+    """Return the obligation that a path is not taken, for what it ends at.
+
+    The negated branch conditions are its goal: as hypotheses they would contradict the others.
 
     Its branch conditions are the goal, negated: as hypotheses they would contradict the others.
 

@@ -1,4 +1,4 @@
-"""Substitution in terms: of variables by terms, and of uninterpreted functions by their values."""
+"""Substitute terms for variables, and values for uninterpreted functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a routine's bytes to a verdict for each property."""
+"""Prove a routine's properties: from its bytes to a verdict for each."""
 
 from __future__ import annotations
 
@@ -287,9 +287,9 @@ def assumption_witnesses(results: Sequence[Result], known: Collection[str] = ())
 
 
 def _better(claims: Sequence[Property], any_flags: list[Result], one_flag: list[Result]) -> list[Result]:
-    """The results for any flags, but those for one flag of obligations that only then are proved.
+    """Choose between the results for any flags and those for one flag.
 
-    Taken property by property: a property's obligations are all of the one kind or of the other.
+    A property's obligations are all taken from one of the two: from the second only if that alone proves it.
     """
 
     def proved(results: list[Result], claim: Property) -> bool:
@@ -329,7 +329,7 @@ def judge(
 
 
 def _assumptions(claim: Property, variant: AbiVariant | None, results: Sequence[Result]) -> list[str]:
-    """Those that a proof of the property used, by unsat cores, and those that its meaning needs."""
+    """Return the assumptions that its proofs used, by unsat cores, and those that its meaning needs."""
     used = {label for result in results for label in result.used} | set(claim.assumptions)
     return [
         name
@@ -342,7 +342,7 @@ def _assumptions(claim: Property, variant: AbiVariant | None, results: Sequence[
 
 
 def apply_dependencies(findings: Sequence[Finding]) -> None:
-    """A property is not proved while one that it rests on is not."""
+    """Make each property undecided that depends on one that is not proved."""
     by_id = {finding.claim.id: finding for finding in findings}
     for finding in findings:
         for name in finding.claim.rests_on:

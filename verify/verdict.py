@@ -10,7 +10,7 @@ BLOCKED = "blocked by "
 
 
 class Verdict(enum.StrEnum):
-    """What is known of a claim. Only PROVED is green."""
+    """What is known of a property. Only PROVED is green."""
 
     PROVED = "PROVED"
     """It holds for all inputs under the listed assumptions."""
@@ -27,12 +27,12 @@ class Verdict(enum.StrEnum):
 
     @property
     def rank(self) -> int:
-        """Position from good to bad; a claim is as bad as its worst part."""
+        """Return its position from good to bad; a composed property is as bad as its worst part."""
         return list(Verdict).index(self)
 
     @property
     def exit_status(self) -> int:
-        """What ``verify run`` exits with for a run of this verdict."""
+        """Return the exit status of ``verify run`` for a run of this verdict."""
         return _EXIT_STATUS[self]
 
 
@@ -47,5 +47,5 @@ _EXIT_STATUS = {
 
 
 def join(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict of a claim made of parts; of no parts nothing is known."""
+    """Return the verdict of a property made of parts; without parts nothing is known."""
     return max(verdicts, key=lambda verdict: verdict.rank, default=Verdict.UNKNOWN)

@@ -1,1 +1,1 @@
-"""What arm64 instructions mean: decoding, execution, system state, caches."""
+"""The meaning of arm64 instructions: decoding, execution, system state, caches."""

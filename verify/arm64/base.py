@@ -1,9 +1,9 @@
-"""Which words are instructions of Armv8.0-A: what every CPU that runs Linux on arm64 has.
+"""Decide which words are instructions of Armv8.0-A, which every CPU that runs Linux on arm64 has.
 
-Written from the encoding tables of the Arm Architecture Reference Manual (DDI 0487, C4.1), and by
-listing what there is, not what there is not: an encoding that a later extension fills is not
-here. Floating point and SIMD are left out as a whole: their registers have no meaning here. So are
-DCPS1 to DCPS3 and DRPS, which are UNDEFINED outside of Debug state.
+Written from the encoding tables of the Arm Architecture Reference Manual (DDI 0487, C4.1), as a list of what
+exists rather than of what does not. So an encoding that a later extension fills is not here. Floating point
+and SIMD are left out, because their registers are not modelled. So are DCPS1 to DCPS3 and DRPS, which are
+UNDEFINED outside of Debug state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _THREE_SOURCES = (0b0000, 0b0001, 0b0010, 0b0011, 0b0100, 0b1010, 0b1011, 0b1100
 
 
 def in_base(word: int) -> bool:
-    """Whether ``word`` is an instruction of Armv8.0-A that is not of floating point or SIMD."""
+    """Return whether ``word`` is an instruction of Armv8.0-A other than floating point and SIMD."""
     match word >> 25 & 0b1111:
         case 0b1000 | 0b1001:
             return _immediate(word)
@@ -35,12 +35,12 @@ def in_base(word: int) -> bool:
 
 
 def is_vector(word: int) -> bool:
-    """Whether ``word`` is of floating point or SIMD (C4.1: x111, and loads and stores x110)."""
+    """Return whether ``word`` is floating point or SIMD (C4.1: x111, and loads and stores x110)."""
     return word >> 26 & 0b11 == 0b11
 
 
 def _immediate(word: int) -> bool:
-    """C4.1.92, data processing (immediate)."""
+    """Decode C4.1.92, data processing (immediate)."""
     wide, opcode, n = word >> 31, word >> 29 & 0b11, word >> 22 & 1
     match word >> 23 & 0b111:
         case 0b000 | 0b001 | 0b010:
@@ -58,19 +58,19 @@ def _immediate(word: int) -> bool:
 
 
 def _is_bitmask(wide: int, n: int, imms: int) -> bool:
-    """Whether DecodeBitMasks (J1.3.3) has a value."""
+    """Return whether DecodeBitMasks (J1.3.3) has a value."""
     length = (n << 6 | ~imms & 0x3F).bit_length() - 1
     ones = (1 << length) - 1 if length >= 1 else 0
     return length >= 1 and n <= wide and imms & ones != ones
 
 
 def _conditional(word: int) -> bool:
-    """C4.1.93, conditional branch (immediate): b.cond."""
+    """Decode C4.1.93, conditional branch (immediate): b.cond."""
     return word & 0xFF00_0010 == 0x5400_0000
 
 
 def _branch(word: int) -> bool:
-    """C4.1.93, branches, exception generating and system instructions."""
+    """Decode C4.1.93, branches, exception generating and system instructions."""
     top = word >> 29
     if top & 0b011 != 0b010:
         return top & 0b011 in (0b00, 0b01)  # b, bl; cbz, cbnz, tbz, tbnz
@@ -82,7 +82,7 @@ def _branch(word: int) -> bool:
 
 
 def _exception(word: int) -> bool:
-    """C4.1.93, exception generation."""
+    """Decode C4.1.93, exception generation."""
     op2, level = word >> 2 & 0b111, word & 0b11
     if op2:
         return False
@@ -95,7 +95,7 @@ def _exception(word: int) -> bool:
 
 
 def _memory(word: int) -> bool:
-    """C4.1.94, loads and stores."""
+    """Decode C4.1.94, loads and stores."""
     if word >> 26 & 1:
         return False
     kind, offset = word >> 28 & 0b11, word >> 24 & 0b11
@@ -122,12 +122,12 @@ def _memory(word: int) -> bool:
 
 
 def _is_access(size: int, opcode: int) -> bool:
-    """Whether size and opc name a load, a store or a prefetch."""
+    """Return whether size and opc name a load, a store or a prefetch."""
     return opcode != 0b11 or size in (0b00, 0b01)
 
 
 def _exclusive(word: int) -> bool:
-    """C4.1.94, load/store exclusive and ordered: ldxr, stxr, ldxp, stxp, ldar, stlr and the like."""
+    """Decode C4.1.94, load/store exclusive and ordered: ldxr, stxr, ldxp, stxp, ldar, stlr and the like."""
     ordered, load, pair = word >> 23 & 1, word >> 22 & 1, word >> 21 & 1
     status, acquire, second = word >> 16 & 31, word >> 15 & 1, word >> 10 & 31
     if ordered:
@@ -138,7 +138,7 @@ def _exclusive(word: int) -> bool:
 
 
 def _register(word: int) -> bool:
-    """C4.1.95, data processing (register)."""
+    """Decode C4.1.95, data processing (register)."""
     wide, sets_flags = word >> 31, word >> 29 & 1
     op, third = word >> 30 & 1, word >> 10 & 0x3F
     if not word >> 28 & 1:
@@ -166,16 +166,16 @@ def _register(word: int) -> bool:
 
 
 def _three_sources(word: int) -> bool:
-    """C4.1.95, data processing (3 source)."""
+    """Decode C4.1.95, data processing (3 source)."""
     which = (word >> 21 & 0b111) << 1 | word >> 15 & 1
     return which in _THREE_SOURCES if word >> 31 else which in _THREE_SOURCES[:2]
 
 
 def is_unpredictable(word: int) -> bool:
-    """Whether ``word`` is a load or store that the base architecture leaves CONSTRAINED UNPREDICTABLE.
+    """Return whether ``word`` is a load or store that is CONSTRAINED UNPREDICTABLE in Armv8.0-A.
 
-    K1.2: a register that is loaded twice, or one that is transferred and the base of a writeback.
-    Exclusive accesses, which have cases of their own, are not asked.
+    K1.2: a register that is loaded twice, or one that is both transferred and the base of a writeback.
+    Exclusive accesses have cases of their own and are not covered.
     """
     if word >> 25 & 0b101 != 0b100 or is_vector(word):
         return False

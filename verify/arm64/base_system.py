@@ -1,4 +1,4 @@
-"""System instructions of Armv8.0-A: what a CPU without any extension has of them.
+"""Decide which system instructions Armv8.0-A has, on a CPU without any extension.
 
 From the Arm Architecture Reference Manual (DDI 0487): C4.1.93 for the encodings, C5.3 to C5.5 for
 cache maintenance, address translation and TLB maintenance.
@@ -46,10 +46,11 @@ _SPSEL, _DAIFSET, _DAIFCLR = (0, 5), (3, 6), (3, 7)
 
 
 def system(word: int) -> bool:
-    """Whether ``word``, of the class ``System``, is an instruction of Armv8.0-A.
+    """Return whether ``word``, of the class ``System``, is an instruction of Armv8.0-A.
 
-    Of the registers of MRS and MSR only those of known extensions are told apart: what our engine
-    lacks has no meaning.
+    Registers of MRS and MSR are refused only if a known extension has them. A register that the engine does
+    not
+    model has no meaning anyway.
     """
     op0, op1, crn = word >> 19 & 0b11, word >> 16 & 0b111, word >> 12 & 0b1111
     crm, op2, target = word >> 8 & 0b1111, word >> 5 & 0b111, word & 31
@@ -61,7 +62,7 @@ def system(word: int) -> bool:
 
 
 def _without_register(op1: int, crn: int, crm: int, op2: int) -> bool:
-    """Hints, barriers and PSTATE (C4.1.93)."""
+    """Decode hints, barriers and PSTATE (C4.1.93)."""
     if crn == 4:
         return (op1, op2) in (_SPSEL, _DAIFSET, _DAIFCLR)
     if op1 != 3:
@@ -72,7 +73,7 @@ def _without_register(op1: int, crn: int, crm: int, op2: int) -> bool:
 
 
 def _operation(op1: int, crn: int, crm: int, op2: int, target: int) -> bool:
-    """C5.3 to C5.5: IC, DC, AT and TLBI."""
+    """Decode IC, DC, AT and TLBI (C5.3 to C5.5)."""
     if op2 not in _OPERATIONS.get((op1, crn, crm), ()):
         return False
     everything = (crn == 7 and (op1, op2) == (0, 0) and crm in (1, 5)) or (

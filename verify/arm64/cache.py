@@ -1,10 +1,9 @@
-"""Data-cache lines as ghost state: is a word's latest value at the point of coherency?
+"""Data-cache lines as ghost state: whether a word's latest value is at the point of coherency.
 
-The state of a word is a layered function of its address, like memory. A store makes
-the words it covers DIRTY; maintenance by address makes the line that holds the
-address PENDING; a DSB completes what is pending. (Arm ARM, B2.8 and D7.5: cache
-maintenance instructions complete at a DSB for reads and writes that covers the
-shareability domain.) The state says nothing of clean lines that merely exist.
+The state of a word is a layered function of its address, like memory. A store makes the words it covers
+DIRTY. Maintenance by address makes the line that holds the address PENDING. A DSB completes what is pending.
+(Arm ARM, B2.8 and D7.5: cache maintenance instructions complete at a DSB for reads and writes that covers the
+shareability domain.) Clean lines have no state of their own.
 """
 
 from __future__ import annotations
@@ -47,17 +46,17 @@ CTR_EL0 = var("ctr_el0")
 
 
 def line_size() -> Term:
-    """Bytes of the smallest data-cache line: 4 << CTR_EL0.DminLine (Arm ARM, D24.2.34)."""
+    """Return the size in bytes of the smallest data-cache line: 4 << CTR_EL0.DminLine (Arm ARM, D24.2.34)."""
     return const(4) << CTR_EL0[19:16].zero_extend(60)
 
 
 def line(address: Term) -> Term:
-    """First address of the data-cache line that holds ``address``."""
+    """Return the first address of the data-cache line that holds ``address``."""
     return address & ~(line_size() - 1)
 
 
 def fetch_line(address: Term) -> Term:
-    """First address of the instruction-cache line that holds ``address`` (CTR_EL0.IminLine)."""
+    """Return the first address of the instruction-cache line that holds ``address`` (CTR_EL0.IminLine)."""
     size = const(4) << CTR_EL0[3:0].zero_extend(60)
     return address & ~(size - 1)
 
@@ -69,7 +68,7 @@ class Lines:
     name: str
 
     def read(self, address: Term) -> Term:
-        """The 2-bit state of the word at ``address``."""
+        """Return the 2-bit state of the word at ``address``."""
         return Function(self.name, 2)(address)
 
 
@@ -87,7 +86,7 @@ class Stored:
     cacheable: Formula
 
     def read(self, address: Term) -> Term:
-        """The 2-bit state of the word at ``address``."""
+        """Return the 2-bit state of the word at ``address``."""
         before = self.below.read(address)
         uncached = If(before == CLEAN, CLEAN, DIRTY)
         covered = ult(difference(address, self.start), self.length)
@@ -109,7 +108,7 @@ class Maintained:
     cacheable: Formula
 
     def read(self, address: Term) -> Term:
-        """The 2-bit state of the word at ``address``."""
+        """Return the 2-bit state of the word at ``address``."""
         before = self.below.read(address)
         if self.length is None:
             touched = line(address) == line(self.start)
@@ -146,7 +145,7 @@ class Invalidated:
     data: LineState
 
     def read(self, address: Term) -> Term:
-        """The 2-bit state of the word at ``address``."""
+        """Return the 2-bit state of the word at ``address``."""
         before = self.below.read(address)
         if self.length is None:
             touched = fetch_line(address) == fetch_line(self.start)
@@ -165,7 +164,7 @@ class Changed:
     length: Term
 
     def read(self, address: Term) -> Term:
-        """The 2-bit state of the word at ``address``."""
+        """Return the 2-bit state of the word at ``address``."""
         covered = ult(difference(address, self.start), self.length)
         return If(covered, STALE, self.below.read(address))
 
@@ -173,6 +172,8 @@ class Changed:
 @dataclass(frozen=True)
 class Touched:
     """``below`` after a store to the ``length`` bytes from ``start``, which may be parts of words.
+
+    A store to one part of a word does not restore another part that was lost.
 
     What was lost of a word is not brought back by a store to another part of it.
 
@@ -185,7 +186,7 @@ class Touched:
     cacheable: Formula | None
 
     def read(self, address: Term) -> Term:
-        """The 2-bit state of the word at ``address``."""
+        """Return the 2-bit state of the word at ``address``."""
         before = self.below.read(address)
         first = ult(difference(address, self.start), self.length)
         overlaps = Or(first, ult(difference(self.start, address), const(WORD_BYTES)))
@@ -203,7 +204,7 @@ class Completed:
     below: LineState
 
     def read(self, address: Term) -> Term:
-        """The 2-bit state of the word at ``address``."""
+        """Return the 2-bit state of the word at ``address``."""
         before = self.below.read(address)
         return If(before == PENDING, CLEAN, before)
 
@@ -211,6 +212,8 @@ class Completed:
 @dataclass(frozen=True)
 class Cleaned:
     """``below`` after all maintenance of the bytes from ``start`` up to ``end`` is complete.
+
+    Other words on the first and last line are not improved. LOST stays lost.
 
     Of other words on the first and last line nothing better is said. LOST stays lost.
 
@@ -223,7 +226,7 @@ class Cleaned:
     data: LineState | None
 
     def read(self, address: Term) -> Term:
-        """The 2-bit state of the word at ``address``."""
+        """Return the 2-bit state of the word at ``address``."""
         before = self.below.read(address)
         covered = And(ule(self.start, address), ult(address, self.end))
         latest = TRUE if self.data is None else self.data.read(address) == CLEAN
@@ -231,7 +234,9 @@ class Cleaned:
 
 
 def stored(below: LineState, start: Term, length: Term, cacheable: Formula) -> LineState:
-    """``below`` after stores to ``length`` bytes from ``start``; neighbouring stores make one layer."""
+    """Return ``below`` after stores to ``length`` bytes from ``start``; neighbouring stores make one
+    layer.
+    """
     if isinstance(below, Stored) and same(below.cacheable, cacheable):
         before, added = constant(below.length), constant(length)
         if before is not None and added is not None and offset_from(start, below.start) == before:

@@ -1,7 +1,7 @@
-"""Execution of p-code on symbolic states, one instruction at a time.
+"""Execute p-code on symbolic states, one instruction at a time.
 
-angr gives the decoding and the behaviour of each p-code operation; loads, stores,
-branches and system instructions are ours, so no state is pruned or dropped on the way.
+angr decodes instructions and defines each p-code operation. Loads, stores, branches and system instructions
+are defined here, so no state is pruned or dropped.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Run:
         return self.instruction.address
 
     def _register(self, varnode: Any) -> tuple[str, int, int]:
-        """The register that holds ``varnode``, its bytes, and the varnode's first byte in it."""
+        """Return the register that holds ``varnode``, its bytes, and the varnode's first byte in it."""
         for base in (varnode.offset, varnode.offset & ~7):
             if base in _BY_OFFSET:
                 name, size = _BY_OFFSET[base]
@@ -105,7 +105,7 @@ class _Run:
         raise UnsupportedError(f"p-code space {varnode.space.name}", self.at)
 
     def _width(self, varnode: Any) -> int:
-        """Bits of ``varnode``; claripy folds shifts of constants wider than 64 bits wrongly."""
+        """Return the width of ``varnode`` in bits; claripy folds shifts of constants over 64 bits wrongly."""
         if varnode.size > WORD_BYTES:
             raise UnsupportedError(f"operand of {varnode.size} bytes ({self.instruction.text})", self.at)
         return int(varnode.size) * 8
@@ -158,7 +158,7 @@ class _Run:
         self.state = system.store(self.state, address, const(value.length // 8))
 
     def _asked[T](self, ask: Callable[[], T]) -> T:
-        """What memory answers; that it cannot is said with the instruction that asked."""
+        """Return what memory answers; add the instruction's address to an error that it raises."""
         try:
             return ask()
         except UnsupportedError as error:
@@ -169,7 +169,7 @@ class _Run:
         self.state = replace(self.state, accesses=(*self.state.accesses, access))
 
     def other(self, operation: Any) -> Exit | None:
-        """A CALLOTHER: a system instruction, by its name in SLEIGH."""
+        """Execute a CALLOTHER: a system instruction, by its name in SLEIGH."""
         name = operation.inputs[0].getUserDefinedOpName()
         operands = tuple(self.get(varnode) for varnode in operation.inputs[1:])
         if name == "SoftwareBreakpoint":
@@ -186,7 +186,7 @@ class _Run:
         return None
 
     def _without_model(self, operation: Any, name: str) -> system.Meaning:
-        """A system instruction that the table of meanings lacks: an effect that no function may have."""
+        """Return an effect that no function may have, for a system instruction without a meaning."""
         result = operation.output
         read = result is not None and system_register(result) is None and name not in _WRITES
         if not self.instruction.is_system or read:
@@ -211,7 +211,7 @@ class _Run:
 
 
 def execute(instruction: Instruction, state: State, el: int = 1) -> Iterator[Step]:
-    """Each way in which ``instruction`` can end in ``state``; all of them, none pruned by a solver.
+    """Yield each step with which ``instruction`` can end in ``state``; no solver prunes any.
 
     :param el: the exception level that it is executed at; what is defined at higher ones only is undefined.
 
@@ -284,13 +284,13 @@ def execute(instruction: Instruction, state: State, el: int = 1) -> Iterator[Ste
 
 
 def _relative(target: Any) -> int:
-    """A p-code relative branch: a signed count of operations."""
+    """Return a p-code relative branch: a signed count of operations."""
     bits = target.size * 8
     return int(target.offset - (1 << bits) if target.offset >> (bits - 1) else target.offset)
 
 
 def _branch(run: _Run, condition: Formula, label: str) -> _Run | None:
-    """``run`` on the side where ``condition`` holds; None if it is plainly false."""
+    """Return ``run`` on the side where ``condition`` holds; None if the condition is plainly false."""
     if condition.is_false():
         return None
     state = run.state

@@ -1,8 +1,9 @@
-"""The architecture extension that an encoding beyond Armv8.0-A belongs to, by name.
+"""Name the architecture extension that an encoding beyond Armv8.0-A belongs to.
 
-Only for the words of a refusal: whether an encoding is refused is decided by what Armv8.0-A has
-(``verify/arm64/base.py``), so an extension that is missing here is refused as well. The names and
-their encodings are those of the Arm Architecture Reference Manual (DDI 0487, A2 and C4.1).
+Used only in messages: ``verify/arm64/base.py`` decides whether an encoding is refused, so an extension that
+is
+missing here is refused as well. The names and encodings are those of the Arm Architecture Reference Manual
+(DDI 0487, A2 and C4.1).
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ _BY_REGISTER: dict[tuple[int, int, int, int, int], str] = {
 
 
 def extension(word: int) -> str | None:
-    """The extension that ``word`` needs, as the Arm ARM names it; None if it is not known."""
+    """Return the extension that ``word`` needs, as the Arm ARM names it; None if it is not known."""
     if word >> 20 & 0xFFD == 0xD51:
         return of_register(word)
     for mask, value, name in _BY_ENCODING:
@@ -122,7 +123,7 @@ def extension(word: int) -> str | None:
 
 
 def of_register(word: int) -> str | None:
-    """The extension that has the register of the MRS or MSR ``word``; None if it is not known."""
+    """Return the extension that has the register of the MRS or MSR ``word``; None if it is not known."""
     op1 = word >> 16 & 0b111
     if op1 == _ONLY_WITH_HOST_EXTENSIONS:
         return "FEAT_VHE"

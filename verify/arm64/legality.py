@@ -1,7 +1,7 @@
-"""Where an instruction is legal: at which exception level, and with whose permissions.
+"""Decide where an instruction is legal: at which exception level, and with whose permissions.
 
-Read from the bits of the encoding and not from what a disassembler makes of it. The numbers
-of sections are those of the Arm Architecture Reference Manual (DDI 0487).
+The decision is read from the bits of the encoding, not from a disassembler. Section numbers are those of the
+Arm Architecture Reference Manual (DDI 0487).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _SVC = 1
 
 
 def illegal(word: int) -> str | None:
-    """Why a CPU need not have ``word``, or need not agree with others on it, in words; None if all do.
+    """Return why some CPUs may lack ``word``, or execute it differently, in words; None if all agree.
 
-    Code that tests for an extension before it uses it is not told apart: it is refused.
+    Code that tests for an extension before it uses it is refused all the same.
     """
     if is_vector(word):
         return "floating point and SIMD: their registers have no meaning here"
@@ -40,12 +40,12 @@ def illegal(word: int) -> str | None:
 
 
 def _is_of_debug_state(word: int) -> bool:
-    """DCPS1, DCPS2, DCPS3 and DRPS."""
+    """Return whether ``word`` is DCPS1, DCPS2, DCPS3 or DRPS."""
     return word & 0xFFE0_001C == 0xD4A0_0000 or word == _DRPS
 
 
 def unprivileged(word: int) -> bool:
-    """Whether ``word`` is an LDTR* or STTR*: an access with the permissions of EL0.
+    """Return whether ``word`` is an LDTR* or STTR*: an access with the permissions of EL0.
 
     C4.1.94, load/store register (unprivileged). Other unprivileged accesses need an extension
     (FEAT_MOPS, FEAT_LSUI, FEAT_GCS), and are refused for that.
@@ -54,12 +54,12 @@ def unprivileged(word: int) -> bool:
 
 
 def lowest_el(word: int) -> int:
-    """The lowest exception level (0 to 3) at which ``word`` is not UNDEFINED.
+    """Return the lowest exception level (0 to 3) at which ``word`` is not UNDEFINED.
 
-    It may be trapped there (SCTLR_EL1.UMA, HCR_EL2 and the like): that is not asked here.
-    At higher levels it is defined too, except for what Linux never does (a *_EL1 register with
-    HCR_EL2.E2H, SP_EL0 while it is the stack pointer). DCPS1 to DCPS3 and DRPS, which are
-    UNDEFINED at every level outside of Debug state, give 3.
+    Traps (SCTLR_EL1.UMA, HCR_EL2 and the like) are not considered. At higher levels the instruction is
+    defined
+    too, except for what Linux never does (a *_EL1 register with HCR_EL2.E2H, SP_EL0 while it is the stack
+    pointer). DCPS1 to DCPS3 and DRPS, which are UNDEFINED at every level outside of Debug state, give 3.
     """
     if word >> 24 == 0b1101_0100:
         return _exception(word)
@@ -75,7 +75,7 @@ def lowest_el(word: int) -> int:
 
 
 def _exception(word: int) -> int:
-    """C4.1.93, exception generation."""
+    """Decode C4.1.93, exception generation."""
     match word >> 21 & 0b111:
         case 0:
             return EL0 if word & 0b11 == _SVC else EL1  # C6.2.130, C6.2.304: HVC and SMC
@@ -85,7 +85,7 @@ def _exception(word: int) -> int:
 
 
 def _system(word: int) -> int:
-    """C4.1.93: hints, barriers, PSTATE, SYS, SYSL, MSR and MRS."""
+    """Decode C4.1.93: hints, barriers, PSTATE, SYS, SYSL, MSR and MRS."""
     op0, op1, crn = word >> 19 & 0b11, word >> 16 & 0b111, word >> 12 & 0b1111
     if op0 == 0 and crn != 4:
         return EL0  # hints, barriers, wfet: CRn 4 is MSR (immediate)

@@ -1,4 +1,4 @@
-"""Decoding: one A64 instruction to p-code, and the control flow of a function."""
+"""Decode A64 instructions to p-code, and find the control flow of a function."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ class Instruction:
 
     @property
     def opcodes(self) -> list[str]:
-        """Names of the p-code operations."""
+        """Return the names of the p-code operations."""
         return [operation.opcode.name for operation in self.operations]
 
     @property
     def is_system(self) -> bool:
-        """It is of the class of system instructions or of exception generation (Arm ARM, C4.1.94)."""
+        """Return whether it is a system or an exception generating instruction (Arm ARM, C4.1.94)."""
         return self.word >> 24 in (0xD4, 0xD5)
 
     @property
     def through_sp(self) -> bool:
-        """It loads or stores with SP as the base register (Arm ARM, C4.1.94, loads and stores)."""
+        """Return whether it loads or stores with SP as the base register (Arm ARM, C4.1.94)."""
         memory = self.word >> 25 & 0b101 == 0b100
         literal = self.word & 0x3B00_0000 == 0x1800_0000
         return memory and not literal and self.word >> 5 & 31 == _SP
 
     @property
     def call_target(self) -> int | None:
-        """Where a ``bl`` goes; None for any other instruction."""
+        """Return where a ``bl`` goes; None for any other instruction."""
         for operation in self.operations:
             if operation.opcode.name == "CALL":
                 return int(operation.inputs[0].offset)
@@ -70,21 +70,21 @@ def _lifter() -> tuple[Any, PcodeBasicBlockLifter]:
 
 @functools.cache
 def registers() -> dict[str, Any]:
-    """SLEIGH's registers by name, with ``offset`` and ``size`` in bytes."""
+    """Return SLEIGH's registers by name, with ``offset`` and ``size`` in bytes."""
     return dict(_lifter()[1].context.registers)
 
 
 @functools.cache
 def _system_registers() -> dict[int, str]:
-    """SLEIGH's system registers by offset: they are from SPSR_EL1 up to the decoder's own context."""
+    """Return SLEIGH's system registers by offset, from SPSR_EL1 up to the decoder's context."""
     first, end = registers()["spsr_el1"].offset, registers()["contextreg"].offset
     return {int(r.offset): name for name, r in registers().items() if first <= r.offset < end}
 
 
 def system_register(varnode: Any) -> str | None:
-    """The system register that ``varnode`` is; None for anything else.
+    """Return the system register that ``varnode`` is; None for anything else.
 
-    NZCV is none here: it is the flags, of which SLEIGH has a copy of its own.
+    NZCV does not count: SLEIGH keeps the flags in registers of their own.
     """
     if varnode.space.name != "register":
         return None
@@ -94,7 +94,7 @@ def system_register(varnode: Any) -> str | None:
 
 @functools.cache
 def decode(word: int, address: int) -> Instruction:
-    """The instruction encoded by ``word`` at ``address``.
+    """Return the instruction encoded by ``word`` at ``address``.
 
     :raises UnsupportedError: if SLEIGH has no such instruction, or none that can be relied on, or
         if Armv8.0-A has none, so that it is legal on some CPUs only.
@@ -145,21 +145,21 @@ class Code:
 
     @property
     def pieces(self) -> tuple[Code, ...]:
-        """Every range of bytes of the function: its own first."""
+        """Return every range of bytes of the function, its own first."""
         return (self, *self.continuations)
 
     @property
     def end(self) -> int:
-        """First address after the function."""
+        """Return the first address after the function."""
         return self.address + len(self.data)
 
     @property
     def addresses(self) -> range:
-        """Address of each instruction of its own range."""
+        """Return the address of each instruction of its own range."""
         return range(self.address, self.end - SIZE + 1, SIZE)
 
     def at(self, address: int) -> Instruction:
-        """The instruction at ``address``."""
+        """Return the instruction at ``address``."""
         piece = self._piece(address)
         offset = address - piece.address
         if not 0 <= offset <= len(piece.data) - SIZE or offset % SIZE:
@@ -167,18 +167,18 @@ class Code:
         return decode(int.from_bytes(piece.data[offset : offset + SIZE], "little"), address)
 
     def _piece(self, address: int) -> Code:
-        """The range that holds ``address``; its own if none does."""
+        """Return the range that holds ``address``; its own if none does."""
         return next((piece for piece in self.continuations if address in piece), self)
 
     def where(self, address: int) -> str:
-        """``address`` as the kernel prints it: ``symbol+offset/size``."""
+        """Return ``address`` as the kernel prints it: ``symbol+offset/size``."""
         piece = self._piece(address)
         if piece is not self:
             return piece.where(address)
         return f"{self.name}+{address - self.address:#x}/{len(self.data):#x}"
 
     def text(self, instruction: Instruction, outside: Callable[[int], str] = hex) -> str:
-        """``instruction`` disassembled, the target of a branch or call as the kernel prints it.
+        """Return ``instruction`` disassembled, with a branch's or call's target as the kernel prints it.
 
         :param outside: what an address in no instruction of the function is called.
         """
@@ -193,11 +193,11 @@ class Code:
         return instruction.text
 
     def enters(self, target: int) -> bool:
-        """A call of ``target`` is run as part of the function."""
+        """Return whether a call of ``target`` is run as part of the function."""
         return any(piece.address == target for piece in self.continuations)
 
     def patched(self, address: int, word: int) -> Code:
-        """The same function with one instruction replaced."""
+        """Return the same function with one instruction replaced."""
         offset = address - self.address
         data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
         further = self.continuations
@@ -208,7 +208,7 @@ class Code:
 
 
 def successors(instruction: Instruction) -> list[int]:
-    """Addresses that control may go to within the function; none after ``br`` or ``ret``."""
+    """Return the addresses that control may go to within the function; none after ``br`` or ``ret``."""
     following = instruction.address + SIZE
     found: list[int] = []
     falls = True
@@ -222,13 +222,12 @@ def successors(instruction: Instruction) -> list[int]:
 
 
 def control_flow(code: Code) -> networkx.DiGraph:
-    """The graph of instruction addresses that are reachable from the first one.
+    """Return the graph of instruction addresses that are reachable from the first one.
 
-    Where control leaves the function there is no edge: whoever follows a path there finds no
-    instruction (``Code.at`` raises), and a run ends.
-    A call of what a register holds is taken for the end of a path, like one of a function that
-    never returns: kexec's code makes such calls to leave for good, and a compiler puts anything
-    behind them.
+    There is no edge where control leaves the function: a path that goes there finds no instruction
+    (``Code.at`` raises), and a run ends. A call through a register ends a path, as a call of a function that
+    never returns does: kexec's code makes such calls to leave for good, and a compiler may place anything
+    after them.
     """
     graph = networkx.DiGraph()
     graph.add_node(code.address)
@@ -256,7 +255,7 @@ class Loop:
 
 
 def loops(code: Code) -> list[Loop]:
-    """The natural loops of a function, outer before inner.
+    """Return the natural loops of a function, outer before inner.
 
     :raises UnsupportedError: if a cycle has no single head (irreducible control flow).
     """

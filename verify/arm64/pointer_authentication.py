@@ -1,8 +1,8 @@
-"""Signing of return addresses: paciasp and autiasp (Arm ARM, C6.2.259 and C6.2.22).
+"""Sign and authenticate return addresses: paciasp and autiasp (Arm ARM, C6.2.259 and C6.2.22).
 
-A signed address is an uninterpreted function of address and SP, so nothing is known of it
-but that authenticating it with the same SP gives the address back. Where the CPU has no
-pointer authentication both are nops, and that is true as well.
+A signed address is an uninterpreted function of address and SP. All that is known of it is that
+authenticating it with the same SP yields the address again. That holds on a CPU without pointer
+authentication too, where both instructions are NOPs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _SIGNED = Function("signed")
 
 
 def sign(state: State, at: int) -> State:
-    """paciasp: x30 is signed with SP as the modifier."""
+    """Execute paciasp: sign x30 with SP as the modifier."""
     return state.with_registers(x30=_SIGNED(state.registers["x30"], state.sp))
 
 
 def authenticate(state: State, at: int) -> State:
-    """autiasp: x30 is what was signed with the same SP.
+    """Execute autiasp: restore x30 that was signed with the same SP.
 
     :raises UnsupportedError: for an address that was not signed so, which may fault.
     """

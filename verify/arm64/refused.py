@@ -1,8 +1,8 @@
-"""Instructions of Armv8.0-A that SLEIGH gives a meaning that is wrong or too wide.
+"""Refuse instructions of Armv8.0-A to which SLEIGH gives a wrong or too general meaning.
 
-The decoder refuses them, so no proof rests on one. They were found by co-simulation with Unicorn
-over all system encodings and over random words, and by reading. What is no instruction of
-Armv8.0-A is refused before (``verify/arm64/legality.py``).
+The decoder refuses them, so no proof depends on one. They were found by co-simulation with Unicorn over all
+system encodings and over random words, and by reading. What is no instruction of Armv8.0-A is refused before
+(``verify/arm64/legality.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _CURRENTEL = 0xD518_4240
 
 
 def refused(word: int) -> str | None:
-    """Why ``word`` is given no meaning though SLEIGH has one, in words; None if it may have it."""
+    """Return why ``word`` has no meaning here although SLEIGH has one, in words; None if it may have it."""
     return _system(word) or _data(word) or _memory(word)
 
 
@@ -26,7 +26,7 @@ def _system(word: int) -> str | None:
 
 
 def _writes_identification(word: int) -> bool:
-    """An MSR of a register with CRn 0: CTR_EL0, MIDR_EL1, ID_*; of these op1 2 and 4 are writable (D24.2)."""
+    """Return whether it is an MSR with CRn 0 (CTR_EL0, MIDR_EL1, ID_*) and op1 other than 2 and 4 (D24.2)."""
     return word & 0xFFF8_F000 == 0xD518_0000 and word >> 16 & 0b111 in (0, 1, 3)
 
 

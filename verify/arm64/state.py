@@ -73,7 +73,7 @@ class Access:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the size in bytes."""
         return int(self.value.length) // 8
 
 
@@ -111,20 +111,20 @@ class State:
     fetch: LineState = field(default_factory=lambda: Lines("fetch"))
 
     def with_registers(self, **changed: Term) -> State:
-        """This state with some registers set."""
+        """Return this state with some registers set."""
         return replace(self, registers={**self.registers, **changed})
 
     @property
     def sp(self) -> Term:
-        """The stack pointer."""
+        """Return the stack pointer."""
         return self.registers["sp"]
 
     def with_ghosts(self, **changed: Term) -> State:
-        """This state with some ghost components set."""
+        """Return this state with some ghost components set."""
         return replace(self, ghosts={**self.ghosts, **changed})
 
     def assume(self, *facts: tuple[str, Formula]) -> State:
-        """This state with more facts."""
+        """Return this state with more facts."""
         return replace(self, facts=(*self.facts, *facts))
 
     @property
@@ -139,15 +139,15 @@ def synced(ghosts: dict[str, Term]) -> Formula:
 
 
 def width(name: str) -> int:
-    """Bits of the register called ``name``."""
+    """Return the width in bits of the register called ``name``."""
     return int(registers()[name].size) * 8
 
 
 def unknown_registers(tag: str) -> dict[str, Term]:
-    """A register file of variables named after ``tag``; CTR_EL0 is one constant of the machine."""
+    """Return a register file of variables named after ``tag``; CTR_EL0 is one constant of the machine."""
     return {name: var(name if name == "ctr_el0" else f"{name}@{tag}", width(name)) for name in NAMES}
 
 
 def unknown_ghosts(tag: str) -> dict[str, Term]:
-    """Ghost components that are variables named after ``tag``."""
+    """Return ghost components that are variables named after ``tag``."""
     return {name: var(f"{name}@{tag}", bits) for name, bits in GHOSTS.items()}

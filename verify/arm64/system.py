@@ -36,7 +36,7 @@ def _number(operand: Term, what: str, at: int) -> int:
 
 
 def dsb(state: State, operands: tuple[Term, ...], at: int) -> State:
-    """Data synchronization barrier: domain, access types, nXS."""
+    """Execute a data synchronization barrier: domain, access types, nXS."""
     domain, types = (_number(operand, "dsb", at) for operand in operands[:2])
     if types < TYPES_STORES:
         return state  # a barrier for loads completes neither stores nor maintenance
@@ -57,15 +57,15 @@ def dsb(state: State, operands: tuple[Term, ...], at: int) -> State:
 
 
 def dmb(state: State, operands: tuple[Term, ...], at: int) -> State:
-    """Data memory barrier: orders accesses of this CPU, completes nothing."""
+    """Execute a data memory barrier: it orders accesses of this CPU and completes nothing."""
     return state
 
 
 def isb(state: State, operands: tuple[Term, ...], at: int) -> State:
-    """Instruction synchronization barrier: earlier context changes take effect.
+    """Execute an instruction synchronization barrier: earlier context changes take effect.
 
-    An invalidation of the instruction cache that a DSB has completed is seen by the instructions
-    behind the ISB only (Arm ARM, B2.4.3).
+    Only instructions after the ISB see an invalidation of the instruction cache that a DSB has completed (Arm
+    ARM, B2.4.3).
     """
     translation, icache = state.ghosts["translation"], state.ghosts["icache"]
     return state.with_ghosts(
@@ -93,7 +93,7 @@ def ic_iallu(state: State, operands: tuple[Term, ...], at: int) -> State:
 
 
 def dc_cvau(state: State, operands: tuple[Term, ...], at: int) -> State:
-    """Clean a line to the point of unification; of the point of coherency that says nothing."""
+    """Clean a line to the point of unification, which does not affect the point of coherency."""
     return state.with_ghosts(unfinished=const(1, 1))
 
 
@@ -112,13 +112,13 @@ def tlbi(state: State, operands: tuple[Term, ...], at: int) -> State:
 
 
 def hvc(state: State, operands: tuple[Term, ...], at: int) -> State:
-    """A hypervisor call that returns: x0-x17 are unknown after it (SMCCC 1.0, 2.6)."""
+    """Execute a hypervisor call that returns: x0-x17 are unknown after it (SMCCC 1.0, 2.6)."""
     after = {f"x{i}": var(f"x{i}@hvc{len(state.events)}") for i in range(18)}
     return state.with_registers(**after)
 
 
 def nothing(state: State, operands: tuple[Term, ...], at: int) -> State:
-    """A hint."""
+    """Execute a hint."""
     return state
 
 
@@ -151,21 +151,21 @@ FREE = frozenset(
 
 
 def other(state: State, operands: tuple[Term, ...], at: int) -> State:
-    """A system instruction without a model of what it does.
+    """Execute a system instruction whose effect is not modelled.
 
-    No function may execute one (specs/effects.py), so what it leaves behind decides no proof.
+    No function may execute one (specs/effects.py), so no proof depends on the state after it.
     """
     return state
 
 
 def store(state: State, address: Term, length: Term) -> State:
-    """Ghost effects of stores to the ``length`` bytes from ``address``."""
+    """Apply the ghost effects of stores to the ``length`` bytes from ``address``."""
     changed = touch(state, address, length)
     return changed.with_ghosts(unfinished=const(1, 1), icache=ghost.ICACHE_STALE)
 
 
 def touch(state: State, address: Term, length: Term) -> State:
-    """What stores to the ``length`` bytes from ``address`` do to both caches."""
+    """Apply the effect of stores to the ``length`` bytes from ``address`` on both caches."""
     lines: LineState
     fetch: LineState
     if state.memory.words:
@@ -178,7 +178,7 @@ def touch(state: State, address: Term, length: Term) -> State:
 
 
 def write_register(state: State, name: str, value: Term) -> State:
-    """A write of the system register ``name``; one of its own value changes no translation."""
+    """Write the system register ``name``; writing its own value changes no translation."""
     changed = not same(normal(value), normal(state.registers[name]))
     state = state.with_registers(**{name: value})
     if name in CONTEXT_REGISTERS:

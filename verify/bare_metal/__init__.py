@@ -1,1 +1,1 @@
-"""The second judge: the real bytes run on QEMU's whole machine, with page tables, exceptions and EL2."""
+"""The second judge: run the real bytes on QEMU's whole machine, with page tables, exceptions and EL2."""

@@ -1,4 +1,4 @@
-"""Memory of the bare machine: the address of each page, and the page tables."""
+"""Lay out the memory of the bare machine: the address of each page, and the page tables."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class Image:
             self.put(slot, 0, random.Random(slot).randbytes(self.page_size))
 
     def pa(self, slot: int) -> int:
-        """Physical address of a page."""
+        """Return the physical address of a page."""
         return WORK + slot * self.page_size
 
     def va(self, slot: int) -> int:
-        """Address of a page in the linear map."""
+        """Return the address of a page in the linear map."""
         return (self.pa(slot) - self.phys_offset) & (1 << 64) - 1
 
     @property
     def phys_offset(self) -> int:
-        """What is subtracted from a physical address for one in the linear map."""
+        """Return what is subtracted from a physical address to get the linear map's address."""
         return RAM + (1 << _VA_BITS[self.page_size])
 
     def put(self, slot: int, offset: int, data: bytes) -> None:
@@ -83,13 +83,15 @@ class Image:
             self.put(slot, offset + 8 * i, struct.pack("<Q", word & (1 << 64) - 1))
 
     def page(self, slot: int, data: bytes | None = None) -> bytes:
-        """Bytes of a page, here or in ``data``, which is the pages after a run."""
+        """Return the bytes of a page, here or in ``data``, which has the pages after a run."""
         at = slot * self.page_size
         return bytes((self.data if data is None else data)[at : at + self.page_size])
 
     @property
     def tcr(self) -> int:
-        """TCR_EL1 for the tables: both ranges, cacheable, inner shareable, 40 bits of physical address."""
+        """Return TCR_EL1 for the tables: both ranges, cacheable, inner shareable, 40 bits of physical
+        address.
+        """
         size = 64 - _VA_BITS[self.page_size]
         walks = 1 << 8 | 1 << 10 | 3 << 12
         low = size | walks | _TG0[self.page_size] << 14
@@ -132,7 +134,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Registers:
-    """What the start-up code sets before it enters EL1, in the order of the control block."""
+    """The registers that the start-up code sets before it enters EL1, in the order of the control block."""
 
     hcr_el2: int
     vbar_el2: int
@@ -149,7 +151,7 @@ class Registers:
     cptr_el2: int = 0x33FF
 
     def words(self, length: int) -> list[int]:
-        """The parameters, for ``length`` bytes of pages."""
+        """Return the parameters, for ``length`` bytes of pages."""
         return [
             STAGE,
             WORK,

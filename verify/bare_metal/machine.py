@@ -1,4 +1,4 @@
-"""One QEMU process that runs scene after scene, each from a reset.
+"""Run scene after scene in one QEMU process, each from a reset.
 
 RAM is a file that both processes map. A reset does not drop QEMU's translations of code, so the
 start-up code itself, never this process, writes the pages that are run.
@@ -37,7 +37,7 @@ _LOOKS = 20
 
 @dataclass(frozen=True)
 class Report:
-    """What one run left.
+    """The result of one run.
 
     :param status: ``startup.ENTERED`` and so on; 0 for a run that reported nothing in time.
     :param values: the report's words.
@@ -131,7 +131,7 @@ class Machine:
         return True
 
     def _rests(self) -> bool:
-        """No thread of the process wants to run, time after time: its guest waits for something."""
+        """Return whether no thread of the process wants to run for a while: its guest waits for something."""
         assert self._process is not None
         for _ in range(_LOOKS):
             for path in Path(f"/proc/{self._process.pid}/task").glob("*/stat"):

@@ -1,7 +1,7 @@
-"""Whether the real bytes reach the entry on QEMU's machine, and if not, why.
+"""Find out whether the real bytes reach the entry on QEMU's machine, and if not, why.
 
-QEMU's TCG has an MMU with a TLB, exception levels, traps and alignment checks, but neither caches
-nor reordering: a missing barrier or a missing line of maintenance is not seen here.
+QEMU's TCG has an MMU with a TLB, exception levels, traps and alignment checks, but neither caches nor
+reordering. So it does not notice a missing barrier or missing cache maintenance.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def enter_stub(
 
 
 def _all(each: Iterable[Scene], page_size: int, machine: Machine | None) -> Outcome:
-    """The first run that does not enter, or the last one."""
+    """Return the outcome of the first run that does not enter, or of the last run."""
     if machine is None:
         with Machine(page_size) as own:
             return _all(each, page_size, own)
@@ -108,7 +108,7 @@ def _all(each: Iterable[Scene], page_size: int, machine: Machine | None) -> Outc
 
 
 def judged(scene: Scene, report: Report) -> Outcome:
-    """What a run's report says of it."""
+    """Return the outcome that a run's report shows."""
     if report.status == 0:
         return Outcome(False, f"the run hangs at {_place(scene, report.pc)}")
     if report.status in (EXCEPTION_EL1, EXCEPTION_EL2):
@@ -139,7 +139,7 @@ def _wrong_registers(scene: Scene, report: Report) -> Iterable[str]:
 
 
 def _wrong_pages(scene: Scene, report: Report) -> Iterable[str]:
-    """Pages that the next kernel reads: what was copied, the adjacent pages, the entry, the device tree."""
+    """Yield errors in pages that the next kernel reads: copies, adjacent pages, entry, device tree."""
     image, copied = scene.image, dict(scene.copied)
     for slot in (*at.DEST, *at.BESIDE, at.START, at.DTB):
         wanted, found = image.page(copied.get(slot, slot)), image.page(slot, report.pages)
@@ -150,7 +150,7 @@ def _wrong_pages(scene: Scene, report: Report) -> Iterable[str]:
 
 
 def _told_by_vectors(scene: Scene, report: Report) -> Outcome:
-    """The second HVC of the caller went to the vectors that HVC_SET_VECTORS was to set."""
+    """Require that the caller's second HVC went to the vectors that HVC_SET_VECTORS was to set."""
     syndrome = report.values[1]
     caller = scene.registers.entry
     if syndrome >> 26 != 0x16 or syndrome & 0xFFFF != _OWN_HVC or report.values[2] != caller + 8:

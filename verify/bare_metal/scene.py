@@ -1,4 +1,4 @@
-"""Scenes of the bare machine: a function's bytes, the state that it is entered in, what it must leave."""
+"""Make scenes of the bare machine: a function's bytes, its state at entry, and the required end."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def routine(
 
 
 def sctlr_left_by(name: str) -> int:
-    """SCTLR_EL1 that the restart code called ``name`` must leave."""
+    """Return the SCTLR_EL1 that the restart code called ``name`` must set."""
     return SCTLR_MMU_ON & ~SCTLR_CLEARED if name == _CLEARS else SCTLR_MMU_OFF
 
 
@@ -125,7 +125,7 @@ def soft_restart(text: bytes, page_size: int, stub: bytes | None = None, sctlr: 
 
 
 def stub_restart(stub: bytes, page_size: int) -> Scene:
-    """HVC_SOFT_RESTART, sent to the stub by code at EL1 with the MMU off."""
+    """Return the scene of HVC_SOFT_RESTART, sent to the stub by code at EL1 with the MMU off."""
     image = Image(page_size)
     image.put(at.CALLER, 0, code(CALL_EL2))
     arguments = (image.pa(at.DTB), 0x1111_2222_3333, 0x4444_5555_6666)
@@ -140,7 +140,7 @@ def stub_restart(stub: bytes, page_size: int) -> Scene:
 
 
 def stub_set_vectors(stub: bytes, page_size: int) -> Scene:
-    """HVC_SET_VECTORS, sent to the stub by code at EL1; its second HVC goes to the vectors that it set."""
+    """Return the scene of HVC_SET_VECTORS from EL1; its second HVC goes to the vectors that it set."""
     image = Image(page_size)
     image.put(at.CALLER, 0, code(CALL_EL2))
     general = _general({0: HVC_SET_VECTORS, 1: image.pa(at.EL2_VECTORS)})
@@ -162,7 +162,7 @@ def _stub_scene(
 
 
 def _put_code(image: Image, text: bytes) -> None:
-    """The code under test, and in the same page the vectors of EL1: no other page is always mapped.
+    """Write the code under test, and into the same page EL1's vectors: no other page is always mapped.
 
     :raises ValueError: if it leaves no room for them.
     """
@@ -174,7 +174,7 @@ def _put_code(image: Image, text: bytes) -> None:
 
 
 def _put_list(image: Image, name: str) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Write a list; what it copies, and the kimage's head."""
+    """Write a list; return what it copies, and the kimage's head."""
 
     def words(slot: int, *entries: tuple[int, int]) -> None:
         image.put_words(slot, 0, [image.pa(page) | flag for page, flag in entries])
@@ -199,7 +199,7 @@ def _put_list(image: Image, name: str) -> tuple[tuple[tuple[int, int], ...], int
 
 
 def _general(known: dict[int, int]) -> tuple[int, ...]:
-    """x0 to x30: what is known, and numbers that are no address anywhere."""
+    """Return x0 to x30: known values, and numbers that are no valid address."""
     return tuple(known.get(i, 0x5A00_0000_0000_0001 | i << 40 | i << 8) for i in range(31))
 
 

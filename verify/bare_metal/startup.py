@@ -1,7 +1,7 @@
 """Code of the bare machine: start-up, exception vectors, and the code at the entry.
 
-Each instruction is its word and its text; no assembler is needed. The code speaks with this
-process through the control block, a page of RAM that no table maps: parameters from it, a report to it.
+Each instruction is its word and its text; no assembler is needed. The code communicates with this process
+through the control block, a page of RAM that no table maps: it reads parameters there and writes a report.
 """
 
 from __future__ import annotations
@@ -144,12 +144,12 @@ _B: Final = 0x1400_0000
 
 
 def code(words: Words) -> bytes:
-    """The bytes of ``words``."""
+    """Return the bytes of ``words``."""
     return b"".join(word.to_bytes(4, "little") for word, _ in words)
 
 
 def vectors(report: Words) -> bytes:
-    """A vector table each of whose entries puts its number into x9 and goes on with ``report``."""
+    """Return a vector table whose entries put their number into x9 and continue with ``report``."""
     body = code(report)
     if len(body) > _VECTOR_BYTES - 8:
         raise ValueError(f"expected at most {_VECTOR_BYTES - 8} bytes, found {len(body)}")
@@ -162,7 +162,7 @@ def vectors(report: Words) -> bytes:
 
 
 def vector(number: int) -> Words:
-    """The first two instructions of entry ``number``; the first entry has the rest."""
+    """Return the first two instructions of entry ``number``; the first entry has the rest."""
     back = 4 - number * _VECTOR_BYTES
     branch = _B | (back >> 2 & (1 << 26) - 1)
     return ((_MOVZ_X9 | number << 5, f"movz x9, #{number}"), (branch, f"b #{back}"))

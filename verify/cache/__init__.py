@@ -1,1 +1,1 @@
-"""What earlier runs found, kept under the hash of what was asked: never believed without its seal."""
+"""Cache results of earlier runs, keyed by a hash of the query and authenticated by a seal."""

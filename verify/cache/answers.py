@@ -1,4 +1,4 @@
-"""Solvers' answers, each under the hash of the text, how it was asked, and the solvers' versions."""
+"""Cache solvers' answers, keyed by a hash of the text, the kind of query, and the solvers' versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS = ("settle", "filter_by")
 
 
 class StoredReply(msgspec.Struct, frozen=True):
-    """Answers as they are kept: with their question, so that anyone can ask again.
+    """Cached answers together with their query, so that anyone can run the query again.
 
     :param kind: the function of :mod:`kexec_verify.prove.solvers` that was asked.
     """
@@ -27,7 +27,7 @@ class StoredReply(msgspec.Struct, frozen=True):
 
 
 class Answers:
-    """Answers of earlier runs; what a cache has of another question or another version is none.
+    """Answers of earlier runs; those to another query or of another version do not count.
 
     :param recheck: find nothing, and keep what is found out again.
     """
@@ -37,7 +37,7 @@ class Answers:
         self._recheck = recheck
 
     def find(self, kind: str, text: str, seed: int) -> Replies | None:
-        """The answers that the solvers installed here once gave to ``text``."""
+        """Return the answers that the installed solvers once gave to ``text``."""
         if self._recheck:
             return None
         data = self._cache.find(KIND, self._key(kind, text, seed))
@@ -48,7 +48,7 @@ class Answers:
         return kept.replies
 
     def keep(self, kind: str, text: str, seed: int, replies: Replies) -> None:
-        """Keep answers, if they are: that a solver gave up is none."""
+        """Cache answers; that a solver gave up is not an answer."""
         kept = StoredReply(kind, seed, text, replies)
         if _is_answered(kept):
             self._cache.keep(KIND, self._key(kind, text, seed), zlib.compress(msgspec.json.encode(kept), 1))
@@ -62,7 +62,7 @@ class Answers:
 
 
 def decode_answer(data: bytes) -> StoredReply | None:
-    """A kept value as the answers that it is; None for one that is none."""
+    """Return the answers in a cached value; None if it holds none."""
     try:
         kept = msgspec.json.decode(zlib.decompress(data), type=StoredReply)
     except (zlib.error, msgspec.DecodeError):

@@ -1,4 +1,4 @@
-"""Checks a cache: seals, that values can be read, and on demand the answers themselves."""
+"""Check a cache: its seals, whether values can be read, and on demand the answers themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ASK = {"settle": settle, "filter_by": filter_by}
 
 @dataclass
 class Checked:
-    """What came of it.
+    """The result of checking a cache.
 
     :param contradicted: SHA-256 of the texts whose kept answer a solver now contradicts.
     """

@@ -1,4 +1,4 @@
-"""Where this user's cache is."""
+"""Find this user's cache."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ VARIABLE = "KEXEC_VERIFY_CACHE"
 
 
 def directory() -> Path:
-    """The folder of the cache's file: the one that ``KEXEC_VERIFY_CACHE`` names, or the user's."""
+    """Return the folder of the cache's file: the one that ``KEXEC_VERIFY_CACHE`` names, or the user's."""
     given = os.environ.get(VARIABLE)
     return Path(given) if given else cache_root() / "proofs"
 
 
 def open_cache() -> Cache:
-    """This user's cache; one that can be neither read nor written is empty."""
+    """Return this user's cache; one that can be neither read nor written is empty."""
     try:
         place = directory()
     except UsageError:  # no home directory

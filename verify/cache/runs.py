@@ -1,4 +1,4 @@
-"""Finished runs, each under the hash of all that decides what comes of it."""
+"""Cache finished runs, keyed by a hash of everything that decides their result."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _DECIDED = frozenset({Verdict.PROVED, Verdict.REFUTED, Verdict.UNSUPPORTED})
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A finished run: the files of its report by name, and what was shown of it on the terminal."""
+    """A finished run: the files of its report by name, and what the terminal showed."""
 
     files: dict[str, bytes]
     lines: list[str]
 
 
 def query(data: bytes, source: str, place: str, asked: Sequence[str], seed: int) -> bytes:
-    """A digest of the target's file, what is asked of it, and the tool.
+    """Return a digest of the target's file, the request, and the tool.
 
     :param source: the target as the user typed it; ``place``: its report's directory; both are in the report.
     :param asked: the properties as the user typed them, and the ids of those that are decided.
@@ -35,7 +35,7 @@ def query(data: bytes, source: str, place: str, asked: Sequence[str], seed: int)
 
 
 def find_run(cache: Cache, key: bytes) -> Finished | None:
-    """The run that ``key`` names, if it was ever finished."""
+    """Return the run that ``key`` names, if it was ever finished."""
     data = cache.find(KIND, key)
     try:
         return None if data is None else msgspec.msgpack.decode(zlib.decompress(data), type=Finished)
@@ -44,6 +44,6 @@ def find_run(cache: Cache, key: bytes) -> Finished | None:
 
 
 def keep_run(cache: Cache, key: bytes, run: Run, finished: Finished) -> None:
-    """Keep a run, if all of it was decided."""
+    """Cache a run, if all of it was decided."""
     if run.complete and all(record.verdict in _DECIDED for record in run.properties):
         cache.keep(KIND, key, zlib.compress(msgspec.msgpack.encode(finished), 1))

@@ -1,9 +1,9 @@
-"""Sealed values by key, in one SQLite file that runs side by side may share.
+"""Store sealed values by key, in one SQLite file that several processes may share.
 
-A value counts only with its seal, a keyed hash (HMAC-SHA256, RFC 2104) of where it stands
-and what it is. The key is the user's own and lies elsewhere, so a cache that was damaged,
-or came from somebody else, is as good as empty. Nothing here can fail a run: what cannot be
-read is asked again, what cannot be written is lost.
+A value counts only with its seal, a keyed hash (HMAC-SHA256, RFC 2104) of its key and its bytes. The sealing
+key is the user's own and is stored elsewhere, so a cache that was damaged, or came from somebody else, is as
+good as empty. Nothing here can fail a run: what cannot be read is computed again, and what cannot be written
+is lost.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS sealed (
 
 
 def _has_own_schema(connection: sqlite3.Connection) -> bool:
-    """There is nothing in the file but the one table: a trigger or a view may run for ever."""
+    """Return whether the file has only the one table: a trigger or a view may run for ever."""
     found = connection.execute("SELECT type, name, sql FROM sqlite_master LIMIT 2").fetchall()
     own = _SCHEMA.replace("IF NOT EXISTS ", "").split()
     return not found or (len(found) == 1 and found[0][0] == "table" and found[0][2].split() == own)
@@ -49,7 +49,7 @@ class Count:
 
 
 class Cache:
-    """The cache at ``directory``; of which no method raises because of what is there.
+    """The cache at ``directory``; none of its methods raises because of the file's contents.
 
     :param key: of the seals; without one nothing is found and nothing is kept.
     """
@@ -61,7 +61,7 @@ class Cache:
         self._connection: sqlite3.Connection | None = self._open() if key is not None else None
 
     def find(self, kind: str, key: bytes) -> bytes | None:
-        """The value of ``key``, if there is one with a true seal."""
+        """Return the value of ``key``, if there is one with a valid seal."""
         if (kind, key) in self._pending:
             return self._pending[kind, key]
         if self._connection is None:
@@ -90,7 +90,7 @@ class Cache:
             self._connection = None
 
     def values(self) -> Iterator[tuple[str, bytes, bytes, bool]]:
-        """Every value: kind, key, value (empty without a true seal), and whether its seal is true."""
+        """Yield every value: kind, key, value (empty without a valid seal), and whether its seal is valid."""
         if self._connection is None:
             return
         try:
@@ -103,7 +103,7 @@ class Cache:
             return
 
     def counts(self) -> list[Count]:
-        """What there is of each kind."""
+        """Return the number of values of each kind."""
         found: dict[str, Count] = {}
         for kind, _, value, sealed in self.values():
             old = found.get(kind, Count(kind, 0, 0, 0))
@@ -111,14 +111,14 @@ class Cache:
         return list(found.values())
 
     def drop(self, kind: str, key: bytes) -> None:
-        """Forget one value."""
+        """Delete one value."""
         self._pending.pop((kind, key), None)
         if self._connection is not None:
             with suppress(sqlite3.Error), self._connection:
                 self._connection.execute("DELETE FROM sealed WHERE kind = ? AND key = ?", (kind, key))
 
     def clear(self) -> int:
-        """Forget everything, what has no true seal too; how many values that were."""
+        """Delete everything, also what has no valid seal; return the number of values."""
         self._pending = {}
         if self._connection is None:
             return 0
@@ -177,7 +177,7 @@ class Cache:
             self._trim()
 
     def _trim(self) -> None:
-        """Keep the file below its limit: the older half goes."""
+        """Keep the file below its limit: delete the older half."""
         assert self._connection is not None
         pages = self._connection.execute("PRAGMA page_count").fetchone()[0]
         free = self._connection.execute("PRAGMA freelist_count").fetchone()[0]
@@ -193,7 +193,7 @@ class Cache:
         return seal(self._key, kind, key, value)
 
     def _is_true(self, kind: str, key: object, value: object, seal: object) -> bool:
-        """The seal is that of these bytes at this place; a hostile file may have anything there."""
+        """Return whether the seal is that of these bytes under this key; a hostile file may have any."""
         if not (isinstance(key, bytes) and isinstance(value, bytes) and isinstance(seal, bytes)):
             return False
         return hmac.compare_digest(seal, self._seal(kind, key, value))

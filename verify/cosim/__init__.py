@@ -1,1 +1,1 @@
-"""Co-simulation: does our engine's meaning of each instruction agree with Unicorn's?"""
+"""Co-simulation: compare the engine's meaning of each instruction with Unicorn's."""

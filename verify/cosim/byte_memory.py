@@ -1,7 +1,7 @@
-"""Memory of bytes for single instructions: what sub-word loads and stores are co-simulated on.
+"""Memory of bytes, for co-simulating sub-word loads and stores of single instructions.
 
-The routine's memory is one of words and refuses parts of them on purpose; here every
-address has a byte, and accesses may be of any size and at any address.
+The routine's memory is made of words and refuses accesses to parts of them on purpose. Here every address has
+a byte, and accesses may have any size and address.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ class Bytes(Memory):
     words = False
 
     def byte(self, address: Term) -> Term:
-        """The byte at ``address``."""
+        """Return the byte at ``address``."""
         return Function(BYTES, 8)(address)
 
     def _read(self, address: Term) -> Term:
         return self.load(address, WORD_BYTES)
 
     def load(self, address: Term, size: int) -> Term:
-        """The ``size`` bytes at ``address``, little-endian."""
+        """Return the ``size`` bytes at ``address``, little-endian."""
         first, *others = [self.byte(normal(address + i)) for i in reversed(range(size))]
         return first.concat(*others) if others else first
 
     def store(self, address: Term, value: Term) -> Memory:
-        """This memory after a store of as many bytes as ``value`` is wide."""
+        """Return this memory after a store of as many bytes as ``value`` is wide."""
         return _Stored(self, normal(address), value)
 
 

@@ -49,14 +49,14 @@ def _shape(mnemonic: str, operands: str) -> str:
 
 
 def accepted(word: int, address: int) -> str | None:
-    """The shape that capstone prints ``word`` with; None if it knows no such instruction."""
+    """Return the shape that capstone prints ``word`` with; None if it knows no such instruction."""
     for _, _, mnemonic, operands in _capstone().disasm_lite(word.to_bytes(4, "little"), address):
         return _shape(mnemonic, operands)
     return None
 
 
 def classify(word: int, address: int) -> Shape | None:
-    """The class of ``word``; None if SLEIGH or capstone knows no such instruction."""
+    """Return the class of ``word``; None if SLEIGH or capstone knows no such instruction."""
     try:
         text = decode(word, address).text
     except UnsupportedError:
@@ -67,10 +67,11 @@ def classify(word: int, address: int) -> Shape | None:
 
 
 def mutations(seeds: list[int], address: int, count: int, rng: random.Random) -> list[int]:
-    """Up to ``count`` further encodings of the class of ``seeds``, found by flipping bits.
+    """Return up to ``count`` further encodings of the class of ``seeds``, found by flipping bits.
 
-    A walk: each encoding found is a place to go on from. Bits that never led anywhere
-    alone are tried less, but tried: fields of logical immediates change together only.
+    Each encoding found is a start for further changes. Bits that never led anywhere alone are tried less
+    often,
+    but still tried: fields of logical immediates change together only.
     """
     shape = classify(seeds[0], address)
     found: dict[int, None] = {}

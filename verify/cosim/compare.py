@@ -1,4 +1,4 @@
-"""Compare our engine's result of one instruction on one state with Unicorn's."""
+"""Compare the engine's result of one instruction on one state with Unicorn's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORD = 8
 
 
 class OutsideError(Exception):
-    """Our engine's access lies in no window, though Unicorn's does."""
+    """The engine's access is in no window, though Unicorn's is."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Mismatch:
     differences: list[str]
 
     def lines(self) -> list[str]:
-        """For the terminal: the instruction, what differs, and the state that shows it."""
+        """Return lines for a terminal: the instruction, what differs, and the state that shows it."""
         shown = [f"{self.word:#010x} {self.text} at {self.address:#x}"]
         shown += [f"  {difference}" for difference in self.differences]
         names = (*REGISTERS,)
@@ -41,7 +41,7 @@ class Mismatch:
 
 
 def read_at(memory: tuple[bytes, ...], address: int, size: int) -> int:
-    """The ``size`` bytes at ``address`` in the windows, little-endian.
+    """Return the ``size`` bytes at ``address`` in the windows, little-endian.
 
     :raises OutsideError: if it is in none of them.
     """
@@ -53,7 +53,7 @@ def read_at(memory: tuple[bytes, ...], address: int, size: int) -> int:
 
 
 def expected_memory(memory: tuple[bytes, ...], stores: Mapping[tuple[int, int], int]) -> tuple[bytes, ...]:
-    """The windows after our engine's ``stores``.
+    """Return the windows after the engine's ``stores``.
 
     :raises OutsideError: if one of them is in no window.
     """
@@ -70,21 +70,21 @@ def expected_memory(memory: tuple[bytes, ...], stores: Mapping[tuple[int, int], 
 
 
 def simulate(machine: Machine, address: int, state: Mapping[str, int]) -> After:
-    """Unicorn's result for the instruction placed at ``address``."""
+    """Return Unicorn's result for the instruction placed at ``address``."""
     registers = [state[name] for name in (*GENERAL, "sp")]
     nzcv = state["NG"] << 3 | state["ZR"] << 2 | state["CY"] << 1 | state["OV"]
     return machine.run(address, registers, nzcv)
 
 
 def compare(machine: Machine, meaning: Meaning, state: dict[str, int]) -> Mismatch | None:
-    """Run both; None if they agree on registers, flags, memory and the next instruction."""
+    """Run both; return None if they agree on registers, flags, memory and the next instruction."""
     address = meaning.instruction.address
     after = simulate(machine, address, state)
     try:
         ours = meaning.run(state, lambda at, size: read_at(machine.memory, at, size))
         memory = expected_memory(machine.memory, ours.stores)
     except OutsideError as error:
-        found = [f"memory: ours {error}, Unicorn's {after.fault or 'is in a window'}"]
+        found = [f"memory: the engine {error}, Unicorn's {after.fault or 'is in a window'}"]
     except InternalError as error:
         found = [f"paths: {error}"]
     else:
@@ -97,19 +97,21 @@ def compare(machine: Machine, meaning: Meaning, state: dict[str, int]) -> Mismat
 
 def _differences(ours: Result, memory: tuple[bytes, ...], after: After) -> list[str]:
     if after.fault:
-        return [f"fault: ours none, Unicorn's {after.fault}"]
+        return [f"fault: the engine none, Unicorn's {after.fault}"]
     found = [
-        f"{name}: ours {mine:#x}, Unicorn's {theirs:#x}"
+        f"{name}: the engine {mine:#x}, Unicorn's {theirs:#x}"
         for name, mine, theirs in zip(REGISTERS, ours.registers, after.registers, strict=True)
         if mine != theirs
     ]
     if ours.target != after.target:
-        found.append(f"pc: ours {ours.target:#x}, Unicorn's {after.target:#x}")
+        found.append(f"pc: the engine {ours.target:#x}, Unicorn's {after.target:#x}")
     for start, mine_bytes, their_bytes in zip(WINDOWS, memory, after.memory, strict=True):
         if mine_bytes == their_bytes:
             continue
         for offset in range(0, WINDOW_SIZE, _WORD):
             word, other = mine_bytes[offset : offset + _WORD], their_bytes[offset : offset + _WORD]
             if word != other:
-                found.append(f"memory at {start + offset:#x}: ours {word.hex()}, Unicorn's {other.hex()}")
+                found.append(
+                    f"memory at {start + offset:#x}: the engine {word.hex()}, Unicorn's {other.hex()}"
+                )
     return found

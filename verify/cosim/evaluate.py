@@ -1,7 +1,7 @@
-"""Evaluates an SMT-LIB text on concrete values, by rules of its own.
+"""Evaluate an SMT-LIB text on concrete values, by rules of its own.
 
-A text is turned into straight-line Python once and run on many states. Neither claripy
-nor a solver takes part, so a fault of the printer shows as well as one of the engine.
+A text is translated to straight-line Python once and run on many states. Neither claripy nor a solver is
+involved, so a fault of the printer shows as well as one of the engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SIGNED = {"bvslt": "<", "bvsle": "<=", "bvsgt": ">", "bvsge": ">="}
 
 
 def compile_terms(script: Script, wanted: Sequence[int]) -> Evaluator:
-    """A function that gives the values of the nodes ``wanted``, in that order.
+    """Return a function that computes the values of the nodes ``wanted``, in that order.
 
     :raises UnsupportedError: for an operator without a rule.
     """
@@ -105,5 +105,5 @@ def _signed(arg: str, width: int) -> str:
 def evaluate(
     script: Script, values: Mapping[str, int], functions: Mapping[str, Function], wanted: Sequence[int]
 ) -> tuple[int, ...]:
-    """Values of the nodes ``wanted`` in one state."""
+    """Return the values of the nodes ``wanted`` in one state."""
     return compile_terms(script, wanted)(values, functions)

@@ -1,4 +1,4 @@
-"""Unicorn, holding one instruction at a time: what it does to a concrete state."""
+"""Run single instructions on Unicorn and read the state afterwards."""
 
 from __future__ import annotations
 

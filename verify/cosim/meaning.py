@@ -1,7 +1,7 @@
-"""What our engine says an instruction does, as functions of a concrete state.
+"""Express the engine's meaning of an instruction as functions of a concrete state.
 
-The instruction is executed once on a state of variables, the resulting terms are
-printed as SMT-LIB text, and the text is what is evaluated.
+The instruction is executed once on a state of variables. The resulting terms are printed as SMT-LIB text, and
+that text is evaluated.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Result:
 
 @functools.cache
 def unknown_state(words: bool = True) -> State:
-    """A state of which nothing is known; its memory is one of words, or of bytes."""
+    """Return a state of which nothing is known; its memory is made of words, or of bytes."""
     memory = Unknown(MEMORY) if words else Bytes()
     return State(unknown_registers(TAG), unknown_ghosts(TAG), memory, Lines("lines"))
 
 
 def of_words(instruction: Instruction) -> bool:
-    """Every load and store of the instruction is of a whole word."""
+    """Return whether every load and store of the instruction is of a whole word."""
     for operation in instruction.operations:
         if operation.opcode.name == "LOAD" and operation.output.size != WORD_BYTES:
             return False
@@ -60,7 +60,7 @@ def of_words(instruction: Instruction) -> bool:
 
 
 def target_of(step: Step) -> Term:
-    """The next instruction's address as a term; that of a ``brk`` is the ``brk`` itself."""
+    """Return the next instruction's address as a term; for a ``brk`` its own address."""
     then = step.then
     if isinstance(then, Exit):
         return const(step.state.trace[-1]) if then.kind == "brk" else then.target
@@ -96,9 +96,9 @@ def _outcome(before: State, step: Step) -> Outcome:
 
 
 class Meaning:
-    """What one instruction does.
+    """What one instruction does, by the engine.
 
-    :raises UnsupportedError: if our engine gives it no meaning.
+    :raises UnsupportedError: if the engine gives it no meaning.
     """
 
     def __init__(self, instruction: Instruction):
@@ -109,7 +109,7 @@ class Meaning:
 
     @property
     def is_system(self) -> bool:
-        """It does something that registers and memory do not show."""
+        """Return whether it does something that registers and memory do not show."""
         changed = {name for outcome in self.outcomes for name in outcome.changed}
         return any(outcome.events for outcome in self.outcomes) or not changed.isdisjoint(SYSTEM)
 
@@ -123,7 +123,7 @@ class Meaning:
         return compile_terms(script, [script.term(_expression(name)) for name in names])
 
     def run(self, values: Mapping[str, int], read_at: Callable[[int, int], int]) -> Result:
-        """The state after the instruction, from values of REGISTERS and SYSTEM and from memory.
+        """Return the state after the instruction, from values of REGISTERS and SYSTEM and from memory.
 
         :param read_at: what memory holds at an address, in a number of bytes.
         :raises InternalError: if not exactly one of the outcomes applies.
@@ -153,5 +153,5 @@ class Meaning:
 
 
 def _expression(name: str) -> Expression:
-    """An atom of the printer as the reader's expression: a name or ``(_ bvN W)``."""
+    """Return an atom of the printer as the reader's expression: a name or ``(_ bvN W)``."""
     return list(name.strip("()").split()) if name.startswith("(") else name

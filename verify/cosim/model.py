@@ -1,4 +1,4 @@
-"""cosim.json: what was compared, how often, and what differed."""
+"""The schema of cosim.json: what was compared, how often, and what differed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SystemRecord(msgspec.Struct, frozen=True):
 class NegativeRecord(msgspec.Struct, frozen=True):
     """Random words and near misses of used ones.
 
-    ``refused`` have no meaning in our engine, ``system`` were compared with the table,
+    ``refused`` have no meaning in the engine, ``system`` were compared with the table,
     ``unpredictable`` have no meaning in the architecture, ``unmapped`` are literal loads;
     ``compared`` ran on Unicorn, ``unlisted`` of them are unknown to capstone.
     """
@@ -73,5 +73,5 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def complete(self) -> bool:
-        """Every encoding that a target uses was compared with Unicorn or with the table."""
+        """Return whether every encoding that a target uses was compared with Unicorn or with the table."""
         return self.covered == self.encodings

@@ -1,4 +1,6 @@
-"""Negative decodes: what our engine gives a meaning to, Unicorn and capstone must know too."""
+"""Check negative decodes: an instruction with a meaning in the engine must be known to Unicorn and
+capstone.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ class Tried:
 
 
 def random_words(rng: random.Random, used: Sequence[int], count: int) -> list[int]:
-    """Half of them any words, half used ones with one to three bits flipped."""
+    """Return ``count`` words: half are random, half are used ones with one to three bits flipped."""
     words = []
     for index in range(count):
         word = rng.getrandbits(32)
@@ -49,7 +51,7 @@ def random_words(rng: random.Random, used: Sequence[int], count: int) -> list[in
 
 
 def try_words(words: Sequence[int], rng: random.Random) -> Tried:
-    """Compare every word that our engine gives a meaning to."""
+    """Compare every word to which the engine gives a meaning."""
     tried = Tried()
     machine = Machine(random_memory(rng))
     for word in words:

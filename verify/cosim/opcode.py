@@ -1,4 +1,4 @@
-"""Co-simulation of one opcode class: the targets' encodings and random ones of the class."""
+"""Co-simulate one opcode class: the targets' encodings and random ones of the class."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Checked:
     shown: list[list[str]] = field(default_factory=list)
 
     def wrong(self, lines: list[str]) -> None:
-        """Note a mismatch."""
+        """Record a mismatch."""
         self.mismatches += 1
         if len(self.shown) < _SHOWN:
             self.shown.append(lines)
@@ -87,7 +87,7 @@ def _check_table(words: list[int], done: Checked) -> Checked:
 def check_word(
     machine: Machine, word: int, address: int, count: int, rng: random.Random, done: Checked, solve: bool
 ) -> int:
-    """Compare one instruction on ``count`` states; how many were compared.
+    """Compare one instruction on ``count`` states; return how many were compared.
 
     :param solve: put the first state to the solvers as well.
     """
@@ -142,7 +142,7 @@ def _further(machine: Machine, meaning: Meaning, state: dict[str, int], solve: b
 
 
 def _as_seen(machine: Machine, meaning: Meaning, state: dict[str, int], ours: Result) -> Result:
-    """Unicorn's result, with what it left where our engine stores."""
+    """Return Unicorn's result, with the memory that it has where the engine stores."""
     after = simulate(machine, meaning.instruction.address, state)
     stores = {at: read_at(after.memory, *at) for at in ours.stores}
     return Result(after.registers, stores, after.target)

@@ -1,7 +1,7 @@
-"""A whole co-simulation: what the targets use, spread over processes, as one report.
+"""Run a whole co-simulation of what the targets use, in several processes, and report it.
 
-Every part has a seed of its own, drawn from the run's, so the result does not depend on
-how many processes there are.
+Every part has a seed of its own, drawn from the run's, so the result does not depend on the number of
+processes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FUNCTIONS = (
 
 
 def functions(kernel: Kernel) -> list[Function]:
-    """The relocation routine, and those of FUNCTIONS that the kernel has."""
+    """Return the relocation routine, and those of FUNCTIONS that the kernel has."""
     found = [find_routine(kernel)]
     for name in FUNCTIONS:
         try:
@@ -62,7 +62,7 @@ def functions(kernel: Kernel) -> list[Function]:
 
 
 def used_words(kernels: Sequence[Kernel]) -> list[int]:
-    """Every distinct encoding in the kernels' relocation routines and other functions, ascending."""
+    """Return every distinct encoding in the kernels' routines and other functions, ascending."""
     words: set[int] = set()
     for kernel in kernels:
         for function in functions(kernel):
@@ -72,7 +72,7 @@ def used_words(kernels: Sequence[Kernel]) -> list[int]:
 
 
 def by_class(words: Sequence[int]) -> list[list[int]]:
-    """The encodings of each opcode class; one that cannot be classified is a class of its own."""
+    """Return the encodings of each opcode class; one that cannot be classified is a class of its own."""
     found: dict[Shape | int, list[int]] = {}
     for word in words:
         found.setdefault(classify(word, CODE) or word, []).append(word)

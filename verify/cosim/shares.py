@@ -1,4 +1,4 @@
-"""Further checks of a share of the vectors: claripy's own folding, and both solvers."""
+"""Check a share of the vectors further: by claripy's own folding, and by both solvers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from kexec_verify.prove.solvers import Answer, ask_bitwuzla, ask_z3
 
 
 class _Windows(Memory):
-    """Memory that is the contents of the data windows."""
+    """Memory with the contents of the data windows."""
 
     def __init__(self, memory: tuple[bytes, ...]):
         super().__init__()
@@ -58,7 +58,7 @@ def _value(term: Term) -> int:
 
 
 def folded(instruction: Instruction, state: Mapping[str, int], memory: tuple[bytes, ...]) -> Result:
-    """Return the result of running our engine on constants, which claripy folds.
+    """Return the result of running the engine on constants, which claripy folds.
 
     :raises InternalError: if a term does not fold, or not exactly one outcome is left.
     """
@@ -79,14 +79,14 @@ def folded(instruction: Instruction, state: Mapping[str, int], memory: tuple[byt
 
 
 def _function(size: int) -> Function:
-    """What the memory of Meaning reads ``size`` bytes with."""
+    """Return the function with which the memory of Meaning reads ``size`` bytes."""
     return Function(MEMORY) if size == WORD_BYTES else Function(BYTES, 8)
 
 
 def query(
     meaning: Meaning, state: Mapping[str, int], memory: tuple[bytes, ...], result: Result
 ) -> tuple[Facts, Formula]:
-    """Return the query whether our engine's terms imply ``result`` in ``state``, in an obligation's form."""
+    """Return the query whether the engine's terms imply ``result`` in ``state``."""
     asked: dict[tuple[int, int], int] = {}
 
     def read(address: int, size: int) -> int:
@@ -120,7 +120,7 @@ def query(
 def solvers_agree(
     meaning: Meaning, state: Mapping[str, int], memory: tuple[bytes, ...], result: Result
 ) -> str | None:
-    """What is wrong if z3 and bitwuzla do not both find that our terms imply ``result``.
+    """Return what is wrong if z3 and bitwuzla do not both find that the engine's terms imply ``result``.
 
     They must also find that the terms do not imply a result that differs in one bit.
     """

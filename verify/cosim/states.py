@@ -1,4 +1,4 @@
-"""Random states, biased to the values at which instructions go wrong."""
+"""Make random states, biased to the values at which instructions go wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Addressing:
     :param index: register number, 31 is zero; None without one.
     :param option: extension of the index: 2 uxtw, 3 lsl, 6 sxtw, 7 sxtx.
     :param shift: of the extended index, to the left.
-    :param alignment: bytes; our engine needs that of a word, but none for parts of words,
+    :param alignment: bytes; the engine needs that of a word, but none for parts of words,
         exclusive pairs that of both.
     """
 
@@ -55,7 +55,7 @@ def _signed(value: int, bits: int) -> int:
 
 
 def addressing(word: int) -> Addressing | None:
-    """How ``word`` forms its address if it is a load or store, else None.
+    """Return how ``word`` forms its address if it is a load or store, else None.
 
     Read from the bits and not from a disassembler (Arm ARM, C4.1.94, loads and stores).
     """
@@ -84,7 +84,7 @@ def addressing(word: int) -> Addressing | None:
 
 
 def unpredictable(word: int) -> bool:
-    """The encoding is CONSTRAINED UNPREDICTABLE: CPUs may differ, so nothing is to be compared.
+    """Return whether the encoding is CONSTRAINED UNPREDICTABLE, so that there is nothing to compare.
 
     A pair loaded into one register, or writeback to a register that is transferred (Arm ARM, K1.2).
     """
@@ -103,13 +103,13 @@ def unpredictable(word: int) -> bool:
 
 
 def random_memory(rng: random.Random) -> tuple[bytes, ...]:
-    """Contents of the data windows."""
+    """Return contents of the data windows."""
     words = WINDOW_SIZE // 8
     return tuple(struct.pack(f"<{words}Q", *(random_word(rng, ()) for _ in range(words))) for _ in WINDOWS)
 
 
 def random_word(rng: random.Random, others: Sequence[int]) -> int:
-    """A 64-bit value: a corner, near a page's boundary, near another register's, small, or any."""
+    """Return a 64-bit value: a corner, near a page boundary, near another register's, small, or any."""
     match rng.randrange(8):
         case 0 | 1:
             return rng.choice(_CORNERS)
@@ -125,7 +125,7 @@ def random_word(rng: random.Random, others: Sequence[int]) -> int:
 
 
 def random_state(rng: random.Random, word: int) -> dict[str, int] | None:
-    """Values of the registers for one run of ``word``; None if no access of it can be in a window.
+    """Return register values for one run of ``word``; None if no access of it can be in a window.
 
     The base register is chosen so that an access is aligned and inside a window, an
     index register is a small multiple of the word's size.

@@ -1,4 +1,4 @@
-"""Holds our engine's meaning of system instructions against the table of the architecture."""
+"""Compare the engine's meaning of system instructions with the table of the architecture."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Swept:
 
 
 def encoding(index: int) -> int:
-    """The system instruction number ``index`` of SPACE; Rt is 31 where the class has none."""
+    """Return the system instruction number ``index`` of SPACE; Rt is 31 where the class has none."""
     return 0xD500_0000 | index << 5 | (31 if index >> 14 & 0b11 == 0 else 5)
 
 
 def disagreement(word: int, address: int = CODE) -> str | None:
-    """What is wrong with our engine's meaning of ``word`` by the table; None if nothing is.
+    """Return what is wrong with the engine's meaning of ``word`` by the table; None if nothing is.
 
-    :raises UnsupportedError: if our engine gives it no meaning.
+    :raises UnsupportedError: if the engine gives it no meaning.
     """
     before = unknown_state()
     wanted = expected(word)
@@ -63,7 +63,7 @@ def disagreement(word: int, address: int = CODE) -> str | None:
 
 
 def _without_model(event: str) -> bool:
-    """The effect is only known to happen, or it is a hint that changes nothing."""
+    """Return whether the effect is only known to happen, or is a hint that changes nothing."""
     modelled = event in MEANING or event.removeprefix("msr ") in SYSTEM
     return not modelled or MEANING.get(event) is nothing
 

@@ -1,9 +1,8 @@
-"""What system instructions must be, read from their bit fields and not by SLEIGH.
+"""Say what system instructions must do, by their bit fields and not by SLEIGH.
 
-Written from the Arm Architecture Reference Manual, C4.1.93 (branches, exception
-generating and system instructions) and the operation pseudocode of each instruction:
-the names below are the pseudocode's. Unicorn runs these instructions but shows nothing
-of what they do, so our engine is compared with this table instead.
+Written from the Arm Architecture Reference Manual, C4.1.93 (branches, exception generating and system
+instructions) and the operation pseudocode of each instruction; the names below are the pseudocode's. Unicorn
+runs these instructions but shows nothing of their effects, so the engine is compared with this table instead.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Fields:
 
     @property
     def register(self) -> tuple[int, int, int, int, int]:
-        """What names a system register or operation."""
+        """Return the fields that name a system register or operation."""
         return self.op0, self.op1, self.crn, self.crm, self.op2
 
 
@@ -36,7 +35,7 @@ class Expected:
     """What an instruction must do.
 
     :param name: of the function in the architecture's pseudocode.
-    :param event: what our engine calls it; empty if it records nothing.
+    :param event: what the engine calls it; empty if it records nothing.
     :param operands: of the event: a number with its width in bits, or a register's name.
     :param source: register whose value ``target`` gets, if any.
     :param clobbers: registers whose values are unknown afterwards.
@@ -68,7 +67,7 @@ SYSTEM_REGISTERS = {
     (3, 0, 13, 0, 4): "tpidr_el1",
     (3, 4, 12, 0, 0): "vbar_el2",
 }
-"""D24.2 and C5.2: op0, op1, CRn, CRm, op2 of each register that our engine has."""
+"""D24.2 and C5.2: op0, op1, CRn, CRm, op2 of each register that the engine has."""
 
 READ_ONLY = frozenset({"ctr_el0", "currentel"})
 
@@ -94,7 +93,7 @@ POINTER_AUTHENTICATION = frozenset({7, 8, 10, 12, 14, *range(24, 32)})
 # C6.2: WFE and WFI. What they wait for is not modelled: they are effects that no function may have.
 WAITING = frozenset({2, 3})
 
-# C6.2.259 and C6.2.22: PACIASP and AUTIASP. Our engine takes a signed address for an uninterpreted
+# C6.2.259 and C6.2.22: PACIASP and AUTIASP. The engine takes a signed address for an uninterpreted
 # function of address and SP, which no CPU computes: they are checked by this table only.
 SIGNING = {25: "AddPACIA(X[30], SP[])", 29: "AuthIA(X[30], SP[])"}
 _EXCEPTION_RETURN = 0xD69F_03E0
@@ -102,7 +101,7 @@ _HYPERVISOR_CLOBBERS = tuple(f"x{i}" for i in range(18))  # SMCCC 1.0, 2.6
 
 
 def fields(word: int) -> Fields | None:
-    """The fields of ``word`` if it is of the class ``System``, else None."""
+    """Return the fields of ``word`` if it is of the class ``System``, else None."""
     if word >> 22 != 0b1101010100:
         return None
     return Fields(
@@ -117,12 +116,12 @@ def fields(word: int) -> Fields | None:
 
 
 def is_system(word: int) -> bool:
-    """Unicorn does not show what ``word`` does: a system or an exception generating instruction."""
+    """Return whether Unicorn hides what ``word`` does: a system or an exception generating instruction."""
     return word >> 22 == 0b1101010100 or word >> 24 == 0b11010100 or word == _EXCEPTION_RETURN
 
 
 def expected(word: int) -> Expected | None:
-    """What ``word`` must do; None for a system instruction that this table does not have."""
+    """Return what ``word`` must do; None for a system instruction that this table does not have."""
     if word >> 24 == 0b11010100:
         return _exception(word)
     if word == _EXCEPTION_RETURN:

@@ -1,4 +1,4 @@
-"""Names for addresses: what two kernels call by the same name at different addresses."""
+"""Name addresses, so that what two kernels have at different addresses gets the same name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AddressNames:
         self._low = self.kernel.segments[0].address
 
     def name(self, address: int) -> str:
-        """``symbol+0xoffset``, or the plain address where no symbol is near."""
+        """Return ``symbol+0xoffset``, or the plain address if no symbol is near."""
         if address not in self._known:
             self._known[address] = self._name(address)
         return self._known[address]
@@ -52,11 +52,11 @@ class AddressNames:
         return self.name(int(match[0], 16))
 
     def relabelled(self, script: str) -> str:
-        """An SMT-LIB script with addresses in labels and variables' names by name: the same question."""
+        """Return an equivalent SMT-LIB script with names for the addresses in labels and variables."""
         return _QUOTED.sub(lambda quoted: _ADDRESS.sub(self._by_name, quoted[0]), script)
 
     def unplaced(self, script: str) -> str:
-        """The script with the image's addresses by name too: equal for code that was only moved."""
+        """Return the script with names for the image's addresses too: equal for code that only moved."""
 
         def constant(match: re.Match[str]) -> str:
             value = int(match[1])
@@ -65,11 +65,11 @@ class AddressNames:
         return _CONSTANT.sub(constant, self.relabelled(script))
 
     def sentence(self, text: str) -> str:
-        """A sentence without offsets, which differ wherever a line was added above."""
+        """Return a sentence without offsets, which differ wherever a line was added above."""
         return _OFFSET.sub("", _ADDRESS.sub(self._by_name, text))
 
 
 def without_offsets(script: str) -> str:
-    """A script without the offsets of the instructions that its labels name."""
+    """Return a script without the offsets of the instructions that its labels name."""
     substitute: Callable[[re.Match[str]], str] = lambda quoted: _OFFSET.sub("", quoted[0])  # noqa: E731
     return _QUOTED.sub(substitute, script)

@@ -21,7 +21,7 @@ type Grouped = dict[Key, list[tuple[str, Result]]]
 
 @dataclass
 class Claims:
-    """What became of the obligations."""
+    """The result of matching the obligations."""
 
     obligations: list[ObligationDiff]
     properties: list[PropertyDiff]
@@ -133,7 +133,9 @@ def _properties(
 
 
 def _verdict(side: Side, name: str, mine: set[str]) -> tuple[Verdict | None, str]:
-    """The verdict of a property or of one kind of obligation; None where the kernel owes nothing for it."""
+    """Return the verdict of a property or of one kind of obligation; None if the kernel has no such
+    obligation.
+    """
     for finding in side.outcome.findings if side.outcome is not None else ():
         if finding.claim.id == name:
             return finding.verdict, finding.reason

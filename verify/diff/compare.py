@@ -35,7 +35,7 @@ _ASSUMED = frozenset(
 
 
 def compare(old_kernel: Kernel, new_kernel: Kernel, tell: Progress | None = None) -> Comparison:
-    """Everything that differs between two kernels' kexec.
+    """Return everything that differs between two kernels' kexec.
 
     :raises TargetError: if one of them has no relocation routine.
     """
@@ -161,7 +161,7 @@ def _shown_way(legs: tuple[str, ...], via: str) -> str:
 
 
 def _routine(found: Found) -> list[str]:
-    """Why the two routines are not known to do the same to memory: each must be the list machine."""
+    """Return why the two routines are not known to do the same to memory: each must be the list machine."""
     weak = []
     for side in found.sides:
         for finding in side.outcome.findings if side.outcome is not None else ():

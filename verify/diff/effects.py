@@ -1,4 +1,4 @@
-"""The effects of each kernel besides moving data: system instructions, calls, stores, tests."""
+"""Collect each kernel's effects other than moving data: system instructions, calls, stores, tests."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _BARRIERS = frozenset({"isb", "dsb", "dmb"})
 
 
 def shown(name: str) -> str:
-    """An event as an assembler writes it."""
+    """Return an event as an assembler writes it."""
     return _SHOWN.get(name, name.replace("_", " ").lower() if name.isupper() or "_" in name[:5] else name)
 
 
 def events(side: Side, states: Iterable[State]) -> dict[str, list[str]]:
-    """Where each kind of event happens, by kind."""
+    """Return the places of each kind of event, by kind."""
     found: dict[str, dict[str, None]] = {}
     for state in states:
         for event in state.events:
@@ -42,7 +42,7 @@ def events(side: Side, states: Iterable[State]) -> dict[str, list[str]]:
 
 
 def on_the_way(whole_path: WholePath) -> dict[str, list[str]]:
-    """The events from machine_kexec to the entry, in one case."""
+    """Return the events from machine_kexec to the entry, in one case."""
     passed = [state for state in whole_path.mk.ran if not decide(state.facts, Not(whole_path.case[1]))]
     found = events(whole_path.side, [*passed, *(state for end in whole_path.ends for state in end.states)])
     stops = [
@@ -56,7 +56,7 @@ def on_the_way(whole_path: WholePath) -> dict[str, list[str]]:
 
 
 def when_loaded(side: Side, post_load: PostLoad) -> dict[str, list[str]]:
-    """What machine_kexec_post_load calls and stores for an image in place."""
+    """Return what machine_kexec_post_load calls and stores for an image in place."""
     passed = [state for state in post_load.ran if not decide(state.facts, Not(post_load.in_place))]
     found = {k: v for k, v in events(side, passed).items() if k.startswith("call ")}
     for state in passed:
@@ -71,14 +71,14 @@ def when_loaded(side: Side, post_load: PostLoad) -> dict[str, list[str]]:
 
 
 def compared(old: dict[str, list[str]], new: dict[str, list[str]]) -> tuple[Effect, ...]:
-    """Each kind of effect with its places on either side; kinds that one side lacks first."""
+    """Return each kind of effect with its places on either side; kinds that one side lacks come first."""
     names = [*old, *(name for name in new if name not in old)]
     found = [Effect(name, tuple(old.get(name, ())), tuple(new.get(name, ()))) for name in names]
     return tuple(sorted(found, key=lambda effect: (bool(effect.old) == bool(effect.new), effect.kind)))
 
 
 def head_tests(side: Side) -> list[str]:
-    """Places of the branches that decide on IND_DONE of kimage->head."""
+    """Return the places of the branches that decide on IND_DONE of kimage->head."""
     found: dict[str, None] = {}
     parts: list[tuple[Iterable[State], Term]] = []
     if side.post_load is not None:
@@ -106,7 +106,7 @@ def _branches(states: Iterable[State]) -> Facts:
 
 
 def _decides(fact: Formula, head: Term) -> bool:
-    """``fact`` says that ``head`` has IND_DONE, or that it has not."""
+    """Return whether ``fact`` says that ``head`` has IND_DONE, or that it has not."""
     if [str(leaf.args[0]) for leaf in leaves(fact)] != [str(leaf.args[0]) for leaf in leaves(head)]:
         return False
     flag = done(head)
@@ -117,7 +117,7 @@ def _decides(fact: Formula, head: Term) -> bool:
 
 
 def icache_obligation(whole_path: WholePath) -> Obligation:
-    """Owe that the instruction cache is invalidated, and that this is complete, at every end."""
+    """Return the obligation that a completed instruction-cache invalidation precedes every end."""
     goals = [term == ICACHE_INVALID for end in whole_path.ends for term in end.icache]
     facts: Facts = (whole_path.case,) if goals else ()
     sentence = (
@@ -127,5 +127,5 @@ def icache_obligation(whole_path: WholePath) -> Obligation:
 
 
 def is_barrier(effect: Effect) -> bool:
-    """The effect is a barrier's, which by itself changes nothing that a next kernel sees."""
+    """Return whether the effect is a barrier's, which the next kernel cannot observe by itself."""
     return effect.kind in _BARRIERS

@@ -1,4 +1,4 @@
-"""Run the routine with a head that has IND_DONE, for which it is not meant to be entered."""
+"""Run the routine with a head that has IND_DONE, with which the kernel does not enter it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT = 4096
 
 
 def enter(side: Side) -> Entered | None:
-    """A run on the head of an image in place: IND_DONE and nothing else, as kimage_terminate leaves it.
+    """Return a run on the head of an image in place: only IND_DONE, as kimage_terminate leaves it.
 
     :returns: None for a routine whose form is not known or that holds an instruction without a model.
     """
@@ -71,7 +71,7 @@ def enter(side: Side) -> Entered | None:
 
 
 def _whole(side: Side, scenario: Scenario, watch: frozenset[int]) -> tuple[RunStep, ...]:
-    """The steps of a run to its end."""
+    """Return the steps of a run to its end."""
     kept = record(side.code, watch, scenario, LIMIT, LIMIT)
     return tuple(
         RunStep(
@@ -92,7 +92,7 @@ def _ending(run: Run, scenario: Scenario) -> str:
 
 
 def _base(code: Code, address: int) -> str:
-    """The register that the access at ``address`` goes through."""
+    """Return the register that the access at ``address`` goes through."""
     decoder = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
     decoder.detail = True
     offset = address - code.address

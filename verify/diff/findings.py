@@ -1,4 +1,4 @@
-"""Findings for a reviewer: sentences made from what was proved, matched or run."""
+"""Write findings for a reviewer: sentences about what was proved, matched or run."""
 
 from __future__ import annotations
 

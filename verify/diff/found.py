@@ -1,4 +1,4 @@
-"""What is known of two kernels while they are compared."""
+"""Keep what is known of two kernels while they are compared."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class Found:
 
     @property
     def sides(self) -> tuple[Side, Side]:
-        """The older kernel first."""
+        """Return both sides, the older kernel first."""
         return self.old, self.new

@@ -58,7 +58,7 @@ class Matched:
 
 
 def match(old: Side, new: Side) -> Matched:
-    """The functions that kexec is made of, matched by name."""
+    """Match the functions that kexec consists of, by name."""
     found = Matched()
     for name, left, right in _pairs(old, new):
         lines = _lines(old, left), _lines(new, right)
@@ -69,7 +69,7 @@ def match(old: Side, new: Side) -> Matched:
 
 
 def _pairs(old: Side, new: Side) -> Iterator[tuple[str, str, str]]:
-    """Name to show, and the name in either kernel."""
+    """Yield the name to show, and the name in either kernel."""
     yield old.routine.name, old.routine.name, new.routine.name
     for name in _FIXED:
         yield name, name, name
@@ -145,7 +145,7 @@ def _raw(code: bytes, start: int, at: int) -> _Line:
 
 
 def _used(insn: object, known: dict[str, int]) -> int | None:
-    """The constant address that an instruction makes or accesses, from registers before it."""
+    """Return the constant address that an instruction computes or accesses, from the registers before it."""
     for operand in insn.operands[1:]:  # type: ignore[attr-defined]
         if operand.type == arm64.ARM64_OP_MEM and not operand.mem.index:
             base = known.get(insn.reg_name(operand.mem.base))  # type: ignore[attr-defined]

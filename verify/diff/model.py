@@ -1,4 +1,4 @@
-"""What a comparison found, as plain data."""
+"""The schema of a comparison's result, as plain data."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True):
-    """One question of the relation."""
+    """One query of the relation."""
 
     name: str
     sentence: str
@@ -138,7 +138,7 @@ class Entered(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that a reviewer should know.
+    """One fact that a reviewer should know.
 
     :param evidence: what it follows from: obligations, a run, or places in the code.
     """
@@ -149,7 +149,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Everything that came of comparing two kernels; times in seconds."""
+    """The result of comparing two kernels; times in seconds."""
 
     old: Target
     new: Target
@@ -165,5 +165,5 @@ class Comparison(msgspec.Struct, frozen=True):
 
     @property
     def verdict(self) -> Verdict:
-        """The relation is as good as its worse case."""
+        """Return the relation's verdict, that of its worse case."""
         return max((case.verdict for case in self.cases), key=lambda v: v.rank, default=Verdict.UNKNOWN)

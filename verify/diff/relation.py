@@ -26,9 +26,9 @@ _WORDS = ("kimage_voffset", "memstart_addr")
 
 @dataclass
 class Relation:
-    """The obligations that, in one case, both kernels end in the same state.
+    """The obligations that both kernels end in the same state, in one case.
 
-    :param asked: of each question what is compared: a name, and the term on either side.
+    :param asked: what each query compares: a name, and the term on either side.
     """
 
     case: str
@@ -43,7 +43,7 @@ class Relation:
         self.left, self.right = (Renamer(f"{whole_path.side.label}: ") for whole_path in (self.old, self.new))
 
     def build(self) -> None:
-        """Owe it for each pair of ends."""
+        """Add the obligations for each pair of ends."""
         self.given = self._given()
         for whole_path in (self.old, self.new):
             self.obligations += whole_path.obligations
@@ -60,7 +60,7 @@ class Relation:
             self._require_handover()
 
     def _given(self) -> Facts:
-        """Both have the same kimage, were booted alike and stand at the same place in memory."""
+        """Both have the same kimage, were booted in the same way and are located at the same address."""
         facts: list[tuple[str, Formula]] = []
 
         def same(label: str, old: Term, new: Term) -> None:
@@ -152,7 +152,7 @@ class Relation:
                 self._require(GUARD, sentence, facts, target == start, (whole_path.side.label, target, start))
 
     def _require_handover(self) -> None:
-        """Two routines of one form are entered with the same arguments."""
+        """Require that two routines of one ABI variant are entered with the same arguments."""
         old, new = self.old.side.variant, self.new.side.variant
         if old is None or new is None or old.kimage != new.kimage:
             return
@@ -171,7 +171,7 @@ class Relation:
     def model(self, result: Result) -> dict[str, str] | None:
         """Return values that show a difference of the kernels; None if they depend on unshared inputs.
 
-        A callee's result or a spilled word is unknown to the proof: values of these show nothing.
+        A callee's result or a spilled word is unconstrained in the proof, so values of these show nothing.
         """
         asked = self.asked.get(id(result.obligation), [])
         if not asked:
@@ -196,18 +196,18 @@ class Relation:
 
 
 def _sides(name: str) -> tuple[str, str]:
-    """Labels of a query's two terms: both kernels, or one kernel and the required value."""
+    """Return the labels of a query's two terms: both kernels, or one kernel and the required value."""
     return ("found", "expected") if name in ("OLD", "NEW") else ("OLD", "NEW")
 
 
 def _vectors_for_stub(mk: MachineKexec) -> Formula:
-    """pl-tables: el2_vectors is 0 exactly where the hyp stub is not below."""
+    """``pl-tables``: el2_vectors is 0 exactly if the hyp stub is not installed below the kernel."""
     below, none = mk.context.stub_below(mk.entry), mk.fields.el2_vectors == 0
     return Or(And(below, Not(none)), And(Not(below), none))
 
 
 def _is_given(leaf: Term) -> bool:
-    """The value is of the kimage or of what both are entered with."""
+    """Return whether the value belongs to the kimage or to what both kernels are entered with."""
     applied = application(leaf)
     if applied is not None:
         return applied.function.endswith("kimage@entry")
@@ -215,7 +215,7 @@ def _is_given(leaf: Term) -> bool:
 
 
 def support(side: Side, case: str) -> tuple[list[Result], list[str]]:
-    """Yield the dependencies of the relation on one kernel's proofs: unproved contracts, and assumptions.
+    """Return the dependencies of the relation on one kernel's proofs: unproved contracts, and assumptions.
 
     In place that is machine_kexec with the contracts it relies on, the restart code and the stub;
     through the routine, post_load's copy of it too; for a list, the routine's own properties.

@@ -14,7 +14,7 @@ GIVEN = frozenset(
 
 
 class Renamer:
-    """Renames what a term speaks of.
+    """Renames the variables and functions of terms.
 
     :param prefix: put before the name of every variable and function that is not given to both.
     :param instead: terms to put for variables, by the variable's name; they are not renamed in turn.
@@ -33,7 +33,7 @@ class Renamer:
         self._made: dict[str, Term] = {}
 
     def term(self, term: Term | Formula) -> Term | Formula:
-        """``term`` of the renamed variables."""
+        """Return ``term`` over the renamed variables."""
         # In two steps: what is put in for one variable may hold another of the same name.
         marks: list[tuple[Term, Term]] = []
         for leaf in leaves(term):
@@ -47,7 +47,7 @@ class Renamer:
         return term
 
     def facts(self, facts: Facts) -> Facts:
-        """The facts renamed, their labels with the prefix."""
+        """Return the facts renamed, their labels with the prefix."""
         return tuple((f"{self.prefix}{label}", self.term(fact)) for label, fact in facts)
 
     def _leaf(self, leaf: Term) -> Term:
@@ -71,7 +71,7 @@ class Renamer:
 
 
 def leaves(term: Term | Formula) -> list[Term]:
-    """The variables in ``term``, once each; those that stand for a function's value among them."""
+    """Return each variable in ``term`` once, including those that represent a function's value."""
     found: dict[str, Term] = {}
     seen: set[int] = set()
     todo = [term]

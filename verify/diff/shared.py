@@ -1,4 +1,4 @@
-"""A discharger for two kernels: queries that differ only in the names of addresses are sent once."""
+"""Discharge obligations of two kernels: queries that differ only in names of addresses are sent once."""
 
 from __future__ import annotations
 

@@ -69,14 +69,14 @@ class Side:
 
     @property
     def skips(self) -> bool:
-        """The routine itself tests head for IND_DONE: some path from its entry passes the loop by."""
+        """Return whether the routine tests head for IND_DONE: some path from its entry skips the loop."""
         if self.parts is None or self.variant is None:
             return False
         return any(step.then != self.variant.loop for step in self.parts.before)
 
     @property
     def all_results(self) -> list[Result]:
-        """Of every obligation, those on the routine first."""
+        """Return the results of every obligation, those on the routine first."""
         routine: dict[int, Result] = {}
         for finding in self.outcome.findings if self.outcome is not None else ():
             routine |= {id(result): result for result in finding.results}
@@ -156,7 +156,7 @@ class Side:
         return stub.obligations if name not in self.troubles else []
 
     def _callees(self) -> list[Obligation]:
-        """The contracts of what is called, and of what that calls."""
+        """Return the obligations of callees' contracts, and of their own callees' contracts."""
         todo: dict[str, tuple[int, Contract]] = {}
         for part in (self.mk, self.post_load):
             todo |= part.used if part is not None else {}
@@ -180,7 +180,7 @@ class Side:
         return found
 
     def _copier(self, context: KexecContext, name: str) -> list[Obligation]:
-        """The copies of the routine that post_load makes by calling ``name``."""
+        """Return the obligations on the copies of the routine that post_load makes by calling ``name``."""
         found: list[Obligation] = []
         for start, length in self.post_load.copied if self.post_load is not None else ():
             copier = Copier(context, name, start, length, decide)

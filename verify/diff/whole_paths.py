@@ -1,4 +1,4 @@
-"""One kernel's whole kexec path, from machine_kexec to the next kernel, built from its functions."""
+"""Build one kernel's whole kexec path, from machine_kexec to the next kernel, from its functions."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ class WholePath:
                 self.stuck.append(f"{restart.code.name} ends in no branch at {self._at(step.state)}")
 
     def _arrive(self, state: State, target: Term, via: str, legs: tuple[str, ...], *earlier: State) -> None:
-        """Control has left the kernel for ``target``: the routine's copy, or what runs next."""
+        """Continue where control has left the kernel for ``target``: the routine's copy, or the next
+        kernel.
+        """
         fields = self.mk.fields
         if not decide(state.facts, target == fields.kern_reloc):
             self._end(state, state.facts, target, via, legs, (*earlier, state))
@@ -151,7 +153,7 @@ class WholePath:
     def _past_the_loop(
         self, state: State, via: str, legs: tuple[str, ...], earlier: tuple[State, ...]
     ) -> None:
-        """The routine, entered with a head that has IND_DONE."""
+        """Continue in the routine, entered with a head that has IND_DONE."""
         variant, code = self.side.variant, self.side.code
         if variant is None:
             self.stuck.append("the routine's form was not recognised")
@@ -266,12 +268,12 @@ def whole_paths(side: Side) -> dict[str, WholePath]:
 
 
 def _possible(facts: Facts) -> bool:
-    """The path is not plainly contradictory; what is left out has no run at all."""
+    """Return whether the path is not plainly contradictory; a path that is has no run at all."""
     return not any(fact.is_false() for _, fact in facts)
 
 
 def merged(ends: list[End]) -> list[End]:
-    """One end for all that differ in their path alone; it is reached on any one of those paths."""
+    """Return one end for all that differ only in their paths; it is reached on any of those."""
     groups: list[list[End]] = []
     for end in ends:
         for group in groups:

@@ -1,1 +1,1 @@
-"""Mutation: what happens to a verdict when the code, an assumption or the verifier is changed."""
+"""Mutation: change the code, an assumption or the verifier, and see whether the verdict changes."""

@@ -64,7 +64,7 @@ class Base:
             self.composition.build()
 
     def subjects(self) -> list[Subject]:
-        """The routine, and each function that is part of the kexec path, part by part."""
+        """Return the routine, and each function that is part of the kexec path."""
         ran: dict[int, set[int]] = {}
         codes: dict[int, Code] = {}
         for part in self.parts.values():
@@ -78,11 +78,11 @@ class Base:
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """The parts of the kexec path; none for a routine alone."""
+        """Return the parts of the kexec path; none for a routine alone."""
         return self.composition.parts if self.composition is not None else {}
 
     def code_of(self, part: Part) -> Code | None:
-        """The bytes that a part is about; None for the composition of the parts."""
+        """Return the bytes that a part is about; None for the composition of the parts."""
         if part.proof is not None:
             return part.proof.code
         if not part.function or self.composition is None:
@@ -91,7 +91,7 @@ class Base:
 
     @functools.cached_property
     def results(self) -> dict[str, list[Result]]:
-        """What came of each part's obligations that a property names, by the part's name."""
+        """Return the results of each part's obligations that a property names, by the part's name."""
         claims = self._claims()
         return {
             name: self.discharger.discharge(
@@ -102,7 +102,9 @@ class Base:
 
     @functools.cached_property
     def claims(self) -> list[Property]:
-        """The properties of the C functions that are proved of the kernel: a mutant must keep all."""
+        """Return the C functions' properties that are proved of the kernel; an equivalent mutant keeps
+        all.
+        """
         results = [result for found in self.results.values() for result in found]
         return [
             claim
@@ -111,12 +113,12 @@ class Base:
         ]
 
     def counts(self, name: str) -> bool:
-        """An obligation of that name is one of a property that is proved of the kernel."""
+        """Return whether an obligation of that name belongs to a property that is proved of the kernel."""
         return any(has_obligation(claim, name) for claim in self.claims)
 
     @functools.cached_property
     def runs(self) -> dict[str, list[Inputs]]:
-        """Inputs of runs of each part that break nothing unchanged, by the part's name."""
+        """Return inputs of runs of each part that break nothing unchanged, by the part's name."""
         found: dict[str, list[Inputs]] = {}
         for name, part in self.parts.items():
             proof, paths = proof_of(part), sorted({o.path for o in part.obligations if o.path})
@@ -149,5 +151,5 @@ class Base:
 
 @functools.cache
 def base_of(target: str) -> Base:
-    """The kernel that ``target`` names, proved once in each process."""
+    """Return the kernel that ``target`` names; it is proved once in each process."""
     return Base(open_target(target))

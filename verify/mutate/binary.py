@@ -1,7 +1,7 @@
-"""Mutants of a function: every instruction deleted, swapped with the next, or changed in one bit.
+"""Mutate a function: delete each instruction, swap it with the next, or change it in one bit.
 
-A one-bit change of an encoding is a change of an operand, an immediate, a condition or the
-opcode, whichever the bit belongs to; which of them is read off the two disassemblies.
+A one-bit change of an encoding changes an operand, an immediate, a condition or the opcode. Which one it is
+follows from the two disassemblies.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Mutant:
 
 
 def mutants(code: Code, addresses: Sequence[int] | None = None) -> Iterator[Mutant]:
-    """Every mutant of ``code`` that decodes to instructions.
+    """Yield every mutant of ``code`` that decodes to instructions.
 
     :param addresses: of the instructions to change; None for all.
     """
@@ -59,7 +59,7 @@ def mutants(code: Code, addresses: Sequence[int] | None = None) -> Iterator[Muta
 
 
 def sample(code: Code, most: int, seed: int, addresses: Sequence[int] | None = None) -> list[Mutant]:
-    """At most ``most`` mutants, spread over instructions and kinds; the same for the same seed.
+    """Return at most ``most`` mutants, spread over instructions and kinds; the same for the same seed.
 
     :param addresses: of the instructions to change; None for all.
     """
@@ -77,7 +77,7 @@ def sample(code: Code, most: int, seed: int, addresses: Sequence[int] | None = N
 
 
 def shares(sizes: Sequence[int], most: int) -> list[int]:
-    """``most`` divided in proportion to ``sizes``, none larger than its size (largest remainders)."""
+    """Divide ``most`` in proportion to ``sizes``, none larger than its size (largest remainders)."""
     total = sum(sizes)
     if total <= most:
         return list(sizes)
@@ -90,7 +90,7 @@ def shares(sizes: Sequence[int], most: int) -> list[int]:
 
 
 def _kind(old: str, new: str) -> str:
-    """What a change of an instruction's text is a change of."""
+    """Return what a change of an instruction's text is a change of."""
     old_name, new_name = old.split(" ")[0], new.split(" ")[0]
     if old_name != new_name:
         both = old_name.startswith("b.") and new_name.startswith("b.")

@@ -1,7 +1,7 @@
-"""Harmful instructions in machine_kexec and machine_kexec_post_load, where kexec needs no instruction.
+"""Put harmful instructions where machine_kexec and machine_kexec_post_load do nothing that kexec needs.
 
-Such places are hints, and calls of printk with the two instructions before each. No machine runs
-these functions, so a mutant that is PROVED is for a reader to judge.
+Such places are hints, and calls of printk with the two instructions before each. No emulated machine runs
+these functions, so a reader must judge a mutant that is PROVED.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Subject:
 
 
 def subjects(context: KexecContext, routine: Function, decide: Decide) -> list[Subject]:
-    """machine_kexec and machine_kexec_post_load, with the places in each that kexec does not need."""
+    """Return machine_kexec and machine_kexec_post_load, with the places in each that kexec does not need."""
     code = Code(routine.name, routine.address, routine.code)
     variant = recognise(code, context.kernel.page_size, stated_layout(context.kernel))
     makers: tuple[Callable[[KexecContext], CFunction], ...] = (
@@ -73,7 +73,7 @@ def _places(code: Code, kernel: Kernel) -> Iterator[Place]:
 
 
 def mutants(subject: Subject) -> Iterator[tuple[str, bytes]]:
-    """Every mutant with a harmful instruction at one place; pairs of the change in words and the bytes."""
+    """Yield every mutant with a harmful instruction at one place: the change in words, and the bytes."""
     code = subject.code
     for place in subject.places:
         idle = code

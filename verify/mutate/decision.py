@@ -1,7 +1,7 @@
-"""Mutants of the verifier's own decision code: one error switched on at a time.
+"""Mutate the verifier's own decision code: switch one error on at a time.
 
-Each must be noticed by a probe: the sound routine is no longer proved, a broken one is,
-or an answer that no solver gave counts as a proof.
+A probe must notice each: the sound routine is no longer proved, a broken one is proved, or an answer that no
+solver gave counts as a proof.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
 
 
 def seed_each(code: Code, variant: AbiVariant) -> Iterator[FaultRecord]:
-    """For each fault, the first probe that notices it."""
+    """Yield each fault with the first probe that notices it."""
     for fault, switched_on in FAULTS.items():
         noticed = ""
         for name, (probe, sound) in PROBES.items():

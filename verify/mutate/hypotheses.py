@@ -1,7 +1,6 @@
-"""Mutants of hypotheses: each assumption and invariant is dropped, and weakened, one at a time.
+"""Mutate hypotheses: drop and weaken each assumption and invariant, one at a time.
 
-A hypothesis that can be dropped without any proof failing is not needed; one that cannot
-is needed. One that can be weakened is stronger than necessary.
+A hypothesis is needed if some proof fails without it. One that can be weakened is stronger than necessary.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _BRANCH = "branch "
 
 
 def change_each(results: Sequence[Result]) -> Iterator[HypothesisRecord]:
-    """What fails without each hypothesis that is not a branch condition of the code, and with it weaker.
+    """Yield what fails when each hypothesis that is no branch condition is dropped, and when it is weakened.
 
     :param results: of obligations that are proved.
     """
@@ -36,7 +35,9 @@ def change_each(results: Sequence[Result]) -> Iterator[HypothesisRecord]:
 
 
 def _change(label: str, how: str, using: Sequence[Result]) -> HypothesisRecord:
-    """What fails if ``label`` is changed so; after a failure no other obligation of that name is tried."""
+    """Return what fails if ``label`` is changed so; after a failure other obligations of that name are
+    skipped.
+    """
     failing: set[str] = set()
     used = 0
     for result in using:

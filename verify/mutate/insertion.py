@@ -1,4 +1,4 @@
-"""Mutants with one harmful instruction, in the place of another or between two."""
+"""Mutate a function by one harmful instruction, in place of another or between two."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ _REGISTERS = 31
 
 
 def spoils() -> Words:
-    """For each of x0 to x30 an instruction that overwrites it."""
+    """Return, for each of x0 to x30, an instruction that overwrites it."""
     return tuple((_MOV | i, f"movz x{i}, #90") for i in range(_REGISTERS))
 
 
 def insertions(code: bytes, slots: Sequence[int] | None = None) -> Iterator[tuple[str, bytes]]:
-    """Every mutant in which one instruction is replaced by one of ``HARMFUL`` or ``spoils``.
+    """Yield every mutant in which one instruction is replaced by one of ``HARMFUL`` or ``spoils``.
 
     :param slots: offsets of the instructions to replace; None for all.
     :returns: pairs of the change in words and the changed bytes, in a fixed order.
@@ -111,7 +111,10 @@ def insertions(code: bytes, slots: Sequence[int] | None = None) -> Iterator[tupl
 
 
 def additions(code: bytes) -> Iterator[tuple[str, bytes]]:
-    """Return every mutant with one of ``HARMFUL`` inserted before an instruction; none is lost.
+    """Yield every mutant with one of ``HARMFUL`` inserted before an instruction; none is lost.
+
+    The instructions after it move, and each branch still goes to its old target. A branch to the instruction
+    itself goes to the new one. Code that reads its own bytes is not corrected.
 
     The instructions behind it move, and each branch still goes to where it went; a branch to
     the instruction itself goes to the new one. Code that reads its own bytes is not mended.
@@ -135,7 +138,9 @@ _BRANCHES = (
 
 
 def _moved(code: bytes, at: int, slot: int) -> int:
-    """The word at ``at``, whose branch goes to where it went once all from ``slot`` on stand a word later."""
+    """Return the word at ``at`` with its branch corrected, once all words from ``slot`` on have moved by
+    one.
+    """
     word = int.from_bytes(code[at : at + SIZE], "little")
     for mask, value, low, width in _BRANCHES:
         if word & mask != value:

@@ -1,8 +1,7 @@
-"""The journal of a mutation run: what came of each mutant, written as it is known.
+"""Keep a journal of a mutation run: the result of each mutant, written as soon as it is known.
 
-An interrupted run is taken up where it broke off: a mutant that the journal has is not tried
-again. A line is believed only if it speaks of the very same question: these bytes of the
-target, this mutant of them, this tool. Others stay in the file and are passed over.
+An interrupted run continues where it stopped: a mutant that the journal has is not tried again. A line counts
+only if it has the digests of the same target, mutant and tool. Other lines stay in the file and are ignored.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ _LIMIT = 1 << 28  # bytes; a kernel's journal has some 10 MiB
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One mutant's record, and what it is the answer to.
+    """One mutant's record, with the digests of what it is the result of.
 
     :param tool: digest of the tool; ``target``: SHA-256 of the target.
-    :param mutant: digest of the question that was asked of the mutant.
+    :param mutant: digest of the job (see ``query``).
     """
 
     tool: str
@@ -35,7 +34,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def query(job: Job) -> str:
-    """A digest of all that decides what comes of a job: the mutant's bytes, its form, what is asked.
+    """Return a digest of all that decides the result of a job: the mutant's bytes, ABI variant, and request.
 
     The bytes around the function are the target's, whose hash the line has.
     """
@@ -52,7 +51,7 @@ def _variant(job: Job) -> str:
 
 
 class Journal:
-    """A JSON-lines file beside mutation.json, one line for each mutant tried.
+    """A JSON-lines file next to mutation.json, one line for each mutant tried.
 
     :param target: SHA-256 of the target.
     """
@@ -62,11 +61,11 @@ class Journal:
         self._known = {line.mutant: line.record for line in self._read() if self._is_ours(line)}
 
     def known(self, job: Job) -> MutantRecord | None:
-        """What an earlier run of this tool on this target wrote of the mutant."""
+        """Return what an earlier run of this tool on this target wrote about the mutant."""
         return self._known.get(query(job))
 
     def follow(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        """The same outcomes, each written to the file before it is passed on.
+        """Yield the same outcomes, each written to the file first.
 
         :raises UsageError: if the file cannot be written.
         """
@@ -87,7 +86,7 @@ class Journal:
         return (line.tool, line.target) == (self.tool, self.target)
 
     def _read(self) -> Iterator[Line]:
-        """Every line that can be read; one that cannot is as good as none."""
+        """Yield every line that can be read."""
         try:
             data = read_file(self.path, _LIMIT)
         except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Errors seeded into the verifier's handling of C code, one at a time; a probe must notice each.
+"""Seed errors into the verifier's handling of C code, one at a time; a probe must notice each.
 
-A probe is a function of the kernel, unchanged or with one instruction changed. An error is
-noticed if the unchanged function is no longer proved, if a changed one is PROVED that a run
-on Unicorn shows to be broken, or if a run contradicts the path that it is to take.
+A probe is a function of the kernel, unchanged or with one instruction changed. An error is noticed in three
+cases: the unchanged function is no longer proved; a changed one is PROVED although a run on Unicorn shows a
+fault; a run contradicts the path that it should take.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ type Probes = Callable[[Base, Subject], Iterator[tuple[str, Code]]]
 
 
 def _edited(pattern: str) -> Probes:
-    """One-instruction changes of which ``pattern`` is found in what they say."""
+    """Make probes of the one-instruction changes whose description matches ``pattern``."""
 
     def made(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
         for mutant in mutants(subject.code, subject.addresses):
@@ -69,7 +69,7 @@ def _edited(pattern: str) -> Probes:
 
 
 def _behind_a_warn(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
-    """Changes of instructions that are reached only through a WARN."""
+    """Yield changes of instructions that are reached only through a WARN."""
     with _all_are(False)():
         composition, _ = composition_of(base, subject.code)
         composition.build()
@@ -79,7 +79,7 @@ def _behind_a_warn(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
 
 
 def _from_two_pages(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
-    """Where a mask of a line is made, one of two pages: lines below the range are maintained, too."""
+    """Yield changes of a line mask to one of two pages, so that lines below the range are maintained too."""
     for at in subject.addresses:
         text = subject.code.at(at).text
         for pattern, word in ((r"neg x(\d+), x\d+$", _MOVN), (r"sub x(\d+), x\d+, #0x1$", _MOVZ)):
@@ -90,7 +90,7 @@ def _from_two_pages(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
 
 
 def _on_one_path(base: Base, subject: Subject) -> Iterator[tuple[str, Code]]:
-    """A register that is needed later is lost on one path of several that join, not the first of them."""
+    """Yield changes that lose a needed register on one of several joining paths, not the first."""
     for part in base.parts.values():
         if part.proof is None or part.proof.code.address != subject.code.address:
             continue
@@ -162,7 +162,7 @@ FAULTS = (
 
 
 def seed_each(base: Base) -> Iterator[FaultRecord]:
-    """For each error, the first probe that notices it; only of those that the kernel has probes for."""
+    """Yield each error with the first probe that notices it; errors without probes are skipped."""
     for fault in FAULTS:
         subjects = [s for s in base.subjects() if re.fullmatch(fault.function, s.code.name)]
         if subjects and not (fault.by_probe and not any(any(fault.probes(base, s)) for s in subjects)):
@@ -183,7 +183,7 @@ def _noticed(base: Base, fault: Fault, subject: Subject) -> Iterator[str]:
 
 
 def _verdict(base: Base, fault: Fault, code: Code) -> Verdict | None:
-    """The verdict under an error; None if that leads to a contradiction between a path and its run."""
+    """Return the verdict under an error; None if a path and its run contradict each other."""
     with fault.switched_on():
         try:
             return prove_changed(base, code)

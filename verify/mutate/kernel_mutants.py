@@ -1,4 +1,4 @@
-"""Tries a mutant of a function around the routine: its parts are proved again, the rest is kept."""
+"""Try a mutant of a C function: its parts are proved again, all others are reused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Tried:
 
 
 def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
-    """Look for a run of ``code`` that breaks what the kernel has unchanged; where there is none, prove that.
+    """Look for a run of ``code`` that breaks a property of the unchanged kernel; if there is none, prove it.
 
     :param code: a function's, changed.
     :param ask_prover: run the prover even if a run shows a fault; the result then has both.
@@ -62,12 +62,12 @@ def try_mutant(base: Base, code: Code, ask_prover: bool = False) -> Tried:
 
 
 def run_changed(base: Base, code: Code) -> str:
-    """What a run of the changed function breaks; empty if none that is tried breaks anything."""
+    """Return what a run of the changed function breaks; empty if no run that is tried breaks anything."""
     return _run(base, composition_of(base, code)[0].context, code)[0]
 
 
 def prove_changed(base: Base, code: Code) -> Verdict | None:
-    """The verdict on every property that the kernel has unchanged, without a search for runs."""
+    """Return the verdict on the unchanged kernel's properties, without a search for runs."""
     composition, refused = composition_of(base, code)
     return Verdict.UNSUPPORTED if refused else prove_composition(base, composition, [], search=False).verdict
 
@@ -76,7 +76,9 @@ type Traces = list[tuple[int, ...]]
 
 
 def _run(base: Base, context: KexecContext, code: Code) -> tuple[str, Traces]:
-    """What a run of the changed function breaks, from inputs that break nothing unchanged; and what ran."""
+    """Return what a run of the changed function breaks, from inputs that break nothing unchanged, and the
+    traces.
+    """
     assert base.composition is not None
     traces: Traces = []
     for name, part in base.parts.items():
@@ -102,7 +104,7 @@ def _run(base: Base, context: KexecContext, code: Code) -> tuple[str, Traces]:
 
 
 def prove_composition(base: Base, composition: Composition, traces: Traces, search: bool) -> Tried:
-    """The verdict on every property that the kernel has unchanged, and a run where one is not proved."""
+    """Return the verdict on the unchanged kernel's properties, with a run if one is not proved."""
     composition.build()
     changed = [part for name, part in composition.parts.items() if part is not base.parts.get(name)]
     tried = _discharge(base, changed, search)
@@ -143,7 +145,7 @@ def composition_of(base: Base, code: Code) -> tuple[Composition, str]:
 
 
 def _reads(base: Base, part: Part, code: Code) -> bool:
-    """The part is about bytes of the function in ``code``, which is changed."""
+    """Return whether the part is about bytes of the changed function in ``code``."""
     own = base.code_of(part)
     return own is not None and own.address < code.end and code.address < own.end
 
@@ -185,7 +187,9 @@ def _ordered(base: Base, parts: Iterable[Part]) -> Iterator[tuple[Part, Obligati
 
 
 def _judge(base: Base, composition: Composition, own: list[Result], traces: Traces) -> Tried:
-    """The verdict where no obligation fails by itself: is none idle everywhere, does each path run?"""
+    """Return the verdict if no obligation fails by itself: check idle obligations, and a run for each
+    path.
+    """
     kept = (base.results[name] for name, part in composition.parts.items() if part is base.parts.get(name))
     results = [*own, *(result for found in kept for result in found)]
     findings = [judge(claim, base.variant, results, None) for claim in base.claims]
@@ -213,7 +217,7 @@ def _judge(base: Base, composition: Composition, own: list[Result], traces: Trac
 
 
 def _unseen(composition: Composition, live: Iterable[Obligation], traces: Traces) -> Obligation | None:
-    """An obligation about a path that no run of the changed bytes was seen to take."""
+    """Return an obligation about a path that no run of the changed bytes was seen to take."""
     ran = [_joined(trace) for trace in traces]
     paths = PathRuns(composition)
     for obligation in live:
@@ -223,12 +227,12 @@ def _unseen(composition: Composition, live: Iterable[Obligation], traces: Traces
 
 
 def _joined(addresses: tuple[int, ...]) -> str:
-    """Addresses as a text in which parts of a path are found."""
+    """Join addresses to a text in which parts of a path can be searched."""
     return "".join(f"{address:x} " for address in addresses)
 
 
 def _told(base: Base, composition: Composition) -> str:
-    """Whether the BUGs and WARNs that a run lists differ: no property says where there may be one."""
+    """Return how the BUGs and WARNs that a run lists differ; no property says where there may be one."""
     assert base.composition is not None
     for name, part in composition.parts.items():
         if part is not base.parts.get(name):

@@ -1,4 +1,4 @@
-"""Mutants with two changes at once: what one change alone would show may hide behind another."""
+"""Make mutants with two changes at once, since the second may hide what the first would show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ type Changed = tuple[str, bytes]
 
 
 def pairs(code: bytes, slots: Sequence[int] | None = None) -> Iterator[Changed]:
-    """Every mutant with two changes of ``code``, of one kind after the other.
+    """Yield every mutant with two changes of ``code``, one kind after the other.
 
     :param slots: offsets of the instructions to change; None for all.
     :returns: pairs of the change in words and the changed bytes, in a fixed order.
@@ -27,7 +27,7 @@ def pairs(code: bytes, slots: Sequence[int] | None = None) -> Iterator[Changed]:
 
 
 def of_kind(kind: str, code: bytes, slots: Sequence[int] | None = None) -> Iterator[Changed]:
-    """Those of one of ``KINDS``."""
+    """Yield the mutants of one of ``KINDS``."""
     among = list(range(0, len(code), SIZE)) if slots is None else list(slots)
     for name, changed in KINDS[kind](code, among):
         if changed != code:
@@ -35,7 +35,7 @@ def of_kind(kind: str, code: bytes, slots: Sequence[int] | None = None) -> Itera
 
 
 def sample(mutants: Iterable[Changed], count: int, seed: int) -> list[Changed]:
-    """At most ``count`` of the mutants, the same ones for the same seed, in their order."""
+    """Return at most ``count`` of the mutants, in their order; the same ones for the same seed."""
     found = list(mutants)
     if len(found) <= count:
         return found
@@ -44,7 +44,7 @@ def sample(mutants: Iterable[Changed], count: int, seed: int) -> list[Changed]:
 
 
 def sample_pairs(code: bytes, slots: Sequence[int] | None, count: int, seed: int) -> list[Changed]:
-    """At most ``count`` pairs, as many of each kind as of any other where there are enough."""
+    """Return at most ``count`` pairs, equally many of each kind if there are enough."""
     groups = [list(of_kind(kind, code, slots)) for kind in KINDS]
     groups.sort(key=len)
     chosen: list[Changed] = []
@@ -54,7 +54,7 @@ def sample_pairs(code: bytes, slots: Sequence[int] | None, count: int, seed: int
 
 
 def _near(code: bytes, slots: list[int]) -> Iterator[Changed]:
-    """Two instructions with others between them are exchanged."""
+    """Exchange two instructions that have others between them."""
     for i, one in enumerate(slots):
         for distance in _NEAR:
             if i + distance < len(slots):
@@ -63,7 +63,7 @@ def _near(code: bytes, slots: list[int]) -> Iterator[Changed]:
 
 
 def _twice(code: bytes, slots: list[int]) -> Iterator[Changed]:
-    """Two pairs of neighbours are exchanged."""
+    """Exchange two pairs of neighbours."""
     for i in range(len(slots) - 1):
         for j in range(i + 1, min(i + 6, len(slots) - 1)):
             one = _exchanged(code, slots[i], slots[i + 1])
@@ -72,7 +72,7 @@ def _twice(code: bytes, slots: list[int]) -> Iterator[Changed]:
 
 
 def _barriers(code: bytes, slots: list[int]) -> Iterator[Changed]:
-    """A barrier moves, and an instruction near its old place is a nop; or the barrier moves and no more."""
+    """Move a barrier, and replace an instruction near its old place by a NOP, or move it only."""
     for i, slot in enumerate(slots):
         if _word(code, slot) & _BARRIER_MASK != _BARRIER:
             continue
@@ -87,7 +87,7 @@ def _barriers(code: bytes, slots: list[int]) -> Iterator[Changed]:
 
 
 def _nop_and_bit(code: bytes, slots: list[int]) -> Iterator[Changed]:
-    """An instruction is a nop, and one bit of the next or of the one before is flipped."""
+    """Replace an instruction by a NOP, and flip one bit of the next or of the previous."""
     for i, slot in enumerate(slots):
         for j in (i - 1, i + 1):
             if not 0 <= j < len(slots):
@@ -111,7 +111,7 @@ def _exchanged(code: bytes, one: int, other: int) -> bytes:
 
 
 def _moved(code: bytes, slots: list[int], start: int, end: int) -> bytes:
-    """The instruction at one slot goes to another, and those between them close up."""
+    """Move the instruction at one slot to another, and close up those between them."""
     words = [_word(code, slot) for slot in slots]
     words.insert(end, words.pop(start))
     for slot, word in zip(slots, words, strict=True):

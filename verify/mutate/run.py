@@ -1,7 +1,7 @@
-"""Tries mutants: a concrete run that shows the fault, else a proof that there is none.
+"""Try mutants: find a concrete run that shows the fault, or else a proof that there is none.
 
-A mutant that Unicorn shows to misbehave on some list must not be PROVED: that is an
-internal fault of the verifier. The prover is run on a share of the refuted ones to check this.
+A mutant that Unicorn shows to misbehave on some list must not be PROVED: that would be an internal fault of
+the verifier. The prover is run on a share of the refuted mutants to check this.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Job:
 def jobs_of(
     base: Base, target: str, possible: Mapping[str, int], most: int, seed: int, share: int
 ) -> list[Job]:
-    """At most ``most`` mutants of the functions in ``possible``, divided in proportion to their mutants.
+    """Return at most ``most`` mutants of the functions in ``possible``, in proportion to their numbers.
 
     :param target: what ``base`` was opened from.
     :param possible: how many mutants there are of each function.
@@ -66,7 +66,7 @@ def jobs_of(
 
 
 def attempt(job: Job) -> MutantRecord:
-    """What comes of one mutant.
+    """Return the result for one mutant.
 
     :raises InternalError: if a mutant is PROVED that a concrete run shows to be broken.
     """
@@ -91,7 +91,7 @@ def attempt(job: Job) -> MutantRecord:
 
 
 class _Tried(NamedTuple):
-    """What came of a search for a run and of a proof.
+    """The results of a search for a run and of a proof.
 
     :param effect: what a run shows; empty if none does.
     :param verdict: None if no proof was asked for.
@@ -133,7 +133,7 @@ def _attempt_other(job: Job, target: str) -> _Tried:
 
 
 def _search(code: Code, variant: AbiVariant) -> tuple[str | None, str]:
-    """A bad effect that some list shows, or None and what stood in the way of running it."""
+    """Return a bad effect that some list shows, or None and why the mutant could not be run."""
     from kexec_verify.refute.search import first_fault
 
     try:
@@ -144,7 +144,7 @@ def _search(code: Code, variant: AbiVariant) -> tuple[str | None, str]:
 
 
 def _prove(code: Code, variant: AbiVariant) -> tuple[Verdict, str]:
-    """The prover's verdict and its reason, without a search for counterexamples."""
+    """Return the prover's verdict and its reason, without a search for counterexamples."""
     from kexec_verify.theorems import prove
 
     outcome = prove(
@@ -156,7 +156,7 @@ def _prove(code: Code, variant: AbiVariant) -> tuple[Verdict, str]:
 
 @functools.cache
 def _discharger() -> Discharger:
-    """One for all mutants of a process: what a mutant leaves alone is asked once."""
+    """Return the process's only discharger: a query that a mutant does not change is sent once."""
     return Discharger()
 
 
@@ -165,7 +165,7 @@ type Outcome = tuple[Job, MutantRecord]
 
 
 def attempts(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
-    """Tries every job in ``workers`` processes; the outcomes as they come, in any order."""
+    """Try every job in ``workers`` processes; yield the outcomes as they come, in any order."""
     if workers <= 1:
         for job in jobs:
             yield job, attempt(job)

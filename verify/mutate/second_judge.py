@@ -1,4 +1,4 @@
-"""Mutants held against the second judge: none that dies on QEMU's machine may be PROVED."""
+"""Compare the prover with a second judge: no mutant that fails on QEMU's machine may be PROVED."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Summary:
     records: list[Record] = field(default_factory=list)
 
     def count(self, function: str, kind: str, result: str) -> int:
-        """How many mutants of that function and kind came to that result."""
+        """Return how many mutants of that function and kind had that result."""
         return self._counts()[function, kind, result]
 
     def _counts(self) -> Counter[tuple[str, str, str]]:
@@ -76,12 +76,12 @@ class Summary:
 
     @property
     def functions(self) -> list[str]:
-        """The functions that were changed, in the order of their first mutant."""
+        """Return the functions that were changed, in the order of their first mutant."""
         return list(dict.fromkeys(record.function for record in self.records))
 
     @property
     def survivors(self) -> list[Record]:
-        """Mutants that die and are PROVED."""
+        """Return the mutants that fail on the machine and are PROVED."""
         return [record for record in self.records if record.result == SURVIVES]
 
 
@@ -156,7 +156,7 @@ def _work(
 
 
 def _parts(sizes: Sequence[int], most: int) -> list[int]:
-    """``most`` in proportion to ``sizes``: there are more pairs than anybody tries."""
+    """Divide ``most`` in proportion to ``sizes``; there are more pairs than can be tried."""
     return shares([size * most for size in sizes], most) if most else [0] * len(sizes)
 
 
@@ -176,20 +176,20 @@ def attempt(subject: Subject, kind: str, edit: str, code: bytes, machine: Machin
 
 
 def changed_words(address: int, before: bytes, after: bytes) -> tuple[tuple[int, int], ...]:
-    """Address and word of each instruction that differs; the first one is located at ``address``."""
+    """Return address and word of each instruction that differs; the first is located at ``address``."""
     offsets = [at for at in range(0, len(after), SIZE) if after[at : at + SIZE] != before[at : at + SIZE]]
     return tuple((address + at, int.from_bytes(after[at : at + SIZE], "little")) for at in offsets)
 
 
 class Prover:
-    """Says whether the tool would say PROVED, sending each distinct query once for all mutants."""
+    """Decides whether the tool would say PROVED, sending each distinct query once for all mutants."""
 
     def __init__(self) -> None:
         self._discharger = Discharger()
         self._decided: dict[str, bool] = {}
 
     def decide(self, hypotheses: Facts, goal: Formula) -> bool:
-        """As ``Discharger.decide``, with memory."""
+        """Decide as ``Discharger.decide`` does, and remember the answer."""
         if goal.is_true():
             return True
         text = script(hypotheses, goal)
@@ -198,7 +198,7 @@ class Prover:
         return self._decided[text]
 
     def refuses(self, build: Build, code: bytes) -> str:
-        """Why ``code`` is not PROVED; empty if it is. Stops at the first failure."""
+        """Return why ``code`` is not PROVED; empty if it is. Stops at the first failure."""
         try:
             obligations = build(code)
         except (UnsupportedError, LimitError) as error:
@@ -222,7 +222,7 @@ def _rank(obligation: Obligation) -> int:
 
 
 def subjects(kernel: Kernel, routine: Function, prover: Prover) -> list[Subject]:
-    """The functions that both judges can run.
+    """Return the functions that both judges can run.
 
     :raises UsageError: for a routine that takes no kimage: the machine has no scene for it.
     """
@@ -243,7 +243,7 @@ def _page_size(kernel: Kernel, routine: Function) -> int:
 
 
 def context_of(kernel: Kernel, routine: Function) -> KexecContext:
-    """The kernel around a routine that takes a kimage.
+    """Return the kernel around a routine that takes a kimage.
 
     :raises UsageError: for a routine that takes its arguments in registers.
     """
@@ -333,7 +333,7 @@ def _stub_code(proof: HypStub, page_size: int) -> bytes:
 
 
 def changed_kernel(context: KexecContext, address: int, data: bytes) -> KexecContext:
-    """The kernel with ``data`` at ``address``."""
+    """Return the kernel with ``data`` at ``address``."""
     return KexecContext(context.kernel.patched(address, data), context.layout, context.page_size)
 
 

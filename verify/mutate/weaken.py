@@ -1,4 +1,4 @@
-"""Weaker hypotheses: a bound that is one off, one bit less that is known."""
+"""Weaken hypotheses: shift a bound by one, or leave out one known bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _BELOW, _ABOVE, _STRICT = ("ULE", "ULT"), ("UGE", "UGT"), ("ULT", "UGT")
 
 
 def weaker(formula: Formula) -> Iterator[tuple[str, Formula]]:
-    """How ``formula`` can be weakened, and what it is then; each follows from it, and it from none.
+    """Yield each way to weaken ``formula``, in words, with the weaker formula: it follows and is not
+    equivalent.
 
     Of a conjunction one part is weakened at a time; negations and general equations are left alone.
     """
@@ -51,7 +52,7 @@ def _one_off(left: Term, right: Term, strict: bool) -> Formula | None:
 
 
 def _less_known(left: Term, right: Term) -> Formula | None:
-    """Some bits of a term are known: all but the highest of them are."""
+    """If some bits of a term are known, then all except the highest of them are."""
     term, value = (left, constant(right)) if constant(right) is not None else (right, constant(left))
     if value is None:
         return None
