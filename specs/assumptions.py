@@ -221,9 +221,10 @@ _ALL = (
     ),
     Assumption(
         "alternatives-unapplied",
-        "The code runs as it is linked. What boot patches into it (alternatives, static keys, ftrace) is not "
-        "modelled.",
-        "arch/arm64/kernel/alternative.c",
+        "Boot patches into the code what it patches on every machine, and nothing else: no alternative of a "
+        "capability that only some machines have, no static key that differs from the image, no tracer. The "
+        "run lists the places that other machines patch.",
+        "arch/arm64/kernel/alternative.c, kernel/jump_label.c, arch/arm64/kernel/ftrace.c",
     ),
     Assumption(
         "callees-by-contract",

@@ -12,6 +12,7 @@ from kexec_verify.kexec.composition import Composition, Part, has_whole_path
 from kexec_verify.kexec.conditions import condition
 from kexec_verify.kexec.layout import stated_layout
 from kexec_verify.kexec.locate import Function
+from kexec_verify.kexec.patch_sites import as_linked, unknown
 from kexec_verify.kexec.witnesses import folds_addresses
 from kexec_verify.prove.discharge import Discharger, Result
 from kexec_verify.refute.functions.paths import PathRuns
@@ -64,7 +65,8 @@ def prove_kernel(
     :param routine: the relocation routine.
     :param claims: with every property that one of them rests on or is made of.
     """
-    code = Code(routine.name, routine.address, routine.code)
+    patched = unknown(kernel, routine.address, routine.end)
+    code = Code(routine.name, routine.address, routine.code, unknown=patched)
     own = [claim for claim in claims if claim in RELOCATION]
     layout, folds = stated_layout(kernel), folds_addresses(kernel, "__enable_mmu")
     proof = RoutineProof(code, own, kernel.page_size, layout, progress, discharger, folds)
@@ -76,6 +78,8 @@ def prove_kernel(
     outcome = proof.finish(known=known)
     if composition is not None:
         composition.finish(outcome)
+    listed = as_linked(kernel, composition.executed if composition is not None else set(code.addresses))
+    outcome.notes += [listed] if listed is not None else []
     _waive(outcome, waivers)
     return outcome
 
@@ -170,6 +174,13 @@ class KernelProof:
             for part in composition.parts.values()
             for bug in part.bugs
         ]
+
+    @property
+    def executed(self) -> set[int]:
+        """Addresses of the instructions that proofs are about, the routine's included."""
+        routine = self.composition.routine
+        found = set(range(routine.address, routine.end, 4))
+        return found.union(*(part.covered for part in self.composition.parts.values()))
 
     def _result(self, asked: Callable[[], Result]) -> Result:
         """Return a query's result, and run its path while other processes solve later queries."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,7 @@ class Code:
     :param final: addresses of functions that never return.
     :param continuations: other ranges of bytes that it branches to and that are run as part of it.
     :param el: the exception level that it runs at: 1 for the kernel, 2 for its stub at EL2.
+    :param unknown: addresses of instructions that are not known, and why.
     :raises UnsupportedError: on reading an instruction outside of it.
     """
 
@@ -133,6 +134,7 @@ class Code:
         final: frozenset[int] = frozenset(),
         el: int = 1,
         continuations: tuple[Code, ...] = (),
+        unknown: Mapping[int, str] | None = None,
     ):
         self.name = name
         self.address = address
@@ -142,6 +144,7 @@ class Code:
         self.final = final
         self.el = el
         self.continuations = continuations
+        self.unknown = unknown or {}
 
     @property
     def pieces(self) -> tuple[Code, ...]:
@@ -164,6 +167,8 @@ class Code:
         offset = address - piece.address
         if not 0 <= offset <= len(piece.data) - SIZE or offset % SIZE:
             raise UnsupportedError(f"control leaves {self.name}", address)
+        if address in piece.unknown:
+            raise UnsupportedError(piece.unknown[address], address)
         return decode(int.from_bytes(piece.data[offset : offset + SIZE], "little"), address)
 
     def _piece(self, address: int) -> Code:
@@ -200,8 +205,10 @@ class Code:
         """Return the same function with one instruction replaced."""
         offset = address - self.address
         data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
-        further = self.continuations
-        return Code(self.name, self.address, data, self.calls, self.warnings, self.final, self.el, further)
+        return Code(
+            self.name, self.address, data, self.calls, self.warnings, self.final, self.el,
+            self.continuations, self.unknown,
+        )  # fmt: skip
 
     def __contains__(self, address: int) -> bool:
         return self.address <= address < self.end or any(address in piece for piece in self.continuations)

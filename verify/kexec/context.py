@@ -13,6 +13,7 @@ from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 from kexec_verify.errors import TargetError, UnsupportedError
 from kexec_verify.kexec.globals import Globals, find_globals
 from kexec_verify.kexec.locate import Function, branches_out, calls_out, find_function
+from kexec_verify.kexec.patch_sites import unknown
 from kexec_verify.logic import Formula, Term, const
 from kexec_verify.specs.address_map import AddressMap, linear_map_end
 from kexec_verify.specs.contracts import contract, names_that_never_return
@@ -64,7 +65,7 @@ class KexecContext:
         if key in self._code:
             return self._code[key]
         function = self._find(name) if address is None else find_function(self.kernel, name, address)
-        first, *others = (Code(f.name, f.address, f.code, calls=True) for f in self._ranges(function))
+        first, *others = (self._range(f) for f in self._ranges(function))
         words = {at: _word(code, at) for code in (first, *others) for at in code.addresses}
         breaks = [at for at, word in words.items() if word >> 21 == _BRK]
         kinds = self._kinds(breaks)
@@ -74,9 +75,14 @@ class KexecContext:
                 raise UnsupportedError("brk that is not known as a BUG or a WARN", at)
         resumed = frozenset(at for at, warns in kinds.items() if warns)
         self._code[key] = Code(
-            name, first.address, first.data, True, resumed, self._final(), continuations=tuple(others)
-        )
+            name, first.address, first.data, True, resumed, self._final(),
+            continuations=tuple(others), unknown=first.unknown,
+        )  # fmt: skip
         return self._code[key]
+
+    def _range(self, function: Function) -> Code:
+        patched = unknown(self.kernel, function.address, function.end)
+        return Code(function.name, function.address, function.code, calls=True, unknown=patched)
 
     def _ranges(self, function: Function) -> list[Function]:
         """Return the function, and every function that is run as part of it.

@@ -11,6 +11,7 @@ from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State, synced
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.effects import effect_obligations
+from kexec_verify.kexec.patch_sites import unknown
 from kexec_verify.logic import FALSE, TRUE, And, Formula, Term, const
 from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.specs import boot_protocol, effects
@@ -48,7 +49,7 @@ class SoftRestart:
         for name in RESTART:
             if self.context.kernel.symbol(name) is not None:
                 found = self.context.code(name)
-                return Code(name, found.address, found.data)
+                return Code(name, found.address, found.data, unknown=found.unknown)
         raise UnsupportedError(f"kernel without {' or '.join(RESTART)}")
 
     def assumptions(self) -> Facts:
@@ -182,7 +183,8 @@ class HypStub:
             size -= 4
         # A branch out of what is in memory ends a path, and is no entry of x1.
         data = self.context.kernel.read(symbol.address, size)
-        return Code(self.symbol, symbol.address, data, calls=True, el=2)
+        patched = unknown(self.context.kernel, symbol.address, symbol.address + size)
+        return Code(self.symbol, symbol.address, data, calls=True, el=2, unknown=patched)
 
     def prove(self) -> None:
         """Run every path from the vector for an HVC and add its obligations.

@@ -16,6 +16,7 @@ from kexec_verify.target.elf import MAGIC, load_elf
 from kexec_verify.target.header import is_image
 from kexec_verify.target.image import load_image
 from kexec_verify.target.kernel import Kernel, Segment
+from kexec_verify.target.patching import as_booted
 from kexec_verify.target.symbols import Symbol, SymbolTable
 from kexec_verify.target.write_elf import write_elf
 
@@ -81,13 +82,13 @@ def read_target(source: str) -> tuple[bytes, str]:
 
 
 def load_kernel(data: bytes, source: str, name: str) -> Kernel:
-    """Return the kernel in the contents of one file.
+    """Return the kernel in the contents of one file, with what every boot patches in it (as_booted).
 
     :param source: the target as the user typed it, for messages.
     :param name: the kernel's short name; made safe for paths.
     :returns: a kernel whose sha256 is that of *data*, compressed as it may be: it also names the bytes
         that are not loaded, such as a header, a signature or what stands around a payload.
-    :raises TargetError: it is no little-endian arm64 kernel.
+    :raises TargetError: it is no little-endian arm64 kernel, or its tables of patch sites cannot be read.
     """
     source = printable(source)
     if not data:
@@ -100,6 +101,7 @@ def load_kernel(data: bytes, source: str, name: str) -> Kernel:
     else:
         found = unpacked[:8].hex(" ")
         raise TargetError(f"{source}: expected an ELF file or an arm64 Image, found bytes {found}")
+    kernel = as_booted(kernel)
     return kernel if unpacked is data else replace(kernel, sha256=hashlib.sha256(data).hexdigest())
 
 

@@ -6,9 +6,13 @@ import struct
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kexec_verify.errors import TargetError
 from kexec_verify.target.symbols import NO_SYMBOLS, Symbol, SymbolTable
+
+if TYPE_CHECKING:
+    from kexec_verify.target.patching import Patching
 
 _BANNER = b"Linux version "
 _PAGE = 4096
@@ -48,6 +52,7 @@ class Kernel:
         (Documentation/arch/arm64/booting.rst), or None without such a header.
     :param segments: bytes by address, ascending, not overlapping; memory without bytes in the
         file (.bss) is not mapped.
+    :param patching: what boot may patch of them; None if the tables of that were not read.
     """
 
     name: str
@@ -59,6 +64,7 @@ class Kernel:
     page_size: int | None
     segments: tuple[Segment, ...] = field(repr=False)
     symbols: SymbolTable = field(default=NO_SYMBOLS, repr=False, compare=False)
+    patching: "Patching | None" = field(default=None, repr=False, compare=False)
 
     @cached_property
     def _starts(self) -> list[int]:
