@@ -141,7 +141,7 @@ def kernel_table(reports: Path) -> list[str]:
     from kexec_verify.report.read import read_runs
 
     rows = ["| kernel | pages | PROVED | waived | REFUTED | undecided |", "|---|---|---|---|---|---|"]
-    for found in sorted(read_runs(reports), key=lambda found: _version(found.target.name)):
+    for found in sorted(read_runs(reports).values(), key=lambda found: _version(found.target.name)):
         if not found.complete:
             raise ValueError(f"expected finished runs, found an interrupted one of {found.target.name}")
         counts = Counter("waived" if p.waived else str(p.verdict) for p in found.properties)

@@ -9,25 +9,21 @@ from pathlib import Path
 
 from kexec_verify.cache.answers import Answers
 from kexec_verify.cache.place import open_cache
-from kexec_verify.html.index import PAGE, write_index
-from kexec_verify.html.write import fresh_page, remember
-from kexec_verify.kernel_proof import prove_kernel
-from kexec_verify.kexec.composition import has_whole_path
+from kexec_verify.html.index import write_index
 from kexec_verify.kexec.locate import find_routine
 from kexec_verify.kexec.selection import select
 from kexec_verify.prove.discharge import Discharger
 from kexec_verify.prove.executors import solving
 from kexec_verify.prove.queries import Queries
+from kexec_verify.report.folder import report_folder
 from kexec_verify.report.model import Run
 from kexec_verify.report.place import require_writable
-from kexec_verify.report.record import record, report_files
-from kexec_verify.report.save import require_own, save
-from kexec_verify.target import load_kernel, read_target
-from kexec_verify.theorems import Outcome
-from kexec_verify.undecided import account
+from kexec_verify.report.save import require_own
+from kexec_verify.target import load_kernel, locate_target, read_target
+from kexec_verify.verification import Verification, write_report
 from kexec_verify.waivers import read_waivers
 
-CONTRADICTIONS = "contradictions"  # folder of reports for queries that the two solvers answer differently
+CONTRADICTIONS = "contradictions"  # folder of reports, for queries that the two solvers answer differently
 
 
 def verify(
@@ -49,7 +45,8 @@ def verify(
     >>> [(record.id, str(record.verdict)) for record in run.properties]
     [('reloc-covered', 'PROVED')]
 
-    :param target: path of a vmlinux, an Image or a vmlinuz, or ``debian:PACKAGE``.
+    :param target: what ``verify run`` accepts: path of a vmlinux, an Image, a vmlinuz, a ``.deb`` or ``.rpm``
+        file or a folder with a built kernel; ``-`` for standard input; or ``debian:PACKAGE``.
     :param properties: globs of property names; empty for all. Properties that these depend on are
         verified too.
     :param reports: folder to write the report to, in a subfolder of the target's name, as ``verify run
@@ -66,35 +63,32 @@ def verify(
     name, tell = os.fspath(target), progress or (lambda stage: None)
     claims = select(properties)
     tell("opening")
+    name = locate_target(name)
     data, short = read_target(name)
     kernel = load_kernel(data, name, short)
     routine = find_routine(kernel)
-    place = None if reports is None else Path(reports) / kernel.name
+    place = None if reports is None else report_folder(Path(reports), short, name)
     if place is not None:
         require_own(place)
         require_writable(place.parent)
-    began = datetime.now(UTC)
+    started = datetime.now(UTC)
     store = open_cache() if cache else None
     try:
         with solving(jobs) as executor:
             queries = Queries(executor, Answers(store) if store is not None else None)
             contradictions = place.parent / CONTRADICTIONS if place is not None else None
             discharger = Discharger(seed=seed, queries=queries, contradictions=contradictions)
-            outcome = prove_kernel(kernel, routine, claims, tell, discharger, waivers=read_waivers())
+            verification = Verification(
+                kernel, routine, claims, properties, read_waivers(), discharger, started
+            )
+            run, outcome = verification.prove(
+                tell, lambda: {"asked": queries.asked, "reused": queries.reused}
+            )
     finally:
         if store is not None:
             store.close()
-    account(outcome, claims, properties, has_whole_path(kernel))
-    counts = {"asked": queries.asked, "reused": queries.reused}
-    run = record(kernel, routine, outcome, began, counts)
     if place is not None:
         tell("writing the report")
-        _write(run, outcome, place)
+        write_report(run, outcome, place)
+        write_index(place.parent)
     return run
-
-
-def _write(run: Run, outcome: Outcome, place: Path) -> None:
-    """Write the run's report to the folder *place*, and the index of all reports beside it."""
-    save(report_files(run, outcome, {PAGE: fresh_page(run, place)}), place)
-    remember(run, place)
-    write_index(place.parent)

@@ -24,13 +24,15 @@ class Finished(msgspec.Struct, frozen=True):
     lines: list[str]
 
 
-def query(data: bytes, source: str, place: str, asked: Sequence[str], seed: int) -> bytes:
+def query(sha256: str, source: str, place: str, request: Sequence[str], seed: int) -> bytes:
     """Return a digest of the target's file, the request, and the tool.
 
+    :param sha256: of the target's file, in hexadecimal.
     :param source: the target as the user typed it; ``place``: its report's directory; both are in the report.
-    :param asked: the properties as the user typed them, and the ids of those that are decided.
+    :param request: what else decides the result: where the target is, the properties as the user typed
+        them, the names of those that are decided, the user's waivers.
     """
-    parts = (hashlib.sha256(data).hexdigest(), source, place, *asked, str(seed), tool_digest())
+    parts = (sha256, source, place, *request, str(seed), tool_digest())
     return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).digest()
 
 

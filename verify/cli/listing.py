@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,20 +67,22 @@ def show(patterns: tuple[str, ...], directory: Path, as_json: bool) -> None:
 
     terminal = Terminal()
     claims = _matching(patterns)
-    runs = read_runs(directory)
+    runs = read_runs(directory, terminal.note)
     if as_json:
         terminal.json([{**_claim(claim), "runs": _verdicts(claim, runs)} for claim in claims])
         return
     for claim in claims:
-        _show(
-            terminal, claim, [(run, p) for run in runs for p in run.properties if p.id == claim.id], directory
-        )
+        records = [
+            (folder, run, p) for folder, run in runs.items() for p in run.properties if p.id == claim.id
+        ]
+        _show(terminal, claim, records, directory)
 
 
-def _verdicts(claim: Property, runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _verdicts(claim: Property, runs: Mapping[Path, Run]) -> list[dict[str, Any]]:
     return [
         {
             "target": run.target.name,
+            "report": str(folder),
             "function": record.function,
             "status": status(record),
             "complete": run.complete,
@@ -88,14 +90,17 @@ def _verdicts(claim: Property, runs: Sequence[Run]) -> list[dict[str, Any]]:
             "assumptions": record.assumptions,
             "obligations": len(record.obligations),
         }
-        for run in runs
+        for folder, run in runs.items()
         for record in run.properties
         if record.id == claim.id
     ]
 
 
 def _show(
-    terminal: Terminal, claim: Property, records: Sequence[tuple[Run, PropertyRecord]], directory: Path
+    terminal: Terminal,
+    claim: Property,
+    records: Sequence[tuple[Path, Run, PropertyRecord]],
+    directory: Path,
 ) -> None:
     terminal.line(f"{claim.id} ({claim.theorem})", style="bold")
     terminal.line(f"  {claim.statement}")
@@ -103,17 +108,17 @@ def _show(
         terminal.line(f"  made of: {', '.join(claim.parts)}")
     if claim.rests_on:
         terminal.line(f"  rests on: {', '.join(claim.rests_on)}")
-    used = {a for _, p in records for a in p.assumptions} or set(claim.assumptions)
+    used = {a for _, _, p in records for a in p.assumptions} or set(claim.assumptions)
     terminal.line("  assumptions:" if used else "  assumptions: none")
     for assumption in ASSUMPTIONS.values():
         if assumption.id in used:
             terminal.line(f"    {assumption.id}: {assumption.sentence}")
             terminal.line(f"      {assumption.source}")
     terminal.line(f"  obligations: {', '.join(claim.obligations)}")
-    for run, record in records:
+    for folder, run, record in records:
         incomplete = "" if run.complete else ", of a run that was interrupted"
         count = len(record.obligations)
-        terminal.line(f"  {run.target.name}: {status(record)} ({count} obligations{incomplete})")
+        terminal.line(f"  {folder.name}: {status(record)} ({count} obligations{incomplete})")
         if record.parts:
             for line in tree(run, record):
                 terminal.line(f"    {line}")
@@ -122,7 +127,7 @@ def _show(
         for obligation in record.obligations:
             if obligation.verdict is not Verdict.PROVED:
                 terminal.line(f"    {obligation.verdict} {obligation.name}: {obligation.sentence}")
-                terminal.line(f"      {directory / run.target.name / obligation.text}")
+                terminal.line(f"      {folder / obligation.text}")
     if not records:
         terminal.line(f"  no run under {directory} has it; next: verify run --property {claim.id}")
 
@@ -134,22 +139,28 @@ def _show(
 def assumptions(targets: tuple[str, ...], directory: Path, as_json: bool) -> None:
     """List the assumptions: sentence, source, the properties that use each, values that satisfy it.
 
-    TARGET is a glob of the names of runs under the reports' directory; without one, all of them count.
+    TARGET is a glob of the names of runs and of their folders under the reports' directory; without one,
+    all of them count.
     """
     from kexec_verify.report.ledger import entries, ledger
     from kexec_verify.report.read import read_runs
 
-    found = read_runs(directory)
-    runs = [r for r in found if not targets or any(fnmatch.fnmatchcase(r.target.name, t) for t in targets)]
+    terminal = Terminal()
+    found = read_runs(directory, terminal.note)
+    runs = [run for folder, run in found.items() if not targets or _is_named(folder, run, targets)]
     if targets and not runs:
         raise UsageError(
             f"expected a run of {', '.join(targets)} under {directory}, found none", "verify run TARGET"
         )
-    terminal = Terminal()
     if as_json:
         terminal.json(list(entries(runs)))
         return
     terminal.lines(ledger(runs))
+
+
+def _is_named(folder: Path, run: Run, targets: Sequence[str]) -> bool:
+    names = (run.target.name, folder.name)
+    return any(fnmatch.fnmatchcase(name, target) for name in names for target in targets)
 
 
 @click.command()

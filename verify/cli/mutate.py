@@ -110,6 +110,7 @@ def mutate(
     from kexec_verify.mutate.hypotheses import change_each
     from kexec_verify.mutate.journal import Journal
     from kexec_verify.mutate.run import attempts, jobs_of
+    from kexec_verify.report.folder import report_folder
     from kexec_verify.theorems import prove
 
     terminal = Terminal()
@@ -120,7 +121,7 @@ def mutate(
     kernel = base.kernel
     possible = _possible(base, patterns)
     work = jobs_of(base, target, possible, most, seed, share)
-    path = directory / kernel.name / "mutation.json"
+    path = report_folder(directory, kernel.name, kernel.source) / "mutation.json"
     journal = Journal(path.with_name(JOURNAL), kernel.sha256)
     tried = {job: record for job in work if (record := journal.known(job)) is not None}
     known = sum(record.seconds for record in tried.values())

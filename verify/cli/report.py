@@ -20,7 +20,7 @@ def report(paths: tuple[Path, ...]) -> None:
 
     terminal = Terminal()
     for path in paths:
-        terminal.line(str(write_page(path)))
+        terminal.line(str(write_page(path, terminal.note)))
     for reports in dict.fromkeys(path.resolve().parent.parent for path in paths):
         if is_index(reports / PAGE):
             write_index(reports)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kexec_verify.cli.interrupt import Interrupted
 from kexec_verify.report.model import Run
+from kexec_verify.report.read import read_run
 from kexec_verify.report.status import status
-from kexec_verify.verdict import join
+from kexec_verify.verdict import Verdict, join
 
 MEANINGS = {
     0: "every property is PROVED, or REFUTED and waived",
@@ -15,6 +17,8 @@ MEANINGS = {
     2: "usage error or bad input",
     3: "a property is undecided",
     70: "internal fault",
+    130: "interrupted by SIGINT",
+    143: "interrupted by SIGTERM",
 }
 
 
@@ -33,10 +37,14 @@ class Result:
 
     runs: list[tuple[str, Run]]
     failures: list[Failure]
+    interrupted: int = 0
+    """The exit status of an interrupted command; 0 if it was not interrupted."""
 
     @property
     def exit_status(self) -> int:
         """The worst: internal fault, then refuted, then bad input, then undecided."""
+        if self.interrupted:
+            return self.interrupted
         statuses = [failure.exit_status for failure in self.failures]
         if self.runs:
             statuses.append(join(run.verdict for _, run in self.runs).exit_status)
@@ -46,12 +54,28 @@ class Result:
         """Return plain data for JSON."""
         return {
             "exit_status": self.exit_status,
-            "meaning": MEANINGS[self.exit_status],
+            "meaning": MEANINGS.get(self.exit_status, "interrupted"),
             "targets": [
                 *(_target(*found) for found in self.runs),
                 *(_failure(each) for each in self.failures),
             ],
         }
+
+
+def interrupted(
+    named: list[str], runs: list[tuple[str, Run]], failures: list[Failure], stop: Interrupted
+) -> Result:
+    """Return the result of an interrupted command: what it has of its target, and none of those after it.
+
+    :param named: all targets, as typed.
+    """
+    known = list(runs)
+    done = {target for target, _ in runs} | {failure.target for failure in failures}
+    left = [target for target in named if target not in done]
+    if stop.written is not None:
+        known.append((left.pop(0), read_run(stop.written)))
+    begun = [*failures, *(Failure(target, "interrupted", stop.exit_status) for target in left)]
+    return Result(known, begun, stop.exit_status)
 
 
 def _target(typed: str, run: Run) -> dict[str, Any]:
@@ -61,7 +85,7 @@ def _target(typed: str, run: Run) -> dict[str, Any]:
         "sha256": run.target.sha256,
         "version": run.target.version,
         "verdict": run.verdict,
-        "exit_status": run.verdict.exit_status,
+        "exit_status": run.verdict.exit_status or (0 if run.complete else Verdict.UNKNOWN.exit_status),
         "complete": run.complete,
         "seconds": run.seconds,
         "properties": [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ from kexec_verify.cli.options import (
     suite_option,
     waivers_option,
 )
-from kexec_verify.cli.result import Failure, Result
+from kexec_verify.cli.result import Failure, Result, interrupted
 from kexec_verify.cli.session import Session
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import TargetError, VerifyError
@@ -31,6 +33,9 @@ from kexec_verify.shipped import corpus_files
 from kexec_verify.verdict import Verdict
 
 if TYPE_CHECKING:
+    from kexec_verify.cache.runs import Finished
+    from kexec_verify.kexec.locate import Function
+    from kexec_verify.target import Kernel
     from kexec_verify.theorems import Outcome
 
 
@@ -89,8 +94,8 @@ def run(
 
     Exit status: 0 if every property is PROVED, or REFUTED and waived; 1 if a property is
     REFUTED and not waived; 2 for a usage error or bad input; 3 if a property is
-    undecided; 70 for an internal fault. Ctrl-C and SIGTERM leave a run.json of what is known,
-    marked incomplete.
+    undecided; 70 for an internal fault; 130 for Ctrl-C and 143 for SIGTERM, which leave a run.json of
+    what is known, marked incomplete.
     """
     from kexec_verify.target.debian import in_suite
 
@@ -98,16 +103,24 @@ def run(
     started = time.monotonic()
     runs: list[tuple[str, Run]] = []
     failures: list[Failure] = []
+    named: list[str] = []
     interrupt.install()
     options = (seed, jobs, scheduler, recheck, no_cache, waiver_files)
-    with Session(terminal, directory, patterns, *options) as session:
-        named = [in_suite(target, suite) for target in targets] or corpus_files()
-        failures += _unreadable(named, terminal)
-        for target in named if not failures else []:
-            try:
-                runs.append((target, verify_target(target, session)))
-            except VerifyError as error:
-                failures.append(_told(target, error, terminal))
+    try:
+        with Session(terminal, directory, patterns, *options) as session:
+            named += [in_suite(target, suite) for target in targets] or corpus_files()
+            opened = _opened(named, session, failures)
+            for target in named:
+                try:
+                    if target in opened:
+                        runs.append((target, verify_opened(opened.pop(target), session)))
+                except VerifyError as error:
+                    failures.append(_failed(target, error, terminal))
+    except interrupt.Interrupted as stop:
+        if as_json:
+            with interrupt.deferred():
+                terminal.json(interrupted(named, runs, failures, stop).as_data())
+        raise
     if runs:
         from kexec_verify.html.index import write_index
 
@@ -119,46 +132,75 @@ def run(
     return result.exit_status
 
 
-def _told(target: str, error: VerifyError, terminal: Terminal) -> Failure:
+def _failed(target: str, error: VerifyError, terminal: Terminal) -> Failure:
+    """Print the error, and return it as the target's result."""
     terminal.error(str(error), advice.after(error))
     return Failure(target, str(error), error.exit_code)
 
 
-def _unreadable(targets: list[str], terminal: Terminal) -> list[Failure]:
-    """Return those of several targets that cannot be opened; each error is printed.
+@dataclass(frozen=True)
+class Opened:
+    """A target that was read.
 
-    One target is opened when it is verified. An error that is no bad input is left to that, too.
+    :param target: as the user typed it; of a folder, the path of its kernel.
+    :param sha256: of the kernel's file.
+    :param place: folder of its report.
+    :param loaded: the kernel and its relocation routine; None if ``finished`` is the run of an earlier
+        command.
+    """
+
+    target: str
+    sha256: str
+    place: Path
+    started: datetime
+    loaded: tuple[Kernel, Function] | None
+    finished: Finished | None
+
+
+def open_for(target: str, session: Session) -> Opened:
+    """Read a target, and look for an earlier run of it.
+
+    :raises VerifyError: it cannot be read, has no relocation routine, or its report cannot be written.
     """
     from kexec_verify.kexec.locate import find_routine
-    from kexec_verify.target import open_target
+    from kexec_verify.target import load_kernel, locate_target, read_target
 
-    failures = []
-    for target in targets if len(targets) > 1 else []:
-        with terminal.progress(target):
-            terminal.doing("opening")
-            try:
-                find_routine(open_target(target))
-            except VerifyError as error:
-                if error.exit_code == TargetError.exit_code:
-                    failures.append(_told(target, error, terminal))
-    return failures
-
-
-def verify_target(target: str, session: Session) -> Run:
-    """One target's run: proved, or shown as an earlier run of the same bytes found it.
-
-    :raises VerifyError: if the target cannot be had, or the report cannot be written.
-    """
-    from kexec_verify.target import locate_target, read_target
-
-    target = locate_target(target)
-    terminal = session.terminal
-    with terminal.progress(target):
-        terminal.doing("opening")
-        data, name = read_target(target)
-        place = session.place(name)
+    started = datetime.now(UTC)
+    with session.terminal.progress(target):
+        session.terminal.doing("opening")
+        located = locate_target(target)
+        data, name = read_target(located)
+        sha256 = hashlib.sha256(data).hexdigest()
+        place = session.place(name, located)
         require_own(place)
-        found = session.finished(data, target, place)
+        found = session.finished(sha256, located, place)
+        if found is not None:
+            return Opened(located, sha256, place, started, None, found)
+        kernel = load_kernel(data, located, name)
+        return Opened(located, sha256, place, started, (kernel, find_routine(kernel)), None)
+
+
+def _opened(named: list[str], session: Session, failures: list[Failure]) -> dict[str, Opened]:
+    """Open each target once; return them by name, and none if one of them is bad input.
+
+    :param failures: gets those that cannot be opened; each error is printed.
+    """
+    opened = {}
+    for target in dict.fromkeys(named):
+        try:
+            opened[target] = open_for(target, session)
+        except VerifyError as error:
+            failures.append(_failed(target, error, session.terminal))
+    return {} if any(each.exit_status == TargetError.exit_code for each in failures) else opened
+
+
+def verify_opened(opened: Opened, session: Session) -> Run:
+    """Return a target's run: proved, or as an earlier run of the same bytes found it.
+
+    :raises VerifyError: the verifier cannot do it, or the report cannot be written.
+    """
+    terminal, place, found = session.terminal, opened.place, opened.finished
+    with terminal.progress(opened.target):
         if found is not None:
             from kexec_verify.report.read import decode_run
 
@@ -169,7 +211,7 @@ def verify_target(target: str, session: Session) -> Run:
                     require_writable(session.directory)
                     save(found.files, place)
         else:
-            run, lines = _prove(data, target, name, place, session)
+            run, lines = _prove(opened, session)
     terminal.run(run, session.elsewhere)
     terminal.lines(lines)
     if found is not None:
@@ -178,64 +220,43 @@ def verify_target(target: str, session: Session) -> Run:
     return run
 
 
-def _prove(data: bytes, target: str, name: str, place: Path, session: Session) -> tuple[Run, list[str]]:
-    """A run, its report written; and what is to be shown of its counterexample."""
-    began = datetime.now(UTC)
-    terminal = session.terminal
-    from kexec_verify.kexec.locate import find_routine
-    from kexec_verify.target import load_kernel
-
-    kernel = load_kernel(data, target, name)
-    function = find_routine(kernel)
+def _prove(opened: Opened, session: Session) -> tuple[Run, list[str]]:
+    """Prove a target and write its report; return the run, and its counterexample as lines of text."""
+    terminal, place = session.terminal, opened.place
+    assert opened.loaded is not None
+    kernel, routine = opened.loaded
     require_writable(session.directory)
     terminal.expect(earlier_seconds(place))
     terminal.doing("loading the engine")
     # From here on an interrupt finds enough to write a report of.
     with interrupt.deferred():
-        from kexec_verify.arm64.lift import Code
-        from kexec_verify.kernel_proof import prove_kernel
-        from kexec_verify.kexec.composition import has_whole_path
-        from kexec_verify.report.partial import Partial
-        from kexec_verify.report.record import record, report_files
-        from kexec_verify.undecided import account
+        from kexec_verify.verification import Verification, write_report
 
-        code = Code(function.name, function.address, function.code)
-        discharger = session.discharger()
-        whole = has_whole_path(kernel)
-        partial = Partial(code, session.claims, discharger, whole)
-    try:
-        outcome = prove_kernel(
+        verification = Verification(
             kernel,
-            function,
+            routine,
             session.claims,
-            terminal.doing,
-            discharger,
-            partial.known,
+            session.patterns,
             session.waivers,
+            session.discharger(),
+            opened.started,
         )
-        account(outcome, session.claims, session.patterns, whole)
-        run = record(kernel, function, outcome, began, session.queries())
+    try:
+        run, outcome = verification.prove(terminal.doing, session.queries)
     except interrupt.Interrupted as stop:
         with interrupt.deferred():
-            outcome = partial.outcome()
-            run = partial.incomplete(record(kernel, function, outcome, began))
-            stop.written = save(report_files(run, outcome), place)
+            stop.written = verification.save_partial(place)
         raise
     terminal.doing("writing the report")
     with interrupt.deferred():
-        from kexec_verify.html.index import PAGE
-        from kexec_verify.html.write import fresh_page, remember
-
-        files = report_files(run, outcome, {PAGE: fresh_page(run, place)})
-        save(files, place)
-        remember(run, place)
-        lines = _counterexample(outcome, target if kernel.format == "elf" else None)
-        session.keep(data, target, place, run, files, lines)
+        files = write_report(run, outcome, place, terminal.note)
+        lines = _counterexample(outcome, opened.target if kernel.format == "elf" else None)
+        session.keep(opened.sha256, opened.target, place, run, files, lines)
     return run, lines
 
 
 def _counterexample(outcome: Outcome, elf: str | None) -> list[str]:
-    """The first counterexample of a run, for a terminal.
+    """Return the first counterexample of a run, for a terminal.
 
     :param elf: the file that may know source lines.
     """
@@ -252,7 +273,7 @@ def _counterexample(outcome: Outcome, elf: str | None) -> list[str]:
 
 
 def _tell_where(run: Run, place: Path, session: Session) -> None:
-    """Where the report is, and what to type next where not all is proved."""
+    """Print where the report is, and what to type next where not all is proved."""
     from kexec_verify.html.index import PAGE
 
     terminal, path = session.terminal, place / RUN

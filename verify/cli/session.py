@@ -26,12 +26,12 @@ class Session:
     """One command's work on any number of targets; a context manager that ends its processes.
 
     :param directory: that reports are written under.
-    :param patterns: globs of property ids; none are all.
+    :param patterns: globs of property names; none are all.
     :param jobs: processes for solvers; 0 is one for each core, 1 is this one.
-    :param scheduler: address of a Dask scheduler to ask instead.
-    :param recheck: nothing that an earlier run found is believed.
-    :param no_cache: nothing is read or kept.
-    :param waiver_files: files of waivers beside the tool's own.
+    :param scheduler: address of a Dask scheduler whose workers run the solvers.
+    :param recheck: ignore cached results.
+    :param no_cache: do not read or write the cache.
+    :param waiver_files: files of waivers in addition to the tool's own.
     :raises UsageError: for a pattern that matches no property, and for a file that holds no waivers.
     """
 
@@ -56,7 +56,7 @@ class Session:
         self.waivers = read_waivers() + [w for path in waiver_files for w in read_waivers(path)]
         self._seed, self._jobs, self._scheduler, self._recheck = seed, jobs, scheduler, recheck
         self._cache = None if no_cache else open_cache()
-        self._names: set[str] = set()
+        self._folders: dict[Path, str] = {}  # locations of targets
         self._queries: Queries | None = None
         self._discharger: Discharger | None = None
         self._counted = (0, 0)
@@ -74,23 +74,23 @@ class Session:
 
     @property
     def elsewhere(self) -> str:
-        """What a command about these reports must be told; nothing where they are in their usual place."""
+        """Return the option that names the folder of reports; empty for the default folder."""
         return "" if self.directory == Path("reports") else f" --reports {shlex.quote(str(self.directory))}"
 
-    def place(self, name: str) -> Path:
-        """The directory of a target's report; of a second target of that name one with a number."""
-        from kexec_verify.files import safe_name
+    def place(self, name: str, source: str) -> Path:
+        """Return the folder of a target's report.
 
-        safe = fresh = safe_name(name)
-        count = 1
-        while fresh in self._names:
-            count += 1
-            fresh = f"{safe}-{count}"
-        self._names.add(fresh)
-        return self.directory / fresh
+        :param name: the target's short name.
+        :param source: the target as the user typed it.
+        """
+        from kexec_verify.report.folder import location_of, report_folder
+
+        folder = report_folder(self.directory, name, source, self._folders)
+        self._folders[folder] = location_of(source)
+        return folder
 
     def discharger(self) -> Discharger:
-        """The one that discharges the obligations of all targets; processes start with it."""
+        """Return what discharges the obligations of all targets; the first call starts the processes."""
         if self._discharger is None:
             from kexec_verify.cache.answers import Answers
             from kexec_verify.prove.discharge import Discharger
@@ -106,32 +106,36 @@ class Session:
         return self._discharger
 
     def queries(self) -> dict[str, int]:
-        """How many questions went to solvers since this was last asked, and how many were known."""
+        """Return how many queries went to solvers since the last call, and how many had an answer."""
         assert self._queries is not None
         asked, reused = self._counted
         self._counted = (self._queries.asked, self._queries.reused)
         return {"asked": self._queries.asked - asked, "reused": self._queries.reused - reused}
 
-    def finished(self, data: bytes, target: str, place: Path) -> Finished | None:
-        """The earlier run of these bytes that was asked the same, if it may be believed."""
+    def finished(self, sha256: str, target: str, place: Path) -> Finished | None:
+        """Return the run of an earlier command with the same target and request, if it may be believed.
+
+        :param sha256: of the target's file, in hexadecimal.
+        """
         from kexec_verify.cache.runs import find_run
 
         if self._cache is None or self._recheck:
             return None
-        return find_run(self._cache, self._query(data, target, place))
+        return find_run(self._cache, self._query(sha256, target, place))
 
     def keep(
-        self, data: bytes, target: str, place: Path, run: Run, files: dict[str, bytes], lines: list[str]
+        self, sha256: str, target: str, place: Path, run: Run, files: dict[str, bytes], lines: list[str]
     ) -> None:
-        """Keep a run for the next that is asked the same."""
+        """Keep a run for a later command with the same target and request."""
         from kexec_verify.cache.runs import Finished, keep_run
 
         if self._cache is not None:
-            keep_run(self._cache, self._query(data, target, place), run, Finished(files, lines))
+            keep_run(self._cache, self._query(sha256, target, place), run, Finished(files, lines))
 
-    def _query(self, data: bytes, target: str, place: Path) -> bytes:
+    def _query(self, sha256: str, target: str, place: Path) -> bytes:
         from kexec_verify.cache.runs import query
+        from kexec_verify.report.folder import location_of
 
-        asked = [*self.patterns, *(claim.id for claim in self.claims)]
-        asked += [repr(waiver) for waiver in self.waivers if waiver.file != OWN]
-        return query(data, target, str(place), asked, self._seed)
+        request = [location_of(target), *self.patterns, *(claim.id for claim in self.claims)]
+        request += [repr(waiver) for waiver in self.waivers if waiver.file != OWN]
+        return query(sha256, target, str(place), request, self._seed)

@@ -127,9 +127,8 @@ def prove(job: Job) -> Row:
 
     :raises VerifyError: if it cannot be had, or the verifier cannot do it.
     """
-    from kexec_verify.cli.run import verify_target
+    from kexec_verify.cli.run import open_for, verify_opened
     from kexec_verify.cli.session import Session
-    from kexec_verify.files import safe_name
     from kexec_verify.report.save import RUN
     from kexec_verify.sweep.rows import Cost, row_of
     from kexec_verify.sweep.workers import peak
@@ -140,11 +139,11 @@ def prove(job: Job) -> Row:
         terminal.out = Output(quiet=True)  # the command that started this process says what came of it
         _sessions[job.reports] = Session(terminal, job.reports, jobs=1)
     began = time.process_time()
-    run = verify_target(job.target, _sessions[job.reports])
+    opened = open_for(job.target, _sessions[job.reports])
+    run = verify_opened(opened, _sessions[job.reports])
     if not is_cached(job.package):
         raise TargetError(f"{job.target}: expected version {job.package.version}, found another in the lists")
-    path = job.reports / safe_name(run.target.name) / RUN
-    return row_of(job.package, job.tool, run, path, Cost(time.process_time() - began, peak()))
+    return row_of(job.package, job.tool, run, opened.place / RUN, Cost(time.process_time() - began, peak()))
 
 
 def _line(row: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,34 +42,44 @@ class CompanionFiles:
         return {text.text: text.certificate for text in self.check.texts if text.certificate is not None}
 
 
-def before_save(directory: Path) -> CompanionFiles:
-    """Return the files next to a run in ``directory`` that will still be there when a new one replaces it."""
-    cosimulation = _read(directory.parent / COSIMULATION, Report)
-    return CompanionFiles(cosimulation=cosimulation, earlier=history.read(directory.parent, directory.name))
+def before_save(directory: Path, note: Callable[[str], None] = lambda _: None) -> CompanionFiles:
+    """Return the files next to a run in ``directory`` that will still be there when a new one replaces it.
+
+    :param note: called with a sentence for each file that cannot be read.
+    """
+    cosimulation = _read(directory.parent / COSIMULATION, Report, note)
+    earlier = history.read(directory.parent, directory.name, note)
+    return CompanionFiles(cosimulation=cosimulation, earlier=earlier)
 
 
-def companion_files(directory: Path, run: Run, encoded: bytes) -> CompanionFiles:
+def companion_files(
+    directory: Path, run: Run, encoded: bytes, note: Callable[[str], None] = lambda _: None
+) -> CompanionFiles:
     """Return the files next to the run in ``directory``, and in the reports' directory above it.
 
     :param encoded: the run.json, byte for byte.
+    :param note: called with a sentence for each file that cannot be read.
     """
     stale = []
-    check = _read(directory / CHECK, Check)
+    check = _read(directory / CHECK, Check, note)
     if check is not None and check.run_sha256 != hashlib.sha256(encoded).hexdigest():
         stale.append(CHECK)
         check = None
-    mutation = _read(directory / MUTATION, MutationRun)
+    mutation = _read(directory / MUTATION, MutationRun, note)
     if mutation is not None and mutation.sha256 != run.target.sha256:
         stale.append(MUTATION)
         mutation = None
-    cosimulation = _read(directory.parent / COSIMULATION, Report)
-    return CompanionFiles(
-        check, cosimulation, mutation, history.read(directory.parent, directory.name), stale
-    )
+    cosimulation = _read(directory.parent / COSIMULATION, Report, note)
+    earlier = history.read(directory.parent, directory.name, note)
+    return CompanionFiles(check, cosimulation, mutation, earlier, stale)
 
 
-def _read[T](path: Path, kind: type[T]) -> T | None:
+def _read[T](path: Path, kind: type[T], note: Callable[[str], None]) -> T | None:
+    """Return the contents of *path*; None if there is no such file, and with a note if it is malformed."""
     try:
         return decode_json(read_file(path, JSON_LIMIT), kind)
-    except (OSError, msgspec.DecodeError):
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        note(history.left_out(path, error))
         return None

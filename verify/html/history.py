@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -53,12 +54,25 @@ def entry_status(shown: Entry) -> Status:
     return status(Verdict.REFUTED, waived=True) if waived else status(shown.verdict)
 
 
-def read(reports: Path, name: str) -> list[Entry]:
-    """Return the earlier runs of the report directory ``name``, oldest first; none if no file can be read."""
+def read(reports: Path, name: str, note: Callable[[str], None] = lambda _: None) -> list[Entry]:
+    """Return earlier runs of the report directory ``name``, oldest first; none without a readable file.
+
+    :param note: called with a sentence if the file is there and cannot be read.
+    """
+    path = reports / DIRECTORY / f"{name}.json"
     try:
-        return decode_json(read_file(reports / DIRECTORY / f"{name}.json", JSON_LIMIT), list[Entry])
-    except (OSError, msgspec.DecodeError):
+        return decode_json(read_file(path, JSON_LIMIT), list[Entry])
+    except FileNotFoundError:
         return []
+    except (OSError, msgspec.DecodeError) as error:
+        note(left_out(path, error))
+        return []
+
+
+def left_out(path: Path, error: Exception) -> str:
+    """Return the note on a file that a page leaves out because it cannot be read."""
+    found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{path}: expected a file of this tool, found: {found}; the page leaves it out"
 
 
 def with_run(entries: list[Entry], run: Run) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from kexec_verify.errors import UsageError
@@ -17,9 +18,12 @@ from kexec_verify.report.read import read_run
 from kexec_verify.report.seal import is_sealed
 
 
-def fresh_page(run: Run, directory: Path) -> str:
-    """Return the page of a new run that is to be saved in ``directory``."""
-    return run_page(run, before_save(directory), str(directory / "run.json"), source_finder())
+def fresh_page(run: Run, directory: Path, note: Callable[[str], None] = lambda _: None) -> str:
+    """Return the page of a new run that is to be saved in ``directory``.
+
+    :param note: called with a sentence for each file next to it that cannot be read.
+    """
+    return run_page(run, before_save(directory, note), str(directory / "run.json"), source_finder())
 
 
 def remember(run: Run, directory: Path) -> None:
@@ -31,14 +35,15 @@ def remember(run: Run, directory: Path) -> None:
     history.write(reports, name, history.with_run(history.read(reports, name), run))
 
 
-def write_page(path: Path) -> Path:
+def write_page(path: Path, note: Callable[[str], None] = lambda _: None) -> Path:
     """Draw the page of the run.json at ``path``, write it to the same folder, and return its path.
 
+    :param note: called with a sentence for each file next to it that cannot be read.
     :raises UsageError: if that is no run.json, or its directory cannot be written.
     """
     run = read_run(path)
     directory = path.resolve().parent
-    page = _drawn(run, directory, path)
+    page = _drawn(run, directory, path, note)
     try:
         replace(directory / PAGE, page.encode(errors="replace"))
     except OSError as error:
@@ -48,14 +53,14 @@ def write_page(path: Path) -> Path:
     return path.parent / PAGE
 
 
-def _drawn(run: Run, directory: Path, path: Path) -> str:
+def _drawn(run: Run, directory: Path, path: Path, note: Callable[[str], None]) -> str:
     """Return the page of a run that anybody may have written: its counterexamples may lack fields.
 
     :raises UsageError: if a counterexample lacks what the page shows of it.
     """
     encoded = read_file(path, JSON_LIMIT)
     try:
-        return run_page(run, companion_files(directory, run, encoded), str(path), source_finder())
+        return run_page(run, companion_files(directory, run, encoded, note), str(path), source_finder())
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if not any(record.counterexample for record in run.properties) or is_sealed(encoded, directory):
             raise

@@ -196,7 +196,11 @@ class FunctionRecord(msgspec.Struct, frozen=True):
 
 
 class TargetRecord(msgspec.Struct, frozen=True):
-    """Which bytes were verified."""
+    """Which bytes were verified.
+
+    ``location`` tells files of one name apart: SHA-256 of the file's resolved path, or of ``source`` where
+    that is no file, in hexadecimal. It is empty in a run.json of an older version of this tool.
+    """
 
     name: str
     source: str
@@ -204,6 +208,7 @@ class TargetRecord(msgspec.Struct, frozen=True):
     sha256: str
     build_id: str | None
     version: str | None
+    location: str = ""
 
 
 class Run(msgspec.Struct, frozen=True):

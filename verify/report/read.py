@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -44,14 +45,17 @@ def decode_run(data: bytes, path: str) -> Run:
     return run
 
 
-def read_runs(directory: Path) -> list[Run]:
-    """Return every run under ``directory``, by name; files of another schema are left out."""
-    runs = []
+def read_runs(directory: Path, note: Callable[[str], None] = lambda _: None) -> dict[Path, Run]:
+    """Return every run under ``directory`` by its folder, in the order of their names.
+
+    :param note: called with a sentence for each run.json that is left out.
+    """
+    runs = {}
     for path in sorted(directory.glob("*/run.json")):
         try:
-            runs.append(read_run(path))
-        except UsageError:
-            continue
+            runs[path.parent] = read_run(path)
+        except UsageError as error:
+            note(str(error))
     return runs
 
 

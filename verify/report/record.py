@@ -16,6 +16,7 @@ from kexec_verify.kexec.locate import Function
 from kexec_verify.prove.discharge import Result
 from kexec_verify.refute.scenario import Scenario
 from kexec_verify.report import model
+from kexec_verify.report.folder import location_of
 from kexec_verify.report.invariants import loop_invariants, other_invariants
 from kexec_verify.report.listing import list_instructions, loop_heads
 from kexec_verify.report.save import RUN
@@ -84,7 +85,7 @@ def record(
 ) -> model.Run:
     """Return the run's record.
 
-    :param questions: queries that were sent, and those that an earlier run had answered.
+    :param queries: how many were sent, and how many that an earlier run had answered.
     """
     return model.Run(
         schema=model.SCHEMA,
@@ -93,7 +94,13 @@ def record(
         seconds=round((datetime.now(UTC) - started).total_seconds(), 3),
         complete=True,
         target=model.TargetRecord(
-            kernel.name, kernel.source, kernel.format, kernel.sha256, kernel.build_id, kernel.version
+            kernel.name,
+            kernel.source,
+            kernel.format,
+            kernel.sha256,
+            kernel.build_id,
+            kernel.version,
+            location_of(kernel.source),
         ),
         functions=[_function(function, outcome), *_others(kernel, outcome)],
         properties=[_property(finding, outcome) for finding in outcome.findings],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from kexec_verify.cli.result import Result
 from kexec_verify.errors import UsageError
 from kexec_verify.report.place import locked, require_writable, write_whole
 from kexec_verify.report.read import earlier_seconds, read_run
@@ -44,8 +47,10 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def start(directory: Path, do: str = "pass", reports: str = "reports") -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SCRIPT.format(do=do), "run", str(GOOD), "--reports", reports]
+def start(
+    directory: Path, do: str = "pass", reports: str = "reports", more: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT.format(do=do), "run", str(GOOD), "--reports", reports, *more]
     return subprocess.Popen(
         command,
         cwd=directory,
@@ -79,6 +84,29 @@ def test_signal_in_the_middle_leaves_an_incomplete_run(tmp_path, name):
     done = subprocess.run(gate, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert f"incomplete: {GOOD.name}: the run was interrupted" in done.stdout
+
+
+@pytest.mark.slow
+def test_interrupted_run_as_json_is_one_document_and_nothing_is_green(tmp_path):
+    other = tmp_path / "other.elf"
+    shutil.copy(GOOD, other)
+    process = start(tmp_path, "os.kill(os.getpid(), signal.SIGTERM)", more=("other.elf", "--format", "json"))
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 143, err
+    assert out, err
+    found = json.loads(out)
+    assert (found["exit_status"], found["meaning"]) == (143, "interrupted by SIGTERM")
+    first, second = found["targets"]
+    assert (first["complete"], first["verdict"], first["exit_status"]) == (False, "UNKNOWN", 3)
+    assert {item["status"] for item in first["properties"]} == {"UNKNOWN"}
+    assert second == {"target": "other.elf", "error": "interrupted", "exit_status": 143}
+
+
+def test_decided_properties_of_an_interrupted_run_do_not_make_it_green():
+    known = run(complete=False)
+    assert known.verdict is Verdict.PROVED
+    data = Result([("vmlinux", known)], [], 130).as_data()
+    assert (data["exit_status"], data["targets"][0]["exit_status"]) == (130, 3)
 
 
 @pytest.mark.slow

@@ -88,9 +88,9 @@ def test_another_schema_is_refused_and_left_out_of_a_directory(tmp_path):
         (tmp_path / name / "run.json").write_bytes(msgspec.json.encode(example(schema=schema, name=name)))
     with pytest.raises(UsageError, match=f"expected schema {SCHEMA}, found {SCHEMA + 1}"):
         read_run(tmp_path / "b" / "run.json")
-    assert [run.target.name for run in read_runs(tmp_path)] == ["a", "c"]
+    assert [run.target.name for run in read_runs(tmp_path).values()] == ["a", "c"]
 
 
 def test_directory_without_runs_has_none(tmp_path):
-    assert read_runs(tmp_path) == []
-    assert read_runs(tmp_path / "missing") == []
+    assert read_runs(tmp_path) == {}
+    assert read_runs(tmp_path / "missing") == {}
