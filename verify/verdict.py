@@ -32,7 +32,11 @@ class Verdict(enum.StrEnum):
 
     @property
     def exit_status(self) -> int:
-        """Return the exit status of ``verify run`` for a run of this verdict."""
+        """Return the exit status of ``verify run`` for a run of this verdict.
+
+        >>> Verdict.PROVED.exit_status, Verdict.REFUTED.exit_status, Verdict.UNKNOWN.exit_status
+        (0, 1, 3)
+        """
         return _EXIT_STATUS[self]
 
 
@@ -47,5 +51,9 @@ _EXIT_STATUS = {
 
 
 def join(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the verdict of a property made of parts; without parts nothing is known."""
+    """Return the verdict of a property made of parts; without parts nothing is known.
+
+    >>> join([Verdict.PROVED, Verdict.UNKNOWN]) is Verdict.UNKNOWN
+    True
+    """
     return max(verdicts, key=lambda verdict: verdict.rank, default=Verdict.UNKNOWN)

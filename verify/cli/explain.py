@@ -21,10 +21,10 @@ def explain(path: Path, pattern: str) -> None:
     that brought the fault about, then where the fault is noticed, and what would make it right. Source lines
     are shown if RUN.json's file has debug information and is still there.
     """
-    from kexec_verify.gate.finding import source_finder
     from kexec_verify.report import explain as explaining
     from kexec_verify.report.plain import plain
     from kexec_verify.report.read import read_run
+    from kexec_verify.report.source_lines import source_finder
 
     terminal = Terminal()
     run = read_run(path)

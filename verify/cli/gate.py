@@ -85,12 +85,12 @@ def gate(
     from kexec_verify.gate.baseline import read_baseline
     from kexec_verify.gate.decide import decide
     from kexec_verify.gate.evidence import gather
-    from kexec_verify.gate.finding import source_finder
     from kexec_verify.gate.formats import FORMATS
     from kexec_verify.gate.formats.report import report
     from kexec_verify.gate.policy import Policy, read_policy
     from kexec_verify.gate.remedy import Command, remedy
     from kexec_verify.report.place import write_whole
+    from kexec_verify.report.source_lines import source_finder
     from kexec_verify.waivers import read_waivers
 
     wanted = [_format(text) for text in formats] or [("text", None)]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.source_lines import Lines
 from kexec_verify.report.status import Level, function_of, level, status
 from kexec_verify.verdict import Verdict
-
-type Lines = Callable[[Run, Iterable[int]], dict[int, str]]
-"""``file:line`` of addresses of a run's target, for those of which it is known."""
 
 
 @dataclass(frozen=True)
@@ -70,39 +67,3 @@ def _place(record: PropertyRecord) -> tuple[int | None, str]:
         if obligation.verdict is not Verdict.PROVED and obligation.where:
             return obligation.at, obligation.where
     return None, ""
-
-
-def source_finder(binary: Path | None = None) -> Lines:
-    """Looks lines up in the ELF that a run is of, where it still stands and is the one that was verified."""
-    known: dict[str, Path | None] = {}
-
-    def find(run: Run, addresses: Iterable[int]) -> dict[int, str]:
-        from kexec_verify.target.source import source_lines
-
-        if run.target.source not in known:
-            known[run.target.source] = _same_file(run, binary)
-        path = known[run.target.source]
-        if path is None:
-            return {}
-        return {address: _from_here(line) for address, line in source_lines(path, addresses).items()}
-
-    return find
-
-
-def _from_here(line: str) -> str:
-    """``file:line`` with the file relative to where we are, if it is below: annotations want that."""
-    path, here = Path(line), Path.cwd()
-    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else line
-
-
-def _same_file(run: Run, binary: Path | None) -> Path | None:
-    from kexec_verify.errors import VerifyError
-    from kexec_verify.gate.evidence import sha256_of
-
-    path = binary or Path(run.target.source)
-    if run.target.format != "elf" or not path.is_file():
-        return None
-    try:
-        return path if sha256_of(path) == run.target.sha256 else None
-    except VerifyError:
-        return None

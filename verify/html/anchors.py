@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 
 def anchor(kind: str, name: str) -> str:
@@ -20,3 +21,18 @@ def anchor(kind: str, name: str) -> str:
 def at(address: int) -> str:
     """Return the identifier of the instruction at ``address``."""
     return f"at-{address:x}"
+
+
+def runs(addresses: Iterable[int]) -> str:
+    """Return a path's addresses as runs of consecutive instructions: ``FIRST+COUNT`` in hex and decimal.
+
+    >>> runs([0x1000, 0x1004, 0x1008, 0x2000])
+    '1000+3 2000+1'
+    """
+    found: list[list[int]] = []
+    for address in addresses:
+        if found and address == found[-1][0] + 4 * found[-1][1]:
+            found[-1][1] += 1
+        else:
+            found.append([address, 1])
+    return " ".join(f"{first:x}+{count}" for first, count in found)

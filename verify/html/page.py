@@ -16,8 +16,9 @@ from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.functions import FunctionView
 from kexec_verify.html.status import headline, property_status
 from kexec_verify.html.visible import visible
-from kexec_verify.report.explain import Explanation, Lines, explain
+from kexec_verify.report.explain import Explanation, explain
 from kexec_verify.report.model import PropertyRecord, Run
+from kexec_verify.report.source_lines import Lines
 from kexec_verify.report.status import short_waiver
 from kexec_verify.report.times import costs
 from kexec_verify.verdict import BLOCKED, Verdict
@@ -40,9 +41,11 @@ def _environment() -> jinja2.Environment:
     made.filters["duration"] = _duration
     made.filters["bytes"] = _bytes
     made.filters["when"] = _when
+    made.filters["runs"] = anchors.runs
     made.globals["property_anchor"] = tree.property_anchor
     made.globals["assumption_anchor"] = _assumption_anchor
     made.globals["refutation_anchor"] = refutation.refutation_anchor
+    made.globals["titles"] = tree.TITLES
     made.globals["status"] = property_status
     made.globals["short_waiver"] = short_waiver
     made.globals["entry_status"] = history.entry_status

@@ -22,7 +22,7 @@ TITLES = {
     "T4": "Termination",
     "T5": "State at the jump into the new kernel",
     "T6": "An image in place is entered without copying",
-    "T7": "What machine_kexec_post_load leaves behind",
+    "T7": "What machine_kexec_post_load flushes, copies and prepares",
     "T8": "The whole kexec path",
 }
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from kexec_verify.errors import UsageError
 from kexec_verify.files import JSON_LIMIT, read_file
-from kexec_verify.gate.finding import source_finder
 from kexec_verify.html import history
 from kexec_verify.html.companion_files import before_save, companion_files
 from kexec_verify.html.history import replace
@@ -16,6 +15,7 @@ from kexec_verify.html.page import run_page
 from kexec_verify.report.model import Run
 from kexec_verify.report.read import read_run
 from kexec_verify.report.seal import is_sealed
+from kexec_verify.report.source_lines import source_finder
 
 
 def fresh_page(run: Run, directory: Path, note: Callable[[str], None] = lambda _: None) -> str:

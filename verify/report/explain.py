@@ -7,17 +7,15 @@ lines are added if the caller can look them up.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kexec_verify.report import remedies
 from kexec_verify.report.model import ObligationRecord, PropertyRecord, Run
+from kexec_verify.report.source_lines import Lines
 from kexec_verify.report.status import status
 from kexec_verify.verdict import BLOCKED, Verdict
-
-type Lines = Callable[[Run, Iterable[int]], dict[int, str]]
-"""``file:line`` of addresses of a run's target, for those of which it is known."""
 
 _REGISTER = re.compile(r"\b[xw](\d+)\b")
 _VALUES = 6  # shown at most

@@ -17,6 +17,10 @@ _MAKE = "verify run TARGET"
 def read_run(path: Path) -> Run:
     """Return the run in ``path``.
 
+    >>> read_run(Path("no/run.json"))
+    Traceback (most recent call last):
+    kexec_verify.errors.UsageError: no/run.json: expected a run.json, found: No such file or directory
+
     :raises UsageError: if it is not a run.json of this schema.
     """
     try:

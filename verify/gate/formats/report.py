@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kexec_verify.gate.decide import Decision, Evidence, Rule
-from kexec_verify.gate.finding import Finding, Lines, findings
+from kexec_verify.gate.finding import Finding, findings
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.plain import plain
+from kexec_verify.report.source_lines import Lines
 from kexec_verify.report.status import counts
 
 
