@@ -1,1 +1,1 @@
-"""What is claimed of kexec on arm64: the files a reviewer reads to trust a verdict."""
+"""State what is claimed of kexec on arm64. To trust a verdict, a reviewer reads only these files."""

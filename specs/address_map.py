@@ -37,7 +37,7 @@ class AddressMap:
         return (const(address) if isinstance(address, int) else address) - self.kimage_voffset
 
     def phys_to_linear(self, physical: Term) -> Term:
-        """Where the linear map shows a physical address."""
+        """Return the linear map's address of a physical address."""
         return (physical - self.memstart_addr) | self.page_offset
 
     def linear_to_phys(self, address: Term) -> Term:
@@ -54,13 +54,13 @@ class AddressMap:
         return And(self.in_linear_map(start), ule(end - self.page_offset, size))
 
     def is_page(self, address: Term, struct_page: Term, page_size: int) -> Formula:
-        """The linear map shows at ``address`` the page that ``struct_page`` points to the struct page of."""
+        """``address`` is the linear map's address of the page whose struct page ``struct_page`` points to."""
         first = first_struct_pages(self.page_offset, page_size)
         numbers = [shift_right(struct_page - at, const(STRUCT_PAGE_SHIFT)) for at in first]
         return Or(*(address == self.page_offset + number * page_size for number in numbers))
 
     def memory(self, physical: Term) -> Formula:
-        """``physical`` is an address that the linear map shows."""
+        """The linear map covers the address ``physical``."""
         return ult(physical - self.memstart_addr, const(self.page_end - self.page_offset))
 
 

@@ -35,7 +35,7 @@ class LinearList:
         return ListMachine(self.word(i), behind, const(0), None, self.page_size, offset)
 
     def source(self, i: Term) -> Term:
-        """Where the linear map shows the page that word ``i`` names."""
+        """Return the linear map's address of the page that word ``i`` names."""
         return self._machine(i).addr
 
     def starts(self, head: Term) -> Formula:
@@ -57,7 +57,7 @@ class LinearList:
         )
 
     def in_memory(self, i: Term) -> Formula:
-        """The page that word ``i`` names is memory that the linear map shows; DONE names none."""
+        """The page that word ``i`` names is RAM that the linear map covers; DONE names none."""
         return Or(done(self.word(i)), self.addresses.memory(self.word(i) & ~(self.page_size - 1)))
 
     def is_input(self, i: Term, address: Term) -> Formula:

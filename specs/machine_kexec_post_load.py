@@ -19,7 +19,7 @@ class Segment:
     memsz: Term
 
     def in_memory(self, addresses: AddressMap) -> Formula:
-        """All of it is memory that the linear map shows."""
+        """All of it is RAM that the linear map covers."""
         size = addresses.page_end - addresses.page_offset
         offset = self.mem - addresses.memstart_addr
         return And(ult(offset, const(size)), ule(self.memsz, const(size) - offset))

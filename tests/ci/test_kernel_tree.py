@@ -27,7 +27,7 @@ arch/arm64/kernel/%.o: arch/arm64/kernel/%.S .config ; $(CROSS_COMPILE)gcc -g -D
 """
 
 
-# The tree's sources for the whole way, by what stands for each in the corpus; others are empty.
+# The tree's sources for the whole kexec path, with the corpus file used for each; others are empty.
 WHOLE = {
     "arch/arm64/kernel/relocate_kernel.S": "kimage-mmu/relocate_kernel.S",
     "arch/arm64/kernel/machine_kexec.c": "whole/later/machine_kexec.c",
@@ -122,7 +122,7 @@ def test_lines_of_the_docs(tree):
 
 @pytest.mark.toolchain
 def test_objects_linked_by_the_docs_have_the_whole_way(whole_tree):
-    text = block("kernel tree, the whole way").split("verify run")[0]
+    text = block("kernel tree, whole kexec path").split("verify run")[0]
     done = steps.run(["sh", "-euc", text], whole_tree, in_path(whole_tree))
     assert done.returncode == 0, (done.stdout, done.stderr)
     kernel = open_target(str(whole_tree / "kexec.elf"))
@@ -141,7 +141,7 @@ def test_objects_linked_by_the_docs_have_the_whole_way(whole_tree):
 @pytest.mark.slow
 @pytest.mark.toolchain
 def test_lines_of_the_docs_for_the_whole_way(whole_tree):
-    text = block("kernel tree, the whole way")
+    text = block("kernel tree, whole kexec path")
     done = steps.run(["sh", "-euc", text], whole_tree, in_path(whole_tree))
     assert done.returncode == 0, (done.stdout, done.stderr)
     run = read_run(whole_tree / "reports" / "kexec.elf" / "run.json")

@@ -200,7 +200,7 @@ def _overall(lines: Sequence[Line]) -> Overall:
         )
     elif waived:
         worst = Status(
-            f"{len(lines)} PROVED but for what is waived", "warn", "waived", waived[0].status.meaning
+            f"{len(lines)} PROVED, except what is waived", "warn", "waived", waived[0].status.meaning
         )
     else:
         worst = Status(f"{len(lines)} PROVED", "good", "proved", proved[0].status.meaning)

@@ -153,7 +153,7 @@ FAULTS = (
         _from_two_pages,
     ),
     Fault(
-        "contracts are believed, whatever the bytes",
+        "contracts are trusted without a proof",
         lambda: mock.patch.object(Callee, "_require_end", lambda *_: None),
         r"is_hyp_\w+|cpu_do_switch_mm",
         _edited("→ nop$"),

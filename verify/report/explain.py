@@ -12,35 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kexec_verify.report import remedies
+from kexec_verify.report.line_causes import line_causes
 from kexec_verify.report.model import ObligationRecord, PropertyRecord, Run
 from kexec_verify.report.source_lines import Lines
 from kexec_verify.report.status import status
+from kexec_verify.report.steps import Point, Step, steps_of
 from kexec_verify.verdict import BLOCKED, Verdict
 
 _REGISTER = re.compile(r"\b[xw](\d+)\b")
 _VALUES = 6  # shown at most
-
-
-@dataclass(frozen=True)
-class Point:
-    """An instruction of the run that an explanation mentions.
-
-    :param step: its number in the run, counted from 1; 0 where it is not known.
-    :param source: ``file:line``, or empty without debug information.
-    """
-
-    step: int
-    at: int
-    where: str
-    text: str
-    sentence: str
-    source: str = ""
-
-    def __str__(self) -> str:
-        step = f"step {self.step}, " if self.step else ""
-        text = f": {self.text}" if self.text else ""
-        source = f" ({self.source})" if self.source else ""
-        return f"{step}{self.where}{source}{text}"
 
 
 @dataclass(frozen=True)
@@ -137,7 +117,7 @@ def _root(run: Run, record: PropertyRecord) -> PropertyRecord | None:
 
 
 def _refuted(run: Run, record: PropertyRecord, shown: Mapping[str, Any], lines: Lines | None) -> Explanation:
-    steps = _steps(run, shown)
+    steps = steps_of(run, shown)
     at, where = shown.get("at"), str(shown.get("where", ""))
     last = steps[-1] if steps else None
     symptom = Point(
@@ -151,6 +131,9 @@ def _refuted(run: Run, record: PropertyRecord, shown: Mapping[str, Any], lines: 
     missing = remedies.missing(record.id, str(shown.get("found", "")), _texts(shown, causes))
     if not causes:
         causes, missing = _from_steps(record.id, shown, steps, missing)
+        if not causes and not missing:
+            causes, missing = line_causes(run, shown, steps)
+            missing = missing.strip()
     found_at = _located(run, [*causes, symptom], lines)
     return Explanation(
         record.id,
@@ -170,44 +153,6 @@ def _expected(shown: Mapping[str, Any]) -> str:
     if not expected or not found or f"expected {expected}" in effect or found in effect:
         return ""
     return f"Expected {expected}; found {found}."
-
-
-@dataclass(frozen=True)
-class _Step:
-    step: int
-    at: int
-    where: str
-    text: str
-    changed: Mapping[str, Any]
-
-
-def _steps(run: Run, shown: Mapping[str, Any]) -> list[_Step]:
-    """Return the recorded steps of a counterexample of either kind."""
-    recorded = shown.get("path", shown.get("steps"))
-    path = [step for step in recorded if isinstance(step, dict)] if isinstance(recorded, list) else []
-    total = shown.get("instructions")
-    first = (total if isinstance(total, int) else len(path)) - len(path) + 1
-    found = []
-    for number, step in enumerate(path, first):
-        address, changed = step.get("address"), step.get("changed")
-        at = address if isinstance(address, int) else 0
-        found.append(
-            _Step(
-                number,
-                at,
-                str(step.get("where") or _where(run, at)),
-                str(step.get("text", "")),
-                changed if isinstance(changed, dict) else {},
-            )
-        )
-    return found
-
-
-def _where(run: Run, at: int) -> str:
-    for function in run.functions:
-        if function.address <= at < function.address + function.size:
-            return f"{function.name}+{at - function.address:#x}/{function.size:#x}"
-    return f"{at:#x}"
 
 
 def _recorded_causes(shown: Mapping[str, Any]) -> list[Point]:
@@ -233,7 +178,7 @@ def _texts(shown: Mapping[str, Any], causes: list[Point]) -> list[str] | None:
 
 
 def _from_steps(
-    claim: str, shown: Mapping[str, Any], steps: list[_Step], missing: str
+    claim: str, shown: Mapping[str, Any], steps: list[Step], missing: str
 ) -> tuple[list[Point], str]:
     """Return the cause of a counterexample that records none, from its instructions and operands."""
     total = steps[-1].step if steps else 0
@@ -269,7 +214,7 @@ def _located(run: Run, points: list[Point], lines: Lines | None) -> list[Point]:
     return [Point(p.step, p.at, p.where, p.text, p.sentence, known.get(p.at, "")) for p in points]
 
 
-def _values(shown: Mapping[str, Any], steps: list[_Step]) -> list[tuple[str, str]]:
+def _values(shown: Mapping[str, Any], steps: list[Step]) -> list[tuple[str, str]]:
     """Return the operands of the instruction at fault, then the arguments of the function."""
     registers = shown.get("registers")
     known = dict(registers) if isinstance(registers, dict) else {}

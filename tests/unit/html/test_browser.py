@@ -228,7 +228,7 @@ def test_focus_is_seen(visit):
 def test_a_sweep_says_its_verdicts_in_word_and_icon_on_any_screen(visit, scheme):
     page = visit("sweep.html", viewport={"width": 390, "height": 800}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.locator(".banner .word").inner_text() == "4 PROVED but for what is waived"
+    assert page.locator(".banner .word").inner_text() == "4 PROVED, except what is waived"
     cells = page.locator("#matrix td.cell")
     assert cells.count() == 4 * 5
     for cell in cells.all()[:5]:

@@ -142,7 +142,7 @@ def test_a_waived_refutation_is_amber_and_said(tmp_path):
     )
     assert word(sweep_page([finished(tmp_path, package(), run)])) == (
         "warn",
-        "1 PROVED but for what is waived",
+        "1 PROVED, except what is waived",
     )
 
 
