@@ -179,7 +179,7 @@ def _overall(lines: Sequence[Line]) -> Overall:
     unsure = len(lines) - len(proved) - len(waived) - len(bad) - len(errors)
     parts = [
         (len(proved), "with every property proved"),
-        (len(waived), "with every property proved but those that are refuted and waived"),
+        (len(waived), "with every property proved, except those that are refuted and waived"),
         (len(bad), "with a property that a concrete run breaks"),
         (unsure, "with something undecided"),
         (len(errors), "that could not be verified"),

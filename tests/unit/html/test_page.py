@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from kexec_verify.check.model import AnswerRecord, CertificateRecord, Check, Tex
 from kexec_verify.html import deferred
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.page import run_page
+from kexec_verify.html.tree import TITLES
 from kexec_verify.report.model import Run
 from kexec_verify.verdict import Verdict
 
@@ -395,3 +397,36 @@ def test_data_of_a_large_run_cannot_end_its_element():
     read = json.loads(data)
     rows = read["kinds"]["o-a.o"]
     assert [read["strings"][row[0]] for row in rows] == [each.sentence for each in required]
+
+
+def test_property_that_is_not_proved_says_why_in_the_list():
+    blocked = example.claim("a", Verdict.UNKNOWN, reason="blocked by b, which is REFUTED")
+    (claims, *_) = tree(example.run(blocked, example.claim("b"))).with_class("claims")
+    assert "Reason: blocked by b, which is REFUTED." in claims.text
+
+
+def test_obligations_of_a_proved_property_have_no_badge_of_their_own():
+    failing = [example.obligation("b-step"), example.obligation("b-end", Verdict.UNKNOWN)]
+    undecided = example.claim("b", Verdict.UNKNOWN, obligations=failing)
+    proved = example.claim("a", obligations=[example.obligation("a-step")])
+    shown = [e.text for e in tree(example.run(proved, undecided)).all("summary")]
+
+    def badge(name: str) -> list[str]:
+        (text,) = [text for text in shown if name in text]
+        return [word for word in ("PROVED", "UNKNOWN") if word in text]
+
+    assert (badge("a-step"), badge("b-step"), badge("b-end")) == ([], ["PROVED"], ["UNKNOWN"])
+
+
+def test_theorems_are_explained_where_they_appear():
+    page = tree(example.proved())
+    badge = page.with_class("theorem")[0]
+    assert badge.attributes["title"] == TITLES[badge.text]
+    (section,) = [e for e in page.all("section") if e.attributes.get("id") == "theorems"]
+    assert "T4, termination;" in section.text
+
+
+def test_path_is_written_as_runs_of_instructions():
+    page = tree(example.proved())
+    paths = [e.attributes["data-path"] for e in page.all("li") if "data-path" in e.attributes]
+    assert paths and all(re.fullmatch(r"[0-9a-f]+\+\d+( [0-9a-f]+\+\d+)*", path) for path in paths)
