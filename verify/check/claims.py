@@ -12,7 +12,7 @@ from kexec_verify.report.grounds import grounds
 from kexec_verify.report.model import ObligationRecord, PropertyRecord, Run
 from kexec_verify.specs.properties import PROPERTIES
 from kexec_verify.verdict import Verdict, join
-from kexec_verify.waivers import read_waivers
+from kexec_verify.waivers import OWN, Waiver, read_waivers
 from msgspec.structs import replace
 
 
@@ -77,18 +77,35 @@ def absent(run: Run) -> list[str]:
     ]
 
 
-def unwaivable(run: Run) -> list[str]:
-    """Return faults in the run's list of properties: duplicates, and waived ones that no waiver covers."""
+def unwaivable(run: Run, waivers: Sequence[Waiver] = ()) -> list[str]:
+    """Return faults in the run's list of properties: duplicates, and waived ones that no waiver covers.
+
+    A waiver of the record must be declared word for word, for the run's ABI variant, in specs/waivers.toml
+    or in ``waivers``. The name of the file that the record gives is not compared: files move.
+    """
     counted = Counter((record.id, record.function) for record in run.properties)
     faults = [f"{name}: the run has it {count} times" for (name, _), count in counted.items() if count > 1]
-    declared = {(w.property, w.obligation, w.sentence, w.reason, w.reference) for w in read_waivers()}
+    declared = {
+        (w.property, w.variant, w.obligation, w.sentence, w.where, w.reason, w.reference)
+        for w in (*read_waivers(), *waivers)
+    }
+    variant = _waived_variant(run)
     for record in run.properties:
         waiver = record.waiver
         if waiver is not None:
-            stated = (waiver.obligation, waiver.sentence, waiver.reason, waiver.reference)
-            if (record.id, *stated) not in declared or not record.waived:
-                faults.append(f"{record.id}: waived, but no waiver of specs/waivers.toml covers it")
+            stated = (waiver.obligation, waiver.sentence, waiver.where, waiver.reason, waiver.reference)
+            if (record.id, variant, *stated) not in declared or not record.waived:
+                known = f"{OWN} or --waivers" if waivers or waiver.file != OWN else OWN
+                faults.append(f"{record.id}: waived by {waiver.file}, but no waiver of {known} covers it")
     return faults
+
+
+def _waived_variant(run: Run) -> str:
+    """Return the run's ABI variant as waivers name it."""
+    if not run.functions:
+        return ""
+    routine = run.functions[0]
+    return f"{routine.variant}, tests head" if routine.tests_head else routine.variant
 
 
 def outcome(

@@ -29,16 +29,29 @@ from kexec_verify.report.model import Run
 from kexec_verify.report.read import decode_run
 from kexec_verify.report.seal import is_sealed
 from kexec_verify.verdict import Verdict
+from kexec_verify.waivers import Waiver
+
+BUDGET = 3600.0  # seconds; the largest kernels take some 60
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to check: processes, CPU time for one query, whether to use cvc5 and to make certificates."""
+    """How to check.
+
+    :param jobs: number of processes.
+    :param limit: seconds of CPU time for one query; the same as in the run that made it.
+    :param budget: seconds of wall-clock time. A query that is not begun by then is undecided.
+    :param third: use cvc5, too.
+    :param certificates: have a SAT solver prove each obligation.
+    :param waivers: that may have been used, in addition to those of specs/waivers.toml.
+    """
 
     jobs: int = 1
-    limit: float = 3 * TIME_LIMIT
+    limit: float = TIME_LIMIT
+    budget: float = BUDGET
     third: bool = False
     certificates: bool = False
+    waivers: tuple[Waiver, ...] = ()
 
 
 def check_run(
@@ -66,7 +79,7 @@ def check_run(
     versions = {"z3": z3_version(), "bitwuzla": bitwuzla_version()}
     if options.certificates:
         versions["sat"] = solver_version()
-    faults = _faults(run, texts, claims)
+    faults = _faults(run, texts, claims, options.waivers)
     sealed = is_sealed(data, directory)
     unsettled, status = outcome(run, claims, faults, sealed, uncertified)
     gave_up = _gave_up(texts)
@@ -107,6 +120,7 @@ def _read(path: Path) -> tuple[bytes, Run]:
 def _jobs(run: Run, directory: Path, options: Options) -> list[Job]:
     """Return one job for each text; hypotheses are checked for one instance of each kind that is not idle."""
     found: dict[tuple[str, str, tuple[str, ...]], Job] = {}
+    deadline = time.time() + options.budget  # of the system's clock, which processes share
     for record in run.properties:
         for obligation in record.obligations:
             key = (obligation.text, obligation.sha256, tuple(obligation.hypotheses))
@@ -118,6 +132,7 @@ def _jobs(run: Run, directory: Path, options: Options) -> list[Job]:
                 claimed=Verdict.PROVED if proved else obligation.verdict,
                 live=not obligation.idle or bool(before and before.live),
                 limit=options.limit,
+                deadline=deadline,
                 third=options.third,
                 certificate=options.certificates,
             )
@@ -157,22 +172,31 @@ def _certified(run: Run, texts: dict[str, TextRecord]) -> tuple[int, dict[str, i
 def _gave_up(texts: Sequence[TextRecord]) -> list[str]:
     """Each text that is claimed to be proved and that a solver gives up on now: it refutes nothing."""
     return [
-        f"{record.text}: claimed {record.claimed}, and a solver gave up on it"
+        f"{record.text}: claimed {record.claimed}, and {_why_open(record)}"
         for record in texts
         if not record.holds and _is_open(record)
     ]
+
+
+def _why_open(record: TextRecord) -> str:
+    if not record.answers:
+        return "the time for the whole check was over before it was begun"
+    open_ = [answer.solver for answer in record.answers if answer.answer == Answer.UNKNOWN]
+    return f"{' and '.join(open_)} gave up on it"
 
 
 def _is_open(record: TextRecord) -> bool:
     return all(answer.answer != Answer.SAT for answer in record.answers)
 
 
-def _faults(run: Run, texts: Sequence[TextRecord], claims: Sequence[ClaimRecord]) -> list[str]:
+def _faults(
+    run: Run, texts: Sequence[TextRecord], claims: Sequence[ClaimRecord], waivers: Sequence[Waiver]
+) -> list[str]:
     """Return each claim of the record that the check does not confirm."""
     faults = [] if run.complete else ["the run is not complete"]
     if not run.properties:
         faults.append("the run has no property")
-    faults += unwaivable(run)
+    faults += unwaivable(run, waivers)
     for record in texts:
         if not record.holds and not _is_open(record):
             said = ", ".join(f"{answer.solver} {answer.answer}" for answer in record.answers)

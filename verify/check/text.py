@@ -32,6 +32,7 @@ class Job:
     :param claimed: the best verdict that an obligation with this text has.
     :param live: an obligation with this text depends on its hypotheses: check whether they can hold.
     :param limit: seconds of CPU time for one query.
+    :param deadline: seconds since the epoch; a check that is not begun by then is left undecided.
     :param hypotheses: their labels, as the record has them.
     """
 
@@ -42,6 +43,7 @@ class Job:
     claimed: Verdict
     live: bool
     limit: float
+    deadline: float
     third: bool
     certificate: bool
 
@@ -112,6 +114,9 @@ def check_text(job: Job) -> TextRecord:
     labels = tuple(_LABEL.findall(text))
     if labels != job.hypotheses:
         raise TargetError(f"{job.text}: expected the hypotheses {list(job.hypotheses)}, found {list(labels)}")
+    if time.time() > job.deadline:
+        holds = job.claimed is not Verdict.PROVED
+        return TextRecord(job.text, job.sha256, job.claimed, [], None, holds)
     solvers: list[Callable[[str, float], Reply]] = [ask_z3, ask_bitwuzla]
     if job.third:
         solvers.append(ask_cvc5)
@@ -124,7 +129,8 @@ def check_text(job: Job) -> TextRecord:
         kept = _keep(job, text, replies)
         said = ", ".join(f"{reply.solver} {reply.answer}" for reply in replies)
         raise InternalError(f"solvers contradict each other ({said}): {kept}")
-    live = _live(text, job.limit) if job.live else None
+    # Whether the hypotheses can hold matters for a proof alone.
+    live = _live(text, job.limit) if job.live and Answer.UNKNOWN not in answers else None
     certificate: CertificateRecord | None = None
     if job.certificate and job.claimed is Verdict.PROVED:
         found = asdict(certify(text))

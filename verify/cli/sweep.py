@@ -1,7 +1,8 @@
-"""``verify sweep``: every kernel that the machine's apt knows."""
+"""``verify sweep``: verify every kernel that the machine's apt knows."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from kexec_verify.cli import interrupt
-from kexec_verify.cli.options import format_option, quiet_option, reports_option, suite_option
+from kexec_verify.cli.options import format_option, quiet_option, reports_option, suite_option, waivers_option
 from kexec_verify.cli.terminal import Output, Terminal
 from kexec_verify.errors import TargetError
 from kexec_verify.report.status import counts, level, style
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from kexec_verify.sweep.run import Job
     from kexec_verify.target.debian import Package
 
-# What a process keeps from one kernel to the next: equal questions are asked once.
+# What a process keeps from one kernel to the next: equal queries are sent once.
 _sessions: dict[Path, Session] = {}
 
 
@@ -37,6 +38,7 @@ _sessions: dict[Path, Session] = {}
     help="Number of kernels to verify at once.",
 )
 @suite_option("Debian suite to verify in the place of the host's own; repeatable.", multiple=True)
+@waivers_option
 @reports_option("Directory that the runs, sweep.json and sweep.html are written under.")
 @format_option
 @quiet_option
@@ -45,6 +47,7 @@ def sweep(
     only_list: bool,
     jobs: int,
     suites: tuple[str, ...],
+    waiver_files: tuple[Path, ...],
     directory: Path,
     as_json: bool,
     quiet: bool,
@@ -54,8 +57,8 @@ def sweep(
 
     A GLOB is matched with the package's name, with that without "linux-image-", and with its version:
     '6.12*', '*cloud*'. Each kernel is fetched, verified as by `verify run`, and dropped again. One that
-    fails has a row of its own; one that this tool has finished before is not proved again, so that a
-    sweep that was interrupted goes on where it broke off.
+    fails has a row of its own. One that this tool has finished before, with the same waivers, is not
+    proved again: a sweep that was interrupted goes on where it stopped.
 
     Exit status: as of `verify run` with all these kernels.
     """
@@ -69,7 +72,7 @@ def sweep(
     if only_list:
         _list(terminal, packages, named, as_json)
         return 0
-    return _sweep(terminal, named, jobs, directory, as_json)
+    return _sweep(terminal, named, jobs, waiver_files, directory, as_json)
 
 
 def _list(terminal: Terminal, packages: Sequence[Package], named: dict[Package, str], as_json: bool) -> None:
@@ -85,20 +88,27 @@ def _list(terminal: Terminal, packages: Sequence[Package], named: dict[Package, 
     terminal.line(f"{len(packages)} kernels, {total / 2**30:.1f} GiB to fetch, one at a time")
 
 
-def _sweep(terminal: Terminal, named: dict[Package, str], jobs: int, directory: Path, as_json: bool) -> int:
-    from kexec_verify.digest import tool_digest
+def _sweep(
+    terminal: Terminal,
+    named: dict[Package, str],
+    jobs: int,
+    waiver_files: tuple[Path, ...],
+    directory: Path,
+    as_json: bool,
+) -> int:
     from kexec_verify.html.index import write_index
     from kexec_verify.html.sweep import write_sweep
     from kexec_verify.report.place import require_writable
     from kexec_verify.sweep.model import exit_status
     from kexec_verify.sweep.run import sweep as swept
 
+    tool = _tool(waiver_files)
     require_writable(directory)
     interrupt.install()
     started = time.monotonic()
     rows: list[Row] = []
     try:
-        found = swept(named, directory, tool_digest(), prove, jobs, interrupt.install)
+        found = swept(named, directory, tool, prove, jobs, interrupt.install, waiver_files)
         with terminal.progress("sweep"), closing(found):
             terminal.doing(f"0 of {len(named)}")
             for row in found:
@@ -122,6 +132,20 @@ def _sweep(terminal: Terminal, named: dict[Package, str], jobs: int, directory: 
     return exit_status(rows)
 
 
+def _tool(waiver_files: tuple[Path, ...]) -> str:
+    """Return the digest of the tool and of the user's waivers: a row of another digest is not reused.
+
+    :raises UsageError: a file holds no waivers.
+    """
+    from kexec_verify.digest import tool_digest
+    from kexec_verify.waivers import read_waivers
+
+    waivers = [repr(waiver) for path in waiver_files for waiver in read_waivers(path)]
+    if not waivers:
+        return tool_digest()
+    return hashlib.sha256("\0".join([tool_digest(), *waivers]).encode()).hexdigest()
+
+
 def prove(job: Job) -> Row:
     """Verify one kernel as ``verify run`` does, in a process of a sweep.
 
@@ -137,7 +161,7 @@ def prove(job: Job) -> Row:
     if job.reports not in _sessions:
         terminal = Terminal(quiet=True)
         terminal.out = Output(quiet=True)  # the command that started this process says what came of it
-        _sessions[job.reports] = Session(terminal, job.reports, jobs=1)
+        _sessions[job.reports] = Session(terminal, job.reports, jobs=1, waiver_files=job.waivers)
     began = time.process_time()
     opened = open_for(job.target, _sessions[job.reports])
     run = verify_opened(opened, _sessions[job.reports])
@@ -170,7 +194,7 @@ def _summary(terminal: Terminal, rows: Sequence[Row], seconds: float) -> None:
     for function in shared(runs):
         terminal.line(
             f"  {function.name:<32} kernels {function.kernels:>3}, contents {function.contents:>3}, "
-            f"but for addresses {len(function.shapes):>3}"
+            f"without addresses {len(function.shapes):>3}"
         )
     terminal.line("verdicts that differ:" if (found := differences(runs)) else "verdicts that differ: none")
     for difference in found:

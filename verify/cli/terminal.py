@@ -1,17 +1,17 @@
-"""The one module that writes to the terminal: tables when it is one, a line for each run when piped."""
+"""The one module that writes to the terminal: tables on a terminal, a line for each run in a pipe."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
 from kexec_verify.cli import interrupt
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.plain import plain
-from kexec_verify.report.status import counts, level, short_waiver, status, style
+from kexec_verify.report.status import WAIVED, counts, level, short_waiver, status, style
 from kexec_verify.report.times import Cost, costs
 from kexec_verify.verdict import BLOCKED, Verdict
 from rich.console import Console
@@ -60,49 +60,49 @@ class Terminal:
         self._doing: _Doing | None = None
 
     def error(self, message: str, command: str = "") -> None:
-        """One line that says what was expected and what was found, and the command to type next."""
+        """Print one line: what was expected, what was found, and the command to type next."""
         line = " ".join(message.split()) + (f"; next: {command}" if command else "")
         self.err.print(f"verify: error: {plain(line)}", style="red", markup=False)
 
     def note(self, text: str) -> None:
-        """One line, where errors go, on what is left out and fails nothing."""
+        """Print one line on standard error about what is left out and fails nothing."""
         if self.silent:
             return
         self.err.print(f"verify: note: {plain(' '.join(text.split()))}", style="yellow", markup=False)
 
     def help(self, text: str) -> None:
-        """The help of a command that was typed without what it needs, where errors go."""
+        """Print the help of a command that lacks an argument, on standard error."""
         self.err.print(text, markup=False)
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """One line of plain text; what a terminal would obey is shown as an escape."""
+        """Print one line of plain text; control characters are shown as escapes."""
         if self.silent:
             return
         self.out.print(plain(text), style=style, markup=False)
 
     def lines(self, texts: Iterable[str]) -> None:
-        """Several lines of plain text."""
+        """Print several lines of plain text."""
         for text in texts:
             self.line(text)
 
     def raw(self, text: str) -> None:
-        """Text for a machine: byte for byte, never coloured or wrapped."""
+        """Write text for a machine: byte for byte, never coloured or wrapped."""
         sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
         sys.stdout.buffer.flush()
 
     def json(self, value: object) -> None:
-        """Plain data as JSON, for a script."""
+        """Write plain data as JSON."""
         self.raw((msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n").decode())
 
     def decision(self, text: str, exit_status: int) -> None:
-        """A gate's text; its first line in the colour of the decision."""
+        """Print a gate's text, with its first line in the colour of the decision."""
         first, *rest = text.splitlines()
         self.line(first, style={0: "green", 3: "yellow"}.get(exit_status, "bold red"))
         self.lines(rest)
 
     @contextmanager
     def progress(self, name: str, estimate: float | None = None) -> Iterator[None]:
-        """Shows what is being done while it lasts, on a terminal only.
+        """Show what is being done while it lasts, on a terminal only.
 
         :param estimate: how long it took before, in seconds.
         """
@@ -117,24 +117,24 @@ class Terminal:
                 self._doing = None
 
     def doing(self, what: str) -> None:
-        """Progress: what is being done now; here an interrupt that a library swallowed is raised again."""
+        """Show what is being done now; raise an interrupt again that a library has swallowed."""
         interrupt.check()
         if self._doing is not None:
             self._doing.what = what
 
     def expect(self, seconds: float | None) -> None:
-        """How long what is being done took before, once that is known."""
+        """Show how long what is being done took before, in seconds."""
         if self._doing is not None:
             self._doing.estimate = seconds
 
     def stage(self, what: str) -> None:
-        """Progress: the next part of a long command; in a log a line."""
+        """Show the next part of a long command; in a log, print a line."""
         self.doing(what)
         if not self.quiet and not self.err.is_terminal:
             self.err.print(f"verify: {plain(what)}", markup=False)
 
     def step(self, done: int, of: int, unit: str) -> None:
-        """Progress of a long count: on a terminal at once, in a log a line for every hundredth part.
+        """Show the progress of a long count; in a log, print a line for every hundredth part.
 
         :param of: how many there are in all.
         :param unit: what is counted, in the plural.
@@ -146,7 +146,7 @@ class Terminal:
             self.err.print(f"verify: {done} of {of} {plain(unit)}", markup=False)
 
     def run(self, run: Run, options: str = "") -> None:
-        """A run: its header and table, or one line in a log; then the reasons of what is not proved.
+        """Print a run: its header and table, or one line in a log; then the reasons of what is not proved.
 
         :param options: with which ``verify show`` finds the run.
         """
@@ -184,24 +184,7 @@ class Terminal:
             return
         cost = costs(run)
         if self.out.is_terminal:
-            table = Table(box=None, padding=(0, 2, 0, 0))
-            for heading, justify in (
-                ("  property", "left"),
-                ("verdict", "left"),
-                ("obligations", "right"),
-                ("solver time", "right"),
-                ("solver", "left"),
-            ):
-                table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-            for record in run.properties:
-                table.add_row(
-                    f"  {escape(plain(record.id))}",
-                    f"[{style(record)}]{status(record)}[/]",
-                    _counts(record),
-                    _time(cost[record.id]),
-                    _solvers(record),
-                )
-            self.out.print(table)
+            self.out.print(_columns(run, cost, self.out.width))
         else:
             for record in run.properties:
                 self.line(_row(record, cost[record.id]))
@@ -212,9 +195,9 @@ class Terminal:
         self.line(f"  solver time {solvers:.2f} s over all processes; {whole}{_reused(run)}")
 
     def summary(self, runs: list[Run], seconds: float) -> None:
-        """The line at the end."""
+        """Print the line at the end."""
         records = [record for run in runs for record in run.properties]
-        parts = [f"{count} {name}" for name, count in counts(records).items()]
+        parts = _counted(records)
         if any(not run.complete for run in runs):
             parts.append("incomplete")
         what = f"{len(runs)} target{'s' if len(runs) != 1 else ''}, {len(records)} properties"
@@ -225,16 +208,60 @@ class Terminal:
         )
 
 
+def _columns(run: Run, cost: Mapping[str, Cost], width: int) -> Table:
+    """Return the run's table for a terminal of ``width`` columns.
+
+    A narrow one has no column of solvers. Where a property's name does not fit, it is wrapped: no part of a
+    name or a verdict is left out.
+    """
+    headings = ["  property", "verdict", "obligations", "time", "solvers"]
+    rows = [
+        [
+            f"  {plain(record.id)}",
+            status(record),
+            _counts(record),
+            _time(cost[record.id]),
+            _solvers(record),
+        ]
+        for record in run.properties
+    ]
+    needed = sum(max(map(len, column)) + 2 for column in zip(headings, *rows, strict=True)) - 2
+    shown = len(headings) if needed <= width else len(headings) - 1
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for number, heading in enumerate(headings[:shown]):
+        right = heading in ("obligations", "time")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=number > 0, overflow="fold")
+    for record, cells in zip(run.properties, rows, strict=True):
+        texts = [escape(cell) for cell in cells[:shown]]
+        texts[1] = f"[{style(record)}]{texts[1]}[/]"
+        table.add_row(*texts)
+    return table
+
+
+def _counted(records: list[PropertyRecord]) -> list[str]:
+    """Return how many properties have each status, the waived ones with the file of their waiver."""
+    found = []
+    for name, count in counts(records).items():
+        if name != WAIVED:
+            found.append(f"{count} {name}")
+            continue
+        files = [record.waiver.file if record.waiver else "" for record in records if record.waived]
+        found += [
+            f"{files.count(file)} {Verdict.REFUTED} (waived in {file})" for file in dict.fromkeys(files)
+        ]
+    return found
+
+
 def _reason(record: PropertyRecord, options: str) -> str:
     if record.waived:
         file = record.waiver.file if record.waiver is not None else ""
-        told = f"waived in {file}: {short_waiver(record)}"
-        return f"{told}; in full: verify show {record.id}{options}"
+        waived = f"waived in {file}: {short_waiver(record)}"
+        return f"{waived}; in full: verify show {record.id}{options}"
     return record.reason
 
 
 def _counts(record: PropertyRecord) -> str:
-    """How many obligations are proved; of a property that only another one blocks, that says too much."""
+    """Return how many obligations are proved; for a property that another one blocks, ``blocked``."""
     if record.reason.startswith(BLOCKED):
         return "blocked"
     proved = sum(o.verdict is Verdict.PROVED for o in record.obligations)
@@ -246,7 +273,7 @@ def _solvers(record: PropertyRecord) -> str:
 
 
 def _time(cost: Cost) -> str:
-    """Solver time of the queries that no property above has; a star where there are others."""
+    """Return the solver time of the queries that no property above has; a star where there are others."""
     return f"{cost.own:.2f} s{'*' if cost.shared else ' '}"
 
 
@@ -258,7 +285,7 @@ def _row(record: PropertyRecord, cost: Cost) -> str:
 
 
 def _reused(run: Run) -> str:
-    """How many queries were not asked, for their time is that of an earlier run."""
+    """Return how many queries have an answer of an earlier run, whose time is shown."""
     reused = run.queries.get("reused", 0)
     of = reused + run.queries.get("asked", 0)
     return (
@@ -271,8 +298,8 @@ def _worst(records: list[PropertyRecord]) -> PropertyRecord:
 
 
 def _in_a_line(run: Run) -> str:
-    """A run for a log: target, verdict, how many properties have which, and the time."""
-    counted = ", ".join(f"{count} {name}" for name, count in counts(run.properties).items())
+    """Return a run in a line for a log: target, how many properties have which verdict, the time."""
+    counted = ", ".join(_counted(run.properties))
     version = f" (Linux {run.target.version})" if run.target.version else ""
     alone = ", relocation routine alone" if len(run.functions) <= 1 else ""
     incomplete = ", incomplete" if not run.complete else ""

@@ -28,13 +28,15 @@ REPORT_BYTES = 64 << 20
 class Job:
     """One kernel to verify.
 
-    :param tool: digest of the tool.
+    :param tool: digest of the tool and of the user's waivers.
+    :param waivers: files of waivers in addition to the tool's own.
     """
 
     package: Package
     target: str
     reports: Path
     tool: str
+    waivers: tuple[Path, ...] = ()
 
 
 def kernel_bytes(package: Package) -> int:
@@ -49,15 +51,18 @@ def sweep(
     work: Callable[[Job], Row],
     processes: int,
     prepare: Callable[[], None],
+    waivers: tuple[Path, ...] = (),
 ) -> Generator[Row]:
-    """Verifies every kernel of ``targets`` that has no finished run by this tool; rows as they come.
+    """Verify every kernel of ``targets`` that has no finished run by this tool; yield rows as they come.
 
     Kernel images that were not in the cache before are taken out of it again.
 
     :param targets: the target's name by package.
+    :param tool: digest of the tool and of the user's waivers.
     :param work: makes a kernel's row, in a process that called ``prepare`` first.
+    :param waivers: files of waivers in addition to the tool's own.
     """
-    jobs = [Job(package, targets[package], reports, tool) for package in in_order(list(targets))]
+    jobs = [Job(package, targets[package], reports, tool, waivers) for package in in_order(list(targets))]
     held: set[Package] = set()
 
     def admit(job: Job) -> None:

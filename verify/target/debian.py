@@ -91,10 +91,11 @@ def images(suites: Sequence[str] = ()) -> list[Package]:
     Packages that only depend on another image (``linux-image-arm64``) are none. Sorted by version,
     then name. Of packages that several suites have, the first suite's is returned.
 
-    A package that the lists describe wrongly is skipped with a warning.
+    A package that the lists describe wrongly is skipped with a warning; all of a suite must not be.
 
     :param suites: such as ``trixie-backports``; none for the host's own.
-    :raises TargetError: apt is missing, or has no lists and cannot fetch any.
+    :raises TargetError: apt is missing, has no lists and cannot fetch any, or its lists describe every
+        package of a suite wrongly.
     """
     found: dict[tuple[str, str, str], Package] = {}
     for suite in suites or (None,):
@@ -113,7 +114,8 @@ def _images(suite: str | None) -> list[Package]:
         wanted = [_followed(fields) for fields in stanzas]
         binaries = {one[0] for one in wanted if one and one[0].startswith("linux-binary-")}
         held = {(f.get("package"), f.get("version")): f for f in _stanzas(apt, sorted(binaries))}
-    found = []
+    found: list[Package] = []
+    skipped: list[str] = []
     for fields, following in zip(stanzas, wanted, strict=True):
         holder = fields if following is None else held.get(following)
         if fields.get("package") not in names or holder is None:
@@ -123,6 +125,12 @@ def _images(suite: str | None) -> list[Package]:
         except TargetError as error:  # the lists have other packages
             shown = f"{fields['package']} {fields.get('version', '')}".rstrip()
             _log.warning("verify: %s is skipped: %s", printable(shown), error)
+            skipped.append(f"{printable(shown)}: {error}")
+    if skipped and not found:
+        raise TargetError(
+            f"expected a package with a kernel in apt's lists, found {len(skipped)} that are all malformed, "
+            f"the first {skipped[0]}"
+        )
     return found
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import UnionType
 from typing import get_origin
@@ -22,7 +23,7 @@ from kexec_verify.check.runs import Options, check_run
 from kexec_verify.cli import check as command
 from kexec_verify.cli.check import lines as shown_lines
 from kexec_verify.errors import InternalError, TargetError, UsageError, VerifyError
-from kexec_verify.logic import FALSE, ult, var
+from kexec_verify.logic import FALSE, const, ult, var
 from kexec_verify.prove.smtlib import script
 from kexec_verify.prove.solvers import Answer, Reply
 from kexec_verify.report import model
@@ -388,7 +389,101 @@ def test_a_refuted_property_is_green_with_a_waiver_of_the_specs_alone(tmp_path, 
         claimed={WAIVER.property: Verdict.REFUTED},
         waiver=waiver,
     )
-    assert check_run(folder).exit_status == status
+    assert check_run(kimage(folder)).exit_status == status
+
+
+def kimage(folder: Path, **changes) -> Path:
+    """Give the run in the folder the ABI variant of WAIVER."""
+    made = read_run(folder / "run.json")
+    functions = [filled(model.FunctionRecord, variant="kimage", **changes)]
+    (folder / "run.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(made, functions=functions)))
+    seal(folder)
+    return folder
+
+
+def waived_by(folder: Path, monkeypatch, **changes) -> Path:
+    """A run whose one property is refuted, and waived by a waiver of the user's own."""
+    known = PROPERTIES[WAIVER.property]
+    monkeypatch.setitem(PROPERTIES, WAIVER.property, dataclasses.replace(known, rests_on=()))
+    required = [obligation(INVALID, WAIVER.obligation, Verdict.UNKNOWN)]
+    record = model.WaiverRecord("mine", "ref", WAIVER.obligation, SENTENCE, "", "mine.toml")
+    record = msgspec.structs.replace(record, **changes)
+    claimed = {WAIVER.property: Verdict.REFUTED}
+    return kimage(write(folder, {WAIVER.property: required}, claimed=claimed, waiver=record))
+
+
+MINE = dataclasses.replace(
+    WAIVER, reason="mine", reference="ref", sentence=SENTENCE, where="", file="elsewhere.toml"
+)
+
+
+def test_waiver_of_the_user_holds_if_the_check_is_given_it(tmp_path, monkeypatch):
+    folder = waived_by(tmp_path / "run", monkeypatch)
+    without = check_run(folder)
+    assert without.exit_status == 1
+    fault = (
+        f"{WAIVER.property}: waived by mine.toml, but no waiver of specs/waivers.toml or --waivers covers it"
+    )
+    assert without.faults == [fault]
+    found = check_run(folder, Options(waivers=(MINE,)))
+    assert (found.exit_status, found.faults) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"where": "machine_kexec+0x8"},
+        {"variant": "registers"},
+        {"sentence": "*"},
+        {"reason": "another"},
+        {"obligation": "mk-other"},
+        {"property": REAL},
+    ],
+)
+def test_another_waiver_of_the_user_covers_nothing(tmp_path, monkeypatch, change):
+    folder = waived_by(tmp_path / "run", monkeypatch)
+    assert check_run(folder, Options(waivers=(dataclasses.replace(MINE, **change),))).exit_status == 1
+
+
+def test_waiver_of_another_variant_covers_nothing(tmp_path, monkeypatch):
+    folder = kimage(waived_by(tmp_path / "run", monkeypatch), tests_head=True)
+    assert check_run(folder, Options(waivers=(MINE,))).exit_status == 1
+
+
+def test_command_reads_waivers_from_a_file(tmp_path, monkeypatch):
+    folder = waived_by(tmp_path / "run", monkeypatch)
+    lines = [
+        f"{name} = {value!r}" for name, value in dataclasses.asdict(MINE).items() if name != "file" and value
+    ]
+    (tmp_path / "mine.toml").write_text("[[waiver]]\n" + "\n".join(lines))
+    monkeypatch.setattr(module, "require_independence", lambda: None)
+    runner = CliRunner()
+    options = ["-j", "1", "-q", str(folder)]
+    assert runner.invoke(command.check, options, standalone_mode=False).return_value == 1
+    waivers = ["--waivers", str(tmp_path / "mine.toml")]
+    assert runner.invoke(command.check, [*waivers, *options], standalone_mode=False).return_value == 0
+
+
+def test_multiplication_that_no_solver_finishes_is_undecided_in_bounded_time(tmp_path):
+    a, b = (var(name).zero_extend(64) for name in "ab")
+    product = const(0xD3C21BCECCEDA1A5F0B1A3D5B7C9E1F3, 128)
+    hard = script([("product", a * b == product)], ult(var("a"), var("b")))
+    folder = write(tmp_path / "run", {REAL: [obligation(hard, REAL)]})
+    started = time.process_time()
+    result = check_run(folder, Options(limit=1))
+    assert time.process_time() - started < 30
+    assert (result.exit_status, result.faults) == (3, [])
+    assert "gave up on it" in result.unsettled[0]
+    assert [claim.recomputed for claim in result.claims] == [Verdict.UNKNOWN]
+
+
+def test_text_that_is_not_begun_in_time_is_undecided(run):
+    result = check_run(run, Options(budget=-1))
+    assert (result.exit_status, result.faults) == (3, [])
+    assert all(text.answers == [] and not text.holds for text in result.texts)
+    assert "the time for the whole check was over" in result.unsettled[0]
+    assert {claim.recomputed for claim in result.claims} == {Verdict.UNKNOWN}
+    assert shown_lines(result, False)[-1] == "the record is not confirmed: not every text is decided"
 
 
 def test_two_runs_of_one_query_have_one_digest(tmp_path):
@@ -425,7 +520,7 @@ def test_a_solver_that_does_not_answer_proves_nothing(run, monkeypatch):
     result = check_run(run)
     assert [claim.recomputed for claim in result.claims] == [Verdict.UNKNOWN]
     assert (result.faults, result.exit_status) == ([], 3)
-    assert shown_lines(result, False)[-1] == "the record is not confirmed: a solver gave up"
+    assert shown_lines(result, False)[-1] == "the record is not confirmed: not every text is decided"
 
 
 def test_cvc5_is_asked_where_it_is_installed(run, monkeypatch):

@@ -121,6 +121,62 @@ def test_policy_allows_a_waiver_and_asks_for_mutants(gate, tmp_path):
     assert (status, out.splitlines()[0]) == (0, "gate: passed: 1 PROVED, 1 REFUTED (waived)")
 
 
+MINE = """[[waiver]]
+property = "inplace-restart"
+variant = "kimage"
+obligation = "{obligation}"
+sentence = "{sentence}"
+reason = "mine"
+reference = "ref"
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A run with a waiver of the user's own, and the file of that waiver."""
+    record = waived("inplace-restart")
+    used = msgspec.structs.replace(record.waiver, file="mine.toml")
+    path = write(tmp_path, run(msgspec.structs.replace(record, waiver=used)))
+    text = MINE.format(obligation=used.obligation, sentence=used.sentence)
+    (tmp_path / "mine.toml").write_text(text)
+    return path
+
+
+def test_waiver_of_the_user_passes_with_its_file(gate, mine):
+    status, out, _ = gate(mine)
+    assert (status, out.splitlines()[-1]) == (1, f"next: verify gate {mine} --waivers mine.toml")
+    assert gate(mine, "--waivers", "mine.toml")[0] == 0
+
+
+def test_policy_names_files_of_waivers(gate, mine, tmp_path):
+    (tmp_path / "ci").mkdir()
+    policy = tmp_path / "ci" / "policy.toml"
+    policy.write_text('waiver-files = ["../mine.toml"]\n')
+    assert gate(mine, "--policy", policy)[0] == 0
+    policy.write_text('waiver-files = ["nowhere.toml"]\n')
+    status, _, err = gate(mine, "--policy", policy)
+    assert status == 2 and "nowhere.toml: expected a file of waivers" in err
+
+
+def test_policy_with_a_list_of_waivers_is_told_the_line_to_add(gate, mine, tmp_path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text('waivers = ["claim-*"]\n')
+    status, out, _ = gate(mine, "--policy", policy, "--waivers", "mine.toml")
+    assert status == 1
+    assert out.splitlines()[-1] == f'next: add to {policy}: waivers = ["claim-*", "inplace-restart"]'
+    policy.write_text('waivers = ["claim-*", "inplace-restart"]\n')
+    assert gate(mine, "--policy", policy)[0] == 0
+
+
+def test_waiver_that_matches_nothing_is_a_note(gate, mine, tmp_path):
+    text = MINE.format(obligation="mk-other", sentence="*")
+    (tmp_path / "other.toml").write_text(text)
+    status, out, _ = gate(mine, "--waivers", "mine.toml", "--waivers", "other.toml")
+    assert status == 0
+    note = "inplace-restart is REFUTED: its waiver for mk-other in other.toml matches nothing here"
+    assert note in out
+
+
 def test_another_binary_fails(gate, tmp_path):
     write(tmp_path, run())
     (tmp_path / "vmlinux").write_bytes(b"another kernel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -12,10 +13,13 @@ from kexec_verify import key
 from kexec_verify.cache import place
 from kexec_verify.cli import main
 from kexec_verify.cli.commands import TASKS, cli
-from kexec_verify.cli.terminal import Terminal
+from kexec_verify.cli.terminal import Terminal, _columns
+from kexec_verify.report.model import SolverAnswer
+from kexec_verify.report.times import costs
 from kexec_verify.specs.assumptions import ASSUMPTIONS
 from kexec_verify.specs.properties import PROPERTIES
 from kexec_verify.verdict import Verdict
+from rich.console import Console
 
 from ..gate.examples import EVIL, claim, run, waived
 
@@ -128,7 +132,38 @@ def test_waived_is_shown_in_a_run_and_counted_apart(capsys):
     assert "reloc-step               REFUTED (waived)" in out
     short = "  reloc-step: waived in specs/waivers.toml: hardware keeps it coherent; "
     assert f"{short}in full: verify show reloc-step\n" in out
-    assert "1 target, 2 properties: 1 PROVED, 1 REFUTED (waived) in 1.0 s" in out
+    assert "1 target, 2 properties: 1 PROVED, 1 REFUTED (waived in specs/waivers.toml) in 1.0 s" in out
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_table_of_a_narrow_terminal_leaves_out_no_part_of_a_name(width):
+    names = [*PROPERTIES]
+    answers = [SolverAnswer(solver, "unsat", 1.0) for solver in ("z3", "bitwuzla")]
+    records = [
+        msgspec.structs.replace(
+            record, obligations=[msgspec.structs.replace(o, answers=answers) for o in record.obligations]
+        )
+        for record in map(waived, names)
+    ]
+    item = run(*records)
+    table = _columns(item, costs(item), width)
+    stream = io.StringIO()
+    Console(file=stream, width=width, force_terminal=True, color_system=None).print(table)
+    shown = stream.getvalue()
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= width
+    assert shown.count("REFUTED (waived)") == len(names)
+    assert ("solvers" in shown) == (width >= 80)
+    if width >= 80:
+        assert [line.split()[0] for line in shown.splitlines()[1:]] == names
+
+
+def test_counts_name_the_file_of_each_waiver(capsys):
+    own, other = waived("claim-a"), waived("claim-b")
+    assert other.waiver is not None
+    mine = msgspec.structs.replace(other, waiver=msgspec.structs.replace(other.waiver, file="mine.toml"))
+    Terminal().run(run(own, mine))
+    out = capsys.readouterr().out
+    assert "1 REFUTED (waived in specs/waivers.toml), 1 REFUTED (waived in mine.toml)" in out
 
 
 def test_one_reason_of_many_properties_is_said_once(capsys):

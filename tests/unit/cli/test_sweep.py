@@ -14,6 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
+from kexec_verify.cli.sweep import _tool
+from kexec_verify.digest import tool_digest
+from kexec_verify.errors import UsageError
 from kexec_verify.report.read import read_run
 from kexec_verify.sweep import journal
 from kexec_verify.verdict import Verdict
@@ -194,3 +197,18 @@ def test_a_sweep_that_is_interrupted_goes_on_where_it_broke_off(host, name):
     for kernel in NAMES:
         run = read_run(reports / f"linux-image-{kernel}" / "run.json")
         assert run.complete and run.verdict is Verdict.PROVED
+
+
+def test_waivers_are_a_part_of_the_digest_that_rows_are_reused_by(tmp_path):
+    mine = tmp_path / "mine.toml"
+    waiver = (
+        '[[waiver]]\nproperty = "inplace-restart"\nvariant = "kimage"\nobligation = "a"\nsentence = "b"\n'
+        'reason = "{}"\nreference = "d"\n'
+    )
+    mine.write_text(waiver.format("one"))
+    one = _tool((mine,))
+    mine.write_text(waiver.format("two"))
+    assert len({_tool(()), one, _tool((mine,))}) == 3
+    assert _tool(()) == tool_digest()
+    with pytest.raises(UsageError, match="expected a file of waivers"):
+        _tool((tmp_path / "nowhere",))

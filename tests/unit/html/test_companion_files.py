@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
+import pytest
 from kexec_verify.check.model import Check
 from kexec_verify.cosim.model import NegativeRecord, Report, SystemRecord
 from kexec_verify.html.companion_files import before_save, companion_files
 from kexec_verify.html.page import run_page
+from kexec_verify.html.write import write_page
 from kexec_verify.mutate.model import FaultRecord, HypothesisRecord, MutantRecord, MutationRun
 
 from . import example
@@ -53,6 +55,19 @@ def test_what_is_about_another_run_is_named_and_not_shown(tmp_path):
     found = companion_files(path.parent, run, path.read_bytes())
     assert (found.check, found.mutation, found.stale) == (None, None, ["check.json", "mutation.json"])
     assert "is about another run or other bytes" in run_page(run, found, "run.json")
+
+
+@pytest.mark.parametrize("name", ["check.json", "mutation.json", "../cosim.json", "../.history/vmlinux.json"])
+@pytest.mark.parametrize("contents", ["no json", "{}", "[" * 3000])
+def test_malformed_file_is_left_out_with_a_note(tmp_path, name, contents):
+    run = example.proved()
+    path = example.write_as("vmlinux", run, tmp_path)
+    (tmp_path / ".history").mkdir()
+    (path.parent / name).write_text(contents)
+    notes: list[str] = []
+    write_page(path, notes.append)
+    (note,) = notes
+    assert name.removeprefix("../") in note and note.endswith("; the page leaves it out")
 
 
 def test_before_a_run_is_saved_what_it_replaces_is_left_out(tmp_path):

@@ -351,6 +351,12 @@ def test_images_that_the_lists_describe_wrongly_are_skipped_with_a_note(host, ca
     assert note.startswith("verify: linux-image-6.1.0-9-arm64 ") and "is skipped: expected" in note
 
 
+def test_lists_that_describe_every_image_wrongly_are_an_error(host):
+    list_images(host, SHA256="no")
+    with pytest.raises(TargetError, match=r"all malformed, the first linux-image-6\.1\.0-9-arm64 "):
+        debian.images()
+
+
 def test_lock_that_another_process_keeps_is_not_waited_for_without_end(host, monkeypatch):
     monkeypatch.setattr(apt, "_LOCK_LIMIT", 0.1)
     client = suites.apt_for(None)
