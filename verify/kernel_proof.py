@@ -10,6 +10,7 @@ from kexec_verify.errors import InternalError
 from kexec_verify.kexec.abi_variant import AbiVariant
 from kexec_verify.kexec.composition import Composition, Part, has_whole_path
 from kexec_verify.kexec.conditions import condition
+from kexec_verify.kexec.globals import image_addresses
 from kexec_verify.kexec.layout import stated_layout
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.patch_sites import as_linked, unknown
@@ -67,6 +68,7 @@ def prove_kernel(
     """
     patched = unknown(kernel, routine.address, routine.end)
     code = Code(routine.name, routine.address, routine.code, unknown=patched)
+    discharger.queries.image = image_addresses(kernel)
     own = [claim for claim in claims if claim in RELOCATION]
     layout, folds = stated_layout(kernel), folds_addresses(kernel, "__enable_mmu")
     proof = RoutineProof(code, own, kernel.page_size, layout, progress, discharger, folds)

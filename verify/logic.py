@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from angr import claripy
 from kexec_verify import masks
+from kexec_verify.parts_of_angr import claripy
 
 masks.install()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from angr import claripy
+from kexec_verify.parts_of_angr import claripy
 
 _DEPTH = 64  # of terms looked into; below it nothing is known, which is right of any term
 _SWAPPED = {

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
-from angr import claripy
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.logic import Formula, Function, If, Term, application, same
+from kexec_verify.parts_of_angr import claripy
 
 type Variable = Callable[[str, int], "Term | None"]
 """From a variable's name and width to its replacement; None if it stays."""

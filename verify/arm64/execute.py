@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from angr.engines.pcode.behavior import BehaviorFactory
-from angr.errors import AngrError
 from kexec_verify.arm64 import pointer_authentication, system
 from kexec_verify.arm64.legality import lowest_el, unprivileged
 from kexec_verify.arm64.lift import SIZE, Instruction, registers, system_register
@@ -19,8 +17,9 @@ from kexec_verify.arm64.state import NAMES, SYSTEM, Access, Event, State
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.logic import Formula, Not, Term, const, normal
 from kexec_verify.memory import WORD_BYTES
+from kexec_verify.parts_of_angr import behavior as pcode
 
-_BEHAVIOR = BehaviorFactory()
+_BEHAVIOR = pcode.BehaviorFactory()
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ class _Run:
                 result = behavior.evaluate_unary(operation.output.size, inputs[0].size, values[0])
             else:
                 result = behavior.evaluate_binary(operation.output.size, inputs[0].size, *values)
-        except AngrError as error:
+        except pcode.AngrError as error:
             what = f"p-code {operation.opcode.name} ({self.instruction.text})"
             raise UnsupportedError(what, self.at) from error
         self.set(operation.output, result)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import archinfo
 import networkx
-from angr.engines.pcode.lifter import PcodeBasicBlockLifter, lift
+import pypcode
 from kexec_verify.arm64.legality import illegal
 from kexec_verify.arm64.refused import refused
 from kexec_verify.errors import UnsupportedError
-
-logging.getLogger("angr").setLevel(logging.ERROR)
 
 SIZE = 4  # bytes of an A64 instruction
 _SP = 31
@@ -63,15 +59,14 @@ class Instruction:
 
 
 @functools.cache
-def _lifter() -> tuple[Any, PcodeBasicBlockLifter]:
-    arch = archinfo.ArchPcode("AARCH64:LE:64:v8A")
-    return arch, PcodeBasicBlockLifter(arch)
+def _sleigh() -> Any:
+    return pypcode.Context("AARCH64:LE:64:v8A")
 
 
 @functools.cache
 def registers() -> dict[str, Any]:
     """Return SLEIGH's registers by name, with ``offset`` and ``size`` in bytes."""
-    return dict(_lifter()[1].context.registers)
+    return dict(_sleigh().registers)
 
 
 @functools.cache
@@ -99,16 +94,19 @@ def decode(word: int, address: int) -> Instruction:
     :raises UnsupportedError: if SLEIGH has no such instruction, or none that can be relied on, or
         if Armv8.0-A has none, so that it is legal on some CPUs only.
     """
-    arch, lifter = _lifter()
-    block = lift(word.to_bytes(SIZE, "little"), address, arch, max_inst=1, block_lifter=lifter)
-    if block.size != SIZE or len(block.disassembly.insns) != 1:
+    data, sleigh = word.to_bytes(SIZE, "little"), _sleigh()
+    try:
+        translated = sleigh.translate(data, address, max_instructions=1).ops
+        shown = sleigh.disassemble(data, address, max_instructions=1).instructions
+    except (pypcode.BadDataError, pypcode.UnimplError, pypcode.LowlevelError):
+        translated = shown = []
+    if len(shown) != 1 or shown[0].length != SIZE:
         raise UnsupportedError(f"instruction {word:#010x}", address)
-    shown = block.disassembly.insns[0]
-    text = f"{shown.mnemonic} {shown.op_str}".strip()
+    text = f"{shown[0].mnem} {shown[0].body}".strip()
     reason = illegal(word) or (None if word in _GIVEN_MEANING else refused(word))
     if reason is not None:
         raise UnsupportedError(f"instruction {text} ({reason})", address)
-    operations = [operation for operation in block._ops if operation.opcode.name != "IMARK"]
+    operations = [operation for operation in translated if operation.opcode.name != "IMARK"]
     return Instruction(address, word, text, operations)
 
 

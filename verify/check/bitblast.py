@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kexec_verify.check.gates import FALSE, TRUE, Bits, Gates
-from kexec_verify.check.read import Node, Script, read
 from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.prove.read import Node, Script, read
 
 CLAUSE_LIMIT = 2_000_000
 

@@ -14,12 +14,12 @@ from kexec_verify.arm64.cache import Lines
 from kexec_verify.arm64.execute import Exit, Step, execute
 from kexec_verify.arm64.lift import Instruction
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM, State, unknown_ghosts, unknown_registers
-from kexec_verify.check.read import Expression, read
 from kexec_verify.cosim.byte_memory import BYTES, Bytes
-from kexec_verify.cosim.evaluate import Evaluator, compile_terms
 from kexec_verify.errors import InternalError
 from kexec_verify.logic import TRUE, And, Formula, Term, const, same
 from kexec_verify.memory import WORD_BYTES, Unknown
+from kexec_verify.prove.evaluate import Evaluator, compile_terms
+from kexec_verify.prove.read import Expression, read
 from kexec_verify.prove.smtlib import Printer
 
 TAG = "in"

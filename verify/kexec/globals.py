@@ -34,6 +34,12 @@ _SYMBOL = "its symbol"
 _MAX_GLOBALS = 1 << 28  # an image with its .bss is smaller (arch/arm64/kernel/vmlinux.lds.S: MODULES_VADDR)
 
 
+def image_addresses(kernel: Kernel) -> range:
+    """Return the virtual addresses that the kernel's image may have, with its .bss."""
+    low = kernel.segments[0].address
+    return range(low, low + _MAX_GLOBALS)
+
+
 @dataclass(frozen=True)
 class Globals:
     """Virtual addresses of globals by name, and in words what each was found by.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,12 +38,14 @@ class Reply:
     """A solver's answer, with the time it took in seconds.
 
     :param core: positions of the assertions that an unsat answer used; None if not requested.
+    :param model: values of a sat answer's :func:`leaves`; None if not requested.
     """
 
     solver: str
     answer: Answer
     seconds: float
     core: tuple[int, ...] | None = None
+    model: tuple[int, ...] | None = None
 
 
 type Replies = tuple[Reply, ...]
@@ -119,10 +122,23 @@ def model_z3(text: str, names: Sequence[str], limit: float = TIME_LIMIT) -> dict
     return {name: values[name].as_long() for name in names if name in values}
 
 
-def ask_bitwuzla(text: str, limit: float = TIME_LIMIT, seed: int = 0, core: bool = False) -> Reply:
+_LEAF = re.compile(
+    r"^\((?:declare-fun (\|[^|]*\|) \(\)|define-fun (\w+) \(\) \(_ BitVec \d+\) \(\|)", re.MULTILINE
+)
+
+
+def leaves(text: str) -> list[str]:
+    """Return the names of a script's variables and of its function applications, in its order."""
+    return [variable or application for variable, application in _LEAF.findall(text)]
+
+
+def ask_bitwuzla(
+    text: str, limit: float = TIME_LIMIT, seed: int = 0, core: bool = False, model: bool = False
+) -> Reply:
     """Return bitwuzla's answer to ``text`` within ``limit`` seconds of CPU time.
 
     :param core: also return which assertions an unsat answer used.
+    :param model: also return the values of a sat answer's :func:`leaves`.
     :raises InternalError: if the text is not SMT-LIB that bitwuzla reads.
     """
     import bitwuzla
@@ -130,6 +146,7 @@ def ask_bitwuzla(text: str, limit: float = TIME_LIMIT, seed: int = 0, core: bool
     started = time.perf_counter()
     options = bitwuzla.Options()
     options.set(bitwuzla.Option.PRODUCE_UNSAT_CORES, core)
+    options.set(bitwuzla.Option.PRODUCE_MODELS, model)
     if seed:
         options.set(bitwuzla.Option.SEED, seed)
     terms = bitwuzla.TermManager()
@@ -150,7 +167,11 @@ def ask_bitwuzla(text: str, limit: float = TIME_LIMIT, seed: int = 0, core: bool
     used: tuple[int, ...] | None = None
     if core and answer is Answer.UNSAT:
         used = tuple(sorted(asserted.index(term.id()) for term in solver.get_unsat_core()))
-    return Reply("bitwuzla", answer, time.perf_counter() - started, used)
+    values: tuple[int, ...] | None = None
+    if model and answer is Answer.SAT:
+        terms = (solver.get_value(parser.parse_term(name)) for name in leaves(text))
+        values = tuple(int(term.value(2), 2) for term in terms)
+    return Reply("bitwuzla", answer, time.perf_counter() - started, used, values)
 
 
 def settle(text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Replies:

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from angr import claripy
 from kexec_verify.arm64.cache import Changed, Invalidated, Lines, Maintained, Stored
 from kexec_verify.arm64.state import Event, State, unknown_ghosts, unknown_registers
 from kexec_verify.errors import UnsupportedError
@@ -35,6 +34,7 @@ from kexec_verify.logic import (
 from kexec_verify.logic import replace as substitute
 from kexec_verify.memory import Unknown
 from kexec_verify.obligation import Facts
+from kexec_verify.parts_of_angr import claripy
 
 _MAINTENANCE = {
     **{"DC_CIVAC": "civac", "DC_CVAC": "cvac", "DC_IVAC": "ivac"},

@@ -8,10 +8,10 @@ import random
 import pytest
 from kexec_verify.check.bitblast import bit_blast
 from kexec_verify.check.gates import FALSE, TRUE, Gates
-from kexec_verify.check.read import read
 from kexec_verify.check.rup import Checker
-from kexec_verify.cosim.evaluate import evaluate
 from kexec_verify.errors import LimitError
+from kexec_verify.prove.evaluate import evaluate
+from kexec_verify.prove.read import read
 
 BINARY = [
     "bvadd",

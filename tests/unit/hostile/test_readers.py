@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from kexec_verify.cache.store import FILE as DATABASE
 from kexec_verify.cache.store import Cache
 from kexec_verify.check.commands import require_printed
-from kexec_verify.check.read import read as read_script
 from kexec_verify.errors import InternalError, VerifyError
 from kexec_verify.gate.baseline import baseline_of, read_baseline
 from kexec_verify.gate.decide import Evidence, decide
@@ -26,6 +25,7 @@ from kexec_verify.html import history
 from kexec_verify.html.companion_files import companion_files
 from kexec_verify.html.index import rows
 from kexec_verify.html.write import write_page
+from kexec_verify.prove.read import read as read_script
 from kexec_verify.report.debugger import write_out
 from kexec_verify.report.read import decode_run
 from kexec_verify.report.replay import in_lines, recorded

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from kexec_verify.check.read import read
-from kexec_verify.cosim.evaluate import compile_terms, evaluate
+from kexec_verify.prove.evaluate import compile_terms, evaluate
+from kexec_verify.prove.read import read
 from kexec_verify.prove.solvers import Answer, ask_bitwuzla
 
 BINARY = [

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kexec_verify.check.read import Node, Script
 from kexec_verify.errors import UnsupportedError
+from kexec_verify.prove.read import Node, Script
 
 type Function = Callable[..., int]
 type Evaluator = Callable[[Mapping[str, int], Mapping[str, Function]], tuple[int, ...]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from kexec_verify.check.read import BOOL, Node, read
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.logic import And, Function, If, Not, const, ult, var
+from kexec_verify.prove.read import BOOL, Node, read
 from kexec_verify.prove.smtlib import script
 
 X = "(declare-fun x () (_ BitVec 8))"
