@@ -17,7 +17,7 @@ class Renamer:
     """Renames the variables and functions of terms.
 
     :param prefix: put before the name of every variable and function that is not given to both.
-    :param instead: terms to put for variables, by the variable's name; they are not renamed in turn.
+    :param instead: terms to put for variables, by the variable's name; they are not renamed themselves.
     :param functions: what to put for a function's value at an argument, by the function's name.
     """
 

@@ -30,7 +30,7 @@ class End:
 
     :param via: ``EL1``, or ``EL2`` where the stub makes the last step or one before it.
     :param icache: what the instruction cache may hold, on each of the paths.
-    :param legs: names of the functions that the way goes through.
+    :param legs: names of the functions on the path.
     """
 
     facts: Facts

@@ -77,7 +77,7 @@ class Kind:
 class Node:
     """A property in the tree.
 
-    :param again: it stands in the tree before: only a link to it is shown.
+    :param again: the tree has it already: only a link to it is shown.
     """
 
     record: PropertyRecord

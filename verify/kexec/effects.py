@@ -49,7 +49,7 @@ def effect_obligations(
 
     :param name: of the obligations.
     :param entry: registers at the function's entry.
-    :param values: what rules speak of just before an event.
+    :param values: the registers that rules are about, just before an event.
     """
     found = []
     for event in events:

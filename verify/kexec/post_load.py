@@ -324,7 +324,7 @@ class PostLoad:
     ) -> None:
         known = state.facts
         if not speaks_of_list(goal, *(fact for _, fact in further)):
-            # What the list is says nothing of the goal, and costs the solvers time.
+            # The goal does not depend on what the list is, and these facts cost the solvers time.
             known = tuple(fact for fact in known if not speaks_of_list(fact[1]))
         facts = (*known, *further)
         at = state.trace[-1] if state.trace else None

@@ -88,7 +88,7 @@ class Ending:
                 self._called(event)
 
     def _table(self, event: Event, phase: str) -> None:
-        """Require the zero page, or the kimage's table once the TLB holds nothing of the old one."""
+        """Require the zero page, or the kimage's table once the TLB holds no entry of the old one."""
         scenario, context = self.scenario, event.context
         expected, found = None, f"{event.operand:#x}"
         if phase == "after":

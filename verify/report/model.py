@@ -99,7 +99,7 @@ class AssumptionRecord(msgspec.Struct, frozen=True):
     """An assumption of the run's ABI variant: the properties that used it, and values with which it holds.
 
     ``stated`` says that it is a hypothesis of some obligation; else it is of the environment,
-    and no formula speaks of it.
+    and no formula states it.
     """
 
     id: str

@@ -87,7 +87,7 @@ def load_kernel(data: bytes, source: str, name: str) -> Kernel:
     :param source: the target as the user typed it, for messages.
     :param name: the kernel's short name; made safe for paths.
     :returns: a kernel whose sha256 is that of *data*, compressed as it may be: it also names the bytes
-        that are not loaded, such as a header, a signature or what stands around a payload.
+        that are not loaded, such as a header, a signature or what surrounds a payload.
     :raises TargetError: it is no little-endian arm64 kernel, or its tables of patch sites cannot be read.
     """
     source = printable(source)

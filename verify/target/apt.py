@@ -154,7 +154,7 @@ class Apt:
         if age is not None and age < FRESH and not force:
             return False
         try:
-            # A list that cannot be fetched is only a warning to apt unless told otherwise.
+            # A list that cannot be fetched is only a warning to apt by default.
             self.run("apt-get", ["update", "-o", "APT::Update::Error-Mode=any"])
         except TargetError:
             # Offline, or one of several sources is broken: what lists there are will do.

@@ -1,4 +1,4 @@
-"""Constants in registers along a function, as its instructions stand one after the other.
+"""Constants in registers along a function, in the order of its instructions.
 
 What is not modelled makes the registers it writes unknown, a branch target makes all of them
 unknown, so a constant found here is one on every path.
@@ -46,7 +46,7 @@ def walk(
             continue
         yield insn, known
         if insn.id in _ENDS and "." not in insn.mnemonic:
-            known = {}  # what stands next is reached from elsewhere
+            known = {}  # the next instruction is reached from elsewhere
             continue
         if insn.id in _CALLS:
             for register in _CLOBBERED:

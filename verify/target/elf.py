@@ -187,7 +187,7 @@ def _segments(data: bytes, source: str) -> tuple[list[Segment], list[bytes]]:
 
 
 def _check_loads(loads: list[_Load], source: str) -> None:
-    """Refuse segments, sorted by address, that cannot all be what stands in memory.
+    """Refuse segments, sorted by address, that cannot all be in memory.
 
     :raises TargetError: two overlap in memory or in the file, or are not as far apart in physical as
         in virtual memory: the Image, and so the kernel that runs, is laid out by physical addresses.

@@ -37,7 +37,7 @@ _MAX_MARKER_TRIES = 32
 _MAX_BLOCKS = 1 << 13  # of _PER_MARKER names each, decoded in all tries together
 _ALIGNMENTS = (8, 4)  # of the tables, in bytes
 _SEQ = 3  # bytes of an entry of seqs_of_names
-# seqs_of_names may stand between markers and token_table: at most four bytes a symbol.
+# seqs_of_names may be between markers and token_table: at most four bytes a symbol.
 _SEARCH_WINDOWS = (1 << 16, 1 << 19, 1 << 22)
 
 
@@ -241,7 +241,7 @@ def _with_offsets(data: bytes, tokens: _Tokens, names: _Names) -> Kallsyms | Non
     if found is not None:
         return found
     placed = [at + 4 * row + (off - ((off & 1 << 31) << 1)) for row, off in enumerate(after)]
-    # The first symbols are code, which stands before the tables: never mistake zeros for offsets.
+    # The first symbols are code, which is located before the tables: never mistake zeros for offsets.
     if (
         _ascending(placed, count)
         and 0 <= placed[0] < at
@@ -250,7 +250,7 @@ def _with_offsets(data: bytes, tokens: _Tokens, names: _Names) -> Kallsyms | Non
         and _has_seqs(data, align(at + 4 * count, names.alignment), count)
     ):
         return Kallsyms(names.names, names.kinds, array(U32, placed), None, 0)
-    # Up to 6.3 they come first, and relative_base stands right before num_syms.
+    # Up to 6.3 they come first, and relative_base is right before num_syms.
     base_at = names.start - 8
     at = base_at - align(4 * count, 8)
     if at >= 0:

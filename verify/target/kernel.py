@@ -27,7 +27,7 @@ _REACH = 1 << 16
 
 @dataclass(frozen=True)
 class Segment:
-    """Bytes of the file that stand at *address*, a virtual address."""
+    """Bytes of the file that are located at *address*, a virtual address."""
 
     address: int
     data: bytes
@@ -104,7 +104,7 @@ class Kernel:
         return self.symbols.lookup(name)
 
     def symbols_at(self, address: int) -> list[str]:
-        """Return the names that stand exactly at *address*, sorted."""
+        """Return the names of exactly *address*, sorted."""
         return self.symbols.at(address)
 
     def symbol_before(self, address: int) -> Symbol | None:

@@ -1,7 +1,7 @@
 """Which bytes of an Image file are the kernel: what a loader puts into memory of it.
 
 Facts: Documentation/arch/arm64/booting.rst (image_size); arch/arm64/kernel/efi-header.S, which makes
-an Image a PE file whose sections stand in memory where they stand in the file; the PE format
+an Image a PE file whose sections have the same offsets in memory and in the file; the PE format
 (certificate table), where signed kernels carry their signature behind the sections.
 """
 
@@ -21,9 +21,9 @@ _ALIGN = 8
 def loaded_image(data: bytes, header: ImageHeader, source: str) -> bytes:
     """Return the bytes of the Image *data* that are loaded with it.
 
-    What stands behind them in memory is .bss, which the kernel clears.
+    Behind them in memory is .bss, which the kernel clears.
 
-    :raises TargetError: bytes follow that are no signature, or sections stand elsewhere in memory.
+    :raises TargetError: bytes follow that are no signature, or sections have other offsets in memory.
     """
     sections = _sections(data, source)
     if sections is None:

@@ -104,7 +104,7 @@ def _type_tests(data: bytes, source: str) -> Iterator[int]:
 class _Code:
     """Instructions around a test of a relocation's type.
 
-    :param low: offset of the first in *data*, which stands at *address*.
+    :param low: offset of the first in *data*, which is located at *address*.
     """
 
     def __init__(self, data: bytes, low: int, code: Iterable[int], address: int):
@@ -196,7 +196,7 @@ class _Code:
         """Yield each instruction up to *last* with the constants in registers before it.
 
         What is not known to leave a register alone makes it unknown; where paths meet only what they
-        agree on is known. Branches back are those of the loop and say nothing of its start.
+        agree on is known. Branches back are those of the loop and tell nothing about its start.
         """
         state: dict[int, int] | None = {_DISPLACEMENT: 0}
         arriving: dict[int, list[dict[int, int]]] = {}

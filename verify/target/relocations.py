@@ -100,7 +100,7 @@ def resembles_rela(data: bytes) -> bool:
 
 
 def apply(data: bytes, address: int, relocations: Relocations, source: str) -> bytes:
-    """Return *data*, which stands at *address*, with the relocations of its words applied.
+    """Return *data*, which is located at *address*, with the relocations of its words applied.
 
     :raises TargetError: a word to relocate holds something else than zero or what it is to hold, so
         the file was changed after it was linked, or two relocations of it disagree; or only a part of

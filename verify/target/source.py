@@ -25,7 +25,7 @@ def source_lines(path: Path, addresses: Iterable[int]) -> dict[int, str]:
             elf = ELFFile(stream)
             return dict(_lines(elf.get_dwarf_info(), set(addresses))) if elf.has_dwarf_info() else {}
     except (OSError, ELFError, ValueError, KeyError, IndexError):
-        return {}  # a source line is a courtesy: without one the address stands for itself
+        return {}  # without a source line the address is shown alone
 
 
 def _lines(dwarf: DWARFInfo, addresses: Collection[int]) -> Iterator[tuple[int, str]]:

@@ -55,7 +55,7 @@ class SymbolTable:
     :param names: the names, by row.
     :param addresses: virtual addresses, by row.
     :param sizes: sizes in bytes by row, 0 where unknown; None when no row has one (kallsyms).
-    :param hidden: rows that do not bound what stands before them (constants, mapping symbols).
+    :param hidden: rows that do not bound the row before them (constants, mapping symbols).
     :param is_global: a byte per row, not 0 where the symbol is global.
     """
 
@@ -91,7 +91,7 @@ class SymbolTable:
         return Symbol(name, self._addresses[chosen], self._size(chosen))
 
     def at(self, address: int) -> list[str]:
-        """Return the names that stand exactly at *address*, sorted."""
+        """Return the names of exactly *address*, sorted."""
         first = bisect_left(self._sorted, address)
         last = bisect_right(self._sorted, address)
         return sorted(self._names.name(self._order[i]) for i in range(first, last))

@@ -121,7 +121,7 @@ def solve(chain: Chain, further: Facts = (), goal: Formula = FALSE) -> Values | 
     :param further: in the chain's terms, like ``goal``.
     :raises InternalError: if the solver's model is none.
     """
-    # What the run reads must be known to be in its place, whether a fact speaks of it or not.
+    # What the run reads must be known to be in its object, whether or not a fact mentions it.
     for link, access in chain.accesses:
         link.bind(access.address), link.bind(access.value)
     facts = (*chain.facts, *further, *chain.regions(), *_copies_apart(chain), *_universal(chain))
