@@ -134,7 +134,7 @@ class State:
 
 
 def synced(ghosts: dict[str, Term]) -> Formula:
-    """No context change awaits an ISB."""
+    """Return the formula that no context change awaits an ISB."""
     return And(*(ghosts[name] == 0 for name in ("unsynced", *UNSYNCED.values())))
 
 

@@ -63,7 +63,7 @@ LISTS = ("one page", "two pages of list")
 def routine(
     text: bytes, arch_offset: int, page_size: int, list_name: str, stub: bytes | None = None
 ) -> Scene:
-    """The routine that takes a kimage, as machine_kexec enters it: MMU on, its code in the idmap alone.
+    """Return the scene of a routine that takes a kimage: MMU on, its code in the idmap alone.
 
     The old kernel's TTBR1 table maps the kimage alone; the kimage's table maps list, sources,
     destinations and kimage.
@@ -107,7 +107,7 @@ def sctlr_left_by(name: str) -> int:
 
 
 def soft_restart(text: bytes, page_size: int, stub: bytes | None = None, sctlr: int = SCTLR_MMU_OFF) -> Scene:
-    """The restart code on the idmap, which maps only its page; it goes through EL2 if there is a stub.
+    """Return the scene of the restart code on the idmap, which maps only its page; via EL2 with a stub.
 
     :param sctlr: SCTLR_EL1 that it must leave.
     """

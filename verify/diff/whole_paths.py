@@ -180,7 +180,7 @@ class WholePath:
     def _behind_the_loop(
         self, state: State, via: str, legs: tuple[str, ...], earlier: tuple[State, ...]
     ) -> None:
-        """The routine's exits, proved for any list, with its arguments as they are handed over."""
+        """Continue at the routine's exits, proved for any list, with its arguments as given."""
         parts = self.side.parts
         if parts is None:
             self.stuck.append("the routine's paths were not run")

@@ -122,7 +122,9 @@ type _Links = dict[_Name, list[_Name]]
 def _rows(
     then: Mapping[int, Sequence[int]], back: set[Edge], rank: dict[int, int], sizes: Mapping[int, Point]
 ) -> tuple[list[list[_Name]], _Links, dict[_Name, float]]:
-    """Nodes by rank, with a place for each long edge in every rank that it passes; neighbours; widths."""
+    """Return nodes by rank, with a place for each long edge in every rank that it passes; neighbours;
+    widths.
+    """
     rows: list[list[_Name]] = [[] for _ in range(max(rank.values()) + 1)]
     links: _Links = {node: [] for node in then}
     widths: dict[_Name, float] = {node: sizes[node][0] for node in then}

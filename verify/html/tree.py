@@ -167,7 +167,7 @@ def _rows(
     certificates: dict[str, CertificateRecord],
     broken: Mapping[str, Any],
 ) -> list[Row]:
-    """The obligations, worst first; paths that part after the question share it."""
+    """Return the obligations, worst first; paths that differ only after the query share it."""
     equal: dict[tuple[object, ...], list[ObligationRecord]] = {}
     for required in sorted(listed, key=lambda required: -required.verdict.rank):
         query = (

@@ -68,5 +68,5 @@ class MutationRun(msgspec.Struct, frozen=True):
     skipped: list[str] = []
 
     def count(self, outcome: str) -> int:
-        """How many mutants had this outcome."""
+        """Return how many mutants had this outcome."""
         return sum(mutant.outcome == outcome for mutant in self.mutants)
