@@ -86,7 +86,7 @@ def test_one_mutant_of_each_function_comes_to_an_end(base):
     assert all(record.verdict != "PROVED" for record in records if record.outcome == "refuted")
 
 
-# Each was PROVED before what it breaks was owed.
+# Each was PROVED before what it breaks had an obligation.
 BROKEN = {
     "a callee is given a pointer to nothing": ("machine_kexec", "adrp x1", 1 << 23, False),
     "lines below the range are maintained": ("dcache_clean_inval_poc", "neg x6, x2", 1 << 30, True),

@@ -26,7 +26,7 @@ _TIMES = {"started", "seconds", "stages"}
 def said(
     reports: Path, *options: str, during: Callable[[], None] = lambda: None
 ) -> tuple[Any, dict[str, bytes]]:
-    """What a run says but for times, and the texts that it asked."""
+    """A run's results except times, and the texts of its queries."""
     command = [
         sys.executable,
         "-m",

@@ -69,7 +69,7 @@ def of_routine_of_one_flag(kernel: Kernel) -> list[Obligation]:
 
 
 def proved(build: Build, kernel: Kernel) -> bool:
-    """Every obligation of the function is proved, but for the deviation that all kernels have."""
+    """Every obligation of the function is proved, except for the deviation that all kernels have."""
     try:
         obligations = build(kernel)
     except UnsupportedError:

@@ -1,4 +1,4 @@
-"""A cache is believed for its seals alone, and nothing that is there can fail a run."""
+"""A cached value counts only with a valid seal, and nothing in a cache can make a run fail."""
 
 from __future__ import annotations
 

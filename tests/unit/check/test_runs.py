@@ -123,7 +123,7 @@ def write(
 
 @pytest.fixture(autouse=True)
 def properties(monkeypatch) -> None:
-    """Three properties that every obligation may be one of, beside those of the specs."""
+    """Three properties that every obligation may be one of, in addition to those of the specs."""
     for name in "abc":
         monkeypatch.setitem(PROPERTIES, name, Property(name, "T1", "", ("*",)))
 

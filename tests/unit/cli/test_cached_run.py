@@ -1,4 +1,4 @@
-"""What was proved once is not proved again, and nothing is believed that a run did not find."""
+"""An unchanged kernel is not proved again, and only results that a run has sealed are reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies beside a run is shown only if it is about that run."""
+"""Other files in a run's folder are shown only if they are about that run."""
 
 from __future__ import annotations
 

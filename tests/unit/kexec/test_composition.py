@@ -1,4 +1,4 @@
-"""The whole way: its parts, that each obligation belongs to a property, and how the parts join."""
+"""The whole kexec path: its parts, that each obligation belongs to a property, and how the parts compose."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_parts_join_and_each_joint_says_something(state):
     results = Discharger(limit=5).discharge(joined)
     assert {r.verdict for r in results} == {Verdict.PROVED}
     assert not any(r.idle for r in results)
-    # A joint without its hypotheses is no theorem, but for those that hold by themselves.
+    # Without its hypotheses no obligation of the composition holds, except those that need none.
     bare = Discharger(limit=5).discharge([replace(o, hypotheses=()) for o in joined])
     assert sum(r.verdict is not Verdict.PROVED for r in bare) >= len(bare) - 1
 
@@ -87,7 +87,7 @@ def test_routine_alone_has_no_way():
 HYPOTHESES = (
     r"branch (not )?taken at 0x[0-9a-f]+",
     r"contract of \w+",
-    r"the range is given in order|the linear map shows the range",  # owed at every call: call-range
+    r"the range is given in order|the linear map shows the range",  # an obligation at every call: call-range
     # invariants: -init and -kept
     r"a segment is left|no more iterations than segments|nothing is lost|earlier segments are clean",
     r"what was (clean|fetchable) is (clean|fetchable)",
@@ -96,7 +96,7 @@ HYPOTHESES = (
     # definitions of the list's ghost functions, which hold of any memory
     r"the list starts at head|the list goes on as the list machine does",
     r"progress is a multiple of the stride|the guard held before this turn|x\d+ has not wrapped",
-    # lemmas, each owed before it is used
+    # lemmas, each an obligation of its own
     r"sums that do not wrap keep order|its fields are the same",
     r"its line is not (above the loop's last|below the loop's first)",
     r"the loop's (first )?line starts at its pointer|the word's line is whole lines from the first",

@@ -1,4 +1,4 @@
-"""Lemmas on lines: what is known of one loop's lines says nothing of another's."""
+"""Lemmas on lines: facts about one loop's lines prove nothing about another's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which obligations a routine owes: each belongs to a property, and no property is without."""
+"""The routine's obligations: each belongs to a property, and no property is without."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def built(name: str) -> tuple[Code, AbiVariant, list[Obligation]]:
     found = find_routine(open_target(str(BINARIES / f"{name}.elf")))
     code = Code(found.name, found.address, found.code)
     variant = recognise(code)
-    # No invariant is needed to see what is owed: a filter that drops all candidates is quick.
+    # No invariant is needed to see which obligations there are: a filter that drops all candidates is quick.
     obligations = relocation.build(code, variant, lambda hypotheses, goal: goal.is_true())
     return code, variant, obligations + list_induction.build(variant.page_size)
 

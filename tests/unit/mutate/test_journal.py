@@ -1,4 +1,4 @@
-"""The journal: what it is believed for, and what it is not."""
+"""The journal: which of its lines count for a run, and which do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that are the same, the same but for addresses, and not the same."""
+"""Functions that are the same, the same except for addresses, and different."""
 
 from __future__ import annotations
 
