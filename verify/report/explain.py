@@ -62,7 +62,9 @@ class Explanation:
                 found.append(f"           {self.symptom.sentence}")
         found += [f"  value    {name} = {value}" for name, value in self.values]
         found += [f"  query    {query}" for query in self.queries]
-        found += [f"  to do    {remedy}" for remedy in self.remedies]
+        for remedy in self.remedies:
+            lacks = remedy.removeprefix("Missing: ")
+            found.append(f"  to do    {remedy}" if lacks == remedy else f"  missing  {lacks}")
         if self.also:
             found.append(f"  the same cause: {', '.join(self.also)}")
         if self.root is not None:

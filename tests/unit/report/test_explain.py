@@ -143,3 +143,11 @@ def test_an_operand_of_the_exit_is_not_the_cause_of_another_fault():
     told = explain(examples.run(record), record)
     assert told.causes == []
     assert told.missing == "No msr daifset is among the 2 instructions of the run."
+
+
+def test_what_the_verifier_lacks_is_no_task_of_the_reader():
+    reason = "call of f, which has no contract at machine_kexec+0x4/0x20"
+    record = examples.claim("claim-a", Verdict.UNSUPPORTED, reason=reason)
+    lines = explain(examples.run(record), record).lines()
+    assert "  missing  a contract of that callee in specs/contracts.py." in lines
+    assert any(line.startswith("  to do    No option works around it") for line in lines)
