@@ -26,14 +26,14 @@ class Cnf:
     clauses: tuple[tuple[int, ...], ...]
 
     def dimacs(self) -> str:
-        """The DIMACS text that SAT solvers read."""
+        """Return the DIMACS text that SAT solvers read."""
         lines = [f"p cnf {self.variables} {len(self.clauses)}"]
         lines += [" ".join(map(str, clause)) + " 0" for clause in self.clauses]
         return "\n".join(lines) + "\n"
 
 
 def bit_blast(text: str, limit: int = CLAUSE_LIMIT) -> Cnf:
-    """The clauses of the script ``text``.
+    """Return the clauses of the script ``text``.
 
     :raises UnsupportedError: if the text is not wholly understood.
     :raises LimitError: if there are more than ``limit`` clauses.
@@ -144,7 +144,7 @@ class _Blaster:
         raise UnsupportedError(f"SMT-LIB operator {node.op}")
 
     def _shift(self, value: Bits, amount: Bits, fill: int) -> Bits:
-        """``value`` shifted towards its least significant bit."""
+        """Return ``value`` shifted towards its least significant bit."""
         gates, width = self.gates, len(value)
         beyond = FALSE
         for place, bit in enumerate(amount):
@@ -157,7 +157,7 @@ class _Blaster:
         return gates.choose(beyond, (fill,) * width, value)
 
     def _divide(self, dividend: Bits, divisor: Bits) -> tuple[Bits, Bits]:
-        """Quotient and remainder, digit by digit; by zero as SMT-LIB has it: all ones, the dividend."""
+        """Return quotient and remainder, digit by digit; by zero all ones and the dividend (SMT-LIB)."""
         gates, width = self.gates, len(dividend)
         wide = (*divisor, FALSE)
         rest: Bits = (FALSE,) * (width + 1)

@@ -24,7 +24,7 @@ def require_printed(text: str, name: str) -> None:
 
 
 def _commands(text: str, name: str) -> Iterator[str]:
-    """The first word of each form at top level; symbols in bars may hold any character."""
+    """Yield the first word of each form at top level; symbols in bars may hold any character."""
     depth = at = 0
     while at < len(text):
         character = text[at]

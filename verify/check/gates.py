@@ -24,16 +24,16 @@ class Gates:
         self._known: dict[tuple[int, ...], int] = {}
 
     def input(self) -> int:
-        """A fresh literal of which nothing is known."""
+        """Return a fresh literal of which nothing is known."""
         self.variables += 1
         return self.variables
 
     def inputs(self, count: int) -> Bits:
-        """Fresh literals."""
+        """Return fresh literals."""
         return tuple(self.input() for _ in range(count))
 
     def and_(self, a: int, b: int) -> int:
-        """``a and b``."""
+        """Return ``a and b``."""
         if FALSE in (a, b) or a == -b:
             return FALSE
         if a in (TRUE, b):
@@ -48,11 +48,11 @@ class Gates:
         return found
 
     def or_(self, a: int, b: int) -> int:
-        """``a or b``."""
+        """Return ``a or b``."""
         return -self.and_(-a, -b)
 
     def xor(self, a: int, b: int) -> int:
-        """``a`` differs from ``b``."""
+        """Return whether ``a`` differs from ``b``."""
         if abs(a) == 1:
             return b if a == FALSE else -b
         if abs(b) == 1:
@@ -75,7 +75,7 @@ class Gates:
         return -found if negated else found
 
     def ite(self, condition: int, then: int, otherwise: int) -> int:
-        """``then`` where ``condition``, else ``otherwise``."""
+        """Return ``then`` where ``condition``, else ``otherwise``."""
         if condition == TRUE or then == otherwise:
             return then
         if condition == FALSE:
@@ -103,18 +103,18 @@ class Gates:
         return found
 
     def all_(self, literals: Sequence[int]) -> int:
-        """All of ``literals``."""
+        """Return the conjunction of ``literals``."""
         result = TRUE
         for literal in literals:
             result = self.and_(result, literal)
         return result
 
     def equal(self, a: Bits, b: Bits) -> int:
-        """``a`` and ``b`` are the same bit for bit."""
+        """Return whether ``a`` and ``b`` are the same bit for bit."""
         return self.all_([-self.xor(x, y) for x, y in zip(a, b, strict=True)])
 
     def add(self, a: Bits, b: Bits, carry: int = FALSE) -> tuple[Bits, int]:
-        """The sum and the carry out."""
+        """Return the sum and the carry out."""
         total = []
         for x, y in zip(a, b, strict=True):
             half = self.xor(x, y)
@@ -123,14 +123,14 @@ class Gates:
         return tuple(total), carry
 
     def less(self, a: Bits, b: Bits) -> int:
-        """``a < b``, both unsigned: there is no carry out of ``a + not b + 1``."""
+        """Return ``a < b``, both unsigned: there is no carry out of ``a + not b + 1``."""
         result = FALSE
         for x, y in zip(a, b, strict=True):
             result = self.ite(self.xor(x, y), y, result)
         return result
 
     def choose(self, condition: int, then: Bits, otherwise: Bits) -> Bits:
-        """``ite`` bit by bit."""
+        """Return ``ite`` bit by bit."""
         return tuple(self.ite(condition, x, y) for x, y in zip(then, otherwise, strict=True))
 
     def assert_(self, literal: int) -> None:

@@ -170,7 +170,7 @@ def _certified(run: Run, texts: dict[str, TextRecord]) -> tuple[int, dict[str, i
 
 
 def _gave_up(texts: Sequence[TextRecord]) -> list[str]:
-    """Each text that is claimed to be proved and that a solver gives up on now: it refutes nothing."""
+    """Return a sentence for each text that is claimed to be proved and is undecided now."""
     return [
         f"{record.text}: claimed {record.claimed}, and {_why_open(record)}"
         for record in texts

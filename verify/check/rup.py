@@ -85,7 +85,7 @@ class Checker:
         return False
 
     def _add(self, clause: list[int]) -> None:
-        """Let ``clause`` hold from now on."""
+        """Add ``clause`` to those that hold."""
         if self.refuted or any(-literal in clause for literal in clause):
             return
         value = self._value
@@ -104,7 +104,7 @@ class Checker:
             self.refuted = self._propagate(head)
 
     def learn(self, clause: Sequence[int]) -> None:
-        """Accept ``clause`` if it follows by unit propagation, and let it hold.
+        """Accept ``clause`` if it follows by unit propagation, and add it.
 
         :raises ProofError: if it does not follow so.
         :raises LimitError: if the deadline has passed.
@@ -138,7 +138,7 @@ class Checker:
 
 
 def parse_proof(text: str) -> list[tuple[bool, tuple[int, ...]]]:
-    """Steps of a proof in DRAT's text form: whether it is a deletion, and the clause.
+    """Return the steps of a proof in DRAT's text form: whether it is a deletion, and the clause.
 
     :raises ProofError: if a line is none.
     """
@@ -158,7 +158,7 @@ def parse_proof(text: str) -> list[tuple[bool, tuple[int, ...]]]:
 def check_proof(
     variables: int, clauses: Iterable[Sequence[int]], proof: str, deadline: float | None = None
 ) -> int:
-    """The number of clauses that ``proof`` adds on its way to the empty one.
+    """Return the number of clauses that ``proof`` adds until it has the empty one.
 
     :raises ProofError: if it does not prove ``clauses`` unsatisfiable.
     :raises LimitError: if the deadline has passed.

@@ -16,7 +16,7 @@ from kexec_verify.errors import InternalError, UsageError, VerifyError
 
 
 def main() -> None:
-    """Run the command line; the exit status says what came of it.
+    """Run the command line, and exit with its status.
 
     0 every property is PROVED, or REFUTED and waived; 1 a property is REFUTED and not waived; 2 usage or
     bad input, or standard output cannot be written; 3 undecided; 70 internal fault; 141 nobody reads the
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _command() -> int:
-    """What to exit with; all output is written."""
+    """Run the command and write all output; return the exit status."""
     global _is_running
     _is_running = True
     try:
@@ -49,7 +49,7 @@ _is_running = False  # a command; what it raises is caught
 
 
 def _fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Python's own exit status for an error that nobody caught is 1, which here means refuted."""
+    """End with status 70 on an error that nobody caught: Python's own status is 1, which means refuted."""
     if isinstance(error, interrupt.Interrupted):
         # A solver prints what its callback raises, and goes on: interrupt.check raises it again.
         if not _is_running:
@@ -60,7 +60,7 @@ def _fault(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 
 def _lost(error: OSError) -> int:
-    """What to exit with when output cannot be written; Python does not try again when it ends."""
+    """Return the exit status for output that cannot be written; keep Python from trying again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
     if isinstance(error, BrokenPipeError):
         return 141
@@ -69,7 +69,7 @@ def _lost(error: OSError) -> int:
 
 
 def _status() -> int:
-    """What came of the command."""
+    """Run the command; return its exit status."""
     import click
 
     try:

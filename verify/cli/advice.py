@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 from kexec_verify.errors import InternalError, TargetError, VerifyError
 
 commands: set[str] = set()
-"""Names of the commands that there are; the module of all commands fills it."""
+"""Names of all commands; verify/cli/commands.py fills it."""
 
 
 def again() -> str:
-    """The command that was typed."""
+    """Return the command that was typed."""
     return shlex.join(["verify", *sys.argv[1:]])
 
 
 def after(error: Exception) -> str:
-    """What to type after ``error``: what it says itself, for a fault of the tool the command with details,
-    else the command's help.
+    """Return the command to type after ``error``.
+
+    It is the one that the error names; after a fault of the tool, the same command with details; otherwise
+    the command's help.
     """
     if isinstance(error, VerifyError) and error.command:
         return error.command
@@ -30,6 +34,12 @@ def after(error: Exception) -> str:
 
 
 def help_of() -> str:
-    """The help of the command that was typed, or of the whole tool."""
+    """Return the command that prints the help of the typed command, or of the whole tool."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     return f"verify {name} --help" if name in commands else "verify --help"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return the names of ``known`` that are similar to ``name``, to be appended to a message; or nothing."""
+    found = get_close_matches(name.replace("*", ""), sorted(set(known)), 3, 0.5)
+    return f"; near names: {', '.join(found)}" if found else ""

@@ -1,4 +1,4 @@
-"""``verify cache``: what earlier runs found, counted, checked and dropped."""
+"""``verify cache``: count, check and drop cached results."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _MEGABYTE = 1 << 20
 def cache() -> None:
     """Count, check or drop cached results: solvers' answers by query hash, and whole runs.
 
-    Nothing in it is believed without a seal made with a key of your own
-    (~/.config/kexec-verify/cache.key, or KEXEC_VERIFY_CACHE_KEY), and an answer only for the
-    very same text, solver and version.
+    An entry is used only if it has a seal made with your own key
+    (~/.config/kexec-verify/cache.key, or KEXEC_VERIFY_CACHE_KEY). An answer is used only for the
+    same query, solver and version.
     """
 
 
 @cache.command()
 @format_option
 def stats(as_json: bool) -> None:
-    """How much is kept."""
+    """Count what is kept."""
     from kexec_verify.cache.place import open_cache
 
     terminal, kept = Terminal(), open_cache()
@@ -42,7 +42,7 @@ def stats(as_json: bool) -> None:
         return
     terminal.line(str(kept.path))
     for count in counts:
-        broken = f", {count.unsealed} without a true seal" if count.unsealed else ""
+        broken = f", {count.unsealed} without a valid seal" if count.unsealed else ""
         terminal.line(f"  {count.kind:<8} {count.values:>8} in {count.size / _MEGABYTE:.1f} MB{broken}")
     if not counts:
         terminal.line("  empty")
@@ -50,7 +50,7 @@ def stats(as_json: bool) -> None:
 
 @cache.command()
 def clear() -> None:
-    """Forget everything."""
+    """Drop everything."""
     from kexec_verify.cache.place import open_cache
 
     kept = open_cache()
@@ -63,9 +63,9 @@ def clear() -> None:
 @click.option("--solve", is_flag=True, help="Also run the solvers on every cached query again.")
 @quiet_option
 def verify_(solve: bool, quiet: bool) -> int:
-    """Check every seal and, with --solve, every answer; drop what does not hold.
+    """Check every seal and, with --solve, every answer; drop what is wrong.
 
-    Exit status: 0 all of it holds, 1 something did not, 70 a kept answer is contradicted.
+    Exit status: 0 everything is right, 1 something was dropped, 70 a solver contradicts a kept answer.
     """
     from kexec_verify.cache.check import check_cache
     from kexec_verify.cache.place import open_cache
@@ -77,7 +77,7 @@ def verify_(solve: bool, quiet: bool) -> int:
     kept.close()
     terminal.line(
         f"{kept.path}: {found.values} values in {time.monotonic() - started:.1f} s, "
-        f"{found.solved} asked again, {found.dropped} dropped"
+        f"{found.solved} solved again, {found.dropped} dropped"
     )
     for digest in found.contradicted:
         terminal.error(f"expected the kept answer to {digest} again, found another", "verify run --recheck")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--certify", is_flag=True, help="Also have a SAT solver prove each obligation, and check the proof."
 )
-@click.option("--cvc5", "third", is_flag=True, help="Also ask cvc5, if its package is installed.")
+@click.option("--cvc5", "third", is_flag=True, help="Also run cvc5, if its package is installed.")
 @number_option(
     "--time-limit", 20, "Seconds of CPU time for one query. A query that takes longer is undecided.", least=1
 )

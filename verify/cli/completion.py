@@ -1,4 +1,4 @@
-"""``verify completion``: the script that has a shell complete commands, options and properties."""
+"""``verify completion``: print a script with which a shell completes commands, options and names."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def complete_format(context: click.Context, parameter: click.Parameter, begun: s
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL.
+    """Print the completion script for SHELL: bash, zsh or fish.
 
-    For bash: eval "$(verify completion bash)", also in ~/.bashrc.
+    It completes commands, options, properties and formats. In ~/.bashrc: eval "$(verify completion bash)".
+    In ~/.zshrc, after compinit: eval "$(verify completion zsh)". For fish: verify completion fish | source,
+    in ~/.config/fish/config.fish.
     """
     kind = get_completion_class(shell)
     if kind is None:  # click has all three

@@ -64,7 +64,7 @@ def cosim(targets: tuple[str, ...], vectors: int, seed: int, jobs: int, output: 
 
 
 def lines(report: Report) -> list[str]:
-    """The report for the terminal: one row an opcode class, the sums, then every mismatch."""
+    """Return the report as lines of text: one for each opcode class, the sums, then mismatches."""
     shown = [f"{'opcode class':<34} {'checked by':<9} {'used':>5} {'drawn':>6} {'vectors':>8} {'solved':>7}"]
     for record in sorted(report.classes, key=lambda record: (record.checked != "unicorn", record.shape)):
         row = f"{record.shape:<34} {record.checked:<9} {record.used:>5} {record.drawn:>6} "

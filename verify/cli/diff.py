@@ -1,15 +1,17 @@
-"""``verify diff``: two kernels side by side."""
+"""``verify diff``: compare two kernels."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from kexec_verify.cli.advice import near
 from kexec_verify.cli.options import format_option, quiet_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
 from kexec_verify.shipped import corpus_folder
 
+STDIN = "-"  # kept here too, so that `verify --help` need not load what reads targets
 _SHIPPED = "-4k-gcc.elf"
 
 
@@ -21,11 +23,11 @@ _SHIPPED = "-4k-gcc.elf"
 def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
     """Compare two kernels: what changed, and whether both still reach the same entry in the same state.
 
-    OLD and NEW are targets as for `verify run`, or forms of the corpus (seed-before, seed-after, later).
-    Functions and obligations are matched by name. The relation is proved or refuted for the same
-    kimage, in place and relocating.
+    OLD and NEW are targets as for `verify run`, or names of the corpus (seed-before, seed-after, later).
+    Functions and obligations are matched by name. That both kernels enter the new kernel alike is proved
+    or refuted for the same kimage, in place and relocating.
 
-    Exit status: 0 the relation is proved, 1 refuted, 2 usage or bad input, 3 undecided.
+    Exit status: 0 proved, 1 refuted, 2 usage or bad input, 3 undecided.
     """
     terminal = Terminal(quiet)
     with terminal.progress(f"{old} and {new}"):
@@ -49,7 +51,7 @@ def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
 
 def _target(name: str) -> str:
     """Return the file of the corpus that a short name means, where no file has that name."""
-    if Path(name).exists() or ":" in name:
+    if name == STDIN or Path(name).exists() or ":" in name:
         return name
     if "/" in name or "." in name:
         return name  # opening it says what is wrong
@@ -60,6 +62,7 @@ def _target(name: str) -> str:
         for path in folder.glob(f"*{_SHIPPED}")
     }
     if name not in kernels:
-        forms = ", ".join(sorted(kernels))
-        raise UsageError(f"expected a target or a name of the corpus, found {name!r}; forms: {forms}")
+        names = ", ".join(sorted(kernels))
+        hint = near(name, kernels)
+        raise UsageError(f"expected a target or a name of the corpus ({names}), found {name!r}{hint}")
     return kernels[name]

@@ -25,7 +25,7 @@ class Interrupted(BaseException):
 
     @property
     def exit_status(self) -> int:
-        """What a shell expects of a process that ended so."""
+        """The exit status that shells expect of a process that a signal ended."""
         return 128 + self.number
 
 
@@ -45,7 +45,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def check() -> None:
-    """Raise if a signal came that nobody saw: what is raised in a callback from C is lost.
+    """Raise if a signal came and its exception was lost in a callback from C.
 
     :raises Interrupted: if so.
     """
@@ -55,7 +55,7 @@ def check() -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Signals wait: for a report that is being written, or an engine that is being loaded."""
+    """Have signals wait while a report is written or the engine is loaded."""
     global _deferred
     before, _deferred = _deferred, True
     try:

@@ -1,4 +1,4 @@
-"""``verify list``, ``show``, ``assumptions`` and ``doctor``: what there is, as text or as JSON."""
+"""``verify list``, ``show``, ``assumptions`` and ``doctor``: print as text or as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _matching(patterns: Sequence[str]) -> list[Property]:
-    """The properties that some glob matches.
+    """Return the properties that some glob matches.
 
     :raises UsageError: if a glob matches none.
     """
@@ -166,7 +166,10 @@ def _is_named(folder: Path, run: Run, targets: Sequence[str]) -> bool:
 @click.command()
 @format_option
 def doctor(as_json: bool) -> int:
-    """Check that what a run needs is installed."""
+    """Check what is installed of what each command needs, and say how to install the rest.
+
+    Exit status: 0 if `verify run` has what it needs for files, 2 if something of that is missing.
+    """
     from dataclasses import asdict
 
     from kexec_verify.cli.doctor import examine
@@ -178,8 +181,9 @@ def doctor(as_json: bool) -> int:
     else:
         for check in checks:
             mark = "ok     " if check.found else ("missing" if check.needed else "absent ")
-            terminal.line(f"{mark}  {check.name:<24} {check.detail}")
+            terminal.line(f"{mark}  {check.name:<22} {check.used_by}")
+            terminal.line(f"         {'':<22} {check.detail}", style="dim")
     missing = [check for check in checks if check.needed and not check.found]
     if missing and not as_json:
-        terminal.line("next: scripts/bootstrap.sh")
+        terminal.line(f"next: {missing[0].detail}")
     return 2 if missing else 0

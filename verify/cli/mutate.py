@@ -1,4 +1,4 @@
-"""``verify mutate``: seeds faults into a kernel's functions and shows what becomes of the verdict."""
+"""``verify mutate``: change a kernel's functions one instruction at a time, and try each mutant."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 import msgspec
+from kexec_verify.cli.advice import near
 from kexec_verify.cli.options import number_option, reports_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
@@ -92,16 +93,17 @@ def mutate(
 ) -> int:
     """Change the functions of TARGET one instruction at a time and try each mutant.
 
-    The functions are the routine and, in a kernel, those whose bytes the proof of the whole way
-    is about. Each mutant is refuted by a concrete run, proved equivalent, unsupported (the verifier has no
-    meaning for it and says so), or a survivor. Then each assumption and invariant is dropped
-    and weakened, and errors are seeded into the verifier itself. Exit status 3 if anything survives.
+    The functions are the routine and, in a kernel, those of the whole kexec path. Each mutant is refuted
+    by a concrete run, proved equivalent, unsupported (the verifier has no model of an instruction), or a
+    survivor. Then each assumption and invariant is dropped and weakened, and errors are seeded into the
+    verifier itself. Exit status 3 if anything survives.
 
-    What came of each mutant is written to mutation.jsonl at once: a run that was interrupted
-    goes on from there when it is started again.
+    The result of each mutant is written to mutation.jsonl at once. If the command is interrupted, the same
+    command goes on from there.
 
     With --second-judge other mutants, of the routine, the restart code and the stubs, are run on
-    QEMU's whole machine: two changes at once, or a harmful instruction in the place of another.
+    QEMU's whole machine: two changes at once, or a harmful instruction in the place of another. It has
+    neither --skip nor --function.
     """
     from kexec_verify.kexec.layout import stated_layout
     from kexec_verify.mutate import kernel_decision, model
@@ -114,6 +116,8 @@ def mutate(
     from kexec_verify.theorems import prove
 
     terminal = Terminal()
+    if by_qemu and (skipped or patterns):
+        raise UsageError("expected --second-judge without --skip and --function, which it does not have")
     if by_qemu:
         return _second_judge(terminal, target, insertions, pairs, c_insertions, seed)
     started = time.monotonic()
@@ -213,7 +217,7 @@ def _second_judge(
 
 
 def _possible(base: Base, patterns: tuple[str, ...]) -> dict[str, int]:
-    """How many mutants there are of each function whose name one of the globs matches.
+    """Return the number of mutants of each function whose name one of the globs matches.
 
     :raises UsageError: if a glob matches no function.
     """
@@ -225,7 +229,8 @@ def _possible(base: Base, patterns: tuple[str, ...]) -> dict[str, int]:
         matched = fnmatch.filter(subjects, pattern)
         if not matched:
             known = ", ".join(subjects)
-            raise UsageError(f"expected a function, found {pattern!r}, which matches none of: {known}")
+            hint = near(pattern, subjects)
+            raise UsageError(f"expected a function, found {pattern!r}, which matches none of {known}{hint}")
         wanted.update(matched)
     return {
         name: sum(1 for _ in binary.mutants(subject.code, subject.addresses))

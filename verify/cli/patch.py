@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
+from kexec_verify.cli.advice import near
 from kexec_verify.errors import UsageError
 from kexec_verify.kexec.locate import ROUTINE, find_routine
 from kexec_verify.target import Kernel
@@ -16,7 +16,7 @@ _PATCH = re.compile(
 
 
 def patched(kernel: Kernel, patch: str) -> Kernel:
-    """``kernel`` with the instruction at SYMBOL+OFFSET replaced by WORD.
+    """Return ``kernel`` with the instruction at SYMBOL+OFFSET replaced by WORD.
 
     :raises UsageError: if the patch is malformed or names no instruction of the kernel.
     """
@@ -29,8 +29,7 @@ def patched(kernel: Kernel, patch: str) -> Kernel:
     else:
         symbol = kernel.symbol(name)
         if symbol is None:
-            near = get_close_matches(name, {known.name for known in kernel.symbols})
-            hint = f"; near names: {', '.join(near)}" if near else ""
+            hint = near(name, (known.name for known in kernel.symbols))
             raise UsageError(f"expected a symbol of {kernel.name}, found {name[:80]!r}{hint}")
         address = symbol.address
     if offset % 4 or word >> 32:

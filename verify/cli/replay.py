@@ -1,10 +1,11 @@
-"""``verify replay``: runs the counterexamples of a finished run again."""
+"""``verify replay``: run the counterexamples of a finished run again."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from kexec_verify.cli.options import run_json
 from kexec_verify.cli.terminal import Terminal
 
 
@@ -18,7 +19,8 @@ from kexec_verify.cli.terminal import Terminal
     "tables, exception levels and faults.",
 )
 def replay(path: Path, out: Path | None, full_system: bool) -> int:
-    """Run the counterexamples in RUN.json again, on the bytes recorded there.
+    """Run the counterexamples in RUN.json again, on the bytes recorded there. RUN.json is a run's file or its
+    folder.
 
     Exit status 0 if each shows its effect again, 70 if one does not. What --full-system finds is printed and
     changes no exit status: QEMU has no caches, so a fault of cache maintenance does no harm there.
@@ -29,6 +31,7 @@ def replay(path: Path, out: Path | None, full_system: bool) -> int:
     from kexec_verify.report.replay import in_lines, recorded
 
     terminal = Terminal()
+    path = run_json(path)
     run = read_run(path)
     items = recorded(run)
     if not items:

@@ -1,4 +1,4 @@
-"""What a run command came to: its exit status, and the same for a script."""
+"""The result of a run command: its exit status, and plain data for JSON."""
 
 from __future__ import annotations
 

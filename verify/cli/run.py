@@ -1,4 +1,4 @@
-"""``verify run``: verifies targets and writes their reports."""
+"""``verify run``: verify targets and write their reports."""
 
 from __future__ import annotations
 

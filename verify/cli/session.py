@@ -1,4 +1,4 @@
-"""What the targets of one command share: options, solvers, and what earlier runs found."""
+"""The state that the targets of one command share: options, solvers, cached results."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SCHEMA = 1
 
 
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A property as it was: its status, what it leaned on, and the kinds of obligation it had."""
+    """A property as it was: its status, what it assumed, and the kinds of obligation it had."""
 
     status: str
     assumptions: list[str]
@@ -50,12 +50,12 @@ class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def key(record: PropertyRecord) -> str:
-    """The property's name in a baseline: a function's own property names the function too."""
+    """Return the property's name in a baseline; that of one function's property names the function."""
     return f"{record.id}@{record.function}" if record.function else record.id
 
 
 def baseline_of(runs: Sequence[Run]) -> Baseline:
-    """What the runs prove, in the order in which it is written."""
+    """Return the baseline of some runs, sorted by target."""
     return Baseline(
         SCHEMA, {run.target.name: described(run) for run in sorted(runs, key=lambda r: r.target.name)}
     )
@@ -80,7 +80,7 @@ def _claim(record: PropertyRecord) -> Claim:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline in ``path``.
+    """Return the baseline in ``path``.
 
     :raises UsageError: if it is none.
     """

@@ -36,7 +36,7 @@ class Rule(enum.StrEnum):
     WEAKER = "weaker"
     """A property was proved in the baseline and is now not, or from fewer kinds of obligation."""
     ASSUMPTION = "assumption"
-    """A proof leans on an assumption that neither baseline nor policy allows."""
+    """A proof relies on an assumption that neither baseline nor policy allows."""
     WAIVER = "waiver"
     """A refutation is waived, and the policy does not allow that."""
     CODE = "code"
@@ -85,11 +85,11 @@ class Decision(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Evidence:
-    """One run, and what stands beside it.
+    """One run, and the files next to it.
 
     :param path: of its run.json.
     :param binary: SHA-256 of the binary at hand, unpacked; None if none was given.
-    :param mutation: from mutation.json beside run.json; None if there is none.
+    :param mutation: from mutation.json next to run.json; None if there is none.
     """
 
     run: Run
@@ -107,7 +107,7 @@ def decide(
 ) -> Decision:
     """Return the decision on some runs.
 
-    :param waivers: those that are allowed beside the tool's own, where the policy has no list.
+    :param waivers: those that are allowed in addition to the tool's own, where the policy has no list.
     :param baseline_target: the baseline target that the one run is compared with; empty to find it.
     :raises UsageError: if it is not clear which baseline target a run is compared with.
     """
@@ -157,7 +157,7 @@ def _is(record: PropertyRecord, waiver: Waiver) -> bool:
 
 
 def _of_run(item: Evidence, policy: Policy, waivers: Sequence[Waiver]) -> Iterator[Reason]:
-    """What a run says against itself."""
+    """Yield the reasons that a run itself gives against it."""
     run = item.run
     name = run.target.name
     if item.binary is not None and item.binary != run.target.sha256:
@@ -175,7 +175,7 @@ def _of_run(item: Evidence, policy: Policy, waivers: Sequence[Waiver]) -> Iterat
 
 
 def _allows_waiver(policy: Policy, record: PropertyRecord, waivers: Sequence[Waiver]) -> bool:
-    """The policy lists the property; or it has no list, and the waiver is one of ``waivers``."""
+    """Return whether the policy lists the property or, without a list, ``waivers`` has the waiver."""
     if policy.waivers is not None:
         return matches(record.id, policy.waivers)
     return any(_is(record, waiver) for waiver in waivers)
@@ -212,7 +212,7 @@ def _of_property(
 
 
 def _assumptions(run: Run, policy: Policy, before: Target | None) -> Iterator[Reason]:
-    """Assumptions that neither the baseline has for the property nor the policy allows."""
+    """Yield assumptions that neither the baseline has for the property nor the policy allows."""
     if policy.assumptions is None and before is None:
         return
     for record in run.properties:
@@ -253,7 +253,7 @@ def _weaker(target: str, claim: str, was: Claim, now: Claim, record: PropertyRec
 
 
 def _mutants(item: Evidence, policy: Policy) -> Iterator[Reason]:
-    """What the policy asks of mutation.json and does not find there."""
+    """Yield what the policy requires of mutation.json and does not find there."""
     asked, mutation, name = policy.mutants, item.mutation, item.run.target.name
     if asked is None:
         return

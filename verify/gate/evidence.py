@@ -1,4 +1,4 @@
-"""Reads what a gate decides on: runs, mutants beside them, the binary at hand."""
+"""Read what a gate decides on: runs, their mutants, the binary at hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kexec_verify.report.read import read_run
 
 
 def gather(patterns: Sequence[str], binary: Path | None = None) -> list[Evidence]:
-    """The runs that ``patterns`` name, each a run.json, its folder, a folder of such, or a glob of these.
+    """Return the runs that ``patterns`` name: run.json files, their folders, folders of these, or globs.
 
     :param binary: the binary that the one run must be of.
     :raises UsageError: if a pattern names no run, two runs are of one name, or a file is unreadable.
@@ -51,7 +51,7 @@ def _runs_in(path: Path) -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a binary as run.json states it: of the file as it is.
+    """Return the SHA-256 of a binary as run.json states it: of the file as it is.
 
     :raises UsageError: if it cannot be read.
     """

@@ -39,7 +39,7 @@ class Finding:
 
 
 def findings(runs: Sequence[Run], lines: Lines | None = None) -> list[Finding]:
-    """Everything that is not proved, the worst first."""
+    """Return every property that is not proved, the worst first."""
     found = []
     for run in runs:
         for record in run.properties:
@@ -59,7 +59,7 @@ def _finding(run: Run, record: PropertyRecord, lines: Lines | None) -> Finding:
 
 
 def _place(record: PropertyRecord) -> tuple[int | None, str]:
-    """Address and symbol+offset of the instruction to blame: the counterexample's, or of what fails first."""
+    """Return address and symbol+offset of the faulty instruction; None and an empty text without one."""
     shown: dict[str, Any] = record.counterexample or {}
     if isinstance(shown.get("at"), int) and isinstance(shown.get("where"), str):
         return shown["at"], shown["where"]

@@ -14,7 +14,7 @@ _LIMIT = 1 << 20  # bytes
 
 
 class Mutants(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """What is asked of the seeded faults in mutation.json.
+    """What a policy requires of the mutants in mutation.json.
 
     :param at_least: how many mutants must have been tried.
     :param allow_unsupported: a mutant that the verifier refused to model counts as caught.
@@ -28,12 +28,12 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     """What a gate lets pass; each entry is a glob, except for those of ``waiver_files``.
 
     :param required: properties that a run must have; each glob must match one at least.
-    :param assumptions: those that a proof may lean on; None leaves that to the baseline.
+    :param assumptions: those that a proof may use; None leaves that to the baseline.
     :param waivers: properties whose refutation may be waived; None allows the waivers of specs/waivers.toml.
-    :param waiver_files: files of waivers that are allowed beside specs/waivers.toml, without ``waivers``;
+    :param waiver_files: files of waivers that are allowed like specs/waivers.toml, without ``waivers``;
         relative to the policy's folder in the file, and as a path can be opened once it is read.
     :param same_code: functions whose bytes must be those of the baseline.
-    :param mutants: what is asked of mutation.json beside run.json; None for nothing.
+    :param mutants: what is required of mutation.json next to run.json; None for nothing.
     """
 
     required: list[str] = []
@@ -61,5 +61,5 @@ def read_policy(path: Path) -> Policy:
 
 
 def matches(name: str, globs: list[str]) -> bool:
-    """Whether some glob matches the name."""
+    """Return whether some glob matches the name."""
     return any(fnmatch.fnmatchcase(name, glob) for glob in globs)

@@ -62,7 +62,7 @@ class Script:
     _known: dict[Node, int] = field(default_factory=dict, repr=False)
 
     def add(self, node: Node) -> int:
-        """The index of ``node``, which is added if it is new."""
+        """Return the index of ``node``; add it if it is new."""
         index = self._known.get(node)
         if index is None:
             index = self._known[node] = len(self.nodes)
@@ -70,7 +70,7 @@ class Script:
         return index
 
     def term(self, expression: Expression) -> int:
-        """The index of the node that ``expression`` denotes.
+        """Return the index of the node that ``expression`` denotes.
 
         :raises UnsupportedError: for an unknown symbol or ill-sorted arguments.
         """
@@ -124,7 +124,7 @@ class Script:
 
 
 def _width(op: str, widths: tuple[int, ...], indices: tuple[int, ...]) -> int:
-    """Bits of the result; -1 if the arguments do not fit the operator."""
+    """Return the bits of the result; -1 if the arguments do not fit the operator."""
     first = widths[0] if widths else -1
     match op, indices:
         case "extract", (high, low) if len(widths) == 1 and 0 <= low <= high < first:
@@ -156,7 +156,7 @@ def _numeral(expression: Expression) -> int:
 
 
 def expressions(text: str) -> Iterator[Expression]:
-    """The S-expressions of ``text``, in order.
+    """Return the S-expressions of ``text``, in order.
 
     :raises UnsupportedError: if its parentheses or bars do not match.
     """
@@ -202,7 +202,7 @@ def _sort(expression: Expression) -> int:
 
 
 def read(text: str) -> Script:
-    """The script in ``text``: one check of all its assertions.
+    """Return the script in ``text``: one check of all its assertions.
 
     :raises UnsupportedError: for anything that the printer of obligations does not write.
     """

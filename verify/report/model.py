@@ -215,7 +215,7 @@ class Run(msgspec.Struct, frozen=True):
     """One target's run; times in seconds, dates in UTC (ISO 8601).
 
     ``notes`` are what a reader should know that is no verdict, a sentence each.
-    ``questions`` counts queries that went to solvers (``asked``), and those that an earlier run had
+    ``queries`` counts queries that went to solvers (``asked``), and those that an earlier run had
     answered (``reused``).
     """
 

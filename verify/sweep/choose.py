@@ -12,7 +12,7 @@ _STEM = "linux-image-"
 
 
 def chosen(packages: Sequence[Package], globs: Sequence[str]) -> list[Package]:
-    """The packages that some glob matches, in their order; all of them without a glob.
+    """Return the packages that some glob matches, in their order; all of them without a glob.
 
     A glob is matched with the package's name, with that without ``linux-image-``, and with its version.
 
@@ -40,7 +40,7 @@ def _short(package: Package) -> str:
 
 
 def targets(packages: Sequence[Package], known: Sequence[Package]) -> dict[Package, str]:
-    """The target's name of each of ``packages``, with its suite where it is not of the host's own.
+    """Return the target's name of each package, with its suite where that is not the host's own.
 
     It has its version where ``known`` has several.
     """
@@ -54,5 +54,5 @@ def targets(packages: Sequence[Package], known: Sequence[Package]) -> dict[Packa
 
 
 def in_order(packages: Sequence[Package]) -> list[Package]:
-    """The packages as they are best proved: those of one flavour, which share most, side by side."""
+    """Return the packages with those of one flavour together, which share most queries."""
     return sorted(packages, key=lambda p: (p.version.split(".")[:2], p.flavour))

@@ -61,7 +61,7 @@ ABSENT = "absent"
 
 
 def shared(rows: Sequence[Row]) -> list[Shared]:
-    """Every function of every kernel by name, in the order in which runs list them."""
+    """Return every function of every kernel by name, in the order in which runs list them."""
     found: dict[str, list[tuple[Row, Function]]] = {}
     for row in rows:
         for function in row.functions:
@@ -106,7 +106,7 @@ def _by(members: _Members, key: Callable[[tuple[Row, Function]], str]) -> dict[s
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
-    """Properties whose status is not the same in all kernels that have a run."""
+    """Return the properties whose status is not the same in all kernels that have a run."""
     runs = [row for row in rows if not row.error]
     found = []
     for name in dict.fromkeys(cell.id for row in runs for cell in row.properties):
@@ -120,5 +120,5 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 
 
 def label(row: Row) -> str:
-    """What a kernel is called: its report's name, or its package where it has none."""
+    """Return a kernel's label: its report's name, or its package if it has none."""
     return row.name or row.package

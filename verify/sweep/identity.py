@@ -34,7 +34,7 @@ _IN_PAGE = (
 
 
 def identity(function: FunctionRecord) -> Function:
-    """The function's digests."""
+    """Return the function's digests."""
     words = b"".join(_bytes(record) for record in function.instructions)
     return Function(
         function.name,
@@ -73,7 +73,7 @@ def _unplaced(function: FunctionRecord) -> Iterator[bytes]:
 
 
 def _distance(word: int, where: int) -> int:
-    """The signed field of ``word`` that ``where`` masks."""
+    """Return the signed field of ``word`` that ``where`` masks."""
     low = (where & -where).bit_length() - 1
     bits = where.bit_count()
     found = (word & where) >> low
@@ -112,7 +112,7 @@ def _follow(listed: dict[int, InstructionRecord], start: int, found: dict[int, f
 
 
 def _after(record: InstructionRecord, before: frozenset[int]) -> frozenset[int]:
-    """Those registers behind the instruction, with ``before`` before it."""
+    """Return those registers after the instruction, given those before it."""
     mask, value = _ADRP
     if record.word & mask == value:
         return before | {record.word & 31}

@@ -25,7 +25,7 @@ class _Rows(msgspec.Struct, frozen=True):
 
 
 def read(reports: Path) -> Sweep:
-    """What ``reports`` has; no rows where there is no sweep.json of this schema.
+    """Return the sweep in ``reports``; without rows if it has no sweep.json of this schema.
 
     A malformed row is left out, and its kernel proved again.
     """
@@ -41,7 +41,7 @@ def read(reports: Path) -> Sweep:
 
 
 def finished(reports: Path, package: Package, tool: str) -> Row | None:
-    """The row of a finished run of ``package`` by ``tool``, or None."""
+    """Return the row of a finished run of ``package`` by ``tool``, or None."""
     for row in read(reports).rows:
         if (row.package, row.version, row.archive) != (package.package, package.version, package.sha256):
             continue
@@ -53,7 +53,7 @@ def finished(reports: Path, package: Package, tool: str) -> Row | None:
 
 
 def add(reports: Path, row: Row) -> Sweep:
-    """Put ``row`` in the place of an earlier one of the same package; all that there is then.
+    """Put ``row`` in the place of an earlier one of the same package; return the sweep.
 
     :raises UsageError: if sweep.json cannot be written.
     """

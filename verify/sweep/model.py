@@ -47,7 +47,7 @@ class Row(msgspec.Struct, frozen=True):
     :param error: why there is no run, or an empty string; ``exit_status`` is what that is worth.
     :param run: SHA-256 of the run.json that the row was made from.
     :param seconds: of the clock; ``cpu`` of the processor, ``memory`` in MiB at the peak.
-    :param questions: distinct queries of its obligations; an earlier kernel has ``known`` of them too.
+    :param queries: distinct queries of its obligations; an earlier kernel has ``known`` of them too.
     :param asked: queries that went to solvers, including those that look for invariants.
     """
 
@@ -89,7 +89,7 @@ class Sweep(msgspec.Struct, frozen=True):
 
 
 def exit_status(rows: list[Row]) -> int:
-    """What ``verify sweep`` exits with: the same as ``verify run`` of all these kernels."""
+    """Return the exit status: the same as that of ``verify run`` with all these kernels."""
     found = {row.exit_status if row.error else row.verdict.exit_status for row in rows}
     found |= {3 for row in rows if not row.error and not row.complete}
     # An internal fault outranks all, a refutation outranks bad input, bad input an undecided claim.

@@ -39,7 +39,7 @@ def queries(run: Run, place: Path) -> set[str]:
 
 
 def row_of(package: Package, tool: str, run: Run, path: Path, cost: Cost) -> Row:
-    """The row of a run.
+    """Return the row of a run.
 
     :param path: of its run.json.
     """
@@ -79,7 +79,7 @@ def row_of(package: Package, tool: str, run: Run, path: Path, cost: Cost) -> Row
 
 
 def error_row(package: Package, tool: str, reason: str, exit_status: int) -> Row:
-    """The row of a kernel that could not be verified."""
+    """Return the row of a kernel that could not be verified."""
     return Row(
         name="",
         package=package.package,
@@ -94,7 +94,7 @@ def error_row(package: Package, tool: str, reason: str, exit_status: int) -> Row
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; empty if it cannot be read."""
+    """Return the SHA-256 of a file, in hexadecimal; empty if it cannot be read."""
     try:
         return file_sha256(path)
     except OSError:

@@ -40,7 +40,7 @@ class Job:
 
 
 def kernel_bytes(package: Package) -> int:
-    """The most that a kernel takes of the cache while it is worked on: its package and its image."""
+    """Return the most bytes that a kernel takes of the cache: its package and its image."""
     return package.size + MAX_SIZE
 
 
@@ -75,21 +75,21 @@ def sweep(
             drop(job.package)
 
     todo = []
-    asked: set[str] = set()
+    seen: set[str] = set()
     for job in jobs:
         known = journal.finished(reports, job.package, tool)
         if known is None:
             todo.append(job)
         else:
-            asked |= _queries(reports, known)
+            seen |= _queries(reports, known)
             yield known
     for job, answer in outcomes(todo, work, processes, prepare=prepare, admit=admit, release=release):
         if isinstance(answer, Failed):
             row = error_row(job.package, tool, answer.reason, answer.exit_status)
         else:
             own = _queries(reports, answer)
-            row = msgspec.structs.replace(answer, known=len(own & asked))
-            asked |= own
+            row = msgspec.structs.replace(answer, known=len(own & seen))
+            seen |= own
         journal.add(reports, row)
         yield row
 
@@ -113,5 +113,5 @@ def _require_room(job: Job, processes: int) -> None:
 
 
 def _existing(place: Path) -> Path:
-    """``place``, or the nearest folder above it that is there."""
+    """Return ``place``, or the nearest folder above it that exists."""
     return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())

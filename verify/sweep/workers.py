@@ -48,7 +48,7 @@ class _Worker[Job, Result]:
 
 
 def _serve(pipe: connection.Connection, work: Callable, prepare: Callable[[], None]) -> None:
-    """What a process does: takes jobs until the pipe is closed."""
+    """Take jobs until the pipe is closed."""
     # Ctrl-C goes to the whole group: the command that started this process says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare()
@@ -69,7 +69,7 @@ def _serve(pipe: connection.Connection, work: Callable, prepare: Callable[[], No
 
 
 def peak() -> int:
-    """The most memory that this process has had, in MiB."""
+    """Return the most memory that this process has had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

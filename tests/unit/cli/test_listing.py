@@ -6,6 +6,7 @@ import io
 import json
 import sys
 
+import click
 import msgspec
 import pytest
 from click.shell_completion import ShellComplete
@@ -232,3 +233,69 @@ def test_long_count_is_a_line_for_every_part_in_a_log(capsys):
         terminal.step(done, 25, "mutants")
     expected = [f"verify: {done} of 25 mutants" for done in (10, 20, 25)]
     assert capsys.readouterr().err.splitlines() == expected
+
+
+def _walk(command, words):
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _walk(below, [*words, name])
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [*_walk(cli, [])],
+    ids=lambda value: " ".join(["verify", *value]) if isinstance(value, list) else "",
+)
+def test_help_explains_every_option_and_argument(verify, words, command):
+    status, out, err = verify(*words, "--help")
+    assert (status, err) == (0, "")
+    lines = " ".join(out.split())
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            assert parameter.help, parameter.name
+            assert all(name in out for name in parameter.opts), parameter.name
+            assert " ".join(parameter.help.split())[:20] in lines, parameter.name
+        else:
+            shown = parameter.make_metavar(click.Context(command)).strip("[].")
+            assert command.help is not None and shown.split("...")[0].strip("[]") in command.help, shown
+
+
+def test_doctor_names_for_each_tool_its_commands_and_how_to_install_it(verify, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _, out, _ = verify("doctor", "--format", "json")
+    found = {check["name"]: check for check in json.loads(out)}
+    assert found["cadical"] == {
+        "name": "cadical",
+        "found": False,
+        "needed": False,
+        "detail": "apt-get install cadical",
+        "used_by": "check --certify",
+    }
+    assert found["qemu-system-aarch64"]["used_by"] == "replay --full-system, mutate --second-judge"
+    assert all(check["used_by"] and check["detail"] for check in found.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (("run", "x", "--property", "reloc-stp"), "reloc-step is near"),
+        (("show", "reloc-stp"), "reloc-step is near"),
+        (("explain", "reports/vmlinux", "reloc-stp"), "near names: reloc-step"),
+        (("explain", "reports/vmlinux/run.json", "reloc-stp"), "near names: reloc-step"),
+        (("diff", "seed-befor", "later"), "near names: seed-before"),
+    ],
+)
+def test_unknown_name_is_answered_with_near_ones(verify, reports, arguments, near):
+    status, _, err = verify(*arguments)
+    assert status == 2 and near in err and err.count("\n") == 1
+
+
+def test_second_judge_refuses_options_that_it_would_ignore(verify):
+    for option in (("--skip", "faults"), ("--function", "x")):
+        status, _, err = verify("mutate", "nowhere", "--second-judge", *option)
+        assert status == 2 and "expected --second-judge without --skip and --function" in err
+
+
+def test_diff_accepts_standard_input(verify, monkeypatch):
+    status, _, err = verify("diff", "-", "later")
+    assert status == 2 and err.startswith("verify: error: standard input: expected ")

@@ -8,13 +8,13 @@ from kexec_verify.report.plain import plain
 
 
 def xml(text: str) -> str:
-    """One line of XML character data, also for an attribute in double quotes."""
+    """Return one line of XML character data, also for an attribute in double quotes."""
     safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return safe.replace('"', "&quot;").replace("'", "&apos;")
 
 
 def code_span(text: str) -> str:
-    """A Markdown code span: nothing in it is markup, a mention or a link."""
+    """Return a Markdown code span: nothing in it is markup, a mention or a link."""
     safe = plain(text)
     longest = max((len(run) for run in re.findall("`+", safe)), default=0)
     fence = "`" * (longest + 1)
@@ -23,15 +23,15 @@ def code_span(text: str) -> str:
 
 
 def command_data(text: str) -> str:
-    """The message of a GitHub workflow command."""
+    """Return the message of a GitHub workflow command."""
     return plain(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def command_property(text: str) -> str:
-    """The value of a property of a GitHub workflow command."""
+    """Return the value of a property of a GitHub workflow command."""
     return command_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def description(text: str) -> str:
-    """A KTAP description: it can hold no ``#``, and does not start as another kind of line would."""
+    """Return a KTAP description: without ``#``, and not like the start of another kind of line."""
     return plain(text).replace("#", "\\x23").strip() or "unnamed"

@@ -18,7 +18,7 @@ _FINDING_RULES = ("refuted", "error", "undecided", "vacuous")
 
 
 def commands(shown: Report) -> str:
-    """One workflow command a finding, the refuted first; the last of a level says how many are left out."""
+    """Return a workflow command for each finding, and one that counts those that are left out."""
     by_level: dict[Level, list[str]] = {level: [] for level in _COMMANDS}
     for reason in shown.decision.reasons:
         if reason.rule not in _FINDING_RULES:
@@ -53,5 +53,5 @@ def _command(level: Level, source: str, title: str, message: str) -> str:
 
 
 def summary(shown: Report) -> str:
-    """The step summary: Markdown, the refuted first, cut at a line's end where it would be too long."""
+    """Return the step summary: Markdown, the refuted first, cut at a line's end if it is too long."""
     return markdown.cut(markdown.lines(shown), SUMMARY_LIMIT)

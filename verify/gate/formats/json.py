@@ -12,7 +12,7 @@ SCHEMA = 1
 
 
 def render(shown: Report) -> str:
-    """One JSON object; ``schema`` counts changes of its shape."""
+    """Return one JSON object; ``schema`` counts changes of its shape."""
     by_record = {id(finding.record): finding for finding in shown.findings}
     targets = []
     for item in shown.evidence:

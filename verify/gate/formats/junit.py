@@ -17,7 +17,7 @@ from kexec_verify.report.status import Level, function_of
 
 
 def render(shown: Report) -> str:
-    """The whole document."""
+    """Return the whole document."""
     by_record = {id(finding.record): finding for finding in shown.findings}
     suites = [_gate(shown), *(_suite(run, by_record) for run in shown.runs)]
     return "\n".join(
@@ -32,7 +32,7 @@ def render(shown: Report) -> str:
 
 
 def _gate(shown: Report) -> list[str]:
-    """A case for each reason, so that what no property shows (a regression, a binary) fails as well."""
+    """Return a case for each reason, so that a regression or another binary fails as well."""
     reasons = shown.decision.reasons
     lines = [_open("gate", max(1, len(reasons)), len(reasons), 0, 0, 0.0, "")]
     if not reasons:
@@ -63,7 +63,7 @@ def _open(
 
 
 def _timestamp(run: Run) -> str:
-    """The start without its zone, which is UTC: the common schema of JUnit files has no room for one."""
+    """Return the start without its zone, which is UTC: the schema of JUnit files has none."""
     try:
         return datetime.fromisoformat(run.started).replace(tzinfo=None).isoformat(timespec="seconds")
     except ValueError:

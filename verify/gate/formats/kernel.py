@@ -12,7 +12,7 @@ from kexec_verify.report.plain import plain
 
 
 def line(finding: Finding) -> str:
-    """The finding in a line."""
+    """Return the finding in a line."""
     status = "" if finding.level == "error" else f"{finding.status}: "
     what = f"{finding.where}: {status}{finding.message} [{finding.record.id}]"
     if finding.source:
@@ -21,7 +21,7 @@ def line(finding: Finding) -> str:
 
 
 def render(shown: Report) -> str:
-    """Every finding, the worst first; then each reason of the gate that no finding says."""
+    """Return every finding, the worst first; then each reason of the gate that no finding has."""
     lines = [line(finding) for finding in shown.findings]
     said = {"refuted", "error", "undecided", "vacuous"}
     for reason in shown.decision.reasons:

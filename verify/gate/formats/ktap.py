@@ -31,7 +31,7 @@ class _Test:
 
 
 def render(shown: Report) -> str:
-    """The whole output."""
+    """Return the whole output."""
     by_record = {id(finding.record): finding for finding in shown.findings}
     tests = [_binary(run, by_record) for run in shown.runs]
     gate = _Test("gate")

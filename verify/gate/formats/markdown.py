@@ -11,12 +11,12 @@ LIMIT = 65_536
 
 
 def render(shown: Report) -> str:
-    """The whole text, cut at a line's end where it would be too long for a comment."""
+    """Return the whole text, cut at a line's end if it is too long for a comment."""
     return cut(lines(shown), LIMIT)
 
 
 def lines(shown: Report) -> list[str]:
-    """The decision, its reasons, the findings with the worst first, and a line for each function."""
+    """Return the decision, its reasons, the findings, the worst first, and a line for each function."""
     decision = shown.decision
     title = f"**kexec-verify {'passed' if decision.passed else 'FAILED'}**"
     found = [title, "", code_span(headline(shown))]
@@ -46,7 +46,7 @@ def lines(shown: Report) -> list[str]:
 
 
 def cut(shown: list[str], limit: int) -> str:
-    """The lines up to ``limit`` bytes of UTF-8, with a note of how many are left out."""
+    """Return the lines up to ``limit`` bytes of UTF-8, with a note of how many are left out."""
     kept: list[str] = []
     left = limit - 64  # room for the note
     for number, line in enumerate(shown):

@@ -51,7 +51,7 @@ def report(
 
 
 def headline(shown: Report) -> str:
-    """The decision in a line: passed or failed, on what, and how many properties have which status."""
+    """Return the decision in a line: passed or failed, and how many properties have which status."""
     found = ", ".join(f"{count} {name}" for name, count in counts(shown.properties).items())
     found = found or "no property"
     if shown.decision.passed:
@@ -62,7 +62,7 @@ def headline(shown: Report) -> str:
 
 
 def reasons(shown: Report) -> list[str]:
-    """Each reason in a line of its own."""
+    """Return each reason in a line of its own."""
     lines = []
     for reason in shown.decision.reasons:
         about = f"{reason.target}: {reason.property}" if reason.property else reason.target
@@ -97,5 +97,5 @@ def next_command(shown: Report) -> str:
 
 
 def quoted(word: str) -> str:
-    """The word as a shell takes it, on one line."""
+    """Return the word as a shell takes it, on one line."""
     return shlex.quote(plain(word))

@@ -1,6 +1,6 @@
 """SARIF 2.1.0: a result for each property that is not proved, its counterexample as a code flow.
 
-Proved properties are rules without a result. An address in a binary is told by symbol and
+Proved properties are rules without a result. An address in a binary is given by symbol and
 offset: 64-bit addresses do not fit the integers of most readers of JSON.
 """
 
@@ -24,7 +24,7 @@ _LEVELS = {Level.ERROR: "error", Level.WARNING: "warning", Level.NOTE: "note"}
 
 
 def render(shown: Report) -> str:
-    """The whole log: one SARIF run, whatever number of targets."""
+    """Return the whole log: one SARIF run for all targets."""
     rules = {record.id: record for record in shown.properties}
     positions = {name: position for position, name in enumerate(rules)}
     run: dict[str, Any] = {
@@ -107,7 +107,7 @@ def _result(shown: Report, finding: Finding, positions: dict[str, int]) -> dict[
 
 
 def _message(finding: Finding, told: Explanation) -> str:
-    """The verdict, then the cause, what is missing and what would make it right."""
+    """Return the verdict, then the cause, what is missing and what would make it right."""
     parts = [f"{finding.status}: {finding.where}: {finding.message}"]
     parts += [f"Cause: {point}: this instruction {point.sentence}." for point in told.causes]
     parts += [told.missing] if told.missing else []
@@ -115,7 +115,7 @@ def _message(finding: Finding, told: Explanation) -> str:
 
 
 def _fingerprint(finding: Finding) -> str:
-    """The same for the same fault of another build: addresses and effects are left out."""
+    """Return the same for the same fault in another build: addresses and effects are left out."""
     return hashlib.sha256(f"{finding.record.id} {finding.where}".encode("utf-8", "replace")).hexdigest()[:32]
 
 
@@ -136,7 +136,7 @@ def _location(run: Run, where: str, source: str) -> dict[str, Any]:
 
 
 def _flow(shown: Report, finding: Finding) -> list[dict[str, Any]]:
-    """The steps of the counterexample, with the registers that each changed."""
+    """Return the steps of the counterexample, with the registers that each changed."""
     shown_by = finding.record.counterexample or {}
     recorded = shown_by.get("path", shown_by.get("steps"))
     path = [step for step in recorded if isinstance(step, dict)] if isinstance(recorded, list) else []

@@ -8,7 +8,7 @@ from kexec_verify.report.status import by_function, status
 
 
 def render(shown: Report) -> str:
-    """The whole text."""
+    """Return the whole text."""
     lines = [headline(shown), *(f"  {line}" for line in [*reasons(shown), *notes(shown)])]
     for run in shown.runs:
         complete = "" if run.complete else " (incomplete)"
