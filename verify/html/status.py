@@ -156,5 +156,5 @@ def _rest(run: Run, counted: Counter[Verdict], waived: int, about: str) -> str:
         parts.append("machine_kexec, machine_kexec_post_load and the rest of the path are not in this run")
     elif about == SOME:
         parts.append("the run left out other properties of the kexec path")
-    parts.append("what boot patches into these bytes")
+    parts.append("what boot patches on some machines only")
     return f"Not proved: {'; '.join(parts)}."
