@@ -201,6 +201,8 @@ def _from_steps(
     wanted = {expected[1]} if expected is not None else set()
     if claim.endswith("memory-safe"):
         wanted |= {f"x{number}" for number in _REGISTER.findall(steps[-1].text)}
+    if steps[-1].text.startswith("bl "):  # an argument that the callee's contract does not allow
+        wanted |= {f"x{number}" for number in _REGISTER.findall(str(shown.get("found", "")))}
     found = []
     for register in sorted(wanted):
         setter = next((step for step in reversed(steps[:-1]) if register in step.changed), None)
@@ -222,7 +224,10 @@ def _values(shown: Mapping[str, Any], steps: list[Step]) -> list[tuple[str, str]
     known = dict(registers) if isinstance(registers, dict) else {}
     for step in steps:
         known.update(step.changed)
-    used = dict.fromkeys(f"x{number}" for number in _REGISTER.findall(steps[-1].text)) if steps else {}
+    named = _REGISTER.findall(steps[-1].text) if steps else []
+    if steps and steps[-1].text.startswith("bl "):
+        named = _REGISTER.findall(str(shown.get("found", "")))
+    used = dict.fromkeys(f"x{number}" for number in named)
     found = [(name, _hex(known[name])) for name in used if name in known]
     given = shown.get("inputs")
     if isinstance(given, dict):

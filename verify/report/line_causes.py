@@ -92,7 +92,8 @@ def _point(call: _Call, word: int) -> Point:
     elif call.covers(word):
         sentence = f"{call.kind} {where}"
     else:
-        sentence = f"{call.kind} {where}, which does not hold {word:#x}"
+        order = "ends below its start and " if call.end < call.start else ""
+        sentence = f"{call.kind} {where}, which {order}does not hold {word:#x}"
     return Point(call.step.step, call.step.at, call.step.where, call.step.text, sentence)
 
 

@@ -38,6 +38,10 @@ _REFUTED = {
     "postload-segments-clean": (
         "Clean every segment to the point of coherency in machine_kexec_post_load, over its whole length."
     ),
+    "callee-contracts": (
+        "Give the callee arguments that its contract in specs/contracts.py allows, or change the callee so "
+        "that it keeps its contract."
+    ),
     "postload-copies-routine": (
         "Copy the whole routine to the control page, and clean and invalidate the caches for it."
     ),

@@ -151,3 +151,23 @@ def test_what_the_verifier_lacks_is_no_task_of_the_reader():
     lines = explain(examples.run(record), record).lines()
     assert "  missing  a contract of that callee in specs/contracts.py." in lines
     assert any(line.startswith("  to do    No option works around it") for line in lines)
+
+
+def test_an_argument_that_a_contract_forbids_is_traced_to_what_set_it():
+    shown = {
+        "at": 8,
+        "where": "f+0x8/0x20",
+        "expected": "at f+0x8/0x20 callee is given a range that does not end below its start",
+        "found": "x0 = 0x2000, which must be at most x1 = 0x10",
+        "effect": "f+0x8/0x20: it does",
+        "steps": [
+            {"address": 0, "where": "f+0x0/0x20", "text": "mov x0, #0x2000", "changed": {"x0": "0x2000"}},
+            {"address": 4, "where": "f+0x4/0x20", "text": "ldr x1, [x21]", "changed": {"x1": "0x10"}},
+            {"address": 8, "where": "f+0x8/0x20", "text": "bl callee", "changed": {"x30": "0xc"}},
+        ],
+    }
+    record = examples.claim("callee-contracts", Verdict.REFUTED, counterexample=shown)
+    told = explain(examples.run(record), record)
+    assert [point.text for point in told.causes] == ["mov x0, #0x2000", "ldr x1, [x21]"]
+    assert told.values == [("x0", "0x2000"), ("x1", "0x10")]
+    assert told.remedies[0].startswith("Give the callee arguments")

@@ -78,6 +78,12 @@ def test_a_flush_that_ends_before_the_word(name, registers):
     assert missing.endswith(f"No call in the run cleans {WORD:#x}.")
 
 
+def test_a_flush_whose_range_is_out_of_order():
+    size_for_end = setting(x0=WORD, x1=0x1000)
+    ((_, sentence),), _ = told(size_for_end, ("bl dcache_clean_inval_poc", {}))
+    assert sentence == f"cleans [{WORD:#x}, 0x1000), which ends below its start and does not hold {WORD:#x}"
+
+
 def test_a_copy_that_comes_after_the_flush():
     flush = ("bl dcache_clean_inval_poc", {})
     copy = [setting(x0=WORD, x1=0x5000, x2=288), ("bl memcpy", {})]
