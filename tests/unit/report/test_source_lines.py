@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import subprocess
@@ -10,9 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from kexec_verify import Verdict, verify
+from kexec_verify.arm64.lift import Code
+from kexec_verify.kexec.locate import find_function
 from kexec_verify.report.explain import explain
 from kexec_verify.report.model import TargetRecord
 from kexec_verify.report.source_lines import source_finder
+from kexec_verify.target import open_target
+
+from tests.corpus_build import load_build
 
 from ..gate.examples import refuted, run
 
@@ -90,3 +96,25 @@ def test_the_line_of_the_cause_is_that_of_the_store(faulty):
     assert written(cause.source) == cause.text == "stnp x12, x13, [x9]"
     assert told.symptom is not None and written(told.symptom.source) == "msr sctlr_el1, x5"
     assert f"({cause.source})" in "\n".join(told.lines())
+
+
+@pytest.mark.toolchain
+def test_line_of_a_call_in_compiled_c_is_that_of_the_source(require_tool, tmp_path):
+    require_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")
+    script = load_build()
+    script.WHOLE_LINK_FLAGS = tuple(flag for flag in script.WHOLE_LINK_FLAGS if flag != "--strip-debug")
+    toolchain = script.gcc()
+    script.build_whole(tmp_path, dataclasses.replace(toolchain, flags=(*toolchain.flags, "-g")), ("later",))
+    path = tmp_path / "later-4k-gcc.elf"
+    kernel = open_target(str(path))
+    function = find_function(kernel, "machine_kexec_post_load")
+    code = Code(function.name, function.address, function.code, calls=True)
+    flush = kernel.symbol("dcache_clean_inval_poc").address
+    calls = [at for at in code.addresses if code.at(at).call_target == flush]
+    lines = source_finder()(of_file(path), calls)
+    source = (SOURCES / "whole/later/machine_kexec.c").read_text().splitlines()
+    assert len(calls) >= 2 and sorted(lines) == calls
+    for place in lines.values():
+        file, _, number = place.rpartition(":")
+        assert file.endswith("whole/later/machine_kexec.c")
+        assert "dcache_clean_inval_poc(" in source[int(number) - 1]
