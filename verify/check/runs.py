@@ -113,7 +113,9 @@ def _read(path: Path) -> tuple[bytes, Run]:
     try:
         data = read_file(path, JSON_LIMIT)
     except OSError as error:
-        raise UsageError(f"{path}: expected a run.json, found: {error.strerror}") from error
+        raise UsageError(
+            f"{path}: expected a run.json, found: {error.strerror}", "verify run TARGET"
+        ) from error
     return data, decode_run(data, str(path))
 
 

@@ -32,7 +32,8 @@ class _Doing:
     def __rich__(self) -> Text:
         elapsed = time.monotonic() - self.started
         before = f"; {self.estimate:.0f} s last time" if self.estimate else ""
-        return Text(f"{plain(self.name)}: {plain(self.what)} ({elapsed:.0f} s{before})")
+        shown = f"{plain(self.name)}: {plain(self.what)} ({elapsed:.0f} s{before})"
+        return Text(shown, no_wrap=True, overflow="ellipsis")
 
 
 class Output(Console):
@@ -184,7 +185,11 @@ class Terminal:
             return
         cost = costs(run)
         if self.out.is_terminal:
-            self.out.print(_columns(run, cost, self.out.width))
+            table = _columns(run, cost, self.out.width)
+            self.out.print(table)
+            if len(table.columns) < _COLUMNS:
+                names = {_solvers(record) for record in run.properties} - {""}
+                self.line(f"  solvers: {', '.join(sorted(names))}")
         else:
             for record in run.properties:
                 self.line(_row(record, cost[record.id]))
@@ -206,6 +211,10 @@ class Terminal:
             f"{what}: {', '.join(parts) or 'nothing verified'} in {seconds:.1f} s",
             style=style(worst) if worst is not None else "yellow",
         )
+
+
+_COLUMNS = 5
+"""Columns of a run's table on a terminal that is wide enough."""
 
 
 def _columns(run: Run, cost: Mapping[str, Cost], width: int) -> Table:

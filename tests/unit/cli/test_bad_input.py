@@ -121,7 +121,7 @@ def test_nothing_typed_is_answered_with_the_help(tmp_path):
     assert done.stderr.startswith("Usage: ") and len(done.stderr.splitlines()) > 10
 
 
-@pytest.mark.parametrize("command", ["gate", "report", "replay"])
+@pytest.mark.parametrize("command", ["gate", "report", "replay", "explain", "check"])
 def test_run_that_is_not_there_has_to_be_made(tmp_path, command):
     assert_refused(
         verify(command, "reports", cwd=tmp_path), "expected a run.json", "; next: verify run TARGET"

@@ -158,6 +158,20 @@ def test_table_of_a_narrow_terminal_leaves_out_no_part_of_a_name(width):
         assert [line.split()[0] for line in shown.splitlines()[1:]] == names
 
 
+@pytest.mark.parametrize(("width", "named"), [(70, True), (120, False)])
+def test_solvers_that_have_no_column_have_a_line(width, named, capsys):
+    answers = [SolverAnswer(solver, "unsat", 1.0) for solver in ("z3", "bitwuzla")]
+    record = claim("reloc-break-before-make")
+    made = [msgspec.structs.replace(o, answers=answers) for o in record.obligations]
+    terminal = Terminal()
+    terminal.out = Console(width=width, force_terminal=True, color_system=None)
+    terminal.full = True
+    terminal.run(run(msgspec.structs.replace(record, obligations=made)))
+    out = capsys.readouterr().out
+    assert ("  solvers: z3 + bitwuzla\n" in out) == named
+    assert out.count("z3 + bitwuzla") == 1
+
+
 def test_counts_name_the_file_of_each_waiver(capsys):
     own, other = waived("claim-a"), waived("claim-b")
     assert other.waiver is not None
