@@ -227,6 +227,23 @@ _ALL = (
         "arch/arm64/kernel/alternative.c, kernel/jump_label.c, arch/arm64/kernel/ftrace.c",
     ),
     Assumption(
+        "patched-as-tables-say",
+        "Boot patches the instructions that the kernel's tables name, as they say: an alternative where its "
+        "capability is set, a static key's site by the state of the key, the first NOP at a function's entry "
+        "for ftrace; and nothing else. A capability without a row in the kernel's tables is not set.",
+        "arch/arm64/kernel/alternative.c, kernel/jump_label.c, arch/arm64/kernel/ftrace.c",
+    ),
+    Assumption(
+        "capabilities-mean",
+        "A capability or static key that is set means what specs/capabilities.py says of it.",
+        "specs/capabilities.py",
+    ),
+    Assumption(
+        "not-traced",
+        "No tracer, kprobe or live patch is attached to the functions of the kexec path.",
+        "kernel/trace/ftrace.c, kernel/kprobes.c, kernel/livepatch",
+    ),
+    Assumption(
         "callees-by-contract",
         "Each callee whose contract is not proved satisfies it. The report lists these callees.",
         "specs/contracts.py",

@@ -147,7 +147,8 @@ CONTRACTS = (
     ),
     Contract(
         ("post_ttbr_update_workaround",),
-        "Changes nothing; an erratum's workaround that boot may patch in is not applied.",
+        "Changes nothing but what the workaround of an erratum does: it invalidates the instruction caches, "
+        "and a change that awaited an ISB gets one.",
         "arch/arm64/mm/context.c",
         effects=(FLUSHES_ICACHE,),
     ),

@@ -13,7 +13,7 @@ from kexec_verify.kexec.conditions import condition
 from kexec_verify.kexec.globals import image_addresses
 from kexec_verify.kexec.layout import stated_layout
 from kexec_verify.kexec.locate import Function
-from kexec_verify.kexec.patch_sites import as_linked, unknown
+from kexec_verify.kexec.patch_sites import AS_LINKED, AS_PATCHED, as_linked, unknown
 from kexec_verify.kexec.witnesses import folds_addresses
 from kexec_verify.prove.discharge import Discharger, Result
 from kexec_verify.refute.functions.paths import PathRuns
@@ -80,10 +80,35 @@ def prove_kernel(
     outcome = proof.finish(known=known)
     if composition is not None:
         composition.finish(outcome)
-    listed = as_linked(kernel, composition.executed if composition is not None else set(code.addresses))
-    outcome.notes += [listed] if listed is not None else []
+    _say_what_is_patched(outcome, kernel, code, composition)
     _waive(outcome, waivers)
     return outcome
+
+
+def _say_what_is_patched(
+    outcome: Outcome, kernel: Kernel, routine: Code, composition: KernelProof | None
+) -> None:
+    """List what the proofs assume of what boot patches, and note which choices they are for."""
+    known = composition.composition if composition is not None else None
+    executed = composition.executed if composition is not None else set(routine.addresses)
+    both = known.proved_both_ways if known is not None else {}
+    listed = as_linked(kernel, executed, both)
+    if both:
+        names = ", ".join(sorted(set(both.values())))
+        outcome.notes.append(f"callees are proved for each way that boot may patch them by {names}")
+    outcome.notes += [listed] if listed is not None else []
+    outcome.notes += [
+        f"not proved of {function} where {choices} is set: {why}"
+        for function, choices, why in (known.open_choices if known is not None else ())
+    ]
+    own = as_linked(kernel, routine.addresses, {}) is not None
+    whole = known is not None and kernel.patching is not None and bool(kernel.patching.alternatives)
+    for finding in outcome.findings:
+        names_used = set(finding.assumptions)
+        if AS_LINKED in names_used or (own and finding.claim in RELOCATION):
+            names_used |= {*AS_PATCHED, AS_LINKED} if whole else {AS_LINKED}
+            names_used -= {AS_LINKED} if whole and listed is None else set()
+            finding.assumptions = [name for name in ASSUMPTIONS if name in names_used]
 
 
 def _waive(outcome: Outcome, waivers: Sequence[Waiver]) -> None:
@@ -128,7 +153,7 @@ class KernelProof:
     ):
         self.variant, self.progress = variant, progress
         self.claims = [claim for claim in claims if claim.variant in (None, variant.name)]
-        self.composition = Composition(kernel, variant, routine, discharger.decide)
+        self.composition = Composition(kernel, variant, routine, discharger.decide, choices=True)
         progress("running the C code")
         started = time.perf_counter()
         self.composition.build()
@@ -227,13 +252,13 @@ def _listed(findings: Sequence[Finding], composition: Composition) -> list[Cover
     """Return the functions other than the routine; a vector table only to replay a fault in it."""
     found: list[CoveredFunction] = []
     for part in composition.parts.values():
-        if part.code is not None:
+        if part.code is not None and part.context is None:
             found.append(CoveredFunction(part.code, part.covered, part.iterations))
     names = {listed.code.name for listed in found}
     # What several functions run as part of them is listed once, with what any of them covers.
     shared: dict[str, CoveredFunction] = {}
     for part in composition.parts.values():
-        for piece in part.code.continuations if part.code is not None else ():
+        for piece in part.code.continuations if part.code is not None and part.context is None else ():
             if piece.name not in names:
                 known = shared.get(piece.name)
                 covered = part.covered | (known.covered if known is not None else frozenset())

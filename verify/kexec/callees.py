@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kexec_verify.arm64 import cache
 from kexec_verify.arm64.cache import CTR_EL0
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import Code
-from kexec_verify.arm64.state import GENERAL, GHOSTS, SYSTEM, UNSYNCED, State
+from kexec_verify.arm64.state import (
+    GENERAL,
+    GHOSTS,
+    SYSTEM,
+    TRANSLATION_INVALIDATED,
+    TRANSLATION_INVALIDATING,
+    TRANSLATION_SYNCED,
+    TRANSLATION_WRITTEN,
+    UNSYNCED,
+    State,
+)
 from kexec_verify.kexec.calls import (
     CLOBBERED,
     ENDS,
@@ -22,6 +32,7 @@ from kexec_verify.kexec.calls import (
     range_is_sane,
     stack_obligations,
 )
+from kexec_verify.kexec.choices import protects_guests
 from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
 from kexec_verify.kexec.effects import effect_obligations
 from kexec_verify.kexec.line_lemmas import Lines, lemma_on_sums, prove_in_distances
@@ -39,6 +50,7 @@ from kexec_verify.logic import (
     const,
     ule,
     ult,
+    var,
     within,
 )
 from kexec_verify.obligation import Facts, Obligation
@@ -48,15 +60,25 @@ from kexec_verify.symbolic.objects import STACK_FRAME, Object
 from kexec_verify.symbolic.segments import Segment
 
 PAGE = 4096  # bytes; what is mapped is made of pages that are no smaller
+MEANING = "capabilities-mean"
+"""The assumption that a choice means what specs/capabilities.py says."""
 _BY_ADDRESS = frozenset({"DC_CIVAC", "DC_CVAC", "DC_CVAU", "DC_IVAC", "IC_IVAU"})
 
 type Require = Callable[..., None]
 
 
 def _no_worse(name: str, after: State, before: State) -> Formula:
-    """A ghost component is unchanged, except that a change that awaited an ISB may have got one."""
-    same = after.ghosts[name] == before.ghosts[name]
-    return Or(same, after.ghosts[name] == 0) if name in UNSYNCED.values() else same
+    """A ghost component is unchanged, except that a change that awaited an ISB or a DSB may have got one."""
+    got, was = after.ghosts[name], before.ghosts[name]
+    if name == "translation":
+        done = And(was == TRANSLATION_INVALIDATING, got == TRANSLATION_INVALIDATED)
+        return Or(got == was, And(was == TRANSLATION_WRITTEN, got == TRANSLATION_SYNCED), done)
+    return Or(got == was, got == 0) if name in ("unsynced", *UNSYNCED.values()) else got == was
+
+
+def _synchronized(state: State) -> bool:
+    """An ISB was executed."""
+    return any(event.name == "InstructionSynchronizationBarrier" for event in state.events)
 
 
 def ctr_legal() -> Formula:
@@ -96,7 +118,7 @@ class Callee:
             for register, what in self.contract.points.items()
         )
         entry = self.context.bare_entry(self.name, *pointed)
-        entry = entry.assume(("ctr-legal", ctr_legal()), *self._requires(entry))
+        entry = self._as_chosen(entry.assume(("ctr-legal", ctr_legal()), *self._requires(entry)))
         calls = Calls(self.context, code, decide=self.decide)
         explorer = Explorer(code, frozenset(), self.decide, (), f"contract-{self.name}-", calls.leave)
         ends = explorer.run(entry, code.address)
@@ -121,6 +143,19 @@ class Callee:
         self.obligations += stack_obligations(f"contract-{self.name}-sp", code, entry, states)
         self._require_effects(calls, entry, states)
         return calls.used
+
+    def _as_chosen(self, entry: State) -> State:
+        """The entry on a machine on which the choices are set that the callee's bytes are made for.
+
+        The word that is read in place of CTR_EL0 has no longer lines than this CPU. Maintenance by address
+        reaches at least the shorter line around it, so that word is CTR_EL0 here.
+        """
+        found = self.context
+        if found.sanitised_ctr is not None:
+            entry = replace(entry, memory=entry.memory.store(const(found.sanitised_ctr), CTR_EL0))
+        if found.variant is not None and protects_guests(found.variant.choices):
+            entry = entry.assume((MEANING, found.stub_below(entry)))
+        return entry
 
     @staticmethod
     def _lines(explorer: Explorer, what: str | None = None) -> list[Lines]:
@@ -187,9 +222,15 @@ class Callee:
         state, path = step.state, step.state.trace
         found, before = (state.lines, entry.lines) if what == "data" else (state.fetch, entry.fetch)
         got, was = found.read(ANYWHERE), before.read(ANYWHERE)
+        chosen: Facts = ()
+        if what == "instruction" and self.context.sets("HAS_CACHE_DIC") and _synchronized(state):
+            seen = var("fetch state where HAS_CACHE_DIC is set", 2)
+            coherent = If(state.lines.read(ANYWHERE) == cache.CLEAN, cache.CLEAN, got)
+            chosen, got = ((MEANING, seen == coherent),), seen
         frame = within(ANYWHERE, entry.sp - FRAME_BYTES, FRAME_BYTES)
         word: Facts = (
             *state.facts,
+            *chosen,
             ("the word is aligned", aligned(ANYWHERE, 8)),
             ("the word is not of the callee's frame", Not(frame)),
         )

@@ -279,7 +279,8 @@ def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:
         return list(CLOBBERED)
     written: set[str] = set()
     try:
-        code = context.code(name)
+        # A caller knows no choice: it relies on what the callee keeps as it is linked.
+        code = (context.linked or context).code(name)
         for instruction in (code.at(at) for piece in code.pieces for at in piece.addresses):
             if not _stays(instruction, code):
                 return list(CLOBBERED)

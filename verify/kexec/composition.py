@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, synced
@@ -11,6 +11,7 @@ from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
 from kexec_verify.kexec.callees import Callee
 from kexec_verify.kexec.calls import take
+from kexec_verify.kexec.choices import name_of, sites_of, variants
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.copier import Copier
 from kexec_verify.kexec.locate import Function
@@ -51,6 +52,7 @@ class Part:
     :param callee: the proof of a callee's contract, if it is no copy of bytes.
     :param used: the contracts that it relies on, by the callee's name.
     :param copied: copies of the image that it makes, or that it is the proof of: start, length in bytes.
+    :param context: the kernel that it is about; None for the composition's own.
     """
 
     function: str
@@ -64,6 +66,7 @@ class Part:
     callee: Callee | None = None
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     copied: list[tuple[int, int]] = field(default_factory=list)
+    context: KexecContext | None = None
 
 
 @dataclass
@@ -71,6 +74,9 @@ class Composition:
     """The parts of the kexec path in one kernel.
 
     :param variant: of its relocation routine.
+    :param choices: prove each callee also where boot has patched it, for each set of choices.
+    :param open_choices: what is not proved of the choices that were tried: a function's choices, and why.
+    :param proved_both_ways: patch sites that have obligations for each way they may be, and the choice.
     :param kept: parts of another kernel's path that are reused, by name; the caller
         knows that nothing differs of what they read.
     """
@@ -83,6 +89,9 @@ class Composition:
     contracts: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     copied: list[tuple[int, int]] = field(default_factory=list)
     kept: Mapping[str, Part] = field(default_factory=dict)
+    choices: bool = False
+    open_choices: list[tuple[str, str, str]] = field(default_factory=list)
+    proved_both_ways: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         layout = self.variant.layout or KimageLayout(_ARCH)
@@ -100,7 +109,7 @@ class Composition:
         self._attempt(asked, lambda part: self._stub(part, VECTORS, False, HVC_SET_VECTORS))
         if self.variant.kimage:
             self._attempt(COPIED_VECTORS, lambda part: self._stub(part, COPIED_VECTORS, True))
-        self._callees()
+        self.build_callees()
         self._attempt("", self._join)
 
     def _attempt(self, name: str, build: Build) -> None:
@@ -156,7 +165,7 @@ class Composition:
         proof.prove()
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
 
-    def _callees(self) -> None:
+    def build_callees(self) -> None:
         """Prove each contract that a caller used, and those that the callee itself uses."""
         todo = dict(self.contracts)
         while todo:
@@ -168,23 +177,54 @@ class Composition:
             if part is None or (contract.copies is not None and part.copied != self._copies()):
                 part = Part(name.partition("@")[0])
                 try:
-                    self._callee(part, contract, address)
+                    self._callee(part, contract, address, self.context)
                 except (UnsupportedError, LimitError) as error:
                     part.trouble = error
             self.parts[part_name] = part
             self._use(part.used)
+            if self.choices and part.trouble is None:
+                self._variants(part_name, part, contract, address)
             todo |= self.contracts
 
-    def _callee(self, part: Part, contract: Contract, address: int) -> None:
+    def _variants(self, part_name: str, linked: Part, contract: Contract, address: int) -> None:
+        """Prove the contract also where boot has patched the callee, for each set of choices.
+
+        What cannot be executed there is no part, but one of the open choices.
+        """
+        code = self.context.code(linked.function, address)
+        try:
+            found = list(variants(self.context.kernel, code))
+        except (UnsupportedError, LimitError) as error:
+            names = ", ".join(sorted({name_of(self.kernel, site) for site in sites_of(self.kernel, code)}))
+            self.open_choices.append((linked.function, names, str(error)))
+            return
+        before = len(self.open_choices)
+        for variant in found:
+            part = Part(linked.function)
+            try:
+                part.context = self.context.where_set(variant)
+                self._callee(part, contract, address, part.context)
+            except (UnsupportedError, LimitError) as error:
+                self.open_choices.append((linked.function, variant.title, str(error)))
+                continue
+            said = f"where {variant.title} is set: "
+            part.obligations = [replace(o, sentence=said + o.sentence) for o in part.obligations]
+            self.parts[f"{part_name}, {said}"] = part
+            self._use(part.used)
+        if len(self.open_choices) == before:
+            sites = sites_of(self.context.kernel, code)
+            self.proved_both_ways |= {site.address: name_of(self.context.kernel, site) for site in sites}
+
+    def _callee(self, part: Part, contract: Contract, address: int, context: KexecContext) -> None:
         if contract.copies is not None:
             part.copied = self._copies()
             for start, length in part.copied:
-                copier = Copier(self.context, part.function, start, length, self.decide, address)
+                copier = Copier(context, part.function, start, length, self.decide, address)
                 copier.prove()
                 part.obligations += copier.obligations
                 part.covered |= copier.covered
             return
-        proof = Callee(self.context, part.function, contract, self.decide, address)
+        proof = Callee(context, part.function, contract, self.decide, address)
         part.callee, part.code = proof, proof.code
         used = proof.prove()
         part.obligations, part.covered, part.used = proof.obligations, frozenset(proof.covered), used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from kexec_verify.arm64.cache import Lines
 from kexec_verify.arm64.lift import SIZE, Code, loops
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 from kexec_verify.errors import TargetError, UnsupportedError
+from kexec_verify.kexec.choices import Variant, sanitised_ctr
 from kexec_verify.kexec.globals import Globals, find_globals
 from kexec_verify.kexec.locate import Function, branches_out, calls_out, find_function
 from kexec_verify.kexec.patch_sites import unknown
@@ -43,6 +45,9 @@ class KexecContext:
     :param layout: of struct kimage.
     :param page_size: bytes.
     :param breaks: of the brk instructions looked at, whether each is a WARN; None if it is in no table.
+    :param variant: the choices that are set in these bytes; None if none is.
+    :param sanitised_ctr: address of the word that is read in place of CTR_EL0, if one is.
+    :param linked: the context of the bytes without these choices.
     """
 
     kernel: Kernel
@@ -50,10 +55,25 @@ class KexecContext:
     page_size: int
     globals: Globals = field(init=False)
     breaks: dict[int, bool | None] = field(default_factory=dict, repr=False)
+    variant: Variant | None = None
+    sanitised_ctr: int | None = None
+    linked: KexecContext | None = field(default=None, repr=False)
     _code: dict[tuple[str, int | None], Code] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.globals = find_globals(self.kernel)
+
+    def where_set(self, variant: Variant) -> KexecContext:
+        """Return this context with the instructions that stand there where the variant's choices are set."""
+        found = copy.copy(self)
+        found.linked = self
+        found.kernel, found.variant, found._code = variant.applied(self.kernel), variant, {}
+        found.sanitised_ctr = sanitised_ctr(self.kernel, variant)
+        return found
+
+    def sets(self, choice: str) -> bool:
+        """Return whether the capability called *choice* is set in these bytes."""
+        return self.variant is not None and choice in self.variant.choices
 
     def code(self, name: str, address: int | None = None) -> Code:
         """Return the function called ``name``, or its only clone, with its WARNs distinguished from its BUGs.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
+from kexec_verify.kexec.choices import name_of
 from kexec_verify.target import Kernel
-from kexec_verify.target.patching import Patching, Site
 
 
 def unknown(kernel: Kernel, start: int, end: int) -> dict[int, str]:
@@ -24,24 +24,25 @@ def unknown(kernel: Kernel, start: int, end: int) -> dict[int, str]:
     }
 
 
-def as_linked(kernel: Kernel, executed: Iterable[int]) -> str | None:
-    """Return a sentence on the instructions at *executed* that some machines patch; None if none are."""
-    patching = kernel.patching
-    if patching is None:
+AS_LINKED = "alternatives-unapplied"
+"""The assumption that boot patches nothing but what it patches on every machine."""
+AS_PATCHED = ("patched-as-tables-say", "capabilities-mean", "not-traced")
+"""What is assumed in its place of instructions that are proved for each way that boot may patch them."""
+
+
+def as_linked(kernel: Kernel, executed: Iterable[int], both: Container[int]) -> str | None:
+    """Return a sentence on the instructions at *executed* that some machines patch; None if none are.
+
+    :param both: patch sites that are proved for each way they may be; they are left out.
+    """
+    if kernel.patching is None:
         return None
     found: dict[int, str] = {}
     for at in executed:
-        for site in patching.sites(kernel, at, at + 4):
-            found[site.address] = f"{kernel.where(site.address)} ({_decides(patching, site)})"
+        for site in kernel.patching.sites(kernel, at, at + 4):
+            if site.address not in both:
+                found[site.address] = f"{kernel.where(site.address)} ({name_of(kernel, site)})"
     if not found:
         return None
     places = ", ".join(found[at] for at in sorted(found))
-    return f"proved as linked, and patched by boot on some machines (alternatives-unapplied): {places}"
-
-
-def _decides(patching: Patching, site: Site) -> str:
-    if site.key is not None:
-        return f"static key at {site.key:#x}"
-    rows = patching.capabilities.get(site.capability or 0, ())
-    texts = {row.description or row.found_by for row in rows}
-    return f"capability {site.capability}: {', '.join(sorted(texts))}"
+    return f"proved as linked, and patched by boot on some machines ({AS_LINKED}): {places}"

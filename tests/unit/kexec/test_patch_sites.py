@@ -44,8 +44,12 @@ def test_what_some_machines_patch_is_named_where_it_is_executed():
     key = JumpEntry(0, BASE + 8, BASE + 12, BASE + 0x1000, False)
     patched = kernel(some, jumps=(key,))
     assert unknown(patched, BASE, BASE + 16) == {}
-    told = as_linked(patched, [BASE + 4, BASE + 12])
-    assert told is not None and "capability 11: DIC" in told and "static key" not in told
-    assert "static key" in (as_linked(patched, [BASE + 8]) or "")
-    assert as_linked(patched, [BASE + 12]) is None
-    assert as_linked(kernel(), [BASE, BASE + 4]) is None
+    told = as_linked(patched, [BASE + 4, BASE + 12], ())
+    assert told is not None and "HAS_CACHE_DIC" in told and "static key" not in told
+    assert "static key" in (as_linked(patched, [BASE + 8], ()) or "")
+    assert as_linked(patched, [BASE + 12], ()) is None
+    assert as_linked(kernel(), [BASE, BASE + 4], ()) is None
+    # What is proved both ways is left out, and nothing else.
+    assert as_linked(patched, [BASE + 4], {BASE}) is None
+    left = as_linked(patched, [BASE + 4, BASE + 8], {BASE})
+    assert left is not None and "HAS_CACHE_DIC" not in left and "static key" in left

@@ -28,8 +28,13 @@ def inputs(chain: Chain, values: Values) -> Inputs:
     answers = tuple(_answer(chain, link, event, values) for link, event in _answered(chain))
     accessed = [(values(link.bind(a.address)), a.size) for link, a in chain.accesses]
     accessed += [(at, len(data) // 2) for answer in answers for at, data in answer.stores.items()]
+    held = stored(chain, values, first.segment.start)
+    accessed += [(at, 1) for at in held]
     pages = {at & -PAGE for start, size in accessed for at in (start, start + size - 1)}
     memory = _words(chain, values, pages) | _known(chain, pages)
+    for at, byte in held.items():
+        shift = 8 * (at & 7)
+        memory[at & -8] = memory.get(at & -8, 0) & ~(0xFF << shift) | byte << shift
     return Inputs(first.segment.at, registers, memory, tuple(sorted(pages)), answers, len(chain.trace))
 
 

@@ -58,6 +58,7 @@ class ContractRun(PathRun):
         self.ghost = Ghost(SIZE << (sizes >> 16 & 15), dirty, PAGE)
         self.fetch_line = SIZE << (sizes & 15)
         self.fetched: dict[int, int] = {}  # word -> PENDING or CLEAN; others may be stale
+        self.synchronized = False  # an ISB was executed
         self.called: list[str] = []
         self.answered: dict[str, int] = {}
         self.ghosts: list[dict[str, int]] = []
@@ -77,6 +78,12 @@ class ContractRun(PathRun):
             return self.inputs.memory[address]
         mapped = address & -PAGE in self.inputs.pages
         return 0 if mapped else usual_word(self.context, address)
+
+    def fetch_state(self, word: int) -> int:
+        """Return whether an instruction cache may hold an older value of the word at ``word``."""
+        if self.context.sets("HAS_CACHE_DIC") and self.synchronized and self.ghost.line(word) == plain.CLEAN:
+            return plain.CLEAN
+        return self.fetched.get(word, plain.DIRTY)
 
     def ghosts_now(self) -> dict[str, int]:
         """Return the ghost components except cache lines, by their names in State."""
@@ -166,6 +173,7 @@ class ContractRun(PathRun):
                 self.ghost.unfinished = 1  # dc cvau
         elif name in MEANING:
             self.ghost.perform(name, word, 0, plain.cacheable(self.system["sctlr_el1"]))
+            self.synchronized |= name == "InstructionSynchronizationBarrier"
             domain, types = word >> 10 & 3, word >> 8 & 3
             if name == "DataSynchronizationBarrier" and domain != 1 and types not in (0, 1, 2):
                 self.fetched = {at: 0 if s == plain.PENDING else s for at, s in self.fetched.items()}

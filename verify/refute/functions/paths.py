@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from kexec_verify.arm64.lift import loops
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.composition import Composition, Part
+from kexec_verify.kexec.context import KexecContext
 from kexec_verify.obligation import Obligation
 from kexec_verify.prove.discharge import Result
 from kexec_verify.refute.functions.chain import Proof
@@ -38,15 +39,17 @@ class PathRuns:
 
     :param given: of each path that was looked up, inputs of a run by the kernel's names; None if
         none was found.
+    :param patched: the same of functions as boot patches them, by the choices too.
     :param seconds: spent on runs.
     :param broken: what a run along a path broke of its callee's contract.
     """
 
     composition: Composition
     given: dict[Path, dict[str, str] | None] = field(default_factory=dict)
+    patched: dict[tuple[str, Path], dict[str, str] | None] = field(default_factory=dict)
     seconds: float = 0.0
     broken: dict[Path, str] = field(default_factory=dict)
-    _tried: dict[str, _Tried] = field(default_factory=dict)
+    _tried: dict[tuple[str, str], _Tried] = field(default_factory=dict)
 
     def seen(self, obligation: Obligation) -> bool:
         """Return whether a run of the real bytes took the obligation's path; True if it has no path.
@@ -54,11 +57,24 @@ class PathRuns:
         :raises InternalError: if a run differs from the path that it is to take.
         """
         path = obligation.path
-        if path and path not in self.given:
-            started = time.perf_counter()
-            self.given[path] = self._look(obligation)
-            self.seconds += time.perf_counter() - started
-        return not path or self.given[path] is not None
+        if not path:
+            return True
+        part = part_of(self.composition, obligation)
+        variant = part.context.variant if part is not None and part.context is not None else None
+        if variant is not None:
+            key = variant.title, path
+            if key not in self.patched:
+                self.patched[key] = self._timed(obligation)
+            return self.patched[key] is not None
+        if path not in self.given:
+            self.given[path] = self._timed(obligation)
+        return self.given[path] is not None
+
+    def _timed(self, obligation: Obligation) -> dict[str, str] | None:
+        started = time.perf_counter()
+        found = self._look(obligation)
+        self.seconds += time.perf_counter() - started
+        return found
 
     def refute(self, result: Result, property_id: str) -> CallCounterexample | None:
         """Return a confirmed run on which the obligation of ``result`` does not hold; None if none was found.
@@ -78,7 +94,7 @@ class PathRuns:
         for run in self._runs(part):
             told = broken(run, self.composition.contracts[part.function][1])
             if told is not None:
-                return shown(run, self.composition.kernel, told, result.obligation, property_id)
+                return shown(run, self._context(part).kernel, told, result.obligation, property_id)
         return None
 
     def _look(self, obligation: Obligation) -> dict[str, str] | None:
@@ -113,12 +129,18 @@ class PathRuns:
         return None
 
     def _runs(self, part: Part) -> Iterator[ContractRun]:
-        if part.function not in self._tried:
+        context = self._context(part)
+        key = part.function, context.variant.title if context.variant is not None else ""
+        if key not in self._tried:
             address, contract = self.composition.contracts[part.function]
-            code = self.composition.context.code(part.function, address)
-            made = runs(self.composition.context, contract, code, part.copied)
-            self._tried[part.function] = _Tried(_as_far_as_modelled(made))
-        yield from self._tried[part.function]
+            code = context.code(part.function, address)
+            made = runs(context, contract, code, part.copied)
+            self._tried[key] = _Tried(_as_far_as_modelled(made))
+        yield from self._tried[key]
+
+    def _context(self, part: Part) -> KexecContext:
+        """Return the kernel that the part is about."""
+        return self.composition.context if part.context is None else part.context
 
 
 def _as_far_as_modelled(made: Iterator[ContractRun]) -> Iterator[ContractRun]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import InternalError
+from kexec_verify.kexec.context import KexecContext
 from kexec_verify.refute.functions.effects import Inputs, Left
 from kexec_verify.refute.functions.path_run import PathRun
 
@@ -47,6 +48,8 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
     :param code: address and length in bytes of what was run; ``resumed``: its WARNs.
     :param further: name, address and length in bytes of other functions that are run as part of it.
     :param el: the exception level that the code runs at.
+    :param choices: the capabilities and static keys that are set, of those that decide over the bytes.
+    :param patched: what stands in the code where they are: addresses, and bytes in hexadecimal.
     :param given: what the run can be repeated from; ``ending``: how it ends.
     """
 
@@ -66,6 +69,8 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
     ending: Ending
     el: int = 1
     further: tuple[tuple[str, int, int], ...] = ()
+    choices: tuple[str, ...] = ()
+    patched: tuple[tuple[int, str], ...] = ()
 
     def where_is(self, address: int) -> str:
         """Return ``address`` as the kernel prints it."""
@@ -83,6 +88,22 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
 def further(code: Code) -> tuple[tuple[str, int, int], ...]:
     """Return name, address and length in bytes of the functions that are run as part of ``code``."""
     return tuple((piece.name, piece.address, len(piece.data)) for piece in code.continuations)
+
+
+class Chosen(TypedDict):
+    """The parameters of a counterexample that say what boot has patched."""
+
+    choices: tuple[str, ...]
+    patched: tuple[tuple[int, str], ...]
+
+
+def chosen(context: KexecContext) -> Chosen:
+    """Return what a counterexample in the kernel of ``context`` says of its choices."""
+    variant = context.variant
+    if variant is None:
+        return Chosen(choices=(), patched=())
+    words = tuple((at, new.hex()) for at, new in sorted(variant.words.items()))
+    return Chosen(choices=tuple(sorted(variant.choices)), patched=words)
 
 
 def executed(code: Code, run: PathRun, called: Callable[[int], str] = hex) -> tuple[Executed, ...]:
@@ -112,8 +133,10 @@ def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallC
     """
     known = msgspec.convert(record, CallCounterexample, strict=False)
     address, length = known.code
-    data = read(address, length)
-    others = tuple(Code(name, at, read(at, size), calls=True) for name, at, size in known.further)
+    data = _as_patched(known, address, read(address, length))
+    others = tuple(
+        Code(name, at, _as_patched(known, at, read(at, size)), calls=True) for name, at, size in known.further
+    )
     resumed = frozenset(known.resumed)
     code = Code(known.function, address, data, True, resumed, el=known.el, continuations=others)
     run = PathRun(code, known.given)
@@ -124,6 +147,16 @@ def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallC
     return known
 
 
+def _as_patched(known: CallCounterexample, address: int, data: bytes) -> bytes:
+    """The bytes at ``address`` with what boot has written there on the run's machine."""
+    out = bytearray(data)
+    for at, text in known.patched:
+        new = bytes.fromhex(text)
+        if address <= at and at + len(new) <= address + len(data):
+            out[at - address : at - address + len(new)] = new
+    return bytes(out)
+
+
 def _did(steps: tuple[Executed, ...]) -> list[tuple[int, dict[str, str]]]:
     """Return what was run and changed, without the text: a record has no names of callees."""
     return [(step.address, step.changed) for step in steps]
@@ -132,6 +165,8 @@ def _did(steps: tuple[Executed, ...]) -> list[tuple[int, dict[str, str]]]:
 def format_call(known: CallCounterexample) -> list[str]:
     """Return the counterexample as lines for a terminal, without colour."""
     lines = [f"{known.property}: {known.effect}", ""]
+    if known.choices:
+        lines.append(f"  on a machine where boot has set {', '.join(known.choices)}")
     lines.append(f"  {known.function} is called with:")
     width = max((len(name) for name in known.inputs), default=0)
     lines += [f"    {name:<{width}}  {value}" for name, value in known.inputs.items()]

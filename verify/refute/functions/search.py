@@ -14,7 +14,7 @@ from kexec_verify.refute.functions.confirm import confirm, inputs, stored
 from kexec_verify.refute.functions.describe import failing, named
 from kexec_verify.refute.functions.effects import Inputs
 from kexec_verify.refute.functions.path_run import PathRun
-from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, further, rerun
+from kexec_verify.refute.functions.record import CallCounterexample, chosen, ending, executed, further, rerun
 from kexec_verify.refute.functions.values import Values, solve
 
 type Path = tuple[int, ...]
@@ -130,6 +130,7 @@ def _record(
         given=given,
         el=code.el,
         ending=ending(run, {at: byte for at, byte in mapped.items() if byte is not None}),
+        **chosen(proof.context),
     )
     if rerun(shown.as_dict(), proof.context.kernel.read) != shown:
         raise InternalError(f"the record of {property_id} is not what was run")
