@@ -7,14 +7,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kexec_verify.cache.answers import Answers
-from kexec_verify.cache.place import open_cache
+from kexec_verify.cache.queries import cached_queries
 from kexec_verify.html.index import write_index
 from kexec_verify.kexec.locate import find_routine
 from kexec_verify.kexec.selection import select
 from kexec_verify.prove.discharge import Discharger
-from kexec_verify.prove.executors import solving
-from kexec_verify.prove.queries import Queries
 from kexec_verify.report.folder import report_folder
 from kexec_verify.report.model import Run
 from kexec_verify.report.place import require_writable
@@ -72,21 +69,11 @@ def verify(
         require_own(place)
         require_writable(place.parent)
     started = datetime.now(UTC)
-    store = open_cache() if cache else None
-    try:
-        with solving(jobs) as executor:
-            queries = Queries(executor, Answers(store) if store is not None else None)
-            contradictions = place.parent / CONTRADICTIONS if place is not None else None
-            discharger = Discharger(seed=seed, queries=queries, contradictions=contradictions)
-            verification = Verification(
-                kernel, routine, claims, properties, read_waivers(), discharger, started
-            )
-            run, outcome = verification.prove(
-                tell, lambda: {"asked": queries.asked, "reused": queries.reused}
-            )
-    finally:
-        if store is not None:
-            store.close()
+    with cached_queries(jobs, cache) as queries:
+        contradictions = place.parent / CONTRADICTIONS if place is not None else None
+        discharger = Discharger(seed=seed, queries=queries, contradictions=contradictions)
+        verification = Verification(kernel, routine, claims, properties, read_waivers(), discharger, started)
+        run, outcome = verification.prove(tell, lambda: {"asked": queries.asked, "reused": queries.reused})
     if place is not None:
         tell("writing the report")
         write_report(run, outcome, place)

@@ -166,7 +166,7 @@ class KernelProof:
         _demand_owners(self.composition, variant)
         self._asked = discharger.begin(wanted)
         self._execution = time.perf_counter() - started
-        self._paths = PathRuns(self.composition)
+        self._paths = PathRuns(self.composition, discharger.queries)
 
     def finish(self, outcome: Outcome) -> None:
         """Add the results of the C functions to ``outcome``, once all queries are answered."""

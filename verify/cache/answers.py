@@ -11,6 +11,7 @@ from kexec_verify.cache.store import Cache
 from kexec_verify.prove.solvers import Answer, Replies, Reply, bitwuzla_version, z3_version
 
 KIND = "answer"
+MODEL = "model"
 _KINDS = ("settle", "filter_by")
 
 
@@ -53,12 +54,29 @@ class Answers:
         if _is_answered(kept):
             self._cache.keep(KIND, self._key(kind, text, seed), zlib.compress(msgspec.json.encode(kept), 1))
 
+    def find_model(self, key: str) -> dict[str, int] | None:
+        """Return the values stored under ``key``, if any. Whoever uses them checks that they are a model."""
+        data = None if self._recheck else self._cache.find(MODEL, _digest(key))
+        try:
+            return None if data is None else msgspec.json.decode(zlib.decompress(data), type=dict[str, int])
+        except (zlib.error, msgspec.DecodeError):
+            return None
+
+    def keep_model(self, key: str, model: dict[str, int]) -> None:
+        """Store the values of a model, if they have at most 64 bits."""
+        if all(value < 1 << 64 for value in model.values()):
+            self._cache.keep(MODEL, _digest(key), zlib.compress(msgspec.json.encode(model), 1))
+
     @cached_property
     def _versions(self) -> str:
         return f"{z3_version()}\0{bitwuzla_version()}"
 
     def _key(self, kind: str, text: str, seed: int) -> bytes:
         return hashlib.sha256(f"{self._versions}\0{kind}\0{seed}\0{text}".encode()).digest()
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "backslashreplace")).digest()
 
 
 def decode_answer(data: bytes) -> StoredReply | None:

@@ -36,10 +36,12 @@ def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
 
         kernels = open_target(_target(old)), open_target(_target(new))
         terminal.doing("loading the engine")
+        from kexec_verify.cache.queries import cached_queries
         from kexec_verify.diff.compare import compare
         from kexec_verify.diff.text import format_comparison
 
-        found = compare(kernels[0], kernels[1], terminal.doing)
+        with cached_queries() as queries:
+            found = compare(kernels[0], kernels[1], terminal.doing, queries)
     if as_json:
         import msgspec
 

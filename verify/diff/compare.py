@@ -14,7 +14,9 @@ from kexec_verify.diff.shared import SharedDischarger
 from kexec_verify.diff.side import Side
 from kexec_verify.diff.whole_paths import IN_PLACE, RELOCATED, WholePath, whole_paths
 from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.kexec.globals import image_addresses
 from kexec_verify.prove.discharge import Result, vacuous
+from kexec_verify.prove.queries import Queries
 from kexec_verify.target import Kernel
 from kexec_verify.theorems import Progress
 from kexec_verify.verdict import Verdict, join
@@ -34,22 +36,30 @@ _ASSUMED = frozenset(
 )
 
 
-def compare(old_kernel: Kernel, new_kernel: Kernel, tell: Progress | None = None) -> Comparison:
+def compare(
+    old_kernel: Kernel, new_kernel: Kernel, tell: Progress | None = None, queries: Queries | None = None
+) -> Comparison:
     """Return everything that differs between two kernels' kexec.
 
+    :param queries: sends queries to the solvers; by default in this process, and nothing is stored.
     :raises TargetError: if one of them has no relocation routine.
     """
     tell = tell or (lambda _: None)
     started = time.perf_counter()
-    old, new = Side("OLD", old_kernel), Side("NEW", new_kernel)
-    discharger = SharedDischarger(LIMIT)
-    for side in (old, new):
+    discharger = SharedDischarger(LIMIT, queries)
+    old, new = (
+        Side(label, kernel, discharger.decide) for label, kernel in (("OLD", old_kernel), ("NEW", new_kernel))
+    )
+    images = [image_addresses(kernel) for kernel in (old_kernel, new_kernel)]
+    for side, image in zip((old, new), images, strict=True):
+        discharger.queries.image = image
         side.explore(tell)
         side.discharge(discharger, tell)
     tell("matching functions and obligations")
     found = Found(old, new, functions.match(old, new))
     matched = claims.match(old, new, found.matched)
     discharger.places = None
+    discharger.queries.image = range(min(i.start for i in images), max(i.stop for i in images))
     _relate(found, discharger, tell)
     tell("running both routines on a head with IND_DONE")
     for side in found.sides:

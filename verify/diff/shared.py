@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kexec_verify.diff.address_names import AddressNames
-from kexec_verify.obligation import Obligation
 from kexec_verify.prove.discharge import Discharger
+from kexec_verify.prove.queries import Queries
 
 
 class SharedDischarger(Discharger):
@@ -15,8 +13,8 @@ class SharedDischarger(Discharger):
     Renaming labels and variables one to one changes no answer; constants are left as they are.
     """
 
-    def __init__(self, limit: float, progress: Callable[[Obligation], None] | None = None):
-        super().__init__(limit, progress)
+    def __init__(self, limit: float, queries: Queries | None = None):
+        super().__init__(limit, queries=queries)
         self.places: AddressNames | None = None
 
     def _key(self, text: str) -> str:

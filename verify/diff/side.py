@@ -25,6 +25,7 @@ from kexec_verify.prove.discharge import Result, decide
 from kexec_verify.specs.contracts import Contract
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.specs.properties import RELOCATION
+from kexec_verify.symbolic.explore import Decide
 from kexec_verify.target import Kernel
 from kexec_verify.theorems import Outcome, Progress, prove
 
@@ -40,6 +41,7 @@ class Side:
     """What is known of one kernel.
 
     :param label: OLD or NEW.
+    :param decide: finds invariants and calls that no state reaches; what it finds is proved.
     :param troubles: what could not be proved, by function, and why.
     :param results: of every obligation on the C code, the restart code, the stub and the callees.
     :param outcome: the routine's verdicts.
@@ -47,6 +49,7 @@ class Side:
 
     label: str
     kernel: Kernel
+    decide: Decide = decide
     routine: Function = field(init=False)
     code: Code = field(init=False)
     places: AddressNames = field(init=False)
@@ -106,20 +109,20 @@ class Side:
 
     def _routine(self, page: int | None, stated: KimageLayout | None) -> None:
         self.variant = recognise(self.code, page, stated)
-        self.parts = relocation.run(self.code, self.variant, decide)
+        self.parts = relocation.run(self.code, self.variant, self.decide)
 
     def _machine_kexec(self, context: KexecContext, mmu_on: bool) -> None:
-        made = MachineKexec(context, decide, self.skips, not mmu_on)
+        made = MachineKexec(context, self.decide, self.skips, not mmu_on)
         made.prove()
         self.mk = made
 
     def _post_load(self, context: KexecContext, mmu_on: bool) -> None:
-        made = PostLoad(context, decide, self.routine, self.skips, mmu_on)
+        made = PostLoad(context, self.decide, self.routine, self.skips, mmu_on)
         made.prove()
         self.post_load = made
 
     def _restart(self, context: KexecContext) -> None:
-        made = SoftRestart(context, decide)
+        made = SoftRestart(context, self.decide)
         made.prove()
         self.restart = made
 
@@ -168,7 +171,7 @@ class Side:
             self.used[name] = (address, contract)
             if contract.assumed or self.context is None:
                 continue
-            callee = Callee(self.context, name, contract, decide)
+            callee = Callee(self.context, name, contract, self.decide)
             try:
                 if contract.copies is not None:
                     found += self._copier(self.context, name)
@@ -183,7 +186,7 @@ class Side:
         """Return the obligations on the copies of the routine that post_load makes by calling ``name``."""
         found: list[Obligation] = []
         for start, length in self.post_load.copied if self.post_load is not None else ():
-            copier = Copier(context, name, start, length, decide)
+            copier = Copier(context, name, start, length, self.decide)
             copier.prove()
             found += copier.obligations
         return found

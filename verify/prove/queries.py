@@ -30,6 +30,12 @@ class Store(Protocol):
     def keep(self, kind: str, text: str, seed: int, replies: Replies) -> None:
         """Store answers; the query for an answer that cannot be stored is sent again later."""
 
+    def find_model(self, key: str) -> dict[str, int] | None:
+        """Return the values stored under ``key``; None if no valid ones are stored."""
+
+    def keep_model(self, key: str, model: dict[str, int]) -> None:
+        """Store the values of a model."""
+
 
 class Queries:
     """Sends queries to solvers: in this process when an answer is needed, or at once to an executor.
@@ -48,6 +54,15 @@ class Queries:
         self.image = range(0)
         self.asked = 0
         self.reused = 0
+
+    def find_model(self, key: str) -> dict[str, int] | None:
+        """Return values that an earlier run stored under ``key``; they are no more than a suggestion."""
+        return self._store.find_model(key) if self._store is not None else None
+
+    def keep_model(self, key: str, model: dict[str, int]) -> None:
+        """Store values for later runs."""
+        if self._store is not None:
+            self._store.keep_model(key, model)
 
     def settle(self, text: str, limit: float = TIME_LIMIT, seed: int = 0) -> Later:
         """Send ``text`` to both solvers, as :func:`kexec_verify.prove.solvers.settle` does."""

@@ -18,6 +18,7 @@ BUG_BRK_IMM = 0x800
 _WARNING = 1
 _START, _STOP = "__start___bug_table", "__stop___bug_table"
 _LOOKED_AT = 256  # entries
+_BLOCK = 1 << 14  # words
 _ENTRY_SIZES = {12: 10, 8: 4}  # bytes of an entry, with and without file and line, and where its flags are
 
 
@@ -50,10 +51,21 @@ def _entries(kernel: Kernel, low: int, high: int, wanted: set[int]) -> list[tupl
     low = -(-low // 4) * 4
     if low + 4 > high:
         return []
+    data = kernel.read(low, (high - low) // 4 * 4)
     words = array("i")
-    words.frombytes(kernel.read(low, (high - low) // 4 * 4))
+    words.frombytes(data)
     distances = {brk - low: brk for brk in wanted}
-    hits = [i for i, word in enumerate(words) if word + 4 * i in distances]
+    # Over a block of 64 KiB bits 16 to 23 of such a word have two values at most: only these are looked at.
+    middle, hits = data[2::4], []
+    for start in range(0, len(words), _BLOCK):
+        end = min(start + _BLOCK, len(words))
+        for value in {distance - 4 * i >> 16 & 0xFF for distance in distances for i in (start, end - 1)}:
+            i = middle.find(value, start, end)
+            while i >= 0:
+                if words[i] + 4 * i in distances:
+                    hits.append(i)
+                i = middle.find(value, i + 1, end)
+    hits.sort()
     return [(distances[words[i] + 4 * i], low + 4 * i) for i in hits]
 
 

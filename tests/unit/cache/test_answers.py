@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from dataclasses import replace
 
@@ -105,3 +106,14 @@ def test_check_drops_what_has_no_true_seal(tmp_path, cache):
     found = check_cache(other, solve=False)
     assert (found.values, found.dropped) == (1, 1)
     assert check_cache(other, solve=False).values == 0
+
+
+def test_models_are_found_by_their_key_and_not_if_they_were_changed(cache):
+    model = {"x0@f": (1 << 64) - 1, "value 3": 0}
+    Answers(cache).keep_model("key", model)
+    Answers(cache).keep_model("wide", {"x": 1 << 64})
+    assert Answers(cache).find_model("key") == model
+    assert Answers(cache).find_model("wide") is None and Answers(cache).find_model("other") is None
+    assert Answers(cache, recheck=True).find_model("key") is None
+    cache.keep(module.MODEL, hashlib.sha256(b"key").digest(), b"not a model")
+    assert Answers(cache).find_model("key") is None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from array import array
 
 import pytest
 from kexec_verify.target import Kernel, Segment, SymbolTable
-from kexec_verify.target.bugs import warnings
+from kexec_verify.target.bugs import _entries, warnings
 from kexec_verify.target.symbols import ListedNames
 
 BASE = 0xFFFF_8000_0800_0000
@@ -82,3 +83,21 @@ def test_a_stray_word_without_symbols_is_no_entry():
 
 def test_an_entry_alone_without_symbols_is_left_out():
     assert warnings(kernel(12, {BASE + 0x100: 1}, symbols=False), [BASE + 0x100]) == {}
+
+
+def test_every_word_that_points_at_a_brk_is_found():
+    """The search looks at few words, and finds what looking at all of them finds."""
+    chosen, size = random.Random(7), 5 << 16
+    wanted = {BASE + at for at in (0, 0x40, 0xFFFC, 0x1_0000, 0x2_8004, size - 4)} | {BASE - 0x12_3454}
+    data = bytearray(chosen.randbytes(size))
+    for at in (0, 4, 0xFFFC, 0x1_0000, 0x1_0004, 0x3_1230, size - 4):
+        struct.pack_into("<i", data, at, chosen.choice(sorted(wanted)) - BASE - at)
+    looked = Kernel(
+        "large", "large", "elf", "0" * 64, None, None, None, (Segment(BASE, bytes(data)),),
+        SymbolTable(ListedNames([]), array("Q")),
+    )  # fmt: skip
+    words = struct.unpack(f"<{size // 4}i", data)
+    expected = [(BASE + 4 * i + w, BASE + 4 * i) for i, w in enumerate(words) if BASE + 4 * i + w in wanted]
+    assert len(expected) >= 7
+    assert _entries(looked, BASE, BASE + size, wanted) == expected
+    assert _entries(looked, BASE + 2, BASE + 3, wanted) == []

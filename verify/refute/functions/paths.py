@@ -17,6 +17,7 @@ from kexec_verify.refute.functions.contract_check import broken, runs, shown
 from kexec_verify.refute.functions.contract_run import ContractRun
 from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.refute.functions.search import Path, refute, witnesses
+from kexec_verify.refute.functions.values import Models
 
 
 @dataclass
@@ -37,6 +38,7 @@ class _Tried:
 class PathRuns:
     """The runs of one kernel's functions.
 
+    :param models: of earlier runs.
     :param given: of each path that was looked up, inputs of a run by the kernel's names; None if
         none was found.
     :param patched: the same of functions as boot patches them, by the choices too.
@@ -45,6 +47,7 @@ class PathRuns:
     """
 
     composition: Composition
+    models: Models | None = None
     given: dict[Path, dict[str, str] | None] = field(default_factory=dict)
     patched: dict[tuple[str, Path], dict[str, str] | None] = field(default_factory=dict)
     seconds: float = 0.0
@@ -120,7 +123,7 @@ class PathRuns:
             o.path for o in part.obligations if o.path[: len(path)] == path and o.path not in self.given
         }
         for tried in sorted(longer | {path}, key=lambda found: (-len(found), found)):
-            found = witnesses(proof, [tried])[tried]
+            found = witnesses(proof, [tried], self.models)[tried]
             if found is not None:
                 shown = {other for other in longer if tried[: len(other)] == other}
                 self.given |= dict.fromkeys(shown, found)

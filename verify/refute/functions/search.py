@@ -15,7 +15,7 @@ from kexec_verify.refute.functions.describe import failing, named
 from kexec_verify.refute.functions.effects import Inputs
 from kexec_verify.refute.functions.path_run import PathRun
 from kexec_verify.refute.functions.record import CallCounterexample, chosen, ending, executed, further, rerun
-from kexec_verify.refute.functions.values import Values, solve
+from kexec_verify.refute.functions.values import Models, Values, solve
 
 type Path = tuple[int, ...]
 
@@ -24,12 +24,14 @@ _NOT_OF_A_RUN = ("untaken", "position-independent")
 """Obligations that no single run at the link address can break."""
 
 
-def witnesses(proof: Proof, paths: Iterable[Path]) -> dict[Path, dict[str, str] | None]:
+def witnesses(
+    proof: Proof, paths: Iterable[Path], models: Models | None = None
+) -> dict[Path, dict[str, str] | None]:
     """Return, for each path, inputs by the kernel's names with which the real bytes take it; else None.
 
     :raises InternalError: if a run differs from the path that it is to take.
     """
-    return {path: _witness(proof, path) for path in paths}
+    return {path: _witness(proof, path, models) for path in paths}
 
 
 def taken(proof: Proof, paths: Iterable[Path]) -> list[Inputs]:
@@ -41,15 +43,15 @@ def taken(proof: Proof, paths: Iterable[Path]) -> list[Inputs]:
     return [run[2] for run in found if run is not None]
 
 
-def _witness(proof: Proof, path: Path) -> dict[str, str] | None:
-    found = _taken(proof, path)
+def _witness(proof: Proof, path: Path, models: Models | None) -> dict[str, str] | None:
+    found = _taken(proof, path, models)
     return None if found is None else named(*found)
 
 
-def _taken(proof: Proof, path: Path) -> tuple[Chain, Values, Inputs] | None:
+def _taken(proof: Proof, path: Path, models: Models | None = None) -> tuple[Chain, Values, Inputs] | None:
     for place in _ends(proof, path):
         for chain in chains(proof, place, CHAINS):
-            values = solve(chain)
+            values = solve(chain, models=models)
             if values is not None:
                 given = inputs(chain, values)
                 confirm(chain, values, given)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from kexec_verify.arm64.state import FLAGS
 from kexec_verify.errors import InternalError
@@ -19,6 +20,7 @@ from kexec_verify.refute.functions.layout import CLEAR_OF_OBJECTS, base
 from kexec_verify.substitute import Substitution
 from kexec_verify.symbolic.objects import STACK_FRAME, Objects
 
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
 _USUAL = {
     "sctlr_el1": 0x34F4_D91D,  # M, C, I, SA and the bits that are 1, as the kernel runs
     "tcr_el1": 0x32_B550_3510,
@@ -115,10 +117,23 @@ def leaves(formulas: Iterable[Term | Formula]) -> list[Term]:
     return [found[name] for name in sorted(found)]
 
 
-def solve(chain: Chain, further: Facts = (), goal: Formula = FALSE) -> Values | None:
+class Models(Protocol):
+    """A store of models that may help later runs; each is checked before it is used."""
+
+    def find_model(self, key: str) -> dict[str, int] | None:
+        """Return the values that are stored under ``key``, if any."""
+
+    def keep_model(self, key: str, model: dict[str, int]) -> None:
+        """Store values."""
+
+
+def solve(
+    chain: Chain, further: Facts = (), goal: Formula = FALSE, models: Models | None = None
+) -> Values | None:
     """Return values with which control takes the chain, ``further`` holds and ``goal`` does not; else None.
 
     :param further: in the chain's terms, like ``goal``.
+    :param models: of earlier runs; a solver is asked only where the stored one is no model of this chain.
     :raises InternalError: if the solver's model is none.
     """
     # What the run reads must be known to be in its object, whether or not a fact mentions it.
@@ -129,6 +144,12 @@ def solve(chain: Chain, further: Facts = (), goal: Formula = FALSE) -> Values | 
         return None
     spoken = leaves([*(fact for _, fact in facts), goal])
     facts = (*facts, *_legal(chain, spoken, facts))
+    key = _key(chain, spoken) if models is not None else ""
+    stored = models.find_model(key) if models is not None else None
+    if stored is not None:
+        values = _values(chain, spoken, stored)
+        if all(values(fact) for _, fact in facts) and not values(goal):
+            return values
     probes: Facts = ()
     for number, leaf in enumerate(spoken):
         applied = application(leaf)
@@ -144,7 +165,22 @@ def solve(chain: Chain, further: Facts = (), goal: Formula = FALSE) -> Values | 
             raise InternalError(f"a model does not satisfy: {label}")
     if values(goal):
         raise InternalError("a model satisfies the goal that it was to refute")
+    if models is not None:
+        models.keep_model(key, model)
     return values
+
+
+def _key(chain: Chain, spoken: list[Term]) -> str:
+    """Return a name for the chain's model: of the function, its path and its inputs, without addresses."""
+    code = chain.proof.code
+    names = (_name(leaf) for leaf in spoken)
+    offsets = (f"{at - code.address:x}" for at in chain.trace)
+    return "\0".join((code.name, chain.place.kind, *names, *offsets))
+
+
+def _name(leaf: Term) -> str:
+    applied = application(leaf)
+    return _ADDRESS.sub("", str(leaf.args[0])) if applied is None else applied.function
 
 
 def _probed(number: int, leaf: Term, arguments: tuple[Term, ...]) -> list[tuple[str, Term]]:
@@ -161,7 +197,11 @@ def _values(chain: Chain, spoken: list[Term], model: dict[str, int]) -> Values:
             name = str(leaf.args[0])
             variables[name] = model.get(name, usual(name))
         else:
-            _, *arguments = (model.get(name, 0) for name, _ in _probed(number, leaf, applied.arguments))
+            # A constant is an address of this kernel, and a stored model may be of another's.
+            arguments = (
+                model.get(name, 0) if (fixed := constant(term)) is None else fixed
+                for name, term in _probed(number, leaf, applied.arguments)[1:]
+            )
             functions[applied.function, tuple(arguments)] = model.get(f"value {number}", 0)
     return Values(variables, functions, chain.proof.context)
 

@@ -15,6 +15,7 @@ from kexec_verify.kexec.soft_restart import SoftRestart
 from kexec_verify.logic import FALSE, constant, same, var
 from kexec_verify.obligation import Obligation
 from kexec_verify.prove.discharge import Discharger, decide
+from kexec_verify.refute.functions import values as values_module
 from kexec_verify.refute.functions.chain import chains, places, routes
 from kexec_verify.refute.functions.confirm import confirm, inputs
 from kexec_verify.refute.functions.record import format_call, rerun
@@ -154,3 +155,50 @@ def test_every_path_of_the_restart_code_has_a_witness(restart):
     found = witnesses(restart, paths)
     assert all(inputs is not None for inputs in found.values()) and len(found) == 2
     assert any(inputs.get("x0") for inputs in found.values())
+
+
+class Stored:
+    """Models in memory."""
+
+    def __init__(self):
+        self.models: dict[str, dict[str, int]] = {}
+
+    def find_model(self, key):
+        return self.models.get(key)
+
+    def keep_model(self, key, model):
+        self.models[key] = model
+
+
+def test_a_stored_model_is_used_only_if_it_is_one(restart, monkeypatch):
+    chain = next(iter(chains(restart, returning_or_last(restart), 1)))
+    stored, asked = Stored(), []
+    sound = values_module.simplest_model
+
+    def counted(*args):
+        asked.append(args)
+        return sound(*args)
+
+    monkeypatch.setattr(values_module, "simplest_model", counted)
+    first = solve(chain, models=stored)
+    again = solve(chain, models=stored)
+    assert first is not None and again is not None and len(asked) == len(stored.models) == 1
+    assert (first.variables, first.functions) == (again.variables, again.functions)
+    confirm(chain, again, inputs(chain, again))
+    (key,) = stored.models
+    assert "0x" not in key
+    # Any other values are refused, and the solver is asked again.
+    facts = chain.facts
+    assert facts
+    stored.models[key] = {name: value ^ 0xFF for name, value in stored.models[key].items()}
+    wrong = stored.models[key]
+    repaired = solve(chain, models=stored)
+    assert repaired is not None and len(asked) == 2 and stored.models[key] != wrong
+    assert all(repaired(fact) for _, fact in facts)
+
+
+def returning_or_last(proof):
+    """The end of the proof's first path."""
+    step = proof.segments[-1].ends[0]
+    asked = Obligation("asked", "", (), FALSE, step.state.trace[-1], step.state.trace)
+    return next(places(proof, asked))
