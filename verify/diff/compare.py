@@ -9,6 +9,7 @@ from kexec_verify.diff.entered import enter
 from kexec_verify.diff.findings import findings
 from kexec_verify.diff.found import Found
 from kexec_verify.diff.model import CaseDiff, Comparison, Query, Target
+from kexec_verify.diff.prepared import refuted_preparation
 from kexec_verify.diff.relation import CASES, Relation, support
 from kexec_verify.diff.shared import SharedDischarger
 from kexec_verify.diff.side import Side
@@ -119,6 +120,8 @@ def _case(found: Found, discharger: SharedDischarger, case: str, old: WholePath,
     results = discharger.discharge(relation.obligations)
     empty = set(vacuous(results))
     queries = tuple(_query(relation, result, empty) for result in results)
+    if case == RELOCATED:
+        queries += tuple(refuted_preparation(found.old, found.new))
     weak: list[str] = list(relation.missing)
     rests: list[str] = []
     for side in found.sides:
