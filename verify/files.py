@@ -98,7 +98,7 @@ def take_lock(handle: int, what: str, limit: float = _LOCK_LIMIT) -> None:
     :param limit: how long to wait, in seconds.
     :raises TimeoutError: another process keeps the lock for longer; it may be stopped.
     """
-    started, told = time.monotonic(), False
+    started, reported = time.monotonic(), False
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,8 +111,8 @@ def take_lock(handle: int, what: str, limit: float = _LOCK_LIMIT) -> None:
                 f"another process has locked it for {limit:.0f} s: is it stopped?",
                 what,
             )
-        if waited > _LOCK_SILENT and not told:
-            told = True
+        if waited > _LOCK_SILENT and not reported:
+            reported = True
             _log.warning("verify: waiting for another process that has locked %s", what)
         time.sleep(_LOCK_AGAIN)
 

@@ -227,9 +227,9 @@ class KernelProof:
                 if finding.verdict is not Verdict.PROVED or result.idle:
                     continue
                 seen = self._paths.seen(result.obligation)
-                told = self._paths.broken.get(result.obligation.path)
-                if told is not None:
-                    raise InternalError(f"{finding.claim.id} is proved, and a run shows: {told}")
+                fault = self._paths.broken.get(result.obligation.path)
+                if fault is not None:
+                    raise InternalError(f"{finding.claim.id} is proved, and a run shows: {fault}")
                 if not seen:
                     finding.verdict = Verdict.VACUOUS
                     name, end = result.obligation.name, result.obligation.path[-1]

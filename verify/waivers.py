@@ -95,9 +95,9 @@ def names_all(obligation: str, sentence: str, failing: Collection[Failing], wher
     """
     return bool(failing) and all(
         name == obligation
-        and fnmatch.fnmatchcase(told, sentence)
+        and fnmatch.fnmatchcase(said, sentence)
         and (not where or fnmatch.fnmatchcase(at.partition("/")[0], where))
-        for name, told, at in failing
+        for name, said, at in failing
     )
 
 

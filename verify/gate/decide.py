@@ -254,8 +254,8 @@ def _weaker(target: str, claim: str, was: Claim, now: Claim, record: PropertyRec
 
 def _mutants(item: Evidence, policy: Policy) -> Iterator[Reason]:
     """Yield what the policy requires of mutation.json and does not find there."""
-    asked, mutation, name = policy.mutants, item.mutation, item.run.target.name
-    if asked is None:
+    required, mutation, name = policy.mutants, item.mutation, item.run.target.name
+    if required is None:
         return
     if mutation is None:
         yield Reason(Rule.MUTANTS, name, "", "no mutants were run: there is no mutation.json beside run.json")
@@ -265,13 +265,13 @@ def _mutants(item: Evidence, policy: Policy) -> Iterator[Reason]:
             f"expected mutants of the binary with SHA-256 {item.run.target.sha256}, found {mutation.sha256}"
         )
         yield Reason(Rule.MUTANTS, name, "", found)
-    if len(mutation.mutants) < asked.at_least:
-        found = f"expected at least {asked.at_least} mutants, found {len(mutation.mutants)}"
+    if len(mutation.mutants) < required.at_least:
+        found = f"expected at least {required.at_least} mutants, found {len(mutation.mutants)}"
         yield Reason(Rule.MUTANTS, name, "", found)
     for phase in mutation.skipped:
         yield Reason(Rule.MUTANTS, name, "", f"verify mutate was run without its phase {phase}")
     # An equivalent mutant is one of which every property was proved again: no fault was seeded.
-    caught = {"refuted", "equivalent", *(["unsupported"] if asked.allow_unsupported else [])}
+    caught = {"refuted", "equivalent", *(["unsupported"] if required.allow_unsupported else [])}
     for mutant in mutation.mutants:
         if mutant.outcome not in caught:
             found = f"mutant {mutant.edit} at {mutant.where}: expected refuted, found {mutant.outcome}"

@@ -91,7 +91,7 @@ def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = No
         "proved": _composed_first(r for r in run.properties if r.verdict is Verdict.PROVED),
         "open": [r for r in _worst_first(run) if r.verdict is not Verdict.PROVED],
         "reasons": _reasons(run),
-        "told": {told.property: told for told in _told(run, lines)},
+        "explained": {found.property: found for found in _explanations(run, lines)},
         "functions": shown,
         "refutations": refutation.refutations(run),
         "waived": [record for record in run.properties if record.waiver is not None],
@@ -145,7 +145,7 @@ def _worst_first(run: Run) -> list[PropertyRecord]:
     return sorted(run.properties, key=lambda record: (record.waived, -record.verdict.rank))
 
 
-def _told(run: Run, lines: Lines | None) -> list[Explanation]:
+def _explanations(run: Run, lines: Lines | None) -> list[Explanation]:
     return [explain(run, record, lines) for record in run.properties if record.verdict is not Verdict.PROVED]
 
 
@@ -164,8 +164,8 @@ def _reasons(run: Run) -> list[tuple[str, list[PropertyRecord]]]:
     for record in _worst_first(run):
         if record.reason.startswith(BLOCKED) and found:
             continue
-        told = [reason for reason in found if reason and record.reason.endswith(f": {reason}")]
-        if record.verdict is not Verdict.PROVED and not (record.parts and told):
+        named = [reason for reason in found if reason and record.reason.endswith(f": {reason}")]
+        if record.verdict is not Verdict.PROVED and not (record.parts and named):
             found.setdefault(record.reason, []).append(record)
     return list(found.items())
 

@@ -135,9 +135,9 @@ class Base:
         assert self.composition is not None
         address, contract = self.composition.contracts[name.removeprefix(CALLEE)]
         code = self.composition.context.code(part.function, address)
-        told = breach(self.composition.context, contract, code, part.copied, found)
-        if told is not None:
-            raise InternalError(f"the contract of {part.function} is proved, but a run shows: {told}")
+        fault = breach(self.composition.context, contract, code, part.copied, found)
+        if fault is not None:
+            raise InternalError(f"the contract of {part.function} is proved, but a run shows: {fault}")
 
     def _claims(self) -> list[Property]:
         names = {o.name for part in self.parts.values() for o in part.obligations}

@@ -166,7 +166,7 @@ def seed_each(base: Base) -> Iterator[FaultRecord]:
     for fault in FAULTS:
         subjects = [s for s in base.subjects() if re.fullmatch(fault.function, s.code.name)]
         if subjects and not (fault.by_probe and not any(any(fault.probes(base, s)) for s in subjects)):
-            found = (told for subject in subjects for told in _noticed(base, fault, subject))
+            found = (notice for subject in subjects for notice in _noticed(base, fault, subject))
             yield FaultRecord(fault.name, next(found, ""))
 
 

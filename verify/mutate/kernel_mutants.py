@@ -88,16 +88,16 @@ def _run(base: Base, context: KexecContext, code: Code) -> tuple[str, Traces]:
             if part.proof is None:
                 address, contract = base.composition.contracts[name.removeprefix(CALLEE)]
                 code_now = context.code(part.function, address)
-                told = breach(context, contract, code_now, part.copied, base.runs[name])
-                if told is not None:
-                    return told, traces
+                fault = breach(context, contract, code_now, part.copied, base.runs[name])
+                if fault is not None:
+                    return fault, traces
                 continue
             changed = renewed(part.proof, context)
             for inputs in base.runs[name]:
-                told, trace = broken(changed, inputs, base.counts)
+                fault, trace = broken(changed, inputs, base.counts)
                 traces.append(trace)
-                if told is not None:
-                    return told, traces
+                if fault is not None:
+                    return fault, traces
         except UnsupportedError:
             continue
     return "", traces
@@ -213,7 +213,7 @@ def _judge(base: Base, composition: Composition, own: list[Result], traces: Trac
     unseen = _unseen(composition, live, traces)
     if unseen is not None:
         return Tried(Verdict.VACUOUS, f"{unseen.name} is about a path that no run was seen to take")
-    return Tried(Verdict.PROVED, _told(base, composition))
+    return Tried(Verdict.PROVED, _changed_bugs(base, composition))
 
 
 def _unseen(composition: Composition, live: Iterable[Obligation], traces: Traces) -> Obligation | None:
@@ -231,7 +231,7 @@ def _joined(addresses: tuple[int, ...]) -> str:
     return "".join(f"{address:x} " for address in addresses)
 
 
-def _told(base: Base, composition: Composition) -> str:
+def _changed_bugs(base: Base, composition: Composition) -> str:
     """Return how the BUGs and WARNs that a run lists differ; no property says where there may be one."""
     assert base.composition is not None
     for name, part in composition.parts.items():

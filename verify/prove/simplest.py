@@ -24,8 +24,8 @@ def simplest_model(facts: Facts, goal: Formula, wishes: Sequence[Formula]) -> di
 
     granted = [f"wish {number}" for number in range(len(wishes))]
     # Each wish has a variable that says whether it holds, so every model shows it.
-    told = tuple(("wish", (var(n, 1) == 1) == wish) for n, wish in zip(granted, wishes, strict=True))
-    text = script((*facts, *told), goal)
+    chosen = tuple(("wish", (var(n, 1) == 1) == wish) for n, wish in zip(granted, wishes, strict=True))
+    text = script((*facts, *chosen), goal)
     context = z3.Context()
     solver = z3.SimpleSolver(ctx=context)
     limit_z3(solver, LIMIT)

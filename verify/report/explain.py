@@ -94,15 +94,15 @@ def explanations(run: Run, lines: Lines | None = None) -> list[Explanation]:
     """Return an explanation of each property that is not proved: root causes first, one for each reason."""
     unproved = [record for record in run.properties if record.verdict is not Verdict.PROVED]
     unproved.sort(key=lambda record: (_root(run, record) is not None, record.waived, -record.verdict.rank))
-    told: dict[str, Explanation] = {}
+    explained: dict[str, Explanation] = {}
     for record in unproved:
         alike = f"{record.id if record.counterexample else record.verdict} {record.reason}"
-        if alike in told:
-            told[alike].also.append(record.id)
+        if alike in explained:
+            explained[alike].also.append(record.id)
         else:
             # The root has an explanation of its own in the list.
-            told[alike] = replace(explain(run, record, lines), root=None)
-    return list(told.values())
+            explained[alike] = replace(explain(run, record, lines), root=None)
+    return list(explained.values())
 
 
 def _root(run: Run, record: PropertyRecord) -> PropertyRecord | None:

@@ -59,7 +59,7 @@ def other_invariants(
 ) -> list[InvariantRecord]:
     """Return what is proved to hold at the heads of the loops of a function other than the routine.
 
-    :param turns: the loops with a definition for each iteration.
+    :param iterations: the loops with a definition for each iteration.
     :param results: of the obligations.
     """
     counted = {loop.head: loop for loop in iterations}
@@ -71,7 +71,7 @@ def other_invariants(
         formulas: list[str] = []
         if _DEFINED in said:
             formulas += _counted(counted[head]) if head in counted else _shaped(code, head)
-        formulas += [told.removeprefix("keeps: ") for told in said if told.startswith("keeps: ")]
+        formulas += [sentence.removeprefix("keeps: ") for sentence in said if sentence.startswith("keeps: ")]
         found += [InvariantRecord(head, formula) for formula in formulas]
     return found
 

@@ -50,14 +50,14 @@ _REFUTED = {
 
 def of_refutation(claim: str, found: str, waived: bool) -> list[str]:
     """Return what would make a refuted property right, a sentence each."""
-    told = (
+    remedies = (
         [_REFUTED[claim]]
         if claim in _REFUTED
         else ["Change the code so that what is expected holds at that instruction."]
     )
     if waived:
-        told.append("This deviation is waived. The waiver says why it is accepted.")
-    return [*told, "verify replay RUN.json runs the counterexample again."]
+        remedies.append("This deviation is waived. The waiver says why it is accepted.")
+    return [*remedies, "verify replay RUN.json runs the counterexample again."]
 
 
 def missing(claim: str, found: str, causes: Sequence[str] | None) -> str:
@@ -125,9 +125,9 @@ def of_undecided(verdict: Verdict, reason: str, asked: bool, complete: bool) -> 
     if not complete:
         return ["The run was cut short. Run it again to the end."]
     if verdict is Verdict.UNSUPPORTED:
-        for words, *told in _UNSUPPORTED:
+        for words, *remedies in _UNSUPPORTED:
             if any(word in reason for word in words):
-                return list(told)
+                return list(remedies)
         return ["Missing: the verifier has no model for this code.", "No workaround is known."]
     if verdict is Verdict.VACUOUS:
         return ["The hypotheses cannot all hold. Check the assumptions that the property uses."]

@@ -114,7 +114,7 @@ def infer_iterations(
     :raises UnsupportedError: if an iteration changes memory, by a store or by a call.
     """
     start = join(arrivals, f"{head:#x}/entry")
-    count = var(f"turns@{head:#x}")
+    count = var(f"iterations@{head:#x}")
     iterations = LoopIterations(head, start, count, {}, frozenset(), _none, frozenset(), pointed, assumed)
     for _ in range(_ROUNDS):
         state = iterations.state(count)

@@ -40,7 +40,7 @@ _MAINTENANCE = {
     **{"DC_CIVAC": "civac", "DC_CVAC": "cvac", "DC_IVAC": "ivac"},
     **{"DC_CVAU": "cvau", "IC_IVAU": "ivau"},
 }
-_GENERIC = "turn"
+_GENERIC = "iteration"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class Shape:
 
 def generic_state() -> State:
     """Return a state at a loop head in which everything is unknown."""
-    return State(unknown_registers(_GENERIC), unknown_ghosts(_GENERIC), Unknown("M@turn"), Lines("L@turn"))
+    return State(
+        unknown_registers(_GENERIC), unknown_ghosts(_GENERIC), Unknown("M@iteration"), Lines("L@iteration")
+    )
 
 
 def infer(head: int, before: State, after: State) -> Shape:
@@ -265,7 +267,7 @@ class Entered:
     def candidates(self, iteration: State | None, bounds: Iterable[int]) -> Facts:
         """Return formulas over ``progress`` that may be invariants; induction decides which are.
 
-        :param turn: the state after one iteration, whose branch conditions are the loop's guard.
+        :param iteration: the state after one iteration, whose branch conditions are the loop's guard.
         :param bounds: sizes in bytes that the progress may stay below.
         """
         progress, stride = self.progress, self.stride
@@ -278,5 +280,5 @@ class Entered:
         if iteration is not None:
             guard = claripy.And(*(fact for _, fact in iteration.facts[len(self.entry.facts) :]))
             earlier = substitute(guard, progress, progress - stride)
-            found.append(("the guard held before this turn", claripy.Or(progress == 0, earlier)))
+            found.append(("the guard held before this iteration", claripy.Or(progress == 0, earlier)))
         return tuple(found)

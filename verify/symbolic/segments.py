@@ -16,7 +16,7 @@ class Segment:
     :param start: the state there, one for all paths to it.
     :param bound: states in which variables named after a tag represent an arrival's values: the state
         and the tag. The first is bound by the first arrival alone, the last by every arrival.
-    :param turns: variable that counts the iterations of the loop whose head the cutpoint is.
+    :param iterations: variable that counts the iterations of the loop whose head the cutpoint is.
     :param guessed: labels of facts that every real run satisfies: proved invariants.
     """
 

@@ -77,21 +77,21 @@ def _uri(path: str) -> str:
 
 def _result(shown: Report, finding: Finding, positions: dict[str, int]) -> dict[str, Any]:
     record = finding.record
-    told = explain(finding.run, record, shown.lines)
+    explanation = explain(finding.run, record, shown.lines)
     noticed = _location(finding.run, finding.where, finding.source)
-    causes = [_location(finding.run, point.where, point.source) for point in told.causes]
+    causes = [_location(finding.run, point.where, point.source) for point in explanation.causes]
     result: dict[str, Any] = {
         "ruleId": record.id,
         "ruleIndex": positions[record.id],
         "level": _LEVELS[finding.level],
-        "message": {"text": _message(finding, told)},
+        "message": {"text": _message(finding, explanation)},
         "locations": [*causes[:1], noticed][:1],
         "partialFingerprints": {"kexecVerify/v1": _fingerprint(finding)},
         "properties": {"verdict": str(record.verdict), "target": plain(finding.run.target.name)},
     }
     related = [
         {**place, "message": {"text": plain(f"{point}: this instruction {point.sentence}")}}
-        for place, point in zip(causes, told.causes, strict=True)
+        for place, point in zip(causes, explanation.causes, strict=True)
     ]
     if related:
         related.append({**noticed, "message": {"text": "The fault is noticed here."}})
@@ -106,12 +106,12 @@ def _result(shown: Report, finding: Finding, positions: dict[str, int]) -> dict[
     return result
 
 
-def _message(finding: Finding, told: Explanation) -> str:
+def _message(finding: Finding, explanation: Explanation) -> str:
     """Return the verdict, then the cause, what is missing and what would make it right."""
     parts = [f"{finding.status}: {finding.where}: {finding.message}"]
-    parts += [f"Cause: {point}: this instruction {point.sentence}." for point in told.causes]
-    parts += [told.missing] if told.missing else []
-    return " ".join(plain(part) for part in [*parts, *told.remedies])
+    parts += [f"Cause: {point}: this instruction {point.sentence}." for point in explanation.causes]
+    parts += [explanation.missing] if explanation.missing else []
+    return " ".join(plain(part) for part in [*parts, *explanation.remedies])
 
 
 def _fingerprint(finding: Finding) -> str:

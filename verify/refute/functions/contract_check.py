@@ -91,20 +91,20 @@ def breach(
     """
     every = chain(runs(context, contract, code, copies, True), runs_from(context, contract, code, found))
     for run in every:
-        told = broken(run, contract)
-        if told is not None:
-            return f"{code.name}: {told}"
+        fault = broken(run, contract)
+        if fault is not None:
+            return f"{code.name}: {fault}"
     return None
 
 
 def shown(
-    run: ContractRun, kernel: Kernel, told: str, obligation: Obligation, property_id: str
+    run: ContractRun, kernel: Kernel, fault: str, obligation: Obligation, property_id: str
 ) -> CallCounterexample | None:
     """Return the record of a run that breaks its contract; None if it made a call, because it has no replay.
 
     A run that calls EL2 is shown up to the call, and only for the obligation that forbids this effect.
 
-    :param told: what it broke.
+    :param fault: what it broke.
     :raises InternalError: if a replay does not show it.
     """
     if run.called:
@@ -116,9 +116,9 @@ def shown(
         ended.run()
         if not obligation.fault or obligation.at != ended.trace[-1]:
             return None
-        told = obligation.fault
+        fault = obligation.fault
     at = ended.trace[-1]
-    expected, _, found_instead = told.removeprefix("expected ").partition(", found ")
+    expected, _, found_instead = fault.removeprefix("expected ").partition(", found ")
     spoken = [n for n in _SPOKEN if n == "ctr_el0" or given.registers[n] != usual(f"{n}@")]
     found = CallCounterexample(
         function=code.name,
@@ -126,8 +126,8 @@ def shown(
         obligation=obligation.sentence,
         inputs={name: f"{given.registers[name]:#x}" for name in spoken},
         expected=expected if found_instead else obligation.sentence,
-        found=found_instead or told,
-        effect=f"{code.where(at)}: {told}",
+        found=found_instead or fault,
+        effect=f"{code.where(at)}: {fault}",
         at=at,
         where=code.where(at),
         steps=executed(code, ended, kernel.called),
@@ -215,9 +215,9 @@ def _breaches(run: ContractRun, contract: Contract) -> Iterator[str]:
         return
     yield from _unmapped(run, contract)
     for event in run.events:
-        told = _forbidden(run, contract, event)
-        if told is not None:
-            yield told
+        fault = _forbidden(run, contract, event)
+        if fault is not None:
+            yield fault
             return
     if left.kind != "ret" or left.target != before["x30"]:
         found = f"{left.kind} at {where(left.at)} to {left.target:#x}"

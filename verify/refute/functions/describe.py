@@ -85,8 +85,8 @@ def _shown(chain: Chain, values: Values, part: Formula) -> str:
     if part.op in _RELATIONS:
         left, right = part.args
         sides = [_side(chain, values, left, right), _side(chain, values, right, left)]
-        told = [side for side in sides if side is not None]
-        return f", which must {_RELATIONS[part.op]} ".join(told)
+        words = [side for side in sides if side is not None]
+        return f", which must {_RELATIONS[part.op]} ".join(words)
     return f"values for which it is false: {_listed(_registers(chain, values))}"
 
 

@@ -196,9 +196,9 @@ class _Judge:
             return None
         if run.misplaced:
             return run.misplaced
-        told = self._misplaced()
-        if told is not None or left.kind == "ends":
-            return told  # only the proof checks that a function which never returns is not called
+        fault = self._misplaced()
+        if fault is not None or left.kind == "ends":
+            return fault  # only the proof checks that a function which never returns is not called
         if left.kind not in ("call", "br", "ret", "eret", "brk"):
             return f"control leaves {run.code.name} by a forbidden {left.kind} at {run.code.where(left.at)}"
         for word, segment, listed in self._asked():
@@ -212,8 +212,8 @@ class _Judge:
             for obligation in required:
                 if self.wanted(obligation.name) and self._is_broken(bind, obligation):
                     where = run.code.where(obligation.at or left.at)
-                    told = f"must hold: {obligation.sentence}; found: {self._found()}"
-                    return f"{where}: {obligation.fault or told}"
+                    fault = f"must hold: {obligation.sentence}; found: {self._found()}"
+                    return f"{where}: {obligation.fault or fault}"
         return None
 
     def _is_broken(self, bind: Substitution, obligation: Obligation) -> bool:

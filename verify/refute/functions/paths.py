@@ -95,9 +95,9 @@ class PathRuns:
         if part is None or not _is_callee(part):
             return None
         for run in self._runs(part):
-            told = broken(run, self.composition.contracts[part.function][1])
-            if told is not None:
-                return shown(run, self._context(part).kernel, told, result.obligation, property_id)
+            fault = broken(run, self.composition.contracts[part.function][1])
+            if fault is not None:
+                return shown(run, self._context(part).kernel, fault, result.obligation, property_id)
         return None
 
     def _look(self, obligation: Obligation) -> dict[str, str] | None:
@@ -111,9 +111,9 @@ class PathRuns:
         run = next(took, None)
         if run is None:
             return None
-        told = broken(run, self.composition.contracts[part.function][1])
-        if told is not None:
-            self.broken[path] = told
+        fault = broken(run, self.composition.contracts[part.function][1])
+        if fault is not None:
+            self.broken[path] = fault
         names = ("x0", "x1", "x2", "ctr_el0")
         return {name: f"{run.inputs.registers[name]:#x}" for name in names}
 

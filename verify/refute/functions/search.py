@@ -112,7 +112,7 @@ def _record(
     at = place.subject.at if place.subject is not None else run.trace[-1]
     where = code.where(at)
     found = obligation.fault or failing(chain, values, obligation.goal)
-    told = f"must hold: {obligation.sentence.removeprefix(f'at {where} ')}; found: {found}"
+    fault = f"must hold: {obligation.sentence.removeprefix(f'at {where} ')}; found: {found}"
     memory = stored(chain, values, place.state)
     mapped = {address: run.read(address, 1) for address in memory}
     shown = CallCounterexample(
@@ -122,7 +122,7 @@ def _record(
         inputs=named(chain, values, given),
         expected=obligation.sentence,
         found=found,
-        effect=f"{where}: {obligation.fault or told}",
+        effect=f"{where}: {obligation.fault or fault}",
         at=at,
         where=where,
         steps=executed(code, run, proof.context.kernel.called),
