@@ -2,7 +2,8 @@
 
 A contract says what a callee may change and what holds afterwards; everything else is as
 it was: SP, x19 to x29, the system registers and the caller's objects (its frame, struct
-kimage, the control page, the segments and the globals that kexec reads). A contract is
+kimage, the control page, the segments and the globals that kexec reads). A callee that takes
+pages of the kimage's changes words of struct kimage that no proof reads. A contract is
 proved from the callee's own bytes in the same kernel, or it is assumed and then listed.
 By AAPCS64, 6.1.1, every callee may change x0 to x18, x30 and the flags.
 """
@@ -48,6 +49,8 @@ class Contract:
     :param effects: the effects that it may have (specs/effects.py); not checked if the contract is assumed.
     :param reports: it is called only where the program has broken a rule of C; that it is not called is
         proved where that can be proved.
+    :param takes_pages: it takes pages of the kimage's: the words of struct kimage that specs/kimage.py does
+        not name may differ afterwards, for its lists of pages are among them.
     :param fails: a result in w0 other than 0 says that it has not done what it was called for.
     """
 
@@ -69,6 +72,7 @@ class Contract:
     effects: Rules = ()
     fails: bool = False
     reports: bool = False
+    takes_pages: bool = False
 
 
 _MAINTENANCE = ("unsynced", "translation")
@@ -264,8 +268,9 @@ CONTRACTS = (
     Contract(
         PAGE_TAKERS,
         "Takes a page of its own from the kimage's control pages and clears it, or returns 0.",
-        "arch/arm64/kernel/machine_kexec.c",
+        "arch/arm64/kernel/machine_kexec.c; kernel/kexec_core.c: kimage_alloc_normal_control_pages",
         assumed=True,
+        takes_pages=True,
         changes=_MAINTENANCE,
     ),
     Contract(
@@ -275,6 +280,7 @@ CONTRACTS = (
         "arch/arm64/mm/trans_pgd.c",
         assumed=True,
         fails=True,
+        takes_pages=True,
         changes=_MAINTENANCE,
         fills=("x1",),
     ),
@@ -285,6 +291,7 @@ CONTRACTS = (
         "arch/arm64/mm/trans_pgd.c",
         assumed=True,
         fails=True,
+        takes_pages=True,
         changes=_MAINTENANCE,
         fills=("x1", "x2"),
     ),
@@ -295,6 +302,7 @@ CONTRACTS = (
         "arch/arm64/mm/trans_pgd.c",
         assumed=True,
         fails=True,
+        takes_pages=True,
         changes=_MAINTENANCE,
         fills=("x1",),
     ),

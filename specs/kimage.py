@@ -68,6 +68,18 @@ class KimageLayout:
         return self.arch + 56
 
     @property
+    def named(self) -> frozenset[int]:
+        """Offsets of the 64-bit words that are fields named here; others hold lists of pages and flags."""
+        generic = (self.head, self.start, self.control_code_page, self.nr_segments)
+        segments = range(self.segment, self.segment + KEXEC_SEGMENT_MAX * SEGMENT_BYTES, 8)
+        return frozenset((*generic, *segments, *range(self.arch, self.size, 8)))
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """Offsets of the other 64-bit words."""
+        return tuple(at for at in range(0, self.size, 8) if at not in self.named)
+
+    @property
     def size(self) -> int:
         """Bytes up to the end of the last field that the routine may read."""
         return self.arch + 64

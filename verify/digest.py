@@ -51,12 +51,18 @@ def tool_digest() -> str:
     digest = hashlib.sha256(f"{kexec_verify.__version__}\0{sys.version}".encode())
     for package in (kexec_verify, specs):
         for folder in map(Path, package.__path__):
-            for source in sorted(folder.rglob("*")):
-                if source.is_file() and _COMPILED not in source.parts:
+            for source in sorted(_files(folder)):
+                if _COMPILED not in source.parts:
                     digest.update(f"{source.relative_to(folder)}\0".encode() + source.read_bytes())
     for part in engine_parts(sys.path):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below *folder*; a link to a folder, as scripts/import-tree.sh makes, is followed."""
+    for directory, _, names in os.walk(folder, followlinks=True):
+        yield from (Path(directory) / name for name in names)
 
 
 def engine_parts(path: Iterable[str]) -> Iterator[bytes]:

@@ -20,6 +20,8 @@ class Verdict(enum.StrEnum):
     """The code holds something that the verifier has no model for."""
     UNKNOWN = "UNKNOWN"
     """Neither a proof nor a counterexample was found."""
+    CONTRADICTED = "CONTRADICTED"
+    """It was proved under an assumption that is false on a kernel that was booted (`verify live`)."""
     REFUTED = "REFUTED"
     """A concrete run breaks it."""
     ERROR = "ERROR"
@@ -46,6 +48,7 @@ _EXIT_STATUS = {
     Verdict.VACUOUS: 3,
     Verdict.UNSUPPORTED: 3,
     Verdict.UNKNOWN: 3,
+    Verdict.CONTRADICTED: 3,
     Verdict.ERROR: 70,
 }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -19,12 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from kexec_verify.bare_metal.emulator import QEMU, ram_file, require_emulator
 from kexec_verify.bare_metal.image import RAM, STAGE, WORK
 from kexec_verify.bare_metal.scene import Scene
 from kexec_verify.bare_metal.startup import CONTROL, PARAMETERS, REGISTERS, REPORT, STARTUP, code
-from kexec_verify.errors import InternalError, UsageError
+from kexec_verify.errors import InternalError
 
-QEMU = "qemu-system-aarch64"
 _RAM_BYTES = 64 << 20
 _STARTUP = CONTROL + 0x1_0000
 _CPUS = {4096: "cortex-a57", 16384: "cortex-a76", 65536: "cortex-a57"}
@@ -60,8 +59,7 @@ class Machine:
     """
 
     def __init__(self, page_size: int = 4096, busy: float = 0.3, idle: float = 0.3):
-        if shutil.which(QEMU) is None:
-            raise UsageError(f"expected {QEMU} in PATH, found none: it is in Debian's qemu-system-arm")
+        require_emulator()
         self.page_size, self.busy, self.idle = page_size, busy, idle
         self._folder = tempfile.TemporaryDirectory(prefix="bare-metal-")
         path = Path(self._folder.name) / "ram"
@@ -150,12 +148,11 @@ class Machine:
 
     def _start(self) -> None:
         self._write(_STARTUP, code(STARTUP))
-        memory = f"memory-backend-file,id=ram,size={_RAM_BYTES},mem-path={self._folder.name}/ram,share=on"
         self._process = subprocess.Popen(
             [
                 *(QEMU, "-S", "-no-shutdown", "-nodefaults", "-display", "none", "-net", "none"),
-                *("-M", "virt,virtualization=on,memory-backend=ram", "-object", memory),
-                *("-cpu", _CPUS[self.page_size], "-m", f"{_RAM_BYTES >> 20}"),
+                *("-M", "virt,virtualization=on,memory-backend=ram", "-cpu", _CPUS[self.page_size]),
+                *ram_file(Path(self._folder.name) / "ram", _RAM_BYTES),
                 *("-device", f"loader,addr={_STARTUP:#x},cpu-num=0"),
                 *("-chardev", "stdio,id=qmp", "-mon", "chardev=qmp,mode=control"),
             ],

@@ -15,6 +15,7 @@ from kexec_verify.cli.diff import diff
 from kexec_verify.cli.explain import explain
 from kexec_verify.cli.gate import gate
 from kexec_verify.cli.listing import assumptions, doctor, list_, show
+from kexec_verify.cli.live import live
 from kexec_verify.cli.mutate import mutate
 from kexec_verify.cli.replay import replay
 from kexec_verify.cli.report import report
@@ -31,7 +32,7 @@ class OutputClosed(Exception):
 TASKS = {
     "Verify a kernel": ("run", "list", "show", "explain", "assumptions", "doctor"),
     "Compare and gate": ("diff", "gate", "sweep", "report"),
-    "Check the tool": ("check", "replay", "cosim", "mutate", "extract"),
+    "Check the tool": ("check", "live", "replay", "cosim", "mutate", "extract"),
     "Set up": ("cache", "completion"),
 }
 VARIABLES = (
@@ -114,6 +115,7 @@ cli.add_command(doctor)
 cli.add_command(explain)
 cli.add_command(gate)
 cli.add_command(list_)
+cli.add_command(live)
 cli.add_command(mutate)
 cli.add_command(replay)
 cli.add_command(report)

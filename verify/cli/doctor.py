@@ -41,7 +41,7 @@ _TOOLS = {
     "apt-get": ("debian: targets, sweep: fetches packages", "apt"),
     "apt-cache": ("debian: targets, sweep: finds packages", "apt"),
     "dpkg-deb": ("debian: targets, sweep: unpacks packages", "dpkg"),
-    "qemu-system-aarch64": ("replay --full-system, mutate --second-judge", "qemu-system-arm"),
+    "qemu-system-aarch64": ("live, replay --full-system, mutate --second-judge", "qemu-system-arm"),
     "cadical": ("check --certify", "cadical"),
     "aarch64-linux-gnu-gcc": ("building kernels and binaries/", "gcc-aarch64-linux-gnu"),
     "clang": ("building binaries/ with clang", "clang"),

@@ -52,6 +52,9 @@ FORMAT_NAMES = ("text", "json", "junit", "ktap", "sarif", "github", "summary", "
     "--update-baseline", is_flag=True, help="Write the baseline from the runs, and list the changes."
 )
 @click.option(
+    "--require-live", is_flag=True, help="Fail unless live runs of the same bytes hold (verify live)."
+)
+@click.option(
     "--format",
     "formats",
     multiple=True,
@@ -67,6 +70,7 @@ def gate(
     binary: Path | None,
     waiver_files: tuple[Path, ...],
     update_baseline: bool,
+    require_live: bool,
     formats: tuple[str, ...],
 ) -> int:
     """Fail unless each run is proved and no result is weaker than the baseline.
@@ -106,7 +110,7 @@ def gate(
     baseline = read_baseline(baseline_path) if baseline_path else None
     files = dict.fromkeys([*waiver_files, *map(Path, policy.waiver_files)])
     waivers = [waiver for path in files for waiver in read_waivers(path)]
-    decision = decide(evidence, policy, baseline, waivers, baseline_target)
+    decision = decide(evidence, policy, baseline, waivers, baseline_target, require_live)
     typed = Command(advice.again(), policy, policy_path)
     shown = report(decision, evidence, source_finder(binary), remedy(decision, typed))
     if all(path is not None for _, path in wanted):

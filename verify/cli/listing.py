@@ -142,20 +142,23 @@ def assumptions(targets: tuple[str, ...], directory: Path, as_json: bool) -> Non
     TARGET is a glob of the names of runs and of their folders under the reports' directory; without one,
     all of them count.
     """
+    from kexec_verify.live.record import read_live
     from kexec_verify.report.ledger import entries, ledger
     from kexec_verify.report.read import read_runs
 
     terminal = Terminal()
     found = read_runs(directory, terminal.note)
-    runs = [run for folder, run in found.items() if not targets or _is_named(folder, run, targets)]
+    named = {f: run for f, run in found.items() if not targets or _is_named(f, run, targets)}
+    runs = list(named.values())
     if targets and not runs:
         raise UsageError(
             f"expected a run of {', '.join(targets)} under {directory}, found none", "verify run TARGET"
         )
+    lives = [live for folder, run in named.items() if (live := read_live(folder, run.target.sha256))]
     if as_json:
-        terminal.json(list(entries(runs)))
+        terminal.json(list(entries(runs, lives)))
         return
-    terminal.lines(ledger(runs))
+    terminal.lines(ledger(runs, lives))
 
 
 def _is_named(folder: Path, run: Run, targets: Sequence[str]) -> bool:

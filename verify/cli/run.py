@@ -199,6 +199,9 @@ def verify_opened(opened: Opened, session: Session) -> Run:
 
     :raises VerifyError: the verifier cannot do it, or the report cannot be written.
     """
+    from kexec_verify.live.record import read_live
+    from kexec_verify.live.verdicts import with_live
+
     terminal, place, found = session.terminal, opened.place, opened.finished
     with terminal.progress(opened.target):
         if found is not None:
@@ -212,6 +215,7 @@ def verify_opened(opened: Opened, session: Session) -> Run:
                     save(found.files, place)
         else:
             run, lines = _prove(opened, session)
+    run = with_live(run, read_live(place, run.target.sha256))
     terminal.run(run, session.elsewhere)
     terminal.lines(lines)
     if found is not None:

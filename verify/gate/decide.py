@@ -11,6 +11,7 @@ import msgspec
 from kexec_verify.gate.baseline import Baseline, Claim, Target, described, key
 from kexec_verify.gate.counterpart import counterparts
 from kexec_verify.gate.policy import Policy, matches
+from kexec_verify.live.model import LiveRun, Seen
 from kexec_verify.mutate.model import MutationRun
 from kexec_verify.report.grounds import unproved
 from kexec_verify.report.model import PropertyRecord, Run
@@ -43,6 +44,8 @@ class Rule(enum.StrEnum):
     """A function's bytes are not the baseline's, and the policy wants the same."""
     MUTANTS = "mutants"
     """Seeded faults were not run, not on this binary, or not refuted."""
+    LIVE = "live"
+    """Live runs were wanted, and there are none, or one of them failed."""
     INCOMPLETE = "incomplete"
     """The run was interrupted, or has no property at all."""
     VACUOUS = "vacuous"
@@ -90,12 +93,14 @@ class Evidence:
     :param path: of its run.json.
     :param binary: SHA-256 of the binary at hand, unpacked; None if none was given.
     :param mutation: from mutation.json next to run.json; None if there is none.
+    :param live: from live.json next to run.json, of the same bytes; None if there is none.
     """
 
     run: Run
     path: Path
     binary: str | None = None
     mutation: MutationRun | None = None
+    live: LiveRun | None = None
 
 
 def decide(
@@ -104,11 +109,13 @@ def decide(
     baseline: Baseline | None = None,
     waivers: Sequence[Waiver] = (),
     baseline_target: str = "",
+    require_live: bool = False,
 ) -> Decision:
     """Return the decision on some runs.
 
     :param waivers: those that are allowed in addition to the tool's own, where the policy has no list.
     :param baseline_target: the baseline target that the one run is compared with; empty to find it.
+    :param require_live: each run needs live runs of its bytes that all reached the new kernel's entry.
     :raises UsageError: if it is not clear which baseline target a run is compared with.
     """
     pairs = counterparts([item.run for item in evidence], baseline, baseline_target) if baseline else {}
@@ -124,6 +131,7 @@ def decide(
         elif baseline is not None:
             found.append(Reason(Rule.MISSING, name, "", NOT_IN_BASELINE))
         found += _mutants(item, policy)
+        found += _live(item) if require_live else ()
     for name in sorted(baseline.targets.keys() - set(pairs.values())) if baseline else ():
         message = "in the baseline, and no run is of it or of another version of it"
         found.append(Reason(Rule.MISSING, name, "", message))
@@ -250,6 +258,25 @@ def _weaker(target: str, claim: str, was: Claim, now: Claim, record: PropertyRec
     lost = sorted(set(was.obligations) - set(now.obligations))
     if lost and now.proved:
         yield Reason(Rule.WEAKER, target, claim, f"the baseline also has the obligations {', '.join(lost)}")
+
+
+def _live(item: Evidence) -> Iterator[Reason]:
+    """What is missing of live runs of a run's bytes; what they contradict is in the run's verdicts."""
+    name = item.run.target.name
+    if item.live is None:
+        message = "no live run of these bytes: there is no live.json of them beside run.json"
+        yield Reason(Rule.LIVE, name, "", message)
+        return
+    if not item.live.configurations:
+        yield Reason(Rule.LIVE, name, "", "live.json has no configuration")
+    for each in item.live.configurations:
+        if each.outcome != "entered":
+            found = f"{each.name}: the guest {each.outcome}{f': {each.reason}' if each.reason else ''}"
+            yield Reason(Rule.LIVE, name, "", found)
+        false = next((check for check in each.checks if check.seen is Seen.FALSE), None)
+        if false is not None:
+            what = false.assumption or "conclusion"
+            yield Reason(Rule.LIVE, name, "", f"{each.name}: {what} is false: {false.what}: {false.value}")
 
 
 def _mutants(item: Evidence, policy: Policy) -> Iterator[Reason]:

@@ -11,6 +11,8 @@ import msgspec
 from kexec_verify.errors import UsageError
 from kexec_verify.files import JSON_LIMIT, decode_json, file_sha256, read_file
 from kexec_verify.gate.decide import Evidence
+from kexec_verify.live.record import read_live
+from kexec_verify.live.verdicts import with_live
 from kexec_verify.mutate.model import SCHEMA, MutationRun
 from kexec_verify.report.read import read_run
 
@@ -25,13 +27,20 @@ def gather(patterns: Sequence[str], binary: Path | None = None) -> list[Evidence
     if binary is not None and len(paths) != 1:
         raise UsageError(f"expected one run to hold --binary {binary} against, found {len(paths)}")
     digest = sha256_of(binary) if binary is not None else None
-    found = [Evidence(read_run(path), path, digest, _mutation(path)) for path in paths]
+    found = [_evidence(path, digest) for path in paths]
     for name, count in Counter(item.run.target.name for item in found).items():
         if count > 1:
             raise UsageError(
                 f"expected one run of each target, found {count} of {name}; gate them one by one"
             )
     return found
+
+
+def _evidence(path: Path, digest: str | None) -> Evidence:
+    """The run in ``path``, as live runs of the same bytes leave it, and what stands beside it."""
+    run = read_run(path)
+    live = read_live(path.parent, run.target.sha256)
+    return Evidence(with_live(run, live), path, digest, _mutation(path), live)
 
 
 def _paths(pattern: str) -> list[Path]:

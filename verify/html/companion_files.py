@@ -14,6 +14,8 @@ from kexec_verify.cosim.model import Report
 from kexec_verify.files import JSON_LIMIT, decode_json, read_file
 from kexec_verify.html import history
 from kexec_verify.html.history import Entry
+from kexec_verify.live.model import FILE as LIVE
+from kexec_verify.live.model import LiveRun
 from kexec_verify.mutate.model import MutationRun
 from kexec_verify.report.model import Run
 
@@ -33,6 +35,7 @@ class CompanionFiles:
     mutation: MutationRun | None = None
     earlier: list[Entry] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    live: LiveRun | None = None
 
     @property
     def certificates(self) -> dict[str, CertificateRecord]:
@@ -42,14 +45,17 @@ class CompanionFiles:
         return {text.text: text.certificate for text in self.check.texts if text.certificate is not None}
 
 
-def before_save(directory: Path, note: Callable[[str], None] = lambda _: None) -> CompanionFiles:
+def before_save(directory: Path, run: Run, note: Callable[[str], None] = lambda _: None) -> CompanionFiles:
     """Return the files next to a run in ``directory`` that will still be there when a new one replaces it.
 
     :param note: called with a sentence for each file that cannot be read.
     """
     cosimulation = _read(directory.parent / COSIMULATION, Report, note)
     earlier = history.read(directory.parent, directory.name, note)
-    return CompanionFiles(cosimulation=cosimulation, earlier=earlier)
+    live = _read(directory / LIVE, LiveRun, note)
+    if live is not None and live.sha256 != run.target.sha256:
+        live = None
+    return CompanionFiles(cosimulation=cosimulation, earlier=earlier, live=live)
 
 
 def companion_files(
@@ -71,7 +77,11 @@ def companion_files(
         mutation = None
     cosimulation = _read(directory.parent / COSIMULATION, Report, note)
     earlier = history.read(directory.parent, directory.name, note)
-    return CompanionFiles(check, cosimulation, mutation, earlier, stale)
+    live = _read(directory / LIVE, LiveRun, note)
+    if live is not None and live.sha256 != run.target.sha256:
+        stale.append(LIVE)
+        live = None
+    return CompanionFiles(check, cosimulation, mutation, earlier, stale, live)
 
 
 def _read[T](path: Path, kind: type[T], note: Callable[[str], None]) -> T | None:

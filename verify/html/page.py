@@ -14,8 +14,10 @@ from kexec_verify.html import anchors, charts, deferred, functions, history, ref
 from kexec_verify.html.blocks import where
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.functions import FunctionView
+from kexec_verify.html.live import live_table
 from kexec_verify.html.status import headline, property_status
 from kexec_verify.html.visible import visible
+from kexec_verify.live.verdicts import with_live
 from kexec_verify.report.explain import Explanation, explain
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.source_lines import Lines
@@ -67,6 +69,7 @@ def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = No
     :param path: of its run.json, as a command on the page names it.
     :param lines: looks source lines up, where the run's file has them.
     """
+    run = with_live(run, near.live)
     roots, theorems = tree.tree(run, near.certificates)
     entries = history.with_run(near.earlier, run)
     shown = [functions.function_view(function, run) for function in run.functions]
@@ -85,6 +88,7 @@ def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = No
         "run": run,
         "path": path,
         "near": near,
+        "live": live_table(run, near.live),
         "headline": headline(run),
         "roots": roots,
         "theorems": theorems,

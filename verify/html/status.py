@@ -15,6 +15,7 @@ _TONE = {
     Verdict.VACUOUS: "warn",
     Verdict.UNSUPPORTED: "warn",
     Verdict.UNKNOWN: "warn",
+    Verdict.CONTRADICTED: "bad",
     Verdict.REFUTED: "bad",
     Verdict.ERROR: "bad",
 }
@@ -23,6 +24,7 @@ _MEANING = {
     Verdict.VACUOUS: "Its hypotheses contradict each other, so a proof would say nothing.",
     Verdict.UNSUPPORTED: "The code holds something that the verifier has no model for.",
     Verdict.UNKNOWN: "Neither a proof nor a counterexample was found.",
+    Verdict.CONTRADICTED: "A live run has shown that an assumption of its proof is false.",
     Verdict.REFUTED: "A concrete run breaks it.",
     Verdict.ERROR: "The verifier itself failed.",
 }
@@ -47,7 +49,8 @@ def status(verdict: Verdict, waived: bool = False) -> Status:
     """Return how ``verdict`` is shown; a waived refutation is amber and says that it is waived."""
     if waived:
         return Status(f"{verdict} (waived)", "warn", "waived", _WAIVED)
-    return Status(str(verdict), _TONE[verdict], str(verdict).lower(), _MEANING[verdict])
+    icon = "error" if verdict is Verdict.CONTRADICTED else str(verdict).lower()
+    return Status(str(verdict), _TONE[verdict], icon, _MEANING[verdict])
 
 
 def property_status(record: Decided) -> Status:

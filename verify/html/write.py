@@ -23,7 +23,7 @@ def fresh_page(run: Run, directory: Path, note: Callable[[str], None] = lambda _
 
     :param note: called with a sentence for each file next to it that cannot be read.
     """
-    return run_page(run, before_save(directory, note), str(directory / "run.json"), source_finder())
+    return run_page(run, before_save(directory, run, note), str(directory / "run.json"), source_finder())
 
 
 def remember(run: Run, directory: Path) -> None:

@@ -40,6 +40,7 @@ ARGUMENTS = tuple(f"x{i}" for i in range(8))
 CLOBBERED = (*(f"x{i}" for i in range(19)), "x30", *FLAGS, *SCRATCH)
 """What every callee may change (AAPCS64, 6.1.1; x18 is the platform's, and counted with them)."""
 CONTROL_PAGE = "the control page"
+_LEFT = "kimage+"
 _CALLS = {"CALL", "CALLIND", "BRANCHIND"}
 POINTED_BYTES = 1 << 16  # what a callee may take an object that it is given to have at least
 RANGE_MARGIN = 4096  # bytes, more than a cache line
@@ -160,6 +161,8 @@ class Calls:
             after = replace(after, fetch=fetch)
         if found.copies is not None:
             after = self._copy(found.copies(x), name, after, at)
+        if found.takes_pages:
+            after = self._take_pages(after, tag)
         self._require_pointers(found, name, before, at)
         for number, register in enumerate(found.fills):
             value = filled(after.events[-1], number)
@@ -167,6 +170,14 @@ class Calls:
             after = replace(after, memory=after.memory.store(pointer, value))
             after = touch(after, pointer, const(WORD_BYTES))
         return after
+
+    def _take_pages(self, after: State, tag: str) -> State:
+        """Forget the words of struct kimage that no field names: its lists of pages change."""
+        memory = objects(after)
+        if any(item.name == "kimage" for item in memory.objects):
+            for offset in self.context.layout.others:
+                memory = memory.storing("kimage", offset, left_by_callee(offset, tag))
+        return replace(after, memory=memory)
 
     def _copy(self, copied: tuple[Term, Term, Term], name: str, after: State, at: int) -> State:
         """Copy a constant number of bytes of the image to a page of its own."""
@@ -266,6 +277,16 @@ def take(used: dict[str, tuple[int, Contract]], name: str, address: int, found: 
 def filled(call: Event, number: int = 0) -> Term:
     """Return the value that a callee stores in the ``number``-th word that it is given to set."""
     return var(f"word{number}@{call.tag}")
+
+
+def left_by_callee(offset: int, tag: str) -> Term:
+    """Return the word of struct kimage at ``offset`` after a callee has taken pages."""
+    return var(f"{_LEFT}{offset:#x}@{tag}")
+
+
+def is_left_by_callee(word: Term, offset: int) -> bool:
+    """Return whether a callee that takes pages has left ``word`` at ``offset``: nothing was stored since."""
+    return word.op == "BVS" and str(word.args[0]).startswith(f"{_LEFT}{offset:#x}@")
 
 
 def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:

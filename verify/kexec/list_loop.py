@@ -122,16 +122,26 @@ def _settle(
 
 def _known(routine: Routine, head: State, single_flags: bool) -> Facts:
     """Return what an iteration may assume of the list machine's state."""
-    machine, page = routine.machine(head), routine.variant.page_size
+    machine = routine.machine(head)
+    return (
+        ("the loop goes on for words without IND_DONE only", Not(done(machine.entry))),
+        *list_assumptions(machine, single_flags),
+        ("no word was lost so far", Lines("L").read(ANYWHERE) != cache.LOST),
+    )
+
+
+def list_assumptions(machine: ListMachine, single_flags: bool) -> Facts:
+    """Return what is assumed of the list machine's state before it executes a word without IND_DONE.
+
+    :param single_flags: the word has one flag only.
+    """
     source = is_kind(machine.entry, Kind.SOURCE)
     indirect = is_kind(machine.entry, Kind.INDIRECTION)
     below = And(ult(machine.dest, const(TOP)), ult(machine.addr, const(TOP)))
     facts: Facts = (
-        ("the loop goes on for words without IND_DONE only", Not(done(machine.entry))),
-        ("list-defined", Implies(source, aligned(machine.dest, page))),
+        ("list-defined", Implies(source, aligned(machine.dest, machine.page_size))),
         ("list-defined", Or(indirect, aligned(machine.ptr, 8))),
         ("pages-below-top", Implies(source, below)),
-        ("no word was lost so far", Lines("L").read(ANYWHERE) != cache.LOST),
     )
     return (*facts, ("list-one-flag", one_flag(machine.entry))) if single_flags else facts
 

@@ -238,7 +238,7 @@ class MachineKexec:
         state, where = step.state, self.code.where(step.state.trace[-1])
         assert isinstance(step.then, Exit)
         target, x = step.then.target, state.registers
-        restart = self.map.image_to_phys(self._restart_address())
+        restart = self.map.image_to_phys(self.restart_address())
         stub = self.context.stub_below(self.entry)
         image = And(target == restart, restarts_image(x, self.fields, stub))
         if self.routine_by_restart:
@@ -280,7 +280,11 @@ class MachineKexec:
             done = state.ghosts["icache"] == ICACHE_INVALID
             self._require("icache-invalid", invalid, step, done, in_place, fault=stale)
 
-    def _restart_address(self) -> int:
+    def restart_address(self) -> int:
+        """Return the address of the restart code.
+
+        :raises UnsupportedError: if the kernel has none.
+        """
         for name in RESTART:
             symbol = self.context.kernel.symbol(name)
             if symbol is not None:

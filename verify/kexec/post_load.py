@@ -14,6 +14,7 @@ from kexec_verify.kexec.calls import (
     CONTROL_PAGE,
     ENDS,
     Calls,
+    is_left_by_callee,
     objects,
     required_access,
     stack_obligations,
@@ -132,7 +133,10 @@ class PostLoad:
             ("stack-aligned", aligned(registers["sp"], 16)),
             ("nr-segments", ule(self.nr_segments, const(KEXEC_SEGMENT_MAX))),
             ("segments-in-memory", Implies(ult(_SEGMENT, self.nr_segments), asked.in_memory(self.map))),
-            ("segments-apart", Implies(asked.holds(self.map, ANYWHERE), Not(Or(frame, kimage)))),
+            (
+                "segments-apart",
+                Implies(And(self.in_place, asked.holds(self.map, ANYWHERE)), Not(Or(frame, kimage))),
+            ),
             ("nothing-lost", self.entry.lines.read(ANYWHERE) != cache.LOST),
             *(self.flush.start() if self.flush is not None else ()),
         )
@@ -392,10 +396,12 @@ class PostLoad:
         stored = {at & -8 for at in objects(state).stored_in("kimage")} - may_set
         sentence = f"at {where} struct kimage is as it was, except kern_reloc and what the routine needs"
         before, after = self.entry, state
+        words = {at: self.context.field(after, self.kimage, at) for at in sorted(stored)}
         kept = And(
             *(
-                self.context.field(after, self.kimage, at) == self.context.field(before, self.kimage, at)
-                for at in sorted(stored)
+                word == self.context.field(before, self.kimage, at)
+                for at, word in words.items()
+                if not is_left_by_callee(word, at)
             )
         )
         self._require("kimage-kept", sentence, state, kept)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kexec_verify.live.model import LiveRun
+from kexec_verify.live.verdicts import in_a_line
 from kexec_verify.report.model import AssumptionRecord, Run
 from kexec_verify.specs.assumptions import ASSUMPTIONS
 
 
-def entries(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Yield every assumption as ``runs`` used it, as plain data."""
+def entries(runs: Sequence[Run], lives: Sequence[LiveRun] = ()) -> Iterator[dict[str, Any]]:
+    """Yield every assumption as ``runs`` used it, and what live runs have seen of it, as plain data."""
     for assumption in ASSUMPTIONS.values():
         records = [r for run in runs for r in run.assumptions if r.id == assumption.id]
         yield {
@@ -19,12 +21,13 @@ def entries(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
             "source": assumption.source,
             "used_by": sorted({user for record in records for user in record.used_by}),
             "witness": next((record.witness for record in records if record.witness), {}),
+            "live": [told for live in lives if (told := in_a_line(live, assumption.id))],
         }
 
 
-def ledger(runs: Sequence[Run]) -> Iterator[str]:
+def ledger(runs: Sequence[Run], lives: Sequence[LiveRun] = ()) -> Iterator[str]:
     """Yield lines on every assumption, as ``runs`` used it."""
-    for entry in entries(runs):
+    for entry in entries(runs, lives):
         yield entry["id"]
         yield f"  {entry['sentence']}"
         yield f"  source: {entry['source']}"
@@ -34,6 +37,7 @@ def ledger(runs: Sequence[Run]) -> Iterator[str]:
             yield f"  used by: nothing in {len(runs)} run{'s' if len(runs) > 1 else ''}"
         records = [r for run in runs for r in run.assumptions if r.id == entry["id"]]
         yield f"  can hold: {_witness(records)}"
+        yield from (f"  live: {told}" for told in entry["live"])
 
 
 def _witness(records: Sequence[AssumptionRecord]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 from kexec_verify.errors import UsageError
 from kexec_verify.files import JSON_LIMIT, decode_json, read_file
+from kexec_verify.live.record import read_live
+from kexec_verify.live.verdicts import with_live
 from kexec_verify.report.bounds import require_machine_values
 from kexec_verify.report.model import SCHEMA, Run
 
@@ -52,12 +54,15 @@ def decode_run(data: bytes, path: str) -> Run:
 def read_runs(directory: Path, note: Callable[[str], None] = lambda _: None) -> dict[Path, Run]:
     """Return every run under ``directory`` by its folder, in the order of their names.
 
+    Each is as live runs of the same bytes leave it: what they contradict is not proved.
+
     :param note: called with a sentence for each run.json that is left out.
     """
     runs = {}
     for path in sorted(directory.glob("*/run.json")):
         try:
-            runs[path.parent] = read_run(path)
+            run = read_run(path)
+            runs[path.parent] = with_live(run, read_live(path.parent, run.target.sha256))
         except UsageError as error:
             note(str(error))
     return runs

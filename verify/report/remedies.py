@@ -131,6 +131,10 @@ def of_undecided(verdict: Verdict, reason: str, asked: bool, complete: bool) -> 
         return ["Missing: the verifier has no model for this code.", "No workaround is known."]
     if verdict is Verdict.VACUOUS:
         return ["The hypotheses cannot all hold. Check the assumptions that the property uses."]
+    if verdict is Verdict.CONTRADICTED:
+        return [
+            "The proof stands only where its assumption holds, and on this kernel it was seen to be false."
+        ]
     if verdict is Verdict.ERROR:
         return ["The verifier failed. Report it with run.json."]
     if asked:

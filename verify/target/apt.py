@@ -4,6 +4,7 @@ The host's sources, keys and proxies are read, its state and caches are never wr
 (apt.conf(5), apt-get(8)). With sources of its own a client reads the host's proxies alone.
 """
 
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -163,3 +164,30 @@ class Apt:
             return False
         stamp.touch()
         return True
+
+    def download(self, name: str, version: str, size: int, sha256: str, into: Path) -> Path:
+        """Fetch one package into the folder *into*, and compare it with what the lists promise.
+
+        :param size: of the archive in bytes; *sha256*: its hash in hexadecimal.
+        :raises TargetError: it cannot be fetched, or is another file than the lists promise.
+        """
+        self.run("apt-get", ["download", f"{name}={version}"], cwd=into)
+        archives = list(into.glob("*.deb"))
+        if len(archives) != 1:
+            raise TargetError(f"expected one package from apt-get, found {len(archives)}")
+        with archives[0].open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found = archives[0].stat().st_size
+        if (found, digest) != (size, sha256):
+            raise TargetError(f"expected SHA-256 {sha256}, found {digest} ({found} bytes)")
+        return archives[0]
+
+
+def stanza_fields(stanza: str) -> dict[str, str]:
+    """Return the fields of one stanza of the lists by name, in small letters (deb822(5))."""
+    found: dict[str, str] = {}
+    for line in stanza.splitlines():
+        key, separator, value = line.partition(":")
+        if separator and not key.startswith(" "):
+            found[key.lower()] = value.strip()
+    return found

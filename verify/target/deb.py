@@ -50,8 +50,8 @@ def kernel_of(archive: Path) -> bytes:
 
     :raises TargetError: dpkg-deb is missing, or the package is damaged or holds no kernel.
     """
-    with _members(archive) as members:
-        for member, content in members:
+    with members(archive) as found:
+        for member, content in found:
             if member.offset_data > _MOST_BYTES:
                 raise TargetError(f"expected a kernel in the first {_MOST_BYTES} bytes, found none")
             name = member.name.removeprefix("./")
@@ -80,7 +80,11 @@ class _Header(tarfile.TarInfo):
 
 
 @contextmanager
-def _members(archive: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]]:
+def members(archive: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]]:
+    """Return the members of *archive*, one after the other, each with the file that it is read from.
+
+    :raises TargetError: dpkg-deb is missing, or the package is damaged.
+    """
     command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
     try:
         worker = subprocess.Popen(

@@ -24,7 +24,7 @@ from pathlib import Path
 from kexec_verify.errors import TargetError
 from kexec_verify.files import printable
 from kexec_verify.key import seal, user_key
-from kexec_verify.target.apt import Apt
+from kexec_verify.target.apt import Apt, stanza_fields
 from kexec_verify.target.compressed import MAX_SIZE
 from kexec_verify.target.deb import kernel_of
 from kexec_verify.target.suites import apt_for, prepare
@@ -137,7 +137,7 @@ def _images(suite: str | None) -> list[Package]:
 def _stanzas(apt: Apt, names: Sequence[str]) -> list[dict[str, str]]:
     """Return what the lists say of each version of each of *names*."""
     text = apt.run("apt-cache", ["show", *names]) if names else ""
-    return [_fields(stanza) for stanza in text.split("\n\n") if stanza.strip()]
+    return [stanza_fields(stanza) for stanza in text.split("\n\n") if stanza.strip()]
 
 
 def _followed(fields: dict[str, str]) -> tuple[str, str] | None:
@@ -289,18 +289,8 @@ def _show(apt: Apt, package: str) -> dict[str, str]:
         if "No packages found" in str(error):
             return {}
         raise
-    fields = _fields(text.split("\n\n", 1)[0])
+    fields = stanza_fields(text.split("\n\n", 1)[0])
     return fields if fields.get("package") == package.partition("=")[0] else {}
-
-
-def _fields(stanza: str) -> dict[str, str]:
-    """Return the fields of one stanza of the lists by name, in small letters (deb822(5))."""
-    fields: dict[str, str] = {}
-    for line in stanza.splitlines():
-        key, separator, value = line.partition(":")
-        if separator and not key.startswith(" "):
-            fields[key.lower()] = value.strip()
-    return fields
 
 
 def _held(apt: Apt, record: Package) -> bytes | None:
@@ -325,11 +315,6 @@ def _seal(key: bytes, record: Package, data: bytes) -> bytes:
     return seal(key, _KIND, name, hashlib.sha256(data).digest())
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fetched(apt: Apt, record: Package) -> bytes:
     """Fetch the package and cache its kernel; say of one that is cached already why it was not used."""
     place = _place(apt, record)
@@ -349,16 +334,10 @@ def _unpack_into(apt: Apt, record: Package, place: Path) -> bytes:
         shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=apt.root, prefix="fetch-") as directory:
         work = Path(directory)
-        apt.run("apt-get", ["download", f"{record.archive}={record.version}"], cwd=work)
-        archives = list(work.glob("*.deb"))
-        if len(archives) != 1:
-            raise TargetError(f"expected one package from apt-get, found {len(archives)}")
-        size, digest = archives[0].stat().st_size, _sha256(archives[0])
-        if (size, digest) != (record.size, record.sha256):
-            raise TargetError(f"expected SHA-256 {record.sha256}, found {digest} ({size} bytes)")
+        archive = apt.download(record.archive, record.version, record.size, record.sha256, work)
         ready = work / "ready"
         ready.mkdir()
-        data = kernel_of(archives[0])
+        data = kernel_of(archive)
         _write(ready / "vmlinuz", data)
         key = user_key()
         if key is not None:  # without one the kernel is fetched again each time

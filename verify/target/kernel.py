@@ -148,6 +148,15 @@ class Kernel:
         digest = hashlib.sha256(history.encode()).hexdigest()
         return replace(self, segments=tuple(segments), sha256=digest)
 
+    def moved(self, distance: int) -> "Kernel":
+        """Return the same bytes and symbols *distance* bytes higher, modulo ``2**64``.
+
+        No address in the bytes is changed: code that computes addresses relative to itself fits, tables of
+        absolute addresses do not.
+        """
+        segments = tuple(Segment((s.address + distance) % (1 << 64), s.data) for s in self.segments)
+        return replace(self, segments=segments, symbols=self.symbols.moved(distance))
+
 
 def banner_version(data: bytes) -> str | None:
     """Return the first word after ``Linux version`` in *data* (init/version.c), or None."""

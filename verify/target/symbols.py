@@ -106,6 +106,11 @@ class SymbolTable:
         chosen = min(rows, key=lambda row: (not self._is_global(row), row))
         return Symbol(self._names.name(chosen), self._addresses[chosen], self._size(chosen))
 
+    def moved(self, distance: int) -> "SymbolTable":
+        """Return the same symbols at addresses *distance* bytes higher, modulo ``2**64``."""
+        addresses = array("Q", ((address + distance) % (1 << 64) for address in self._addresses))
+        return SymbolTable(self._names, addresses, self._sizes, self._hidden, self._global)
+
     def _is_global(self, row: int) -> bool:
         return row < len(self._global) and self._global[row] != 0
 
