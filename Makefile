@@ -3,7 +3,7 @@
 PYTHON_DIRS := verify specs tests binaries $(wildcard bench)
 PYTHON_FILES := setup.py scripts/transcripts.py
 # What `make check` leaves to `make test`: it needs a network, a compiler, a browser or minutes.
-SLOW := slow or kernel or mutant or toolchain or browser or toolfault
+SLOW := slow or kernel or mutant or toolchain or browser or toolfault or live
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 from kexec_verify.cli import advice
 from kexec_verify.cli.completion import complete_format
 from kexec_verify.cli.options import waivers_option
@@ -102,6 +103,8 @@ def gate(
         raise UsageError("expected one --format without =FILE, found several: they would mix")
     evidence = gather(patterns, binary)
     policy = read_policy(policy_path) if policy_path else Policy()
+    if require_live:
+        policy = msgspec.structs.replace(policy, require_live=True)
     terminal = Terminal()
     if baseline_target and (update_baseline or baseline_path is None):
         raise UsageError("expected --baseline-target with --baseline, and without --update-baseline")
@@ -110,7 +113,7 @@ def gate(
     baseline = read_baseline(baseline_path) if baseline_path else None
     files = dict.fromkeys([*waiver_files, *map(Path, policy.waiver_files)])
     waivers = [waiver for path in files for waiver in read_waivers(path)]
-    decision = decide(evidence, policy, baseline, waivers, baseline_target, require_live)
+    decision = decide(evidence, policy, baseline, waivers, baseline_target)
     typed = Command(advice.again(), policy, policy_path)
     shown = report(decision, evidence, source_finder(binary), remedy(decision, typed))
     if all(path is not None for _, path in wanted):

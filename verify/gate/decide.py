@@ -109,13 +109,11 @@ def decide(
     baseline: Baseline | None = None,
     waivers: Sequence[Waiver] = (),
     baseline_target: str = "",
-    require_live: bool = False,
 ) -> Decision:
     """Return the decision on some runs.
 
     :param waivers: those that are allowed in addition to the tool's own, where the policy has no list.
     :param baseline_target: the baseline target that the one run is compared with; empty to find it.
-    :param require_live: each run needs live runs of its bytes that all reached the new kernel's entry.
     :raises UsageError: if it is not clear which baseline target a run is compared with.
     """
     pairs = counterparts([item.run for item in evidence], baseline, baseline_target) if baseline else {}
@@ -131,7 +129,7 @@ def decide(
         elif baseline is not None:
             found.append(Reason(Rule.MISSING, name, "", NOT_IN_BASELINE))
         found += _mutants(item, policy)
-        found += _live(item) if require_live else ()
+        found += _live(item, policy)
     for name in sorted(baseline.targets.keys() - set(pairs.values())) if baseline else ():
         message = "in the baseline, and no run is of it or of another version of it"
         found.append(Reason(Rule.MISSING, name, "", message))
@@ -260,9 +258,11 @@ def _weaker(target: str, claim: str, was: Claim, now: Claim, record: PropertyRec
         yield Reason(Rule.WEAKER, target, claim, f"the baseline also has the obligations {', '.join(lost)}")
 
 
-def _live(item: Evidence) -> Iterator[Reason]:
-    """What is missing of live runs of a run's bytes; what they contradict is in the run's verdicts."""
+def _live(item: Evidence, policy: Policy) -> Iterator[Reason]:
+    """What the policy asks of live.json and does not find there; contradictions are in the run's verdicts."""
     name = item.run.target.name
+    if not policy.require_live:
+        return
     if item.live is None:
         message = "no live run of these bytes: there is no live.json of them beside run.json"
         yield Reason(Rule.LIVE, name, "", message)

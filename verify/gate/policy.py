@@ -34,6 +34,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
         relative to the policy's folder in the file, and as a path can be opened once it is read.
     :param same_code: functions whose bytes must be those of the baseline.
     :param mutants: what is required of mutation.json next to run.json; None for nothing.
+    :param require_live: each run needs live runs of its bytes, in each of which the guest reached the new
+        kernel's entry and nothing was seen to be false.
     """
 
     required: list[str] = []
@@ -42,6 +44,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     waiver_files: list[str] = []
     same_code: list[str] = []
     mutants: Mutants | None = None
+    require_live: bool = False
 
 
 def read_policy(path: Path) -> Policy:

@@ -15,7 +15,7 @@ _TONE = {
     Verdict.VACUOUS: "warn",
     Verdict.UNSUPPORTED: "warn",
     Verdict.UNKNOWN: "warn",
-    Verdict.CONTRADICTED: "bad",
+    Verdict.CONTRADICTED: "warn",
     Verdict.REFUTED: "bad",
     Verdict.ERROR: "bad",
 }
@@ -49,7 +49,7 @@ def status(verdict: Verdict, waived: bool = False) -> Status:
     """Return how ``verdict`` is shown; a waived refutation is amber and says that it is waived."""
     if waived:
         return Status(f"{verdict} (waived)", "warn", "waived", _WAIVED)
-    icon = "error" if verdict is Verdict.CONTRADICTED else str(verdict).lower()
+    icon = "vacuous" if verdict is Verdict.CONTRADICTED else str(verdict).lower()
     return Status(str(verdict), _TONE[verdict], icon, _MEANING[verdict])
 
 

@@ -170,6 +170,7 @@ FAILING = {
         [Rule.MUTANTS],
         1,
     ),
+    "no live run": ([evidence(run())], Policy(require_live=True), None, [Rule.LIVE], 1),
     "error in the verifier not noticed": (
         [evidence(run(), mutation=mutation(noticed=""))],
         MUTANTS,

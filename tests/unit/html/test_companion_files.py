@@ -74,5 +74,5 @@ def test_before_a_run_is_saved_what_it_replaces_is_left_out(tmp_path):
     path = example.write(example.proved(), tmp_path)
     (path.parent / "check.json").write_bytes(msgspec.json.encode(check("0" * 64)))
     (tmp_path / "cosim.json").write_text("no json")
-    found = before_save(path.parent)
+    found = before_save(path.parent, example.proved())
     assert (found.check, found.mutation, found.cosimulation, found.stale) == (None, None, None, [])

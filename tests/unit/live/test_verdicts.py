@@ -150,7 +150,7 @@ def test_the_gate_and_every_reader_of_runs_see_the_contradiction(tmp_path):
     decision = decide(gather([str(place)]), Policy())
     assert [reason.property for reason in decision.reasons] == ["reloc-step"]
     assert decision.exit_status == 3
-    assert verdicts(read_runs(tmp_path)[0])["reloc-step"] is Verdict.CONTRADICTED
+    assert verdicts(read_runs(tmp_path)[place])["reloc-step"] is Verdict.CONTRADICTED
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_gate_and_every_reader_of_runs_see_the_contradiction(tmp_path):
 def test_live_runs_can_be_required(tmp_path, made, passes):
     place = saved(tmp_path, made)
     evidence: list[Evidence] = gather([str(place)])
-    decision = decide(evidence, Policy(), require_live=True)
+    decision = decide(evidence, Policy(require_live=True))
     assert decision.passed is passes
     assert decide(evidence, Policy()).passed
     assert passes or {reason.rule for reason in decision.reasons} == {Rule.LIVE}

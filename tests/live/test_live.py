@@ -1,0 +1,190 @@
+"""A real kernel under QEMU: what the proofs assume holds, and a guest that is changed by the debugger is caught."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from kexec_verify.live.initramfs import archive_of, userland
+from kexec_verify.live.loaded import Kimage
+from kexec_verify.live.model import Configuration, Seen
+from kexec_verify.live.packages import open_archives
+from kexec_verify.live.placement import Linked, Placement, linked
+from kexec_verify.live.prepared import routine_tables
+from kexec_verify.live.run import boot_image
+from kexec_verify.live.session import Change, attempt
+from kexec_verify.live.session import Session as LiveSession
+from kexec_verify.live.stop import Stop
+from kexec_verify.specs.kimage import IND_DONE, IND_SOURCE
+from kexec_verify.target import load_kernel, read_target
+from kexec_verify.target.debian import PREFIX, newest
+
+pytestmark = [pytest.mark.live, pytest.mark.kernel, pytest.mark.slow]
+LIMIT = 600.0
+# Of the linked code boot changes instructions, which is an assumption of its own.
+PATCHED = "alternatives-unapplied"
+_MASK = (1 << 64) - 1
+
+
+@dataclass
+class Bench:
+    """One kernel, ready to be booted any number of times."""
+
+    where: Linked
+    image: Path
+    initrd: Path
+
+    def run(self, level: str, mode: str, change: Change | None = None) -> Configuration:
+        return attempt(LiveSession(self.where, self.image, self.initrd, level, mode, "", LIMIT, None, change))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    if shutil.which("qemu-system-aarch64") is None:
+        message = "qemu-system-aarch64 is missing"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    name = newest("6.1")
+    assert name is not None
+    data, _ = read_target(f"{PREFIX}{name}")
+    kernel = load_kernel(data, f"{PREFIX}{name}", name)
+    image = boot_image(data, name)
+    folder = tmp_path_factory.mktemp("live")
+    paths = folder / "Image", folder / "initramfs"
+    content = archive_of(userland(open_archives()).files.items(), image)
+    assert content == archive_of(userland(open_archives()).files.items(), image)
+    for path, data in zip(paths, (image, content), strict=True):
+        path.write_bytes(data)
+    yield Bench(linked(kernel), *paths)
+
+
+def false(found: Configuration) -> set[str]:
+    """The sentences that are false: identifiers of assumptions, and conclusions in words."""
+    told = {check.assumption or check.what for check in found.checks if check.seen is Seen.FALSE}
+    return told - {PATCHED}
+
+
+@pytest.mark.parametrize(
+    ("level", "mode"), [("el1", "load"), ("nvhe", "load"), ("vhe", "load"), ("nvhe", "crash")]
+)
+def test_what_the_proofs_assume_holds(bench, level, mode):
+    found = bench.run(level, mode)
+    assert (found.outcome, found.reason, false(found)) == ("entered", "", set())
+    held = {check.assumption for check in found.checks if check.seen is Seen.HELD}
+    assert {"mmu-on", "globals-found", "kimage-kept", "machine-quiet", "nr-segments"} <= held
+    if mode == "load":
+        assert {"list-well-formed", "linear-map-copied", "callees-by-contract", "list-defined"} <= held
+    else:
+        assert {"segments-apart", "segments-kept-clean", "little-endian"} <= held
+    assert ("stub-below-answers" in held) == (level == "nvhe")
+
+
+def list_pages(place: Placement, kimage: Kimage) -> Iterator[tuple[int, int]]:
+    """Physical address and value of each word in the first page of the list."""
+    page = place.linked.page_size
+    start = kimage["head"] & -page
+    for at in range(start, start + page, 8):
+        yield at, place.guest.word(at)
+
+
+def clears_last_destination(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """Two SOURCE words of the list get one destination: the second DESTINATION becomes the first."""
+    destinations = [(at, word) for at, word in list_pages(place, kimage) if word & 15 == 1]
+    (_, first), (at, _) = destinations[0], destinations[1]
+    place.guest.write(at, struct.pack("<Q", first))
+
+
+def names_two_flags(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """A SOURCE word gets a second flag."""
+    at, word = next(pair for pair in list_pages(place, kimage) if pair[1] & IND_SOURCE)
+    place.guest.write(at, struct.pack("<Q", word | 2))
+
+
+def protects_a_page(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """The copy of the linear map makes the block or page of the list's first page read-only."""
+    tables = routine_tables(place, stop, kimage)
+    address = ((kimage["head"] & -place.linked.page_size) - kimage["phys_offset"]) & _MASK
+    leaf = tables.walk(address)
+    assert leaf is not None
+    at, value = _entry(place, tables.pages, leaf.descriptor)
+    place.guest.write(at, struct.pack("<Q", value | 1 << 7))
+
+
+def patches_the_routine(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """The first instruction of the routine in the control page becomes a nop."""
+    place.guest.gdb.write(place.phys_to_linear(kimage["kern_reloc"]), struct.pack("<I", 0xD503201F))
+
+
+def patches_machine_kexec(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """An instruction at the end of machine_kexec, which is not reached, becomes a nop."""
+    code = place.context.code("machine_kexec")
+    place.guest.gdb.write(code.end - 4, struct.pack("<I", 0xD5033F9F))
+
+
+def sets_done(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """kimage->head gets IND_DONE, as if the image were in place."""
+    place.guest.gdb.write(
+        kimage.address + place.linked.layout.head, struct.pack("<Q", kimage["head"] | IND_DONE)
+    )
+
+
+def moves_vectors(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """The first instruction of the hyp stub's vectors changes."""
+    place.guest.write(stop.register("vbar_el2"), struct.pack("<I", 0xD503201F))
+
+
+@pytest.mark.parametrize(
+    ("change", "caught"),
+    [
+        (clears_last_destination, "list-well-formed"),
+        (names_two_flags, "list-one-flag"),
+        (protects_a_page, "linear-map-copied"),
+        (patches_the_routine, "control-page-kept"),
+        (sets_done, "kimage-kept"),
+        (moves_vectors, "stub-below-answers"),
+    ],
+)
+def test_a_doctored_guest_is_caught_by_the_check_that_it_breaks(bench, change: Change, caught: str):
+    assert caught in false(bench.run("nvhe", "load", change))
+
+
+def test_a_patched_instruction_is_told_with_its_place(bench):
+    found = bench.run("el1", "load", patches_machine_kexec)
+    changed = [
+        record for record in found.differences if record.where.startswith("machine_kexec+") and not record.why
+    ]
+    assert [(record.running, record.linked != record.running) for record in changed] == [("dsb sy", True)]
+
+
+def test_a_guest_that_dies_is_a_result(bench):
+    found = bench.run("el1", "load", protects_destinations)
+    assert (found.outcome, found.death is not None) == ("died", True)
+    assert found.death is not None
+    assert found.death.registers["esr_el1"] >> 26 in (0x21, 0x25)  # an abort, of a fetch or of data
+    assert "pages were copied before it" in found.death.word
+    assert "read-only" in found.death.entry
+
+
+def protects_destinations(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """The copy of the linear map makes every page of the first destination's table read-only."""
+    tables = routine_tables(place, stop, kimage)
+    first = next(word for _, word in list_pages(place, kimage) if word & 15 == 1) & -place.linked.page_size
+    leaf = tables.walk((first - kimage["phys_offset"]) & _MASK)
+    assert leaf is not None
+    at, value = _entry(place, tables.pages, leaf.descriptor)
+    place.guest.write(at, struct.pack("<Q", value | 1 << 7))
+
+
+def _entry(place: Placement, pages: set[int], descriptor: int) -> tuple[int, int]:
+    """Where the table is that has this descriptor, and the descriptor."""
+    wanted = struct.pack("<Q", descriptor)
+    for table in sorted(pages):
+        data = place.guest.read(table, place.linked.page_size)
+        for offset in range(0, len(data), 8):
+            if data[offset : offset + 8] == wanted:
+                return table + offset, descriptor
+    raise AssertionError(f"no table has {descriptor:#x}")
