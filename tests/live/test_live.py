@@ -24,7 +24,7 @@ from kexec_verify.target.debian import PREFIX, newest
 
 pytestmark = [pytest.mark.live, pytest.mark.kernel, pytest.mark.slow]
 LIMIT = 600.0
-# Of the linked code boot changes instructions, which is an assumption of its own.
+# A CPU with CnP, as that of VHE, patches cpu_do_switch_mm: the assumption is false there, and rightly so.
 PATCHED = "alternatives-unapplied"
 _MASK = (1 << 64) - 1
 

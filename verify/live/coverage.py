@@ -32,7 +32,7 @@ CHECKED: dict[str, str] = {
     "tables-in-memory": FORMULA,
     "memstart-aligned": FORMULA,
     "objects-apart": "where in RAM each object is",
-    "alternatives-unapplied": "each instruction of the functions under proof, in RAM and as linked",
+    "alternatives-unapplied": "each instruction of the functions under proof, in RAM and as it is proved",
     "callees-by-contract": "registers and the caller's objects before and after each call; the tables built",
     "globals-found": "where each global is, by what boot has done with it",
     "stub-below-answers": "VBAR_EL2 and the vectors there",

@@ -1,6 +1,6 @@
 """Formulas of the proofs, evaluated on a guest: registers from its debugger, memory from its RAM.
 
-A formula is printed as the solvers get it and evaluated by the rules of `verify/cosim/evaluate.py`. So what
+A formula is printed as the solvers get it and evaluated by the rules of `verify/prove/evaluate.py`. So what
 is checked is the sentence that proofs use: there is no second wording of it that could differ.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kexec_verify.arm64.state import GHOSTS
-from kexec_verify.check.read import read
-from kexec_verify.cosim.evaluate import Evaluator, compile_terms
 from kexec_verify.logic import Formula, Term
+from kexec_verify.prove.evaluate import Evaluator, compile_terms
+from kexec_verify.prove.read import read
 from kexec_verify.prove.smtlib import Printer
 
 type Registers = Callable[[str], int]

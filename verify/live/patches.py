@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from capstone import CS_ARCH_ARM64, CS_MODE_ARM, Cs
 from kexec_verify.errors import VerifyError
+from kexec_verify.kexec.choices import name_of
 from kexec_verify.kexec.locate import find_function
 from kexec_verify.live.checks import Checks
 from kexec_verify.live.model import DifferenceRecord
 from kexec_verify.live.placement import Placement
+from kexec_verify.report.model import Run
 from kexec_verify.specs.contracts import CONTRACTS
 
 _FUNCTIONS = (
     *("machine_kexec", "machine_kexec_post_load", "cpu_soft_restart", "__cpu_soft_restart"),
     *("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
 )
-_NOP, _SAVE_LINK = 0xD503_201F, 0xAA1E_03E9
-_FTRACE = "ftrace: mov x9, x30 in place of the first nop of a patchable entry (arch/arm64/kernel/ftrace.c)"
 _LONGEST = 1 << 14
 
 
-def differences(place: Placement) -> list[DifferenceRecord]:
-    """Return each instruction of the functions under proof, and of their callees, that differs in RAM."""
+def differences(place: Placement, names: Collection[str] = ()) -> list[DifferenceRecord]:
+    """Return each instruction of the functions under proof that differs in RAM from what is proved.
+
+    What is proved is the linked code with what boot patches on every machine (as_booted).
+
+    :param names: of the functions that a finished run of these bytes is about; none if there is no run.
+    """
     found = []
-    for address, linked, running in _words(place):
-        why = _FTRACE if (linked, running) == (_NOP, _SAVE_LINK) else ""
+    for address, proved, running in _words(place, names):
         at = place.linked_address(address)
-        texts = (_text(linked, at), _text(running, at))
-        found.append(DifferenceRecord(place.where(address), at, *texts, why))
+        texts = (_text(proved, at), _text(running, at))
+        found.append(DifferenceRecord(place.where(address), at, *texts, _reason(place, at, running)))
     return found
 
 
-def _words(place: Placement) -> Iterator[tuple[int, int, int]]:
+def _reason(place: Placement, at: int, running: int) -> str:
+    """Return which choice of boot's has written the word that runs at a linked address; "" if none is known."""
+    kernel = place.linked.kernel
+    for site in kernel.patching.sites(kernel, at, at + 4) if kernel.patching is not None else ():
+        written = None if site.replacement is None else site.replacement[at - site.address :][:4]
+        if written == running.to_bytes(4, "little"):
+            return name_of(kernel, site)
+    return ""
+
+
+def _words(place: Placement, names: Collection[str]) -> Iterator[tuple[int, int, int]]:
     """Yield the address at which each such instruction runs, the linked word and the one in RAM."""
-    for start, code in sorted(_code(place).items()):
+    for start, code in sorted(_code(place, names).items()):
         running = place.guest.read(place.image_to_phys(start), len(code))
         for offset in range(0, len(code) & -4, 4):
             words = (int.from_bytes(data[offset : offset + 4], "little") for data in (code, running))
@@ -43,12 +57,12 @@ def _words(place: Placement) -> Iterator[tuple[int, int, int]]:
                 yield start + offset, one, other
 
 
-def _code(place: Placement) -> dict[int, bytes]:
+def _code(place: Placement, names: Collection[str]) -> dict[int, bytes]:
     """Return the linked bytes of each function by the address at which it runs."""
     routine = place.routine
     found = {routine.address: routine.code}
     proved = [name for contract in CONTRACTS if not contract.assumed for name in contract.names]
-    for name in (*_FUNCTIONS, *proved):
+    for name in (*_FUNCTIONS, *(names or proved)):
         try:
             function = find_function(place.kernel, name)
         except VerifyError:
@@ -58,13 +72,17 @@ def _code(place: Placement) -> dict[int, bytes]:
     return found
 
 
-def check_patches(place: Placement, checks: Checks) -> list[DifferenceRecord]:
-    """Check that the functions under proof and the callees with proved contracts run as they are linked."""
-    found = differences(place)
-    unexplained = [record for record in found if not record.why]
-    shown = "; ".join(f"{r.where}: {r.linked} became {r.running}" for r in unexplained[:4])
-    explained = f"{len(found) - len(unexplained)} explained"
-    value = f"{len(unexplained)} instructions differ, {explained}: {shown}" if unexplained else explained
+def check_patches(place: Placement, checks: Checks, proved: Run | None) -> list[DifferenceRecord]:
+    """Check that the functions under proof run as they are proved.
+
+    :param proved: a finished run of these bytes; without one the callees of every kernel are compared.
+    """
+    names = [function.name for function in proved.functions] if proved is not None else []
+    found = differences(place, names)
+    shown = "; ".join(
+        f"{r.where}: {r.linked} became {r.running}, {r.why or 'not explained'}" for r in found[:4]
+    )
+    value = f"{len(found)} instructions differ: {shown}" if found else "no instruction differs"
     checks.add("alternatives-unapplied", "where machine_kexec is entered", not found, value)
     return found
 

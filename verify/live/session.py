@@ -163,7 +163,7 @@ class Session:
         entries.objects_apart(place, stop, kimage.control, checks, where)
         check_globals(place, stop, checks)
         check_stub(place, stop, None, where, checks)
-        self.differences = check_patches(place, checks)
+        self.differences = check_patches(place, checks, self.proved)
         if found is not None:
             changed = self._list(place, stop, kimage)
             checks.add("", "the list is as it was loaded", changed == found, f"{len(changed.words)} words")

@@ -152,10 +152,10 @@ class Kernel:
         """Return the same bytes and symbols *distance* bytes higher, modulo ``2**64``.
 
         No address in the bytes is changed: code that computes addresses relative to itself fits, tables of
-        absolute addresses do not.
+        absolute addresses do not. Patch sites have absolute addresses, so the copy has none.
         """
         segments = tuple(Segment((s.address + distance) % (1 << 64), s.data) for s in self.segments)
-        return replace(self, segments=segments, symbols=self.symbols.moved(distance))
+        return replace(self, segments=segments, symbols=self.symbols.moved(distance), patching=None)
 
 
 def banner_version(data: bytes) -> str | None:
