@@ -37,9 +37,12 @@ def differences(place: Placement, names: Collection[str] = ()) -> list[Differenc
 
 
 def _reason(place: Placement, at: int, running: int) -> str:
-    """Return which choice of boot's has written the word that runs at a linked address; "" if none is known."""
+    """Return which choice of boot's has written the word that runs at a linked address; "" if not known."""
     kernel = place.linked.kernel
-    for site in kernel.patching.sites(kernel, at, at + 4) if kernel.patching is not None else ():
+    patching = kernel.patching
+    if patching is None:
+        return ""
+    for site in patching.sites(kernel, at, at + 4):
         written = None if site.replacement is None else site.replacement[at - site.address :][:4]
         if written == running.to_bytes(4, "little"):
             return name_of(kernel, site)
@@ -79,9 +82,8 @@ def check_patches(place: Placement, checks: Checks, proved: Run | None) -> list[
     """
     names = [function.name for function in proved.functions] if proved is not None else []
     found = differences(place, names)
-    shown = "; ".join(
-        f"{r.where}: {r.linked} became {r.running}, {r.why or 'not explained'}" for r in found[:4]
-    )
+    told = [f"{r.where}: {r.linked} became {r.running}, {r.why or 'not explained'}" for r in found]
+    shown = "; ".join(told[:4])
     value = f"{len(found)} instructions differ: {shown}" if found else "no instruction differs"
     checks.add("alternatives-unapplied", "where machine_kexec is entered", not found, value)
     return found
