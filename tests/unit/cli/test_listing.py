@@ -285,7 +285,7 @@ def test_doctor_names_for_each_tool_its_commands_and_how_to_install_it(verify, m
         "detail": "apt-get install cadical",
         "used_by": "check --certify",
     }
-    assert found["qemu-system-aarch64"]["used_by"] == "replay --full-system, mutate --second-judge"
+    assert found["qemu-system-aarch64"]["used_by"] == "live, replay --full-system, mutate --second-judge"
     assert all(check["used_by"] and check["detail"] for check in found.values())
 
 
