@@ -33,7 +33,7 @@ CHECKED: dict[str, str] = {
     "memstart-aligned": FORMULA,
     "objects-apart": "where in RAM each object is",
     "alternatives-unapplied": "each instruction that is proved in one way only, in RAM and as it is proved",
-    "patched-as-tables-say": "each instruction in RAM that is not as proved, against the tables' replacements",
+    "patched-as-tables-say": "each instruction in RAM that is not as proved, against what the tables say",
     "not-traced": "the instructions at function entries, in RAM and as boot leaves them",
     "callees-by-contract": "registers and the caller's objects before and after each call; the tables built",
     "globals-found": "where each global is, by what boot has done with it",
@@ -45,7 +45,7 @@ CHECKED: dict[str, str] = {
 """What is looked at, by the identifier of the assumption."""
 IMPOSSIBLE: dict[str, str] = {
     "context-synced": "no instruction reads whether a change awaits an ISB, and the emulator needs none",
-    "capabilities-mean": "it speaks of caches and of what instructions mean, which the emulator does not show",
+    "capabilities-mean": "it is about caches and the meaning of instructions; the emulator shows neither",
     "nothing-lost": "the emulator has no caches",
     "kimage-layout": "used only without BTF, and a kernel with kexec-tools in Debian has BTF",
     "mmu-off": "of routines that take registers, before 5.16: live runs need a routine that takes a kimage",
