@@ -14,11 +14,13 @@ from kexec_verify.live.model import DifferenceRecord
 from kexec_verify.live.placement import Placement
 from kexec_verify.report.model import Run
 from kexec_verify.specs.contracts import CONTRACTS
+from kexec_verify.target.patch_tables import NOP
 
 _FUNCTIONS = (
     *("machine_kexec", "machine_kexec_post_load", "cpu_soft_restart", "__cpu_soft_restart"),
     *("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
 )
+_BEFORE_ENTRY = "ftrace: the address of its operations, in front of a function's entry"
 _LONGEST = 1 << 14
 
 
@@ -33,8 +35,15 @@ def differences(place: Placement, names: Collection[str] = ()) -> list[Differenc
     for address, proved, running in _words(place, names):
         at = place.linked_address(address)
         texts = (_text(proved, at), _text(running, at))
-        found.append(DifferenceRecord(place.where(address), at, *texts, _reason(place, at, running)))
+        why = _BEFORE_ENTRY if proved == NOP and _is_before_entry(place, at) else _reason(place, at, running)
+        found.append(DifferenceRecord(place.where(address), at, *texts, why))
     return found
+
+
+def _is_before_entry(place: Placement, at: int) -> bool:
+    """Return whether a function begins one or two instructions behind ``at``: there is no code there."""
+    kernel = place.linked.kernel
+    return any(kernel.symbols_at(at + distance) for distance in (4, 8))
 
 
 def _reason(place: Placement, at: int, running: int) -> str:
@@ -101,6 +110,8 @@ def _is_proved_as_linked(record: DifferenceRecord, proved: Run | None) -> bool:
 
     Of the functions of the kexec path that is always so, of a callee where the run has a note of the place.
     """
+    if record.why == _BEFORE_ENTRY:
+        return False
     function = record.where.partition("+")[0]
     notes = proved.notes if proved is not None else []
     return function in _FUNCTIONS or any(AS_LINKED in note and record.where in note for note in notes)
