@@ -9,7 +9,9 @@
 #
 # Exit status: 0, or 2 with the linker's messages if the objects cannot be linked.
 #
-# CROSS_COMPILE   prefix of the binutils (aarch64-linux-gnu-)
+# CROSS_COMPILE    prefix of the binutils (aarch64-linux-gnu-)
+# RELOCATABLE_LD   the linker that joins the objects (CROSS_COMPILE's ld); of a build with LTO it must be lld, which
+#                  compiles them
 set -eu
 
 [ $# -ge 3 ] || {
@@ -22,7 +24,7 @@ tools=${CROSS_COMPILE:-aarch64-linux-gnu-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-"${tools}ld" -r -o "$work/all.o" "$@" || {
+"${RELOCATABLE_LD:-${tools}ld}" -r -o "$work/all.o" "$@" || {
 	echo 'link-objects: error: the objects do not fit together: the messages above say why' >&2
 	exit 2
 }

@@ -141,6 +141,12 @@ _ALL = (
         "AAPCS64, 6.4.5.1",
     ),
     Assumption(
+        "shadow-call-stack",
+        "In a kernel with a shadow call stack, x18 points into it with room for what one function pushes, it "
+        "overlaps no other object, and a callee whose contract is assumed leaves x18 as it was.",
+        "include/linux/scs.h; arch/arm64/Makefile: -ffixed-x18 reserves x18",
+    ),
+    Assumption(
         "little-endian",
         "SCTLR_EL1.EE is clear: the kernel is little-endian.",
         "Documentation/arch/arm64/booting.rst: the image header's flags, which the verifier reads",

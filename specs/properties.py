@@ -208,7 +208,8 @@ WHOLE_PATH = (
         "inplace-writes-nothing",
         "T6",
         "machine_kexec stores only to its own stack frame, so nothing is copied. It loads only from its "
-        "frame, struct kimage and the kernel's globals.",
+        "frame, struct kimage and the kernel's globals, and at physical addresses from what TTBR0's table "
+        "maps.",
         ("mk-access", "mk-store", "mk-untaken"),
         ("machine-kexec-effects", "callee-contracts"),
         _ENVIRONMENT,

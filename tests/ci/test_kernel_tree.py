@@ -33,6 +33,8 @@ WHOLE = {
     "arch/arm64/kernel/machine_kexec.c": "whole/later/machine_kexec.c",
     "arch/arm64/kernel/cpu-reset.S": "whole/later/cpu_soft_restart.S",
     "arch/arm64/kernel/hyp-stub.S": "whole/common/hyp_stub.S",
+    "arch/arm64/kernel/cpufeature.c": "",
+    "arch/arm64/kernel/cpu_errata.c": "",
     "arch/arm64/mm/trans_pgd-asm.S": "whole/later/trans_pgd_vectors.S",
     "arch/arm64/mm/cache.S": "whole/later/cache.S",
     "arch/arm64/mm/context.S": "whole/common/switch_mm.S",

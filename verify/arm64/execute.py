@@ -13,6 +13,7 @@ from typing import Any
 from kexec_verify.arm64 import pointer_authentication, system
 from kexec_verify.arm64.legality import lowest_el, unprivileged
 from kexec_verify.arm64.lift import SIZE, Instruction, registers, system_register
+from kexec_verify.arm64.signed_loads import corrected, loads_signed_to_w
 from kexec_verify.arm64.state import NAMES, SYSTEM, Access, Event, State
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.logic import Formula, Not, Term, const, normal
@@ -233,7 +234,8 @@ def execute(instruction: Instruction, state: State, el: int = 1) -> Iterator[Ste
     while todo:
         run, index = todo.pop()
         if index >= len(instruction.operations):
-            yield Step(run.state, following)
+            signed = loads_signed_to_w(instruction.word)
+            yield Step(corrected(instruction.word, run.state) if signed else run.state, following)
             continue
         operation = instruction.operations[index]
         match operation.opcode.name:

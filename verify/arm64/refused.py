@@ -37,8 +37,6 @@ def _data(word: int) -> str | None:
 
 
 def _memory(word: int) -> str | None:
-    if word & 0xBEC0_0000 == 0x38C0_0000:
-        return "a signed load to a W register is extended to 64 bits, or with zeros"
     if word & 0x3F80_0000 == 0x0800_0000:
         return "an exclusive access is taken for a plain one"
     return None

@@ -56,7 +56,7 @@ from kexec_verify.logic import (
 from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.specs.contracts import Contract
 from kexec_verify.symbolic.explore import ANYWHERE, Decide, Explorer
-from kexec_verify.symbolic.objects import STACK_FRAME, Object
+from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Object
 from kexec_verify.symbolic.segments import Segment
 
 PAGE = 4096  # bytes; what is mapped is made of pages that are no smaller
@@ -260,7 +260,7 @@ class Callee:
         for access in state.accesses:
             item, _ = objects(access.before).find(access.address)
             allowed = in_object(access)
-            if access.kind == "store" and item.name != STACK_FRAME:
+            if access.kind == "store" and item.name not in (STACK_FRAME, SHADOW_CALL_STACK):
                 allowed = FALSE
             sentence = f"the {access.kind} at {code.where(access.at)} stays in {item.name}"
             facts = access.before.facts[: access.known]

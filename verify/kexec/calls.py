@@ -289,29 +289,36 @@ def is_left_by_callee(word: Term, offset: int) -> bool:
     return word.op == "BVS" and str(word.args[0]).startswith(f"{_LEFT}{offset:#x}@")
 
 
+def may_change(context: KexecContext) -> list[str]:
+    """The registers that a callee of which nothing else is known may change."""
+    return [register for register in CLOBBERED if register != "x18" or not context.shadow_calls]
+
+
 def clobbered(context: KexecContext, name: str, found: Contract) -> list[str]:
     """Return the registers that the callee called ``name`` may change.
 
     A compiler relies on more than AAPCS64 if it has compiled the callee as well (gcc -fipa-ra): a callee
     that makes no call preserves the registers that it does not write. They are read off its bytes here, and
-    the proof of its contract proves it. Nothing is read if the contract is assumed or if it is a copy.
+    the proof of its contract proves it. Nothing is read if the contract is assumed or if it is a copy. No
+    callee changes x18 in a kernel with a shadow call stack.
     """
+    usual = may_change(context)
     if found.assumed or found.copies is not None:
-        return list(CLOBBERED)
+        return usual
     written: set[str] = set()
     try:
         # A caller knows no choice: it relies on what the callee keeps as it is linked.
         code = (context.linked or context).code(name)
         for instruction in (code.at(at) for piece in code.pieces for at in piece.addresses):
             if not _stays(instruction, code):
-                return list(CLOBBERED)
+                return usual
             outputs = [o.output for o in instruction.operations if o.output is not None]
             written |= {v.getRegisterName() for v in outputs if v.space.name == "register"}
     except UnsupportedError:
-        return list(CLOBBERED)
+        return usual
     candidates = [r for r in GENERAL if r in CLOBBERED and r != "x30"]  # the call itself writes x30
     kept = {r for r in candidates if not {r, f"w{r[1:]}"} & written}
-    return [register for register in CLOBBERED if register not in kept]
+    return [register for register in usual if register not in kept]
 
 
 def _stays(instruction: Instruction, code: Code) -> bool:

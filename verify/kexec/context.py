@@ -16,13 +16,13 @@ from kexec_verify.kexec.choices import Variant, sanitised_ctr
 from kexec_verify.kexec.globals import Globals, find_globals
 from kexec_verify.kexec.locate import Function, branches_out, calls_out, find_function
 from kexec_verify.kexec.patch_sites import unknown
-from kexec_verify.logic import Formula, Term, const
+from kexec_verify.logic import And, Formula, Term, aligned, const, ule
 from kexec_verify.specs.address_map import AddressMap, linear_map_end
 from kexec_verify.specs.contracts import contract, names_that_never_return
 from kexec_verify.specs.hyp_stub import hyp_stub_below
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.specs.machine_kexec import Fields
-from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
+from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Object, Objects
 from kexec_verify.target import Kernel
 from kexec_verify.target.bugs import BUG_BRK_IMM, warnings
 
@@ -30,6 +30,9 @@ RESTART = ("cpu_soft_restart", "__cpu_soft_restart")
 """The restart code's names, over the kernel's versions; it never returns."""
 FRAME_BYTES = 4096
 """More than any frame of kexec's code; a store further below SP is a refutation, not a frame."""
+SHADOW_CALL_BYTES = 512
+"""More than the return addresses that one of kexec's functions and those run as part of it push."""
+_PUSH = 0xF800_865E  # str x30, [x18], #8
 _TASK_BYTES = 16384
 _LINEAR_MAP_BITS = (36, 39, 42, 47, 48, 52)
 _BRK = 0b11010100001
@@ -202,9 +205,31 @@ class KexecContext:
     def _state(self, tag: str, registers: dict[str, Term], further: tuple[Object, ...]) -> State:
         frame = Object(STACK_FRAME, registers["sp"], -FRAME_BYTES, 0)
         task = Object("the task", registers["sp_el0"], 0, _TASK_BYTES)
-        memory = Objects((self.image, frame, task, *further), "entry")
+        own = [frame]
+        if self.shadow_calls:
+            own.append(Object(SHADOW_CALL_STACK, registers["x18"], 0, SHADOW_CALL_BYTES))
+        memory = Objects((self.image, *own, task, *further), "entry")
         ghosts = unknown_ghosts(tag)
-        return State(registers, ghosts, memory, Lines(f"L@{tag}"), fetch=Lines(f"F@{tag}"))
+        state = State(registers, ghosts, memory, Lines(f"L@{tag}"), fetch=Lines(f"F@{tag}"))
+        if not self.shadow_calls:
+            return state
+        room = And(aligned(registers["x18"], 8), ule(registers["x18"], const(-SHADOW_CALL_BYTES)))
+        return state.assume(("shadow-call-stack", room))
+
+    @cached_property
+    def shadow_calls(self) -> bool:
+        """Whether the kernel keeps return addresses on a shadow call stack, and so reserves x18.
+
+        Then one of the functions that call others pushes x30 there.
+        """
+        for name in ("machine_kexec", "machine_kexec_post_load"):
+            try:
+                code = self.code(name)
+            except UnsupportedError:
+                continue
+            if any(_word(piece, at) == _PUSH for piece in code.pieces for at in piece.addresses):
+                return True
+        return False
 
     @property
     def image(self) -> Object:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.state import GENERAL, GHOSTS, SYSTEM, State
 from kexec_verify.kexec.calls import (
-    CLOBBERED,
     CONTROL_PAGE,
     ENDS,
     TOUCHED,
     Calls,
+    may_change,
     objects,
     required_access,
     stack_obligations,
@@ -102,7 +102,8 @@ class Copier:
         returns = isinstance(step.then, Exit) and step.then.kind == "ret"
         target = step.then.target if isinstance(step.then, Exit) else const(0)
         require("returns", f"at {where} it returns", target == entry.registers["x30"] if returns else FALSE)
-        kept = [n for n in (*GENERAL, "sp") if n not in CLOBBERED] + list(SYSTEM)
+        free = may_change(self.context)
+        kept = [n for n in (*GENERAL, "sp") if n not in free] + list(SYSTEM)
         same = And(*(state.registers[n] == entry.registers[n] for n in kept))
         ghosts = And(*(state.ghosts[n] == entry.ghosts[n] for n in GHOSTS if n not in TOUCHED))
         require(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import networkx
 from kexec_verify.arm64.execute import UNDEFINED, Exit, Step
@@ -12,14 +12,23 @@ from kexec_verify.arm64.state import (
     SCTLR_C,
     SCTLR_M,
     TRANSLATION_INVALIDATED,
+    Access,
     Event,
     State,
     synced,
 )
 from kexec_verify.errors import UnsupportedError
-from kexec_verify.kexec.calls import ENDS, Calls, required_access, stack_obligations, without_doubles
+from kexec_verify.kexec.calls import (
+    ENDS,
+    Calls,
+    objects,
+    required_access,
+    stack_obligations,
+    without_doubles,
+)
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.effects import effect_obligations, explored
+from kexec_verify.kexec.low_memory import LOW, ROUTINE_PAGE, low_objects, required_load
 from kexec_verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
 from kexec_verify.obligation import Facts, Obligation, unreached
 from kexec_verify.specs import boot_protocol, effects
@@ -29,7 +38,7 @@ from kexec_verify.specs.machine_kexec import Fields, calls_routine, restarts_ima
 from kexec_verify.specs.relocate_kernel import done
 from kexec_verify.symbolic.explore import Decide, Explorer
 from kexec_verify.symbolic.join import join
-from kexec_verify.symbolic.objects import STACK_FRAME
+from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME
 from kexec_verify.symbolic.segments import Segment
 
 NAME = "machine_kexec"
@@ -72,6 +81,10 @@ class MachineKexec:
         self.map: AddressMap = self.context.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
         self.fields: Fields = self.context.fields(self.entry, self.kimage)
+        memory = objects(self.entry)
+        for item in low_objects(self.context, self.map, self.fields.kern_reloc):
+            memory = memory.adding(item)
+        self.entry = replace(self.entry, memory=memory)
         self.in_place: Formula = done(self.fields.head)
 
     def assumptions(self) -> Facts:
@@ -222,8 +235,22 @@ class MachineKexec:
     def _require_accesses(self, state: State) -> None:
         self.ran.append(state)
         for access in state.accesses:
-            required = required_access("mk", self.code.where, access, _own_frame)
-            self.obligations += required
+            item, _ = objects(access.before).find(access.address)
+            if access.kind == "load" and item.name in LOW:
+                self._require_low(access, item.name)
+            else:
+                self.obligations += required_access("mk", self.code.where, access, _own_frame)
+
+    def _require_low(self, access: Access, name: str) -> None:
+        ttbr0 = access.before.registers["ttbr0_el1"]
+        idmap = is_table(ttbr0, self._idmap(), self.map.folds_ttbr)
+        named = self._is_own(ttbr0) if name == ROUTINE_PAGE else idmap
+        self.obligations.append(required_load(self.code, access, name, named))
+
+    def _idmap(self) -> Term:
+        if "idmap_pg_dir" not in self.context.globals:
+            raise UnsupportedError("kernel whose idmap_pg_dir was not found")
+        return self.map.image_to_phys(self.context.globals["idmap_pg_dir"])
 
     def _require_arrival(self, stop: int, state: State) -> None:
         """Add the obligations on events before the cutpoint that exits have on their own path's events."""
@@ -295,10 +322,7 @@ class MachineKexec:
         self, step: Step, where: str, in_place: tuple[str, Formula], copies: tuple[str, Formula]
     ) -> None:
         """Require TTBR0 and TCR_EL1.T0SZ at the exit, and the order in which they were set."""
-        context, state = self.context, step.state
-        if "idmap_pg_dir" not in context.globals:
-            raise UnsupportedError("kernel whose idmap_pg_dir was not found")
-        idmap = self.map.image_to_phys(context.globals["idmap_pg_dir"])
+        state, idmap = step.state, self._idmap()
         ttbr0, tcr, was = (
             state.registers["ttbr0_el1"],
             state.registers["tcr_el1"],
@@ -366,5 +390,5 @@ class MachineKexec:
 
 
 def _own_frame(name: str) -> Formula:
-    """machine_kexec stores only to its own stack frame."""
-    return TRUE if name == STACK_FRAME else FALSE
+    """machine_kexec stores to its own frame alone, and pushes its return address."""
+    return TRUE if name in (STACK_FRAME, SHADOW_CALL_STACK) else FALSE

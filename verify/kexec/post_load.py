@@ -62,7 +62,7 @@ from kexec_verify.specs.machine_kexec_post_load import Segment
 from kexec_verify.specs.relocate_kernel import done
 from kexec_verify.symbolic.explore import ANYWHERE, Decide, Explorer
 from kexec_verify.symbolic.loop_iterations import Candidates, LoopIterations, Run, infer_iterations
-from kexec_verify.symbolic.objects import STACK_FRAME
+from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME
 from kexec_verify.symbolic.segments import Segment as Part
 
 NAME = "machine_kexec_post_load"
@@ -345,7 +345,7 @@ class PostLoad:
         """
         if name == "kimage":
             return TRUE if self.through_routine else Not(self.in_place)
-        return TRUE if name == STACK_FRAME else FALSE
+        return TRUE if name in (STACK_FRAME, SHADOW_CALL_STACK) else FALSE
 
     def _require_iterations(
         self, iterations: LoopIterations, arrivals: list[State], back: list[Step]
@@ -444,10 +444,11 @@ class PostLoad:
         back = leaves.target == self.entry.registers["x30"]
         self._require("returns", f"at {where} it returns to its caller", state, back)
         kept = (*(f"x{i}" for i in range(19, 30)), "sp")
+        named = "SP and x19 to x29"
+        if self.context.shadow_calls:
+            kept, named = (*kept, "x18"), "SP, x18 and x19 to x29"
         unchanged = And(*(state.registers[n] == self.entry.registers[n] for n in kept))
-        self._require(
-            "returns", f"at {where} SP and x19 to x29 are as they were (AAPCS64, 6.1.1)", state, unchanged
-        )
+        self._require("returns", f"at {where} {named} are as they were (AAPCS64, 6.1.1)", state, unchanged)
         same = And(*(state.registers[n] == self.entry.registers[n] for n in SYSTEM))
         self._require("returns", f"at {where} every system register is as it was", state, same)
         self._require_kimage(state, where)

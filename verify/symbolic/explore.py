@@ -114,13 +114,16 @@ class Explorer:
         return ends
 
     def _execute(self, at: int, state: State) -> list[Step]:
-        """Execute the instruction at ``at``; stack bytes that it pops become unknown."""
+        """Execute the instruction at ``at``; stack bytes that it pops, of either stack, become unknown."""
         steps = []
         for step in execute(self.code.at(at), state, self.code.el):
             after = step.state
-            if isinstance(after.memory, Objects) and not same(after.sp, state.sp):
-                memory = after.memory.popped(STACK_FRAME, state.sp, after.sp)
-                step = altered(step, state=altered(after, memory=memory))
+            if isinstance(after.memory, Objects):
+                memory = after.memory.pushed(after.registers["x18"])
+                if not same(after.sp, state.sp):
+                    memory = memory.popped(STACK_FRAME, state.sp, after.sp)
+                if memory is not after.memory:
+                    step = altered(step, state=altered(after, memory=memory))
             steps.append(step)
         return steps if self.code.calls else _joined(steps, state)
 

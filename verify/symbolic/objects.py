@@ -33,6 +33,8 @@ from kexec_verify.memory import WORD_BYTES, Memory
 
 STACK_FRAME = "the stack frame"
 """The object of which only bytes at or above SP keep their values."""
+SHADOW_CALL_STACK = "the shadow call stack"
+"""The object that grows upwards from x18: only bytes below x18 that were stored keep their values."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,27 @@ class Objects(Memory):
         lost = end if contents.popped is None else max(end, contents.popped)
         return self._with(replace(contents, stored=stored, popped=lost))
 
+    def pushed(self, top: Term) -> Objects:
+        """Return this memory with only what the shadow call stack holds below *top*, the value of x18.
+
+        A callee or an interrupt may write at x18 and above at any time.
+
+        :raises UnsupportedError: if x18 is at no known distance from its value at entry.
+        """
+        contents = self._contents.get(SHADOW_CALL_STACK)
+        if contents is None or not contents.stored:
+            return self
+        base = contents.object.base
+        assert base is not None
+        distance = offset_from(top, base)
+        if distance is None:
+            raise UnsupportedError("x18 at an unknown distance from its value at entry")
+        end = _signed(const(distance))
+        if max(contents.stored) < end:
+            return self
+        stored = {at: byte for at, byte in contents.stored.items() if at < end}
+        return self._with(replace(contents, stored=stored))
+
     def lost(self, name: str) -> int | None:
         """Return the offset below which bytes of the object called ``name`` were lost."""
         return self._contents[name].popped
@@ -210,6 +233,8 @@ class Objects(Memory):
         item = contents.object
         if at in item.known:
             return const(item.known[at], 8), 0
+        if item.name == SHADOW_CALL_STACK:
+            raise UnsupportedError(f"load of bytes of {item.name} at or above x18, or that were not pushed")
         if contents.popped is not None and at < contents.popped:
             raise UnsupportedError(f"load of popped bytes of {item.name}")
         word = at & -WORD_BYTES

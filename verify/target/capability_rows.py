@@ -118,7 +118,10 @@ def _read(kernel: Kernel, at: int) -> CapabilityRow | None:
     if not kernel.mapped(at, _ROW):
         return None
     pointer, number, kind, _, matches = struct.unpack("<QHHIQ", kernel.read(at, _ROW))
-    if number >= _MAX_NUMBER or not kind or matches % 4 or not kernel.mapped(matches, 4):
+    if number >= _MAX_NUMBER or not kind or matches % 4:
+        return None
+    # Objects that are linked without the rest of the kernel name functions that are not in the file.
+    if not kernel.mapped(matches, 4) and not kernel.symbols_at(matches):
         return None
     text = _text(kernel, pointer) if pointer else None
     if pointer and text is None:

@@ -143,6 +143,11 @@ class _Memory:
             for segment in kernel.segments
             if segment.data
         ]
+        self._kernel = kernel
+
+    def is_named(self, at: int) -> bool:
+        """Return whether a symbol has the address *at*."""
+        return bool(self._kernel.symbols_at(at))
 
     def part(self, at: int) -> tuple[int, memoryview] | None:
         """Return the segment that holds the word at *at*: its address and its bytes."""
@@ -281,7 +286,10 @@ def _is_alternative(memory: _Memory, at: int) -> bool:
     if capability & ~CALLBACK >= _MAX_CAPABILITIES or (capability & CALLBACK and replacement_size):
         return False
     first, second = at + original, at + 4 + replacement
-    return not (first | second) & 3 and memory.part(first) is not None and memory.part(second) is not None
+    if (first | second) & 3 or memory.part(first) is None:
+        return False
+    # Objects that are linked without the rest of the kernel name functions that are not in the file.
+    return memory.part(second) is not None or (not replacement_size and memory.is_named(second))
 
 
 def _is_jump(memory: _Memory, at: int) -> bool:

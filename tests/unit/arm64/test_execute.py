@@ -181,15 +181,6 @@ def test_pointer_authentication_and_exclusive_loads_are_refused(name):
         run(STILL_RUN[name])
 
 
-@pytest.mark.parametrize(
-    "word", [0x39C01C20, 0x79C00C20, 0x38C01C20, 0x38C01020, 0x38E26820, 0x78E26820, 0x78C02020], ids=hex
-)
-def test_signed_loads_to_a_w_register_are_refused(word):
-    """SLEIGH extends to 64 bits what the architecture extends to 32; ldursb it even extends with zeros."""
-    with pytest.raises(UnsupportedError, match="a signed load to a W register"):
-        run(word)
-
-
 @pytest.mark.parametrize("word", [0x9BC27C20, 0x9B427C20])
 def test_high_half_of_a_product_is_refused(word):
     """claripy folds shifts of constants wider than 64 bits wrongly."""
@@ -509,6 +500,11 @@ def in_objects(word: int, **registers: int) -> State:
         (0xB9800020, 0x44332211),
         (0x39801C20, 0xFFFF_FFFF_FFFF_FF88),  # ldrsb x0, [x1, #7]
         (0x79800C20, 0xFFFF_FFFF_FFFF_8877),  # ldrsh x0, [x1, #6]
+        (0x39C01C20, 0xFFFF_FF88),  # ldrsb w0, [x1, #7]
+        (0x39C00020, 0x11),
+        (0x79C00C20, 0xFFFF_8877),  # ldrsh w0, [x1, #6]
+        (0x38C07020, 0xFFFF_FF88),  # ldursb w0, [x1, #7]
+        (0x78C06020, 0xFFFF_8877),  # ldursh w0, [x1, #6]
     ],
 )
 def test_load_of_a_part_extends_it(word, expected):

@@ -232,6 +232,39 @@ def test_damaged_table_is_refused(change, told):
         read_patching(damaged(change))
 
 
+ELSEWHERE = BASE + 0x10_0000  # no bytes
+
+
+def elsewhere(named: bool) -> Kernel:
+    """A kernel that names functions which are not in the file, as objects do that are linked on their own."""
+    builder = Builder()
+    entry(3, new=ELSEWHERE)(builder)
+    builder.names |= {"has_lse": ELSEWHERE + 0x40}
+    builder.names["makes_others"] = ELSEWHERE
+    kernel = builder.kernel()
+    return kernel if named else moved(moved(kernel, "makes_others", 4), "has_lse", 4)
+
+
+def test_functions_that_are_not_in_the_file_have_a_symbol():
+    kernel = elsewhere(True)
+    (site,) = [s for s in read_patching(kernel).sites(kernel, BASE, BASE + 0x2000) if s.callback]
+    assert (site.callback, site.replacement) == ("makes_others", None)
+
+
+def test_functions_that_are_not_in_the_file_and_have_no_symbol_are_refused():
+    with pytest.raises(TargetError):
+        read_patching(elsewhere(False))
+
+
+def test_replacement_that_is_not_in_the_file_is_refused_with_a_symbol_too():
+    def change(builder: Builder) -> None:
+        entry(0, new=ELSEWHERE)(builder)
+        builder.names["makes_others"] = ELSEWHERE
+
+    with pytest.raises(TargetError, match="to hold entries"):
+        read_patching(damaged(change))
+
+
 def moved(kernel: Kernel, symbol: str, by: int) -> Kernel:
     names = [s.name for s in kernel.symbols]
     at = array("Q", (s.address + (by if s.name == symbol else 0) for s in kernel.symbols))

@@ -31,7 +31,7 @@ def inputs(chain: Chain, values: Values) -> Inputs:
     held = stored(chain, values, first.segment.start)
     accessed += [(at, 1) for at in held]
     pages = {at & -PAGE for start, size in accessed for at in (start, start + size - 1)}
-    memory = _words(chain, values, pages) | _known(chain, pages)
+    memory = _words(chain, values, pages) | _known(chain, values, pages)
     for at, byte in held.items():
         shift = 8 * (at & 7)
         memory[at & -8] = memory.get(at & -8, 0) & ~(0xFF << shift) | byte << shift
@@ -48,13 +48,16 @@ def _words(chain: Chain, values: Values, pages: set[int]) -> dict[int, int]:
     return found
 
 
-def _known(chain: Chain, pages: Iterable[int]) -> dict[int, int]:
-    """Return words of the image that never change."""
-    memory = chain.links[0].segment.start.memory
+def _known(chain: Chain, values: Values, pages: Iterable[int]) -> dict[int, int]:
+    """Return words of objects that never change."""
+    first = chain.links[0]
+    memory = first.segment.start.memory
     found: dict[int, int] = {}
     for item in memory.objects if isinstance(memory, Objects) else ():
-        for at in {at & -8 for at in item.known if at & -PAGE in pages}:
-            found[at] = int.from_bytes(bytes(item.known.get(at + i, 0) for i in range(8)), "little")
+        start = 0 if item.base is None else values(first.bind(item.base))
+        for at in {at & -8 for at in item.known if start + at & -PAGE in pages}:
+            word = bytes(item.known.get(at + i, 0) for i in range(8))
+            found[start + at] = int.from_bytes(word, "little")
     return found
 
 

@@ -10,9 +10,9 @@ from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import GENERAL, SYSTEM, UNSYNCED
 from kexec_verify.arm64.system import FREE
 from kexec_verify.errors import InternalError
-from kexec_verify.kexec.calls import CLOBBERED, POINTED_BYTES
+from kexec_verify.kexec.calls import POINTED_BYTES, may_change
 from kexec_verify.kexec.choices import protects_guests
-from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
+from kexec_verify.kexec.context import FRAME_BYTES, SHADOW_CALL_BYTES, KexecContext
 from kexec_verify.logic import const, constant
 from kexec_verify.obligation import Obligation
 from kexec_verify.refute import ghost as plain
@@ -23,7 +23,7 @@ from kexec_verify.refute.functions.path_run import PAGE, PathRun
 from kexec_verify.refute.functions.record import CallCounterexample, chosen, ending, executed, further, rerun
 from kexec_verify.refute.functions.values import usual
 from kexec_verify.specs.contracts import Contract
-from kexec_verify.symbolic.objects import STACK_FRAME
+from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME
 from kexec_verify.target import Kernel
 
 _CTR = (0x8444_C004, 0x8442_C003, 0x8445_C005, 0x8454_C004)
@@ -190,14 +190,21 @@ def _cases(
         memory = {mode: word} if mode is not None else {}
         memory |= dict.fromkeys(range(pointed, pointed + _MM_BYTES, 8), filler) if contract.points else {}
         given = dict.fromkeys(contract.points, pointed) | {"sp": sp, "currentel": level, "x0": table}
+        given["x18"] = base(context, SHADOW_CALL_STACK)
         yield entered(code, code.address, given, memory), regions, set()
 
 
 def _regions(context: KexecContext, contract: Contract) -> list[Range]:
-    """Return the frame, the image, and what the callee is given a pointer to."""
+    """Return the frame, the shadow call stack, the image, and what the callee is given a pointer to."""
     sp, pointed = base(context, STACK_FRAME), base(context, MM_STRUCT)
-    found = [(sp - FRAME_BYTES, sp), (context.globals.low, context.globals.high)]
+    found = [(sp - FRAME_BYTES, sp), _shadow(context), (context.globals.low, context.globals.high)]
     return [*found, (pointed, pointed + POINTED_BYTES)] if contract.points else found
+
+
+def _shadow(context: KexecContext) -> Range:
+    """What a callee may push of a shadow call stack; nothing in a kernel without one."""
+    start = base(context, SHADOW_CALL_STACK)
+    return start, start + (SHADOW_CALL_BYTES if context.shadow_calls else 0)
 
 
 def _by_length(contract: Contract, start: int) -> bool:
@@ -224,7 +231,11 @@ def _breaches(run: ContractRun, contract: Contract) -> Iterator[str]:
         yield f"expected a return to its caller, found {found}"
         return
     for name in (*GENERAL, "sp", *SYSTEM):
-        if name not in CLOBBERED and name not in contract.changes and before[name] != after[name]:
+        if (
+            name not in may_change(run.context)
+            and name not in contract.changes
+            and before[name] != after[name]
+        ):
             yield f"expected {name} unchanged at {before[name]:#x}, found {after[name]:#x}"
     yield from _memory(run, contract)
     yield from _maintenance(run, contract)
@@ -268,7 +279,7 @@ def _forbidden(run: ContractRun, contract: Contract, event: Happened) -> str | N
 
 def _memory(run: ContractRun, contract: Contract) -> Iterator[str]:
     sp, x = run.inputs.registers["sp"], run.inputs.registers
-    ranges = [(sp - FRAME_BYTES, sp)]
+    ranges = [(sp - FRAME_BYTES, sp), _shadow(run.context)]
     if contract.copies is not None:
         ranges.append((x["x0"], x["x0"] + PAGE))
     for access in run.accesses:

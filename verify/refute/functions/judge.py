@@ -16,7 +16,7 @@ from kexec_verify.arm64.cache import LineState
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.state import FLAGS, GENERAL, GHOSTS, SYSTEM, Event, State
 from kexec_verify.kexec.calls import CONTROL_PAGE
-from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
+from kexec_verify.kexec.context import FRAME_BYTES, SHADOW_CALL_BYTES, KexecContext
 from kexec_verify.kexec.list_flush import LIST_POINTER, LIST_WORD
 from kexec_verify.kexec.machine_kexec import MachineKexec
 from kexec_verify.kexec.post_load import PostLoad
@@ -31,7 +31,7 @@ from kexec_verify.refute.functions.path_run import PAGE
 from kexec_verify.refute.functions.values import usual_word
 from kexec_verify.specs.kimage import IND_DONE, IND_INDIRECTION, IND_SOURCE
 from kexec_verify.substitute import Substitution
-from kexec_verify.symbolic.objects import STACK_FRAME, Object, Objects
+from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Object, Objects
 
 type Function = MachineKexec | PostLoad | SoftRestart | HypStub
 
@@ -86,11 +86,12 @@ class _Judge:
         if isinstance(self.proof, (SoftRestart, HypStub)):
             return {}
         places = {name: base(context, name) for name in ("kimage", STACK_FRAME, "the task")}
-        lists = context.page_offset + _LIST_OFFSET
+        lists, shadow = context.page_offset + _LIST_OFFSET, base(context, SHADOW_CALL_STACK)
         return {
             "kimage": (places["kimage"], places["kimage"] + context.layout.size),
             STACK_FRAME: (places[STACK_FRAME] - FRAME_BYTES, places[STACK_FRAME]),
             "the task": (places["the task"], places["the task"] + _TASK_BYTES),
+            SHADOW_CALL_STACK: (shadow, shadow + SHADOW_CALL_BYTES),
             "the image": (low, context.globals.high),
             "the list": (lists, lists + _LIST_BYTES),
         }
@@ -231,7 +232,8 @@ class _Judge:
     def _misplaced(self) -> str | None:
         """Return the first access outside of every object, or store where none is allowed."""
         objects = self._objects()
-        may_store = (STACK_FRAME, "kimage") if isinstance(self.proof, PostLoad) else (STACK_FRAME,)
+        own = (STACK_FRAME, SHADOW_CALL_STACK)
+        may_store = (*own, "kimage") if isinstance(self.proof, PostLoad) else own
         for access in self.run.accesses:
             inside = [
                 name

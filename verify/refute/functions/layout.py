@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kexec_verify.arm64.state import State
-from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
+from kexec_verify.kexec.context import FRAME_BYTES, SHADOW_CALL_BYTES, KexecContext
+from kexec_verify.kexec.low_memory import LOW
 from kexec_verify.logic import And, Formula, Term, aligned, const, within
 from kexec_verify.specs.kimage import SEGMENT_BYTES
-from kexec_verify.symbolic.objects import STACK_FRAME, Objects
+from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Objects
 
 MM_STRUCT = "mm_struct"
 # Offsets in the linear map, far enough apart for every object.
@@ -16,8 +17,10 @@ _OFFSETS = {
     "the task": 0x30_0000,
     "the control page": 0x50_0000,
     MM_STRUCT: 0x60_0000,
+    SHADOW_CALL_STACK: 0x70_0000,
 }
 _LIST, _LIST_BYTES = 0x40_0000, 0x1_0000
+_LOW, _LOW_BYTES = 0x4000_0000, 0x4000_0000  # physical addresses
 CLEAR_OF_OBJECTS = 0x100_0000
 """Offset in the linear map that no object reaches."""
 _FIELDS = ("head", "start", "control_code_page", "nr_segments")
@@ -51,7 +54,10 @@ def placed(context: KexecContext, start: State) -> dict[str, Term]:
 
 def region(context: KexecContext, item: str, address: Term) -> Formula:
     """The word at ``address`` belongs to the object called ``item``."""
-    size = {"kimage": context.layout.size, "the control page": context.page_size}.get(item, _LIST_BYTES)
+    sizes = {"kimage": context.layout.size, "the control page": context.page_size}
+    size = (sizes | {SHADOW_CALL_STACK: SHADOW_CALL_BYTES}).get(item, _LIST_BYTES)
+    if item in LOW:
+        return And(aligned(address, 8), within(address, const(_LOW), _LOW_BYTES))
     if item in _OFFSETS:
         start = base(context, item)
         if item == STACK_FRAME:
