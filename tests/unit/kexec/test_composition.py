@@ -95,7 +95,7 @@ HYPOTHESES = (
     r"earlier words of the list are clean",
     # definitions of the list's ghost functions, which hold of any memory
     r"the list starts at head|the list goes on as the list machine does",
-    r"progress is a multiple of the stride|the guard held before this turn|x\d+ has not wrapped",
+    r"progress is a multiple of the stride|the guard held before this iteration|x\d+ has not wrapped",
     # lemmas, each an obligation of its own
     r"sums that do not wrap keep order|its fields are the same",
     r"its line is not (above the loop's last|below the loop's first)",
