@@ -144,13 +144,16 @@ class Composition:
         if self.routine.copied_by == NAME:
             # Before 5.12. What post_load has to do is done in machine_kexec there.
             raise UnsupportedError(f"kernel that copies the routine and flushes the segments in {NAME}")
-        proof = PostLoad(self.context, self.decide, self.routine, self.through_routine, self.variant.kimage)
+        proof = PostLoad(
+            self.context, self.decide, self.routine, self.through_routine, self.variant.kimage, self.choices
+        )
         part.proof = proof
         part.code = proof.code
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
         part.used, part.copied, part.iterations = proof.used, proof.copied, proof.iterations
+        self.proved_both_ways |= proof.keys
 
     def _restart(self, part: Part) -> None:
         proof = SoftRestart(self.context, self.decide)

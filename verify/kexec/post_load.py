@@ -20,6 +20,7 @@ from kexec_verify.kexec.calls import (
     stack_obligations,
     without_doubles,
 )
+from kexec_verify.kexec.choices import MEANING, protects_guests, with_keys
 from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
 from kexec_verify.kexec.effects import effect_obligations, explored
 from kexec_verify.kexec.list_flush import CLEAN as LIST_CLEAN
@@ -78,6 +79,7 @@ class PostLoad:
     :param routine: the relocation routine, as the kernel has it.
     :param through_routine: an image in place goes through the routine, so it is copied then too.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
+    :param both: static keys are proved both ways.
     :param segments: what was explored, cutpoint by cutpoint.
     :param iterations: its loops, each described by the state at its head after any number of iterations.
     :param ran: the state at the end of each path that was run, up to a cutpoint or an exit.
@@ -88,6 +90,7 @@ class PostLoad:
     routine: Function
     through_routine: bool
     mmu_on: bool
+    both: bool = False
     obligations: list[Obligation] = field(default_factory=list)
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     bugs: list[Bug] = field(default_factory=list)
@@ -98,6 +101,9 @@ class PostLoad:
 
     def __post_init__(self) -> None:
         self.code: Code = self.context.code(NAME)
+        self.keys: dict[int, str] = {}
+        if self.both:
+            self.code, self.keys = with_keys(self.context.kernel, self.code)
         self.entry: State = self.context.entry(NAME)
         self.map: AddressMap = self.context.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
@@ -163,6 +169,7 @@ class PostLoad:
         calls = Calls(self.context, self.code, named=self._named, own=self._may_store, decide=self.decide)
         heads = [loop.head for loop in loops(self.code)]
         explorer = Explorer(self.code, frozenset(heads), self.decide, (), "pl-", calls.leave, prune=True)
+        explorer.chosen = self._chosen
         start = self.entry.assume(*self.assumptions())
         self.segments = []
         ends = explored(explorer, start, self.code.address, self.segments, self.require_effects)
@@ -209,6 +216,14 @@ class PostLoad:
         self.obligations += stack_obligations("pl-sp", self.code, self.entry, self.ran)
         self.obligations += self.preparation.obligations
         self.obligations = without_doubles(self.obligations)
+
+    def _chosen(self, at: int, is_set: bool) -> Facts:
+        """Return what is known where the static key is set, or not, that decides at ``at``."""
+        name = self.keys[at]
+        own = (f"{name} is{'' if is_set else ' not'} set", var(f"key {at:#x}", 1) == int(is_set))
+        if is_set and protects_guests(frozenset({name})):
+            return own, (MEANING, self.context.stub_below(self.entry))
+        return (own,)
 
     def require_effects(self, state: State) -> None:
         """Require that each system instruction is one that machine_kexec_post_load may execute."""

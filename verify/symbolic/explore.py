@@ -61,6 +61,7 @@ class Explorer:
     :param prefix: of the names of obligations on loops.
     :param leave: the effect of a call; without one every step out of the function ends its path.
     :param prune: leave out a side of a branch that cannot be taken, with a proof obligation that says so.
+    :param chosen: what is known at an address where a static key decides, if the key is set or not.
     :param unroll: unroll loops; for code whose loops have constant bounds.
     """
 
@@ -72,6 +73,7 @@ class Explorer:
     leave: Leave | None = None
     unroll: bool = False
     prune: bool = False
+    chosen: Callable[[int, bool], Facts] = lambda at, is_set: ()
     obligations: list[Obligation] = field(default_factory=list)
     entered: list[Entered] = field(default_factory=list)
     iterations: list[State] = field(default_factory=list)  # one of each crossed loop, for its accesses
@@ -116,8 +118,14 @@ class Explorer:
     def _execute(self, at: int, state: State) -> list[Step]:
         """Execute the instruction at ``at``; stack bytes that it pops become unknown."""
         steps = []
-        for step in execute(self.code.at(at), state, self.code.el):
+        ways = self.code.ways(at)
+        executed = [(way, step) for way in ways for step in execute(way, state, self.code.el)]
+        for way, step in executed:
             after = step.state
+            if len(ways) > 1:
+                facts = self.chosen(at, way is ways[1])
+                after = altered(after, facts=(*after.facts, *facts))
+                step = altered(step, state=after)
             if isinstance(after.memory, Objects) and not same(after.sp, state.sp):
                 memory = after.memory.popped(STACK_FRAME, state.sp, after.sp)
                 step = altered(step, state=altered(after, memory=memory))
