@@ -24,6 +24,8 @@ class AddressMap:
 
     Both of the first are 64-bit words that boot sets once; ``page_offset`` and ``page_end``
     are the linear map's first address and the first after it; ``folds_ttbr`` is is_table's.
+    With ``has_shadow`` the shadow of KASAN's generic mode lies below ``page_end``, and the linear map ends
+    where it starts.
     """
 
     kimage_voffset: Term
@@ -31,6 +33,7 @@ class AddressMap:
     page_offset: int
     page_end: int
     folds_ttbr: bool | None = None
+    has_shadow: bool = False
 
     def image_to_phys(self, address: Term | int) -> Term:
         """Physical address of something in the kernel's image."""

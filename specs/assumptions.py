@@ -141,6 +141,12 @@ _ALL = (
         "AAPCS64, 6.4.5.1",
     ),
     Assumption(
+        "kasan-shadow",
+        "In a kernel with inline KASAN the shadow of what these functions access says that it may be accessed, "
+        "so that no report is made. The shadow overlaps no other object.",
+        "mm/kasan/generic.c; the objects are those that the accesses are proved to stay in",
+    ),
+    Assumption(
         "shadow-call-stack",
         "In a kernel with a shadow call stack, x18 points into it with room for what one function pushes, it "
         "overlaps no other object, and a callee whose contract is assumed leaves x18 as it was.",

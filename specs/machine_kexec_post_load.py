@@ -38,7 +38,12 @@ def is_linear_map(addresses: AddressMap, start: Term, end: Term, tcr: Term) -> F
     """
     bits = -tcr[21:16].zero_extend(58) & 0x3F
     actual = const(-1) << bits
-    return And(Or(start == addresses.page_offset, start == actual), end == addresses.page_end)
+    starts = Or(start == addresses.page_offset, start == actual)
+    if not addresses.has_shadow:
+        return And(starts, end == addresses.page_end)
+    # KASAN_SHADOW_START: the shadow has a byte for each 8 of the CPU's addresses (asm/memory.h).
+    built = end == addresses.page_end - ((-addresses.page_offset % (1 << 64)) >> 3)
+    return And(starts, Or(built, end == addresses.page_end - (const(1) << (bits - 3))))
 
 
 @dataclass(frozen=True)

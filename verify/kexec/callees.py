@@ -258,11 +258,11 @@ class Callee:
 
     def _require_memory(self, code: Code, state: State) -> None:
         for access in state.accesses:
-            item, _ = objects(access.before).find(access.address)
+            owner = objects(access.before).owner(access.address)
             allowed = in_object(access)
-            if access.kind == "store" and item.name not in (STACK_FRAME, SHADOW_CALL_STACK):
+            if access.kind == "store" and owner not in (STACK_FRAME, SHADOW_CALL_STACK):
                 allowed = FALSE
-            sentence = f"the {access.kind} at {code.where(access.at)} stays in {item.name}"
+            sentence = f"the {access.kind} at {code.where(access.at)} stays in {owner}"
             facts = access.before.facts[: access.known]
             name = f"contract-{self.name}-access"
             self.obligations.append(Obligation(name, sentence, facts, allowed, access.at, state.trace))

@@ -341,13 +341,12 @@ def required_access(
 
     :param own: for an object's name, when it may be stored to; None for always.
     """
-    memory = objects(access.before)
-    item, _ = memory.find(access.address)
+    owner = objects(access.before).owner(access.address)
     shown = f"the {access.kind} at {where(access.at)}"
-    goals = [("access", f"{shown} stays in {item.name}", in_object(access))]
-    allowed = own(item.name) if access.kind == "store" else None
+    goals = [("access", f"{shown} stays in {owner}", in_object(access))]
+    allowed = own(owner) if access.kind == "store" else None
     if allowed is not None:
-        goals.append(("store", f"{shown} to {item.name} is allowed there", allowed))
+        goals.append(("store", f"{shown} to {owner} is allowed there", allowed))
     # A goal that is plainly true needs no path condition: one obligation covers every path to it.
     return [
         Obligation(

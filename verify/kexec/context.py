@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kexec_verify.arm64.cache import Lines
@@ -22,6 +22,7 @@ from kexec_verify.specs.contracts import contract, names_that_never_return
 from kexec_verify.specs.hyp_stub import hyp_stub_below
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.specs.machine_kexec import Fields
+from kexec_verify.symbolic.shadow_memory import shadow_memory
 from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Object, Objects
 from kexec_verify.target import Kernel
 from kexec_verify.target.bugs import BUG_BRK_IMM, warnings
@@ -211,10 +212,18 @@ class KexecContext:
         memory = Objects((self.image, *own, task, *further), "entry")
         ghosts = unknown_ghosts(tag)
         state = State(registers, ghosts, memory, Lines(f"L@{tag}"), fetch=Lines(f"F@{tag}"))
+        if self.checks_memory:
+            memory = memory.adding(shadow_memory(self.address_map(state).page_end))
+            state = replace(state, memory=memory).assume(("kasan-shadow", registers["sp"] != 0))
         if not self.shadow_calls:
             return state
         room = And(aligned(registers["x18"], 8), ule(registers["x18"], const(-SHADOW_CALL_BYTES)))
         return state.assume(("shadow-call-stack", room))
+
+    @cached_property
+    def checks_memory(self) -> bool:
+        """Whether the kernel is built with the generic mode of KASAN: its reports have symbols."""
+        return any(symbol.name.startswith("__asan_") for symbol in self.kernel.symbols)
 
     @cached_property
     def shadow_calls(self) -> bool:
@@ -277,7 +286,7 @@ class KexecContext:
         offset = self.page_offset
         end = linear_map_end(offset, self.page_size)
         voffset, memstart = self.word(state, "kimage_voffset"), self.word(state, "memstart_addr")
-        return AddressMap(voffset, memstart, offset, end, self.globals.folds_ttbr)
+        return AddressMap(voffset, memstart, offset, end, self.globals.folds_ttbr, self.checks_memory)
 
     @cached_property
     def page_offset(self) -> int:

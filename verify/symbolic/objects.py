@@ -63,6 +63,11 @@ class Object:
         found = offset_from(address, self.base)
         return None if found is None else const(found)
 
+    @property
+    def is_shadow(self) -> bool:
+        """Whether its bytes say which bytes of the other objects may be accessed (KASAN)."""
+        return False
+
     def holds(self, offset: Term, size: int) -> Formula:
         """Return the formula that the ``size`` bytes at ``offset`` lie in the object."""
         if constant(offset) is not None:
@@ -192,8 +197,20 @@ class Objects(Memory):
     def inside(self, address: Term, size: int) -> Formula:
         """Return the formula that the access stays in its object, at a word if its offset is unknown."""
         item, offset = self.find(address)
+        if item.is_shadow:
+            # The offset is the memory whose shadow this is: it begins and ends in one object.
+            item, offset = self.find(offset)
+            return And(item.holds(offset, 1), item.holds(normal(offset + 8 * (size - 1)), 1))
         held = item.holds(offset, size)
         return held if constant(offset) is not None else And(held, aligned(offset, WORD_BYTES))
+
+    def owner(self, address: Term) -> str:
+        """Return the name of the object that ``address`` is in, or whose shadow it is in.
+
+        :raises UnsupportedError: if it is computed from no object's base.
+        """
+        item, offset = self.find(address)
+        return self.find(offset)[0].name if item.is_shadow else item.name
 
     def _read(self, address: Term) -> Term:
         return self.load(address, WORD_BYTES)
@@ -201,6 +218,10 @@ class Objects(Memory):
     def load(self, address: Term, size: int) -> Term:
         """Return the ``size`` bytes at ``address``, little-endian."""
         item, offset = self.find(address)
+        if item.is_shadow:
+            if self.owner(address) == STACK_FRAME:
+                raise UnsupportedError(f"load of {item.name} of the stack frame")
+            return const(0, 8 * size)  # kasan-shadow
         contents = self._contents[item.name]
         if constant(offset) is not None:
             at = _signed(offset) if item.base is not None else constant(offset)
@@ -243,6 +264,9 @@ class Objects(Memory):
     def store(self, address: Term, value: Term) -> Memory:
         """Return this memory after a store of as many bytes as ``value`` is wide."""
         item, offset = self.find(address)
+        if item.is_shadow:
+            self.owner(address)
+            return self  # no object holds these bytes, and what is loaded of them is assumed
         if constant(offset) is None:
             raise UnsupportedError(f"store at an unknown offset in {item.name}")
         at = _signed(offset) if item.base is not None else constant(offset)
