@@ -53,6 +53,7 @@ IMPOSSIBLE: dict[str, str] = {
     "list-in-memory": "of routines that take registers, before 5.16: live runs need one that takes a kimage",
     "list-apart": "of routines that take registers, before 5.16: live runs need one that takes a kimage",
     "list-kept-clean": "the emulator has no caches",
+    "shadow-call-stack": "live runs are made of Debian's kernels, and these have no shadow call stack",
 }
 """Why no live check is possible, by the identifier of the assumption."""
 _FRAME = "registers and the caller's objects, before and after each call"
