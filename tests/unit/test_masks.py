@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from angr import claripy
 from kexec_verify.cosim.meaning import _expression
 from kexec_verify.logic import FALSE, TRUE, Function, If, Not, const, replace, same, ult, var, variables
 from kexec_verify.masks import known_zero
+from kexec_verify.parts_of_angr import claripy
 from kexec_verify.prove.evaluate import compile_terms
 from kexec_verify.prove.read import read
 from kexec_verify.prove.smtlib import Printer

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from kexec_verify.verdict import Verdict, join
 
-ORDER = ["PROVED", "VACUOUS", "UNSUPPORTED", "UNKNOWN", "REFUTED", "ERROR"]
+ORDER = ["PROVED", "VACUOUS", "UNSUPPORTED", "UNKNOWN", "CONTRADICTED", "REFUTED", "ERROR"]
 
 
 def test_order_goes_from_good_to_bad():
@@ -37,6 +37,7 @@ def test_exit_status_of_each_verdict():
         "VACUOUS": 3,
         "UNSUPPORTED": 3,
         "UNKNOWN": 3,
+        "CONTRADICTED": 3,
         "ERROR": 70,
     }
 

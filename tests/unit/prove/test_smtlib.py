@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from angr import claripy
 from kexec_verify import logic
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.logic import FALSE, TRUE, And, Function, If, Not, Or, const, normal, var
+from kexec_verify.parts_of_angr import claripy
 from kexec_verify.prove import smtlib
 from kexec_verify.prove.smtlib import script
 from kexec_verify.prove.solvers import Answer, ask_bitwuzla, ask_z3

@@ -7,12 +7,12 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from angr import claripy
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import Code
 from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.logic import FALSE, aligned, constant, same, ult
 from kexec_verify.obligation import Obligation
+from kexec_verify.parts_of_angr import claripy
 from kexec_verify.prove.discharge import Discharger, decide
 from kexec_verify.symbolic import explore, loops
 from kexec_verify.symbolic.explore import Explorer
