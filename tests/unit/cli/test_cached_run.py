@@ -27,18 +27,21 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory) -> Path:
-    """A directory with a target, a cache, and the report of a run that filled it."""
-    place = tmp_path_factory.mktemp("warm")
+    """A directory with a target, a cache, and the report of a run that filled it, and a copy of it."""
+    place = tmp_path_factory.mktemp("warm") / "place"
+    place.mkdir()
     shutil.copy(GOOD, place / "target.elf")
     done = verify(place, "run", "target.elf", "-j", "1")
     assert done.returncode == 0, done.stderr
+    shutil.copytree(place, place.with_name("as it was"))
     return place
 
 
 @pytest.fixture
-def place(warm, tmp_path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(warm, tmp_path / "place")
+def place(warm) -> Path:
+    """The directory as it was. A run is reused only for the file at the same path."""
+    shutil.rmtree(warm)
+    return shutil.copytree(warm.with_name("as it was"), warm)
 
 
 def verify(place: Path, *arguments: str, script: str = "") -> subprocess.CompletedProcess[str]:
@@ -177,7 +180,7 @@ def test_cache_commands(place):
     with sqlite3.connect(place / "cache" / "cache.sqlite") as connection:
         connection.execute("UPDATE sealed SET value = x'00' WHERE kind = 'run'")
     connection.close()
-    assert "1 without a true seal" in verify(place, "cache", "stats").stdout
+    assert "1 without a valid seal" in verify(place, "cache", "stats").stdout
     assert verify(place, "cache", "verify").returncode == 1
     assert verify(place, "cache", "verify").returncode == 0
     assert "values dropped" in verify(place, "cache", "clear").stdout
