@@ -56,6 +56,9 @@ def test_little_address_space_is_no_refutation(tmp_path, mebibytes):
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
+    if mebibytes == 550 and done.returncode == 0:  # enough, with a small C library and interpreter
+        assert "11 PROVED" in done.stdout
+        return
     assert done.returncode == 70
     assert "internal fault" in done.stderr or "MemoryError" in done.stderr
 
