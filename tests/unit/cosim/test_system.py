@@ -122,8 +122,6 @@ def test_a_lost_event_is_caught(monkeypatch):
     [
         0xD503231F,
         0xD65F0BFF,
-        0x39C01C20,
-        0x38E26820,
         0xD5184240,
         0x7A1F011F,
         0x9180A898,
