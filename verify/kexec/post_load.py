@@ -47,6 +47,7 @@ from kexec_verify.logic import (
     variables,
     within,
 )
+from kexec_verify.memory import WORD_BYTES
 from kexec_verify.obligation import Facts, Obligation, unreached
 from kexec_verify.specs.address_map import AddressMap
 from kexec_verify.specs.contracts import Contract, contract
@@ -397,14 +398,28 @@ class PostLoad:
         sentence = f"at {where} struct kimage is as it was, except kern_reloc and what the routine needs"
         before, after = self.entry, state
         words = {at: self.context.field(after, self.kimage, at) for at in sorted(stored)}
+        own = self._own_stores("kimage")
         kept = And(
             *(
                 word == self.context.field(before, self.kimage, at)
                 for at, word in words.items()
-                if not is_left_by_callee(word, at)
+                if at in own or not is_left_by_callee(word, at)
             )
         )
         self._require("kimage-kept", sentence, state, kept)
+
+    def _own_stores(self, name: str) -> set[int]:
+        """Return offsets of the words of an object that the function's own instructions store to.
+
+        A callee that changes such a word later hides the store, so the word is not excused as the callee's.
+        """
+        found = set()
+        for access in (access for state in self.ran for access in state.accesses if access.kind == "store"):
+            item, offset = objects(access.before).find(access.address)
+            place = constant(offset)
+            if item.name == name and place is not None:
+                found |= {place & -WORD_BYTES, (place + access.size - 1) & -WORD_BYTES}
+        return found
 
     def _require_errors(self, state: State, where: str, succeeds: tuple[str, Formula]) -> None:
         """Require that no callee has failed if 0 is returned."""
