@@ -87,10 +87,11 @@ def list_pages(place: Placement, kimage: Kimage) -> Iterator[tuple[int, int]]:
         yield at, place.guest.word(at)
 
 
-def clears_last_destination(place: Placement, stop: Stop, kimage: Kimage) -> None:
-    """Two SOURCE words of the list get one destination: the second DESTINATION becomes the first."""
-    destinations = [(at, word) for at, word in list_pages(place, kimage) if word & 15 == 1]
-    (_, first), (at, _) = destinations[0], destinations[1]
+def repeats_destination(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """Two SOURCE words of the list get one destination: a later word becomes the first DESTINATION."""
+    words = list(list_pages(place, kimage))
+    first = next(word for _, word in words if word & 15 == 1)
+    at = [at for at, word in words if word & 15 == IND_SOURCE][2]
     place.guest.write(at, struct.pack("<Q", first))
 
 
@@ -100,11 +101,11 @@ def names_two_flags(place: Placement, stop: Stop, kimage: Kimage) -> None:
     place.guest.write(at, struct.pack("<Q", word | 2))
 
 
-def protects_a_page(place: Placement, stop: Stop, kimage: Kimage) -> None:
-    """The copy of the linear map makes the block or page of the list's first page read-only."""
+def protects_destinations(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """The copy of the linear map makes every page of the first destination's table read-only."""
     tables = routine_tables(place, stop, kimage)
-    address = ((kimage["head"] & -place.linked.page_size) - kimage["phys_offset"]) & _MASK
-    leaf = tables.walk(address)
+    first = next(word for _, word in list_pages(place, kimage) if word & 15 == 1) & -place.linked.page_size
+    leaf = tables.walk((first - kimage["phys_offset"]) & _MASK)
     assert leaf is not None
     at, value = _entry(place, tables.pages, leaf.descriptor)
     place.guest.write(at, struct.pack("<Q", value | 1 << 7))
@@ -136,9 +137,9 @@ def moves_vectors(place: Placement, stop: Stop, kimage: Kimage) -> None:
 @pytest.mark.parametrize(
     ("change", "caught"),
     [
-        (clears_last_destination, "list-well-formed"),
+        (repeats_destination, "list-well-formed"),
         (names_two_flags, "list-one-flag"),
-        (protects_a_page, "linear-map-copied"),
+        (protects_destinations, "kimage->start is entered"),
         (patches_the_routine, "control-page-kept"),
         (sets_done, "kimage-kept"),
         (moves_vectors, "stub-below-answers"),
@@ -163,16 +164,6 @@ def test_a_guest_that_dies_is_a_result(bench):
     assert found.death.registers["esr_el1"] >> 26 in (0x21, 0x25)  # an abort, of a fetch or of data
     assert "pages were copied before it" in found.death.word
     assert "read-only" in found.death.entry
-
-
-def protects_destinations(place: Placement, stop: Stop, kimage: Kimage) -> None:
-    """The copy of the linear map makes every page of the first destination's table read-only."""
-    tables = routine_tables(place, stop, kimage)
-    first = next(word for _, word in list_pages(place, kimage) if word & 15 == 1) & -place.linked.page_size
-    leaf = tables.walk((first - kimage["phys_offset"]) & _MASK)
-    assert leaf is not None
-    at, value = _entry(place, tables.pages, leaf.descriptor)
-    place.guest.write(at, struct.pack("<Q", value | 1 << 7))
 
 
 def _entry(place: Placement, pages: set[int], descriptor: int) -> tuple[int, int]:
