@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kexec_verify.arm64 import cache
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import Code, loops
-from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State
+from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, Access, State
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.calls import (
     CONTROL_PAGE,
@@ -107,6 +107,8 @@ class PostLoad:
         # A routine that runs with the MMU off reads list and source pages at the point of coherency.
         self.flush = None if self.mmu_on else ListFlush(self.kimage, head, self.map, self.context.page_size)
         self.copied: list[tuple[int, int]] = []
+        # Words of struct kimage. A callee that changes one later hides the store, so it is not excused.
+        self._own_stores: set[int] = set()
         self._counts: tuple[Term, ...] = ()
         self.in_place: Formula = done(head)
         self.nr_segments: Term = self.context.field(self.entry, self.kimage, layout.nr_segments)
@@ -339,6 +341,14 @@ class PostLoad:
         self.ran.append(state)
         for access in state.accesses:
             self.obligations += required_access("pl", self.code.where, access, self._may_store)
+            if access.kind == "store":
+                self._note_store(access)
+
+    def _note_store(self, access: Access) -> None:
+        item, offset = objects(access.before).find(access.address)
+        place = constant(offset)
+        if item.name == "kimage" and place is not None:
+            self._own_stores |= {place & -WORD_BYTES, (place + access.size - 1) & -WORD_BYTES}
 
     def _may_store(self, name: str) -> Formula | None:
         """Return when it may store to the object: its own frame always; the kimage unless the image is in
@@ -398,28 +408,14 @@ class PostLoad:
         sentence = f"at {where} struct kimage is as it was, except kern_reloc and what the routine needs"
         before, after = self.entry, state
         words = {at: self.context.field(after, self.kimage, at) for at in sorted(stored)}
-        own = self._own_stores("kimage")
         kept = And(
             *(
                 word == self.context.field(before, self.kimage, at)
                 for at, word in words.items()
-                if at in own or not is_left_by_callee(word, at)
+                if at in self._own_stores or not is_left_by_callee(word, at)
             )
         )
         self._require("kimage-kept", sentence, state, kept)
-
-    def _own_stores(self, name: str) -> set[int]:
-        """Return offsets of the words of an object that the function's own instructions store to.
-
-        A callee that changes such a word later hides the store, so the word is not excused as the callee's.
-        """
-        found = set()
-        for access in (access for state in self.ran for access in state.accesses if access.kind == "store"):
-            item, offset = objects(access.before).find(access.address)
-            place = constant(offset)
-            if item.name == name and place is not None:
-                found |= {place & -WORD_BYTES, (place + access.size - 1) & -WORD_BYTES}
-        return found
 
     def _require_errors(self, state: State, where: str, succeeds: tuple[str, Formula]) -> None:
         """Require that no callee has failed if 0 is returned."""
