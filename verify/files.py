@@ -11,6 +11,7 @@ import stat
 import time
 import unicodedata
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from kexec_verify.errors import UsageError
@@ -133,6 +134,31 @@ def decode_json[T](data: bytes, kind: type[T]) -> T:
         raise msgspec.DecodeError("JSON that is nested too deeply") from error
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"JSON that is not UTF-8: {error.reason}") from error
+
+
+class Record(Protocol):
+    """A file's contents that state their schema."""
+
+    @property
+    def schema(self) -> int:
+        """Return the schema's number."""
+
+
+def read_record[T: Record](path: Path, kind: type[T], schema: int) -> T:
+    """Return the record of type *kind* in the JSON file at *path*.
+
+    :param schema: the number that it must state.
+    :raises UsageError: it cannot be read, is no such record, or is of another schema.
+    """
+    try:
+        found = decode_json(read_file(path, JSON_LIMIT), kind)
+    except OSError as error:
+        raise UsageError(f"{path}: expected a {path.name}, found: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: expected a {path.name} of schema {schema}, found: {error}") from error
+    if found.schema != schema:
+        raise UsageError(f"{path}: expected a {path.name} of schema {schema}, found schema {found.schema}")
+    return found
 
 
 def safe_name(text: str) -> str:

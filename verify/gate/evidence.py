@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from kexec_verify.errors import UsageError
-from kexec_verify.files import JSON_LIMIT, decode_json, file_sha256, read_file
+from kexec_verify.files import file_sha256, read_record
 from kexec_verify.gate.decide import Evidence
 from kexec_verify.live.record import read_live
 from kexec_verify.live.verdicts import with_live
@@ -72,14 +71,4 @@ def sha256_of(path: Path) -> str:
 
 def _mutation(run_json: Path) -> MutationRun | None:
     path = run_json.with_name("mutation.json")
-    if not path.exists():
-        return None
-    try:
-        found = decode_json(read_file(path, JSON_LIMIT), MutationRun)
-    except OSError as error:
-        raise UsageError(f"{path}: expected a mutation.json, found: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: expected a mutation.json of schema {SCHEMA}, found: {error}") from error
-    if found.schema != SCHEMA:
-        raise UsageError(f"{path}: expected a mutation.json of schema {SCHEMA}, found schema {found.schema}")
-    return found
+    return read_record(path, MutationRun, SCHEMA) if path.exists() else None

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from kexec_verify.errors import UsageError
-from kexec_verify.files import JSON_LIMIT, decode_json, read_file
+from kexec_verify.files import read_record
 from kexec_verify.live.model import FILE, SCHEMA, LiveRun
 from kexec_verify.report.place import write_whole
 
@@ -30,12 +29,5 @@ def read_live(directory: Path, sha256: str) -> LiveRun | None:
     path = directory / FILE
     if not path.exists():
         return None
-    try:
-        found = decode_json(read_file(path, JSON_LIMIT), LiveRun)
-    except OSError as error:
-        raise UsageError(f"{path}: expected a live.json, found: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: expected a live.json of schema {SCHEMA}, found: {error}") from error
-    if found.schema != SCHEMA:
-        raise UsageError(f"{path}: expected a live.json of schema {SCHEMA}, found schema {found.schema}")
+    found = read_record(path, LiveRun, SCHEMA)
     return found if found.sha256 == sha256 else None
