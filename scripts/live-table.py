@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from kexec_verify.files import JSON_LIMIT, decode_json, read_file
-from kexec_verify.live.model import FILE, LiveRun, Seen
+from kexec_verify.report.live_model import FILE, LiveRun, Seen
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "live.md"
 BEGIN, END = "<!-- live: begin -->\n", "<!-- live: end -->"

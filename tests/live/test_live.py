@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from kexec_verify.live.initramfs import archive_of, userland
 from kexec_verify.live.loaded import Kimage
-from kexec_verify.live.model import Configuration, Seen
 from kexec_verify.live.packages import open_archives
 from kexec_verify.live.placement import Linked, Placement, linked
 from kexec_verify.live.prepared import routine_tables
@@ -18,6 +17,7 @@ from kexec_verify.live.run import boot_image
 from kexec_verify.live.session import Change, attempt
 from kexec_verify.live.session import Session as LiveSession
 from kexec_verify.live.stop import Stop
+from kexec_verify.report.live_model import Configuration, Seen
 from kexec_verify.specs.kimage import IND_DONE, IND_SOURCE
 from kexec_verify.target import load_kernel, read_target
 from kexec_verify.target.debian import PREFIX, newest

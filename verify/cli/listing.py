@@ -142,8 +142,8 @@ def assumptions(targets: tuple[str, ...], directory: Path, as_json: bool) -> Non
     TARGET is a glob of the names of runs and of their folders under the reports' directory; without one,
     all of them count.
     """
-    from kexec_verify.live.record import read_live
     from kexec_verify.report.ledger import entries, ledger
+    from kexec_verify.report.live_record import read_live
     from kexec_verify.report.read import read_runs
 
     terminal = Terminal()

@@ -11,7 +11,7 @@ from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
 
 if TYPE_CHECKING:
-    from kexec_verify.live.model import Configuration, LiveRun
+    from kexec_verify.report.live_model import Configuration, LiveRun
     from kexec_verify.report.model import Run
 
 # Kept here too, so that `verify --help` need not load the package; a test holds the two together.
@@ -76,9 +76,9 @@ def live(
     Exit status: 0 everything that was checked holds; 1 something is false or the guest died; 2 usage or bad
     input; 3 the guest was stopped before it was through.
     """
-    from kexec_verify.live.record import write_live
     from kexec_verify.live.run import run_live
     from kexec_verify.report.folder import report_folder
+    from kexec_verify.report.live_record import write_live
     from kexec_verify.report.place import require_writable
     from kexec_verify.target import load_kernel, locate_target, read_target
 

@@ -199,8 +199,8 @@ def verify_opened(opened: Opened, session: Session) -> Run:
 
     :raises VerifyError: the verifier cannot do it, or the report cannot be written.
     """
-    from kexec_verify.live.record import read_live
-    from kexec_verify.live.verdicts import with_live
+    from kexec_verify.report.live_record import read_live
+    from kexec_verify.report.live_verdicts import with_live
 
     terminal, place, found = session.terminal, opened.place, opened.finished
     with terminal.progress(opened.target):

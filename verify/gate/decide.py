@@ -11,9 +11,9 @@ import msgspec
 from kexec_verify.gate.baseline import Baseline, Claim, Target, described, key
 from kexec_verify.gate.counterpart import counterparts
 from kexec_verify.gate.policy import Policy, matches
-from kexec_verify.live.model import LiveRun, Seen
 from kexec_verify.mutate.model import MutationRun
 from kexec_verify.report.grounds import unproved
+from kexec_verify.report.live_model import LiveRun, Seen
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.status import status
 from kexec_verify.verdict import Verdict

@@ -10,9 +10,9 @@ from pathlib import Path
 from kexec_verify.errors import UsageError
 from kexec_verify.files import file_sha256, read_record
 from kexec_verify.gate.decide import Evidence
-from kexec_verify.live.record import read_live
-from kexec_verify.live.verdicts import with_live
 from kexec_verify.mutate.model import SCHEMA, MutationRun
+from kexec_verify.report.live_record import read_live
+from kexec_verify.report.live_verdicts import with_live
 from kexec_verify.report.read import read_run
 
 

@@ -14,9 +14,9 @@ from kexec_verify.cosim.model import Report
 from kexec_verify.files import JSON_LIMIT, decode_json, read_file
 from kexec_verify.html import history
 from kexec_verify.html.history import Entry
-from kexec_verify.live.model import FILE as LIVE
-from kexec_verify.live.model import LiveRun
 from kexec_verify.mutate.model import MutationRun
+from kexec_verify.report.live_model import FILE as LIVE
+from kexec_verify.report.live_model import LiveRun
 from kexec_verify.report.model import Run
 
 COSIMULATION = "cosim.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kexec_verify.live.model import CheckRecord, Configuration, LiveRun, Seen
+from kexec_verify.report.live_model import CheckRecord, Configuration, LiveRun, Seen
 from kexec_verify.report.model import Run
 
 _CONCLUSIONS = "what the proofs conclude"

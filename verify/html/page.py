@@ -17,8 +17,8 @@ from kexec_verify.html.functions import FunctionView
 from kexec_verify.html.live import live_table
 from kexec_verify.html.status import headline, property_status
 from kexec_verify.html.visible import visible
-from kexec_verify.live.verdicts import with_live
 from kexec_verify.report.explain import Explanation, explain
+from kexec_verify.report.live_verdicts import with_live
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.source_lines import Lines
 from kexec_verify.report.status import short_waiver

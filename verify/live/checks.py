@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kexec_verify.live.formulas import Compiled, State, UntestableError
-from kexec_verify.live.model import CheckRecord, Seen
 from kexec_verify.logic import Formula
+from kexec_verify.report.live_model import CheckRecord, Seen
 
 _SHOWN = 8  # values of one witness
 

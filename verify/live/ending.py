@@ -8,11 +8,11 @@ from kexec_verify.live.checks import Checks
 from kexec_verify.live.guest import Guest, Snapshot
 from kexec_verify.live.lists import KexecList
 from kexec_verify.live.loaded import Kimage
-from kexec_verify.live.model import DeathRecord
 from kexec_verify.live.placement import Placement
 from kexec_verify.live.prepared import routine_tables, trouble
 from kexec_verify.live.stop import Stop
 from kexec_verify.logic import const, var
+from kexec_verify.report.live_model import DeathRecord
 from kexec_verify.specs import boot_protocol
 
 _SYNC = 0x200

@@ -10,8 +10,8 @@ from kexec_verify.kexec.choices import name_of
 from kexec_verify.kexec.locate import find_function
 from kexec_verify.kexec.patch_sites import AS_LINKED
 from kexec_verify.live.checks import Checks
-from kexec_verify.live.model import DifferenceRecord
 from kexec_verify.live.placement import Placement
+from kexec_verify.report.live_model import DifferenceRecord
 from kexec_verify.report.model import Run
 from kexec_verify.specs.contracts import CONTRACTS
 from kexec_verify.target.patch_tables import NOP

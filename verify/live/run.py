@@ -13,10 +13,10 @@ from kexec_verify.bare_metal.emulator import emulator_version
 from kexec_verify.errors import UsageError
 from kexec_verify.files import printable
 from kexec_verify.live.initramfs import Userland, archive_of, userland
-from kexec_verify.live.model import SCHEMA, Configuration, LiveRun
 from kexec_verify.live.packages import open_archives
 from kexec_verify.live.placement import linked
 from kexec_verify.live.session import Change, Session, attempt
+from kexec_verify.report.live_model import SCHEMA, Configuration, LiveRun
 from kexec_verify.report.model import Run
 from kexec_verify.target import Kernel
 from kexec_verify.target.compressed import unpack

@@ -20,13 +20,13 @@ from kexec_verify.live.guest import LEVELS, Guest, command_line
 from kexec_verify.live.initramfs import FAILED, LOADED, READY
 from kexec_verify.live.lists import KexecList, ListError, check_list, walk
 from kexec_verify.live.loaded import Kimage, kimage_at
-from kexec_verify.live.model import Configuration, DeathRecord, DifferenceRecord
 from kexec_verify.live.patches import check_patches
 from kexec_verify.live.paths import Paths
 from kexec_verify.live.placement import Linked, Placement, image_base
 from kexec_verify.live.prepared import check_prepared
 from kexec_verify.live.stop import Stop, UnmappedError
 from kexec_verify.live.vectors import check_stub
+from kexec_verify.report.live_model import Configuration, DeathRecord, DifferenceRecord
 from kexec_verify.report.model import Run
 
 POST_LOAD, MACHINE_KEXEC = "machine_kexec_post_load", "machine_kexec"

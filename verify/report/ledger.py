@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kexec_verify.live.model import LiveRun
-from kexec_verify.live.verdicts import in_a_line
+from kexec_verify.report.live_model import LiveRun
+from kexec_verify.report.live_verdicts import in_a_line
 from kexec_verify.report.model import AssumptionRecord, Run
 from kexec_verify.specs.assumptions import ASSUMPTIONS
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 from kexec_verify.errors import UsageError
 from kexec_verify.files import JSON_LIMIT, decode_json, read_file
-from kexec_verify.live.record import read_live
-from kexec_verify.live.verdicts import with_live
 from kexec_verify.report.bounds import require_machine_values
+from kexec_verify.report.live_record import read_live
+from kexec_verify.report.live_verdicts import with_live
 from kexec_verify.report.model import SCHEMA, Run
 
 _MAKE = "verify run TARGET"

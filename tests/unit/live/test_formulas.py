@@ -6,8 +6,8 @@ import pytest
 from kexec_verify.arm64.cache import Lines
 from kexec_verify.live.checks import Checks
 from kexec_verify.live.formulas import Compiled, State, UntestableError
-from kexec_verify.live.model import Seen
 from kexec_verify.logic import And, Function, Not, aligned, const, ult, var
+from kexec_verify.report.live_model import Seen
 
 
 def state(registers: dict[str, int], words: dict[int, int] | None = None, **variables: int) -> State:

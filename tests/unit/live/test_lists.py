@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kexec_verify.live.checks import Checks
 from kexec_verify.live.lists import KexecList, ListError, check_list, walk
-from kexec_verify.live.model import Seen
+from kexec_verify.report.live_model import Seen
 from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
 
 PAGE = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from kexec_verify.live.model import Configuration, LiveRun, Seen
+from kexec_verify.report.live_model import Configuration, LiveRun, Seen
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.verdict import Verdict
 

@@ -13,10 +13,10 @@ from kexec_verify.gate.evidence import gather
 from kexec_verify.gate.policy import Policy
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.page import run_page
-from kexec_verify.live.model import SCHEMA, CheckRecord, Configuration, DeathRecord, LiveRun, Seen
-from kexec_verify.live.record import read_live, write_live
-from kexec_verify.live.verdicts import in_a_line, with_live
 from kexec_verify.report.ledger import ledger
+from kexec_verify.report.live_model import SCHEMA, CheckRecord, Configuration, DeathRecord, LiveRun, Seen
+from kexec_verify.report.live_record import read_live, write_live
+from kexec_verify.report.live_verdicts import in_a_line, with_live
 from kexec_verify.report.model import SCHEMA as RUN_SCHEMA
 from kexec_verify.report.model import FunctionRecord, ObligationRecord, PropertyRecord, Run, TargetRecord
 from kexec_verify.report.read import read_runs

@@ -1,4 +1,4 @@
-"""Writes live.json beside a run, and reads it back."""
+"""Write live.json into a run's folder, and read it back."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import msgspec
 from kexec_verify.files import read_record
-from kexec_verify.live.model import FILE, SCHEMA, LiveRun
+from kexec_verify.report.live_model import FILE, SCHEMA, LiveRun
 from kexec_verify.report.place import write_whole
 
 
 def write_live(run: LiveRun, directory: Path) -> Path:
-    """Write live.json into the folder of a target's report; its path.
+    """Write live.json into the folder of a target's report; return its path.
 
     :raises UsageError: if it cannot be written.
     """
