@@ -70,7 +70,7 @@ def test_a_path_that_no_run_takes_is_vacuous(monkeypatch):
 
 
 def test_a_path_that_has_no_values_is_vacuous(monkeypatch):
-    monkeypatch.setattr(paths, "witnesses", lambda proof, wanted: dict.fromkeys(wanted))
+    monkeypatch.setattr(paths, "witnesses", lambda proof, wanted, models: dict.fromkeys(wanted))
     assert finding(kernel()).verdict is Verdict.VACUOUS
 
 
