@@ -92,8 +92,17 @@ _ALL = (
     Assumption(
         "linear-map-copied",
         "TTBR1 of the kimage maps list, source and destination pages at pa - phys_offset, writable, Normal "
-        "write-back; TTBR0 maps the routine's page.",
+        "write-back; TTBR0 maps the routine's page. That the entries are writable where the kernel's own map "
+        "has the page is linear-map-copy-writable, where that is asked for.",
         "arch/arm64/kernel/machine_kexec.c: machine_kexec_post_load; arch/arm64/mm/trans_pgd.c",
+        "kimage",
+    ),
+    Assumption(
+        "linear-map-kept",
+        "Entries of the kernel's linear map keep AF, and PTE_DIRTY if boot gave it to them, while the kernel "
+        "runs; memory that is added later is mapped with both.",
+        "arch/arm64/mm/pageattr.c: set_memory_ro and its like change VALID, DBM, AP[2], PXN and UXN; "
+        "mm/memory_hotplug.c: PAGE_KERNEL",
         "kimage",
     ),
     Assumption(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Property:
     """A property: one row of a report.
 
-    :param theorem: T1 … T9 of docs/architecture.md.
+    :param theorem: T1 … T11 of docs/architecture.md.
     :param obligations: globs of obligation names.
     :param rests_on: properties that must be PROVED for this one to be.
     :param assumptions: those that its meaning depends on although no hypothesis states them.
@@ -17,6 +17,7 @@ class Property:
     :param function: the function that it is about; empty for the whole kexec path.
     :param parts: the properties that it joins: it is proved if all of them and its own obligations are.
     :param discharges: assumptions of some parts that other parts prove.
+    :param grounds: assumptions that cannot hold where this is not proved: what assumes them is not proved either.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Property:
     function: str = "arm64_relocate_new_kernel"
     parts: tuple[str, ...] = ()
     discharges: tuple[str, ...] = ()
+    grounds: tuple[str, ...] = ()
 
 
 RELOCATION = (
@@ -336,6 +338,19 @@ WHOLE_PATH = (
         function=_MACHINE_KEXEC,
     ),
     Property(
+        "linear-map-copy-writable",
+        "T11",
+        "Each entry that trans_pgd_create_copy makes of an entry of the kernel's own tables has its output "
+        "address and attributes, is valid if that is, and is writable with AF set. Above the last level it is "
+        "a block, or a table of the copy's own. If it is writable only because the kernel's entry has "
+        "PTE_DIRTY, boot maps the linear map with PTE_DIRTY.",
+        ("tables-*",),
+        assumptions=("linear-map-kept", "objects-apart", "alternatives-unapplied"),
+        variant="kimage",
+        function="trans_pgd_create_copy",
+        grounds=("linear-map-copied",),
+    ),
+    Property(
         "kexec-reaches-entry",
         "T8",
         "From machine_kexec's first instruction, for a head with IND_DONE and for a head that begins a "
@@ -361,6 +376,7 @@ WHOLE_PATH = (
             "postload-tables",
             "postload-memory-safe",
             "handover-to-routine",
+            "linear-map-copy-writable",
             "callee-contracts",
             *(claim.id for claim in RELOCATION),
         ),

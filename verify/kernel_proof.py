@@ -48,6 +48,7 @@ _PARTS = {
     "restart": ("cpu_soft_restart",),
     "stub": ("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
     "path": ("",),
+    "tables": ("trans_pgd_create_copy",),
     "call": ("machine_kexec", "machine_kexec_post_load"),
 }
 
@@ -183,6 +184,7 @@ class KernelProof:
         seconds["C code, search"] = _refute(findings, self._paths, self.progress)
         everything = [*outcome.findings, *findings]
         apply_dependencies(everything)
+        _apply_refuted_assumptions(everything)
         for finding in findings:
             _compose(finding, everything, variant)
         restate_blocked(everything)
@@ -234,6 +236,16 @@ class KernelProof:
                     finding.verdict = Verdict.VACUOUS
                     name, end = result.obligation.name, result.obligation.path[-1]
                     finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
+
+
+def _apply_refuted_assumptions(findings: Sequence[Finding]) -> None:
+    """A property is not proved that assumes what another one is to show, and does not."""
+    by_id = {finding.claim.id: finding for finding in findings}
+    for ground in findings:
+        for finding in findings:
+            assumes = set(ground.claim.grounds).intersection(finding.assumptions)
+            if ground.verdict is not Verdict.PROVED and assumes and finding.verdict is Verdict.PROVED:
+                block(finding, ground, by_id)
 
 
 def _demand_owners(composition: Composition, variant: AbiVariant) -> None:

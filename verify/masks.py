@@ -82,6 +82,53 @@ def _known_zero(term: Any, depth: int) -> int:
     return 0
 
 
+def known_one(term: Any, depth: int = _DEPTH) -> int:
+    """Bits of ``term``, a bit-vector, that are one whatever its variables are."""
+    key = term.hash()
+    if key not in _KNOWN_ONE:
+        if depth == 0:
+            return 0
+        _KNOWN_ONE[key] = _known_one(term, depth)
+    return _KNOWN_ONE[key]
+
+
+_KNOWN_ONE: dict[int, int] = {}
+
+
+def _known_one(term: Any, depth: int) -> int:
+    full = (1 << term.length) - 1
+    match term.op:
+        case "BVV":
+            return int(term.args[0])
+        case "__and__":
+            one = full
+            for arg in term.args:
+                one &= known_one(arg, depth - 1)
+            return one
+        case "__or__":
+            one = 0
+            for arg in term.args:
+                one |= known_one(arg, depth - 1)
+            return one
+        case "If":
+            return known_one(term.args[1], depth - 1) & known_one(term.args[2], depth - 1)
+        case "Extract":
+            high, low, inner = term.args
+            return known_one(inner, depth - 1) >> low & (1 << high - low + 1) - 1
+        case "ZeroExt":
+            return known_one(term.args[1], depth - 1)
+        case "Concat":
+            one = 0
+            for arg in term.args:
+                one = one << arg.length | known_one(arg, depth - 1)
+            return one
+        case "__lshift__" if term.args[1].op == "BVV":
+            return known_one(term.args[0], depth - 1) << min(int(term.args[1].args[0]), term.length) & full
+        case "LShR" if term.args[1].op == "BVV":
+            return known_one(term.args[0], depth - 1) >> min(int(term.args[1].args[0]), term.length)
+    return 0
+
+
 def _equal(term: Any, value: int) -> tuple[Any, int, bool]:
     """Move constants in ``term == value`` to the right; return left side, value, and whether it can hold."""
     full = (1 << term.length) - 1

@@ -162,12 +162,17 @@ class Code:
     def at(self, address: int) -> Instruction:
         """Return the instruction at ``address``."""
         piece = self._piece(address)
+        if address in piece.unknown:
+            raise UnsupportedError(piece.unknown[address], address)
+        return decode(self.word(address), address)
+
+    def word(self, address: int) -> int:
+        """Return the encoding of the instruction at ``address``."""
+        piece = self._piece(address)
         offset = address - piece.address
         if not 0 <= offset <= len(piece.data) - SIZE or offset % SIZE:
             raise UnsupportedError(f"control leaves {self.name}", address)
-        if address in piece.unknown:
-            raise UnsupportedError(piece.unknown[address], address)
-        return decode(int.from_bytes(piece.data[offset : offset + SIZE], "little"), address)
+        return int.from_bytes(piece.data[offset : offset + SIZE], "little")
 
     def _piece(self, address: int) -> Code:
         """Return the range that holds ``address``; its own if none does."""

@@ -20,6 +20,8 @@ from kexec_verify.kexec.post_load import NAME as POST_LOAD
 from kexec_verify.kexec.post_load import PostLoad
 from kexec_verify.kexec.routine import Routine
 from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
+from kexec_verify.kexec.tables import NAME as TABLES
+from kexec_verify.kexec.tables import TableCopy
 from kexec_verify.logic import And, Formula, Term, aligned, const, ule, var
 from kexec_verify.logic import Function as Uninterpreted
 from kexec_verify.obligation import Facts, Obligation
@@ -50,6 +52,7 @@ class Part:
     :param iterations: its loops, each described by its state after any number of iterations.
     :param proof: what ran it, for those who look for a concrete run.
     :param callee: the proof of a callee's contract, if it is no copy of bytes.
+    :param tables: the proof of the copy of the linear map.
     :param used: the contracts that it relies on, by the callee's name.
     :param copied: copies of the image that it makes, or that it is the proof of: start, length in bytes.
     :param context: the kernel that it is about; None for the composition's own.
@@ -64,6 +67,7 @@ class Part:
     iterations: Sequence[LoopIterations] = ()
     proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
     callee: Callee | None = None
+    tables: TableCopy | None = None
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     copied: list[tuple[int, int]] = field(default_factory=list)
     context: KexecContext | None = None
@@ -109,6 +113,7 @@ class Composition:
         self._attempt(asked, lambda part: self._stub(part, VECTORS, False, HVC_SET_VECTORS))
         if self.variant.kimage:
             self._attempt(COPIED_VECTORS, lambda part: self._stub(part, COPIED_VECTORS, True))
+            self._attempt(TABLES, self._tables)
         self.build_callees()
         self._attempt("", self._join)
 
@@ -162,6 +167,12 @@ class Composition:
     def _stub(self, part: Part, symbol: str, copied: bool, asked: int = HVC_SOFT_RESTART) -> None:
         proof = HypStub(self.context, symbol, copied, asked)
         part.proof = proof
+        proof.prove()
+        part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
+
+    def _tables(self, part: Part) -> None:
+        proof = TableCopy(self.context, self.decide)
+        part.code, part.tables = proof.code, proof
         proof.prove()
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
 

@@ -35,7 +35,7 @@ type Decide = Callable[[Facts, Formula], bool]
 """Returns whether hypotheses imply a goal; used to filter candidates, never to prove."""
 
 
-def _joined(steps: list[Step], before: State) -> list[Step]:
+def joined(steps: list[Step], before: State) -> list[Step]:
     """Merge both sides of a conditional select into one step that chooses registers by the condition."""
     if len(steps) != 2 or steps[0].then != steps[1].then or isinstance(steps[0].then, Exit):
         return steps
@@ -125,7 +125,7 @@ class Explorer:
                 if memory is not after.memory:
                     step = altered(step, state=altered(after, memory=memory))
             steps.append(step)
-        return steps if self.code.calls else _joined(steps, state)
+        return steps if self.code.calls else joined(steps, state)
 
     def _taken(self, steps: list[Step], before: State) -> list[Step]:
         """Return the sides of a branch that can be taken; add an obligation that the others cannot."""

@@ -113,8 +113,12 @@ class Objects(Memory):
         return tuple(contents.object for contents in self._contents.values())
 
     def _with(self, contents: _Contents) -> Objects:
+        return self._holding({**self._contents, contents.object.name: contents})
+
+    def _holding(self, contents: dict[str, _Contents]) -> Objects:
+        """Return this memory with these objects in place of its own."""
         result = Objects((), self.tag)
-        result._contents = {**self._contents, contents.object.name: contents}
+        result._contents = contents
         return result
 
     def adding(self, item: Object) -> Objects:
@@ -123,9 +127,7 @@ class Objects(Memory):
 
     def only(self, names: Collection[str]) -> Objects:
         """Return this memory with only the objects of the given names."""
-        result = Objects((), self.tag)
-        result._contents = {name: found for name, found in self._contents.items() if name in names}
-        return result
+        return self._holding({name: found for name, found in self._contents.items() if name in names})
 
     def popped(self, name: str, before: Term, after: Term) -> Objects:
         """Return this memory after SP has changed: an interrupt or a callee may write below it at any time.
@@ -271,6 +273,13 @@ class Objects(Memory):
         return {
             at: value[8 * index + 7 : 8 * index] for at, (value, index) in self._contents[name].stored.items()
         }
+
+    def stored_words(self, name: str) -> dict[int, Term]:
+        """The aligned words that were stored into the object called ``name``, by offset."""
+        contents = self._contents[name]
+        starts = {at for at in contents.stored if at % WORD_BYTES == 0}
+        whole = (at for at in sorted(starts) if all(at + i in contents.stored for i in range(WORD_BYTES)))
+        return {at: self._bytes(contents, at, WORD_BYTES) for at in whole}
 
 
 def _short(term: Term) -> str:

@@ -17,7 +17,11 @@ from kexec_verify.refute.functions.contract_check import broken, runs, shown
 from kexec_verify.refute.functions.contract_run import ContractRun
 from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.refute.functions.search import Path, refute, witnesses
+<<<<<<< HEAD
 from kexec_verify.refute.functions.values import Models
+=======
+from kexec_verify.refute.functions.table_run import refute_copy
+>>>>>>> 4baf945 (T11, in part: leaf entries of the copied linear map, and the protections that it depends on)
 
 
 @dataclass
@@ -92,6 +96,8 @@ class PathRuns:
         proof = proof_of(part)
         if proof is not None:
             return refute(proof, result, property_id)
+        if part is not None and part.tables is not None:
+            return refute_copy(part.tables, result, property_id)
         if part is None or not _is_callee(part):
             return None
         for run in self._runs(part):

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Stand-ins with the kernel's interface, so that the calls lead somewhere: the copy is of the top level only, and the
- * identity map of one page.
- */
+/* A copy of the linear map whose every entry can be written through, and the identity map of one page. */
 #include "cacheflush.h"
 #include "trans_pgd.h"
 
@@ -15,6 +12,9 @@
 /* Valid, table or page; for a page also accessed, inner shareable. */
 #define TABLE_DESCRIPTOR 3UL
 #define PAGE_DESCRIPTOR (TABLE_DESCRIPTOR | 1UL << 10 | 3UL << 8)
+#define READ_ONLY (1UL << 7)
+#define DIRTY_BIT_MODIFIER (1UL << 51)
+#define ENTRY_ADDRESS_BITS ((1UL << 48) - PAGE_SIZE)
 
 extern const unsigned char trans_pgd_stub_vectors[EL2_VECTORS_SIZE];
 
@@ -28,14 +28,63 @@ static u64 slot_of(u64 address, unsigned int shift)
 	return address >> shift & (LEVEL_SLOTS - 1);
 }
 
+static inline_always u64 writable(u64 entry)
+{
+	return (entry & ~READ_ONLY) | DIRTY_BIT_MODIFIER;
+}
+
+static inline_always int copy_pages(struct trans_pgd_info *info, u64 *to, const u64 *from, u64 at, u64 end)
+{
+	(void)info;
+	for (; at != end; at += PAGE_SIZE) {
+		const u64 entry = from[slot_of(at, PAGE_SHIFT)];
+
+		if (entry)
+			to[slot_of(at, PAGE_SHIFT)] = writable(entry);
+	}
+	return 0;
+}
+
+#define COPY_TABLE(name, below, level) \
+	static inline_always int name(struct trans_pgd_info *info, u64 *to, const u64 *from, u64 at, u64 end) \
+	{ \
+		const unsigned int shift = PAGE_SHIFT + (level)*LEVEL_BITS; \
+		u64 next; \
+\
+		for (; at != end; at = next) { \
+			const u64 slot = slot_of(at, shift), entry = from[slot]; \
+			page_table *table; \
+\
+			next = ((at >> shift) + 1) << shift; \
+			if (next - 1 > end - 1) \
+				next = end; \
+			if (!entry) \
+				continue; \
+			if ((entry & TABLE_DESCRIPTOR) != TABLE_DESCRIPTOR) { \
+				to[slot] = writable(entry); \
+				continue; \
+			} \
+			table = new_table(info); \
+			if (!table) \
+				return -ENOMEM; \
+			to[slot] = virt_to_phys(table) | TABLE_DESCRIPTOR; \
+			if (below(info, table->entries, phys_to_virt(entry & ENTRY_ADDRESS_BITS), at, next)) \
+				return -ENOMEM; \
+		} \
+		return 0; \
+	}
+
+COPY_TABLE(copy_level_1, copy_pages, 1)
+COPY_TABLE(copy_level_2, copy_level_1, 2)
+COPY_TABLE(copy_level_3, copy_level_2, 3)
+_Static_assert(LEVELS == 4, "copy_level_3 copies the top level");
+
 int trans_pgd_create_copy(struct trans_pgd_info *info, page_table **copy, u64 start, u64 end)
 {
 	page_table *const table = new_table(info);
 
-	if (!table)
+	if (!table || copy_level_3(info, table->entries, swapper_pg_dir.entries, start, end))
 		return -ENOMEM;
-	for (u64 n = slot_of(start, TOP_SHIFT); n <= slot_of(end - 1, TOP_SHIFT); n++)
-		table->entries[n] = swapper_pg_dir.entries[n];
 	*copy = table;
 	return 0;
 }

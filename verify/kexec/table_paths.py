@@ -1,0 +1,162 @@
+"""The paths of a function that builds page tables, or that is called for it: what leaves it, and what is met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kexec_verify.arm64 import pointer_authentication
+from kexec_verify.arm64.cache import Lines
+from kexec_verify.arm64.execute import Exit, Step
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.arm64.state import Event, State, unknown_ghosts, unknown_registers, width
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.calls import ARGUMENTS, CLOBBERED
+from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
+from kexec_verify.logic import Term, const, constant, offset_from, var
+from kexec_verify.symbolic.cutpoints import ENTRY, CutPaths
+from kexec_verify.symbolic.heap import Heap, heap_of
+from kexec_verify.symbolic.objects import STACK_FRAME, Object
+
+TASK = "the task"
+CALL = "call "
+"""What the names of calls' events begin with; a call of what a register holds is ``call *``."""
+_TASK_BYTES = 16384
+# Exclusive and atomic accesses (Arm ARM, C4.1.94): mask and value of LDXR, STXR, and LDSET and its like.
+_LDXR, _STXR, _LDOP = (0x3FFF_FC00, 0x085F_7C00), (0x3FE0_FC00, 0x0800_7C00), (0x3F20_0C00, 0x3820_0000)
+
+_XPACLRI = 0xD503_20FF
+_ZERO = 31
+
+type Called = Callable[[State, str, int], State]
+"""Returns what a call leaves behind, of the state after an unknown callee, its name and the call's address."""
+
+
+@dataclass
+class TablePaths:
+    """The paths of one function.
+
+    :param joins: see CutPaths.
+    :param called: what is known of each call besides, or an error for a call that must not be.
+    """
+
+    context: KexecContext
+    code: Code
+    joins: int
+    called: Called = lambda state, name, at: state
+    _count: int = 0
+    _escaped: int | None = None
+
+    def run(self) -> CutPaths:
+        """Return every path.
+
+        :raises UnsupportedError: for what the engine does not cover.
+        :raises LimitError: for too many paths.
+        """
+        while True:
+            escaped, self._count = self._escaped, 0
+            paths = CutPaths(self.code, self.entry(), self._leave, self._without_model, modelled, self.joins)
+            paths.run()
+            if escaped == self._escaped:
+                return paths
+
+    def entry(self) -> State:
+        """Return the state on entry: nothing is known of it."""
+        registers = unknown_registers(ENTRY)
+        frame = Object(STACK_FRAME, registers["sp"], -FRAME_BYTES, 0)
+        task = Object(TASK, registers["sp_el0"], 0, _TASK_BYTES)
+        memory = Heap((self.context.image, frame, task), ENTRY)
+        return State(registers, unknown_ghosts(ENTRY), memory, Lines("L"), fetch=Lines("F"))
+
+    def _fresh(self, what: str, bits: int = 64) -> Term:
+        self._count += 1
+        return var(f"{what}#{self._count}", bits)
+
+    def _leave(self, step: Step) -> list[Step] | None:
+        """Where ``step`` goes on; None where a path ends."""
+        assert isinstance(step.then, Exit)
+        state, at, kind = step.state, step.state.trace[-1], step.then.kind
+        target = constant(step.then.target)
+        if kind == "ret":
+            return None
+        if kind == "brk":
+            return [Step(state, at + SIZE)] if at in self.code.warnings else None
+        if kind == "call" or (kind == "br" and target is not None and self._starts(target)):
+            after = self._call(state, at, target, step.then.target)
+            # What never returns is followed too: that is more than what can happen.
+            further = at + SIZE if kind == "call" and at + SIZE in self.code else Exit("ret", after.registers["x30"])
+            return [Step(after, further)]
+        raise UnsupportedError(f"way out of {self.code.name} ({kind})", at)
+
+    def _starts(self, target: int) -> bool:
+        """A function starts at ``target``, and no part of one that is elsewhere."""
+        names = self.context.kernel.symbols_at(target)
+        return bool(names) and not any(".cold" in name for name in names)
+
+    def _call(self, state: State, at: int, target: int | None, term: Term) -> State:
+        names = [] if target is None else self.context.kernel.symbols_at(target)
+        name = "*" if target is None else names[0] if names else hex(target)
+        operands = (term, *(state.registers[register] for register in ARGUMENTS))
+        event = Event(f"{CALL}{name}", operands, at, len(state.facts), state)
+        memory = heap_of(state.memory)
+        base = next(item.base for item in memory.objects if item.name == STACK_FRAME)
+        for register in ARGUMENTS:
+            offset = offset_from(state.registers[register], base)
+            if offset is not None and (self._escaped is None or offset < self._escaped):
+                self._escaped = offset
+        self._count += 1
+        memory = memory.forgetting(f"{name}#{self._count}", self._escaped)
+        registers = {r: self._fresh(f"{r} after {name}", width(r)) for r in CLOBBERED}
+        after = replace(state.with_registers(**registers), memory=memory, events=(*state.events, event))
+        return self.called(after, name, at)
+
+    def _without_model(self, at: int, state: State) -> State:
+        """The state after an instruction of which :func:`modelled` says that it has a meaning here.
+
+        An exclusive or atomic access must be to the task's flags. Signed return addresses are taken as they
+        are: nothing is concluded of where a function returns to.
+        """
+        word = self.code.word(at)
+        if word in pointer_authentication.MEANING:
+            return state
+        if word == _XPACLRI:
+            return state.with_registers(x30=self._fresh("x30"))
+        base, result, status = word >> 5 & 31, word & 31, word >> 16 & 31
+        memory = heap_of(state.memory)
+        item, offset = memory.find(state.registers["sp" if base == 31 else f"x{base}"])
+        place = constant(offset)
+        if item.name != TASK or place is None:
+            raise UnsupportedError(f"exclusive or atomic access to {item.name}", at)
+        loads, stores = _is(word, _LDXR), _is(word, _STXR)
+        if not loads:
+            memory = heap_of(memory.storing(TASK, place, self._fresh("flags")))
+        changed = {}
+        if not stores and result != _ZERO:
+            changed[f"x{result}"] = self._fresh("flags")
+        if stores and status != _ZERO:
+            changed[f"x{status}"] = self._fresh("status", 32).zero_extend(32)
+        return replace(state.with_registers(**changed), memory=memory)
+
+
+def modelled(word: int) -> bool:
+    """Return whether an instruction has a meaning here that the engine lacks, by its encoding."""
+    known = word in pointer_authentication.MEANING or word == _XPACLRI
+    return known or any(_is(word, kind) for kind in (_LDXR, _STXR, _LDOP))
+
+
+def _is(word: int, kind: tuple[int, int]) -> bool:
+    mask, value = kind
+    return word & mask == value
+
+
+def calls(paths: CutPaths) -> list[Event]:
+    """Return each call on the paths, with the state before it, once for all paths that go on from it."""
+    found: dict[tuple[object, ...], Event] = {}
+    for steps in paths.ends.values():
+        for step in steps:
+            for event in step.state.events:
+                if event.name.startswith(CALL):
+                    facts = tuple(fact.hash() for _, fact in event.before.facts)
+                    key = (event.at, facts, *(operand.hash() for operand in event.operands))
+                    found.setdefault(key, event)
+    return list(found.values())

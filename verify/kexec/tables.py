@@ -1,0 +1,213 @@
+"""The copy of the linear map: each leaf that trans_pgd_create_copy stores is writable and maps what the source maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import networkx
+from kexec_verify.arm64.execute import execute
+from kexec_verify.arm64.state import GENERAL, Access, State
+from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.protections import Protections
+from kexec_verify.kexec.table_paths import TablePaths, modelled
+from kexec_verify.logic import (
+    FALSE,
+    TRUE,
+    Formula,
+    Not,
+    Term,
+    application,
+    offset_from,
+    replace,
+    var,
+)
+from kexec_verify.memory import WORD_BYTES
+from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.specs import page_tables as spec
+from kexec_verify.specs.contracts import contract
+from kexec_verify.symbolic.cutpoints import CutPaths
+from kexec_verify.symbolic.explore import Decide
+from kexec_verify.symbolic.heap import HEAP, heap_of, is_heap_word
+
+NAME = "trans_pgd_create_copy"
+_JOINS = 2
+_OTHERS = {
+    "set_swapper_pgd": "of an entry of swapper_pg_dir, which no page that is taken is (arch/arm64/mm/mmu.c)",
+    "preempt_schedule": "runs other tasks (kernel/sched/core.c)",
+    "preempt_schedule_notrace": "runs other tasks (kernel/sched/core.c)",
+}
+"""Functions without a contract that it may call: none of them builds the copy."""
+
+
+@dataclass
+class TableCopy:
+    """The proof of one kernel's trans_pgd_create_copy, as far as it is about the values of entries.
+
+    :ivar obligations: what it makes; ``covered``: the instructions that some path runs.
+    :ivar needs_dirty: a leaf is writable only because of PTE_DIRTY in the source.
+    """
+
+    context: KexecContext
+    decide: Decide
+    obligations: list[Obligation] = field(default_factory=list)
+    covered: set[int] = field(default_factory=set)
+    needs_dirty: bool = False
+    protections: Protections | None = None
+    _made: set[tuple[object, ...]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.code = self.context.plain(NAME)
+
+    def prove(self) -> None:
+        """Make the obligations.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        :raises LimitError: for too many paths.
+        """
+        table = TablePaths(self.context, self.code, _JOINS, self._called)
+        paths = table.run()
+        self.obligations += paths.obligations("tables-cut")
+        sites = self._page_sites(paths)
+        leaves = 0
+        for state, access in _stores(paths):
+            leaves += self._store(paths.entry, state, access, access.at in sites)
+        self.covered = {at for steps in paths.ends.values() for step in steps for at in step.state.trace}
+        sentence = f"{NAME} stores entries of pages"
+        self.obligations.append(Obligation("tables-leaf", sentence, (), TRUE if leaves else FALSE))
+        if self.needs_dirty:
+            self.protections = Protections(self.context)
+            self.obligations += self.protections.prove()
+
+    def _page_sites(self, paths: CutPaths) -> set[int]:
+        """The stores of the last level: their iteration goes on by one page, and takes none for a table."""
+        graph, entry = paths.graph, paths.entry
+        sites = {a.at for _, a in _stores(paths)}
+        found = set()
+        for site in sites:
+            ways = [w for n in graph.successors(site) if (w := _way(graph, n, site)) is not None]
+            cycle = min(ways, key=len, default=[])
+            known = [at for at in cycle if not modelled(self.code.word(at))]
+            takes = any("CALLIND" in self.code.at(at).opcodes for at in known)
+            if not takes and any(self._advances(at, entry) for at in known):
+                found.add(site)
+        return found
+
+    def _advances(self, at: int, state: State) -> bool:
+        """The instruction at ``at`` adds a page's size to a register, in place."""
+        if "INT_ADD" not in self.code.at(at).opcodes:
+            return False
+        after = next(iter(execute(self.code.at(at), state))).state.registers
+        size = self.context.page_size
+        return any(offset_from(after[name], state.registers[name]) == size for name in GENERAL)
+
+    def _called(self, state: State, name: str, at: int) -> State:
+        """A call by register takes a page. Others are of functions that build no tables."""
+        if name != "*":
+            if contract(name) is None and name not in _OTHERS:
+                raise UnsupportedError(f"call of {name}, which has no contract", at)
+            return state
+        return state
+
+    def _store(self, entry: State, state: State, access: Access, last_level: bool) -> int:
+        """Owe of one store what it must be; return whether it is one of a page's entry."""
+        facts = _about(access.before.facts[: access.known], access.value)
+        where = self.code.where(access.at)
+        source = _source(access)
+
+        def require(kind: str, sentence: str, goal: Formula, *further: tuple[str, Formula]) -> None:
+            sentence = f"the store at {where}: {sentence}"
+            required = Obligation(f"tables-{kind}", sentence, (*facts, *further), goal, access.at)
+            key = (sentence, goal.hash(), *(fact.hash() for _, fact in required.hypotheses))
+            if key not in self._made:
+                self._made.add(key)
+                self.obligations.append(required)
+
+        if offset_from(access.address, entry.registers["x1"]) == 0:
+            return 0  # the result, to where the caller asked for it
+        if access.size != WORD_BYTES:
+            require("leaf", "it is of a whole entry", FALSE)
+        elif source is not None:
+            self._require_leaf(source, access.value, facts, last_level, require)
+            return last_level
+        else:
+            level = FALSE if last_level else spec.is_table(access.value)
+            require("table", "what is made of no entry of the source is a table, and above the last level", level)
+        return 0
+
+    def _require_leaf(
+        self, source: Term, copy: Term, facts: Facts, last_level: bool, require: Require
+    ) -> None:
+        kept = ("linear-map-kept", spec.accessed(source))
+        require(
+            "leaf",
+            "the copy has the source's output address and attributes",
+            spec.same_place(source, copy),
+        )
+        require("leaf", "the copy is valid where the source is", spec.present(source, copy))
+        if not last_level:
+            require("leaf", "it is no table of the source", Not(spec.is_table(source)))
+        further: Facts = (kept,)
+        if not self.decide((*facts, kept), spec.writable(copy)):
+            self.needs_dirty = True
+            further = (kept, ("linear-map-kept", spec.dirty_if_read_only(source)))
+        require("leaf", "the copy is writable", spec.writable(copy), *further)
+
+
+type Require = object
+
+
+def _source(access: Access) -> Term | None:
+    """The word of the heap, loaded before, that is all that the stored value is made of; None if none is."""
+    memory = heap_of(access.before.memory)
+    loaded = [
+        other.value
+        for other in access.before.accesses
+        if other.kind == "load" and other.size == WORD_BYTES and memory.is_heap(other.address)
+    ]
+    held = [word for word in _variables(access.value) if _is_word(word)]
+    for word in (*reversed(loaded), *held):
+        rest = replace(access.value, word, var("the source entry"), shallow=True)
+        if rest is not access.value and not any(map(_is_word, _variables(rest))):
+            return word
+    return None
+
+
+def _about(facts: Facts, value: Term) -> Facts:
+    """Those of ``facts`` that speak of nothing but what ``value`` is made of: no other is needed."""
+    return tuple((label, fact) for label, fact in facts if fact.variables <= value.variables)
+
+
+def _variables(value: Term) -> list[Term]:
+    return [var(name) for name in sorted(value.variables)]
+
+
+def _is_word(term: Term) -> bool:
+    """``term`` is a word of the heap."""
+    applied = application(term)
+    return applied is not None and is_heap_word(applied.function)
+
+
+def _stores(paths: CutPaths) -> Iterator[tuple[State, Access]]:
+    """Each store to the heap, once for all paths that go on from it."""
+    seen: set[tuple[object, ...]] = set()
+    for steps in paths.ends.values():
+        for step in steps:
+            for access in step.state.accesses:
+                if access.kind != "store" or heap_of(access.before.memory).find(access.address)[0] is not HEAP:
+                    continue
+                facts = tuple(fact.hash() for _, fact in access.before.facts[: access.known])
+                key = (access.at, access.address.hash(), access.value.hash(), facts)
+                if key not in seen:
+                    seen.add(key)
+                    yield step.state, access
+
+
+def _way(graph: networkx.DiGraph, start: int, end: int) -> list[int] | None:
+    """The shortest path of ``graph`` from ``start`` to ``end``; None if there is none."""
+    try:
+        found: list[int] = networkx.shortest_path(graph, start, end)
+    except networkx.NetworkXNoPath:
+        return None
+    return found
