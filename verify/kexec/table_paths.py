@@ -84,7 +84,11 @@ class TablePaths:
         if kind == "call" or (kind == "br" and target is not None and self._starts(target)):
             after = self._call(state, at, target, step.then.target)
             # What never returns is followed too: that is more than what can happen.
-            further = at + SIZE if kind == "call" and at + SIZE in self.code else Exit("ret", after.registers["x30"])
+            further = (
+                at + SIZE
+                if kind == "call" and at + SIZE in self.code
+                else Exit("ret", after.registers["x30"])
+            )
             return [Step(after, further)]
         raise UnsupportedError(f"way out of {self.code.name} ({kind})", at)
 

@@ -133,7 +133,9 @@ class TableCopy:
             return last_level
         else:
             level = FALSE if last_level else spec.is_table(access.value)
-            require("table", "what is made of no entry of the source is a table, and above the last level", level)
+            require(
+                "table", "what is made of no entry of the source is a table, and above the last level", level
+            )
         return 0
 
     def _require_leaf(
@@ -195,7 +197,10 @@ def _stores(paths: CutPaths) -> Iterator[tuple[State, Access]]:
     for steps in paths.ends.values():
         for step in steps:
             for access in step.state.accesses:
-                if access.kind != "store" or heap_of(access.before.memory).find(access.address)[0] is not HEAP:
+                if (
+                    access.kind != "store"
+                    or heap_of(access.before.memory).find(access.address)[0] is not HEAP
+                ):
                     continue
                 facts = tuple(fact.hash() for _, fact in access.before.facts[: access.known])
                 key = (access.at, access.address.hash(), access.value.hash(), facts)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import InternalError, UnsupportedError
+from kexec_verify.kexec.table_paths import modelled
 from kexec_verify.kexec.tables import TableCopy
 from kexec_verify.logic import var
 from kexec_verify.prove.discharge import Result
@@ -130,7 +131,11 @@ class _CopyRun:
 
     @property
     def _image_pages(self) -> set[int]:
-        return set()
+        """The pages of the image that the code forms the addresses of, and the next ones."""
+        code = self.proof.code
+        known = [code.at(at) for at in code.addresses if not modelled(code.word(at))]
+        formed = [int(i.operations[0].inputs[0].offset) for i in known if i.text.startswith("adrp ")]
+        return {at + further for at in formed for further in (0, PAGE)}
 
     def _look(self, run: PathRun) -> None:
         """Walk the copy."""
