@@ -17,7 +17,7 @@ class Property:
     :param function: the function that it is about; empty for the whole kexec path.
     :param parts: the properties that it joins: it is proved if all of them and its own obligations are.
     :param discharges: assumptions of some parts that other parts prove.
-    :param grounds: assumptions that cannot hold where this is not proved: what assumes them is not proved either.
+    :param grounds: assumptions that may be false where this is not proved; what assumes them is blocked.
     """
 
     id: str
@@ -341,9 +341,9 @@ WHOLE_PATH = (
         "linear-map-copy-writable",
         "T11",
         "Each entry that trans_pgd_create_copy makes of an entry of the kernel's own tables has its output "
-        "address and attributes, is valid if that is, and is writable with AF set. Above the last level it is "
-        "a block, or a table of the copy's own. If it is writable only because the kernel's entry has "
-        "PTE_DIRTY, boot maps the linear map with PTE_DIRTY.",
+        "address and attributes, is valid if that is, and is writable with AF set. Above the last level it "
+        "is a block. All other entries are tables. If an entry is writable only because the kernel's entry "
+        "has PTE_DIRTY, boot maps the linear map with PTE_DIRTY.",
         ("tables-*",),
         assumptions=("linear-map-kept", "objects-apart", "alternatives-unapplied"),
         variant="kimage",

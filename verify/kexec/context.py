@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kexec_verify.arm64.cache import Lines
-from kexec_verify.arm64.lift import SIZE, Code, loops
+from kexec_verify.arm64.lift import Code, loops
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 from kexec_verify.errors import TargetError, UnsupportedError
 from kexec_verify.kexec.choices import Variant, sanitised_ctr

@@ -1,4 +1,4 @@
-"""The paths of a function that builds page tables, or that is called for it: what leaves it, and what is met."""
+"""The paths of a function that builds page tables: calls, and what the engine has no model of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kexec_verify.arm64.state import Event, State, unknown_ghosts, unknown_regis
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.calls import ARGUMENTS, CLOBBERED
 from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
-from kexec_verify.logic import Term, const, constant, offset_from, var
+from kexec_verify.logic import Term, constant, offset_from, var
 from kexec_verify.symbolic.cutpoints import ENTRY, CutPaths
 from kexec_verify.symbolic.heap import Heap, heap_of
 from kexec_verify.symbolic.objects import STACK_FRAME, Object
@@ -29,7 +29,7 @@ _XPACLRI = 0xD503_20FF
 _ZERO = 31
 
 type Called = Callable[[State, str, int], State]
-"""Returns what a call leaves behind, of the state after an unknown callee, its name and the call's address."""
+"""Returns what a call leaves, of the state after an unknown callee, its name and the call's address."""
 
 
 @dataclass

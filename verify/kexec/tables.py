@@ -1,8 +1,8 @@
-"""The copy of the linear map: each leaf that trans_pgd_create_copy stores is writable and maps what the source maps."""
+"""The copy of the linear map: each leaf is writable, and maps what the kernel's own entry maps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import networkx
@@ -157,7 +157,7 @@ class TableCopy:
         require("leaf", "the copy is writable", spec.writable(copy), *further)
 
 
-type Require = object
+type Require = Callable[..., None]
 
 
 def _source(access: Access) -> Term | None:

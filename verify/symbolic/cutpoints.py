@@ -1,9 +1,9 @@
 """What holds at the cutpoints of a function with loops of any shape, and every path between them.
 
-Each cycle has a cutpoint. What a register or a word of the stack frame holds there is, on every arrival, one
-and the same value over the entry's variables, or has known bits, or is a word of the heap;
-and some branches are decided by what a register holds. These facts are found by running the paths until nothing changes, and are built into the state at the
-cutpoint. That they hold on each arrival is a proof obligation.
+Each cycle has a cutpoint. On every arrival there, what a register or a word of the stack frame holds is one
+and the same value over the entry's variables, or has known bits, or is a word of the heap. Some branches are
+decided by what a register holds. These facts are found by running the paths until nothing changes, and are
+built into the state at the cutpoint. That they hold on each arrival is a proof obligation.
 """
 
 from __future__ import annotations
@@ -182,9 +182,14 @@ class CutPaths:
             after = self.meaning(at, state)
             return [Step(replace(after, trace=(*state.trace, at)), at + SIZE)]
         # What caches hold is not followed here; it would keep the sides of a select apart.
-        same_caches = {"lines": state.lines, "fetch": state.fetch, "ghosts": state.ghosts}
         steps = execute(self.code.at(at), state, self.code.el)
-        return joined([replace(s, state=replace(s.state, **same_caches)) for s in steps], state)
+        return joined(
+            [
+                replace(s, state=replace(s.state, lines=state.lines, fetch=state.fetch, ghosts=state.ghosts))
+                for s in steps
+            ],
+            state,
+        )
 
     # What holds at a cutpoint
 

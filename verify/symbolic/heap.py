@@ -1,4 +1,4 @@
-"""Memory beside the objects: pages of the linear map, reached through pointers that are computed from no object.
+"""Memory beside the objects: pages of the linear map, reached by pointers that are computed from no object.
 
 An allocator hands out such pages, and page tables are made of them. Words there are one unknown function of
 the address with a layer for each store, so aliasing is asked among words of the heap alone.
@@ -24,8 +24,8 @@ _WORDS = "heap@"  # what the names of the unknown functions begin with
 class Heap(Objects):
     """Objects, and words of the heap at every address that is computed from none of their bases.
 
-    A load of less than a word gives an unknown value. A store of less than a word makes all words unknown, and
-    a store at an unknown offset in an object makes everything unknown.
+    A load of less than a word gives an unknown value. A store of less than a word makes all words unknown.
+    A store at an unknown offset in an object makes everything unknown.
     That the heap and the objects do not overlap is assumed (``objects-apart``).
 
     :param tag: of the moment at which nothing had been stored yet; it names the unknown functions.

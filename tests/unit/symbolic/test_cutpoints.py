@@ -1,14 +1,14 @@
 """Cutpoints, and what is found to hold there."""
 
 import networkx
+from kexec_verify.arm64.cache import Lines
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 from kexec_verify.prove.discharge import decide
 from kexec_verify.symbolic.cutpoints import ENTRY, CutPaths, cutpoints
 from kexec_verify.symbolic.heap import Heap
 from kexec_verify.symbolic.objects import STACK_FRAME, Object
-from kexec_verify.arm64.cache import Lines
-from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 
 AT = 0x1000
 RET = 0xD65F03C0

@@ -67,7 +67,8 @@ class _CopyRun:
     """
 
     def __init__(self, proof: TableCopy, source: int):
-        self.proof, self.source, self.copy, self.place = proof, source, None, 0
+        self.proof, self.source, self.place = proof, source, 0
+        self.copy: int | None = None
         context = proof.context
         self.page, self.linear = context.page_size, context.page_offset
         shift = self.page.bit_length() - 1
