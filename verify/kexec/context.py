@@ -88,15 +88,12 @@ class KexecContext:
         if key in self._code:
             return self._code[key]
         function = self._find(name) if address is None else find_function(self.kernel, name, address)
-<<<<<<< HEAD
         first, *others = (self._range(f) for f in self._ranges(function))
-        words = {at: _word(code, at) for code in (first, *others) for at in code.addresses}
-=======
-        first, *others = (Code(f.name, f.address, f.code, calls=True) for f in self._ranges(function))
         resumed = self._resumed(first, *others)
         self._code[key] = Code(
-            name, first.address, first.data, True, resumed, self._final(), continuations=tuple(others)
-        )
+            name, first.address, first.data, True, resumed, self._final(),
+            continuations=tuple(others), unknown=first.unknown,
+        )  # fmt: skip
         return self._code[key]
 
     def plain(self, function: str | int) -> Code:
@@ -110,8 +107,8 @@ class KexecContext:
             symbol = self.kernel.symbol_before(function)
             assert symbol is not None
             found = find_function(self.kernel, symbol.name, function)
-        code = Code(found.name, found.address, found.code)
-        return Code(found.name, found.address, found.code, warnings=self._resumed(code))
+        code = self._range(found)
+        return Code(found.name, found.address, found.code, warnings=self._resumed(code), unknown=code.unknown)
 
     def _resumed(self, *codes: Code) -> frozenset[int]:
         """The brk instructions of a function that it goes on after: its WARNs.
@@ -119,23 +116,13 @@ class KexecContext:
         :raises UnsupportedError: for one of which it is not known whether it is a BUG or a WARN.
         """
         words = {at: code.word(at) for code in codes for at in code.addresses}
->>>>>>> 4baf945 (T11, in part: leaf entries of the copied linear map, and the protections that it depends on)
         breaks = [at for at, word in words.items() if word >> 21 == _BRK]
         kinds = self._kinds(breaks)
         for at in breaks:
             # A WARN goes on: one that is taken for a BUG would lose the paths behind it.
             if at not in kinds and words[at] >> 5 & 0xFFFF == BUG_BRK_IMM:
                 raise UnsupportedError("brk that is not known as a BUG or a WARN", at)
-<<<<<<< HEAD
-        resumed = frozenset(at for at, warns in kinds.items() if warns)
-        self._code[key] = Code(
-            name, first.address, first.data, True, resumed, self._final(),
-            continuations=tuple(others), unknown=first.unknown,
-        )  # fmt: skip
-        return self._code[key]
-=======
         return frozenset(at for at, warns in kinds.items() if warns)
->>>>>>> 4baf945 (T11, in part: leaf entries of the copied linear map, and the protections that it depends on)
 
     def _range(self, function: Function) -> Code:
         patched = unknown(self.kernel, function.address, function.end)

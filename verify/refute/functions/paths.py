@@ -17,11 +17,8 @@ from kexec_verify.refute.functions.contract_check import broken, runs, shown
 from kexec_verify.refute.functions.contract_run import ContractRun
 from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.refute.functions.search import Path, refute, witnesses
-<<<<<<< HEAD
-from kexec_verify.refute.functions.values import Models
-=======
 from kexec_verify.refute.functions.table_run import refute_copy
->>>>>>> 4baf945 (T11, in part: leaf entries of the copied linear map, and the protections that it depends on)
+from kexec_verify.refute.functions.values import Models
 
 
 @dataclass
