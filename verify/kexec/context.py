@@ -248,7 +248,7 @@ class KexecContext:
                 code = self.code(name)
             except UnsupportedError:
                 continue
-            if any(_word(piece, at) == _PUSH for piece in code.pieces for at in piece.addresses):
+            if any(piece.word(at) == _PUSH for piece in code.pieces for at in piece.addresses):
                 return True
         return False
 

@@ -15,7 +15,7 @@ from kexec_verify.logic import Term, const, same, var
 from kexec_verify.obligation import Obligation
 from kexec_verify.specs import page_tables as spec
 from kexec_verify.specs.address_map import linear_map_end
-from kexec_verify.symbolic.cutpoints import ENTRY
+from kexec_verify.symbolic.cut_paths import ENTRY
 
 _BRANCHES = re.compile(rb"[\x14-\x17\x94-\x97]")  # the last byte of B and BL (Arm ARM, C4.1.66)
 _ADDRESS, _PROTECTION = "x2", "x4"

@@ -14,7 +14,7 @@ from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.calls import ARGUMENTS, CLOBBERED
 from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
 from kexec_verify.logic import Term, constant, offset_from, var
-from kexec_verify.symbolic.cutpoints import ENTRY, CutPaths
+from kexec_verify.symbolic.cut_paths import ENTRY, CutPaths
 from kexec_verify.symbolic.heap import Heap, heap_of
 from kexec_verify.symbolic.objects import STACK_FRAME, Object
 

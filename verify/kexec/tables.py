@@ -27,7 +27,7 @@ from kexec_verify.memory import WORD_BYTES
 from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.specs import page_tables as spec
 from kexec_verify.specs.contracts import contract
-from kexec_verify.symbolic.cutpoints import CutPaths
+from kexec_verify.symbolic.cut_paths import CutPaths
 from kexec_verify.symbolic.explore import Decide
 from kexec_verify.symbolic.heap import HEAP, heap_of, is_heap_word
 

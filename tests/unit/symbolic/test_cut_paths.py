@@ -6,7 +6,7 @@ from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 from kexec_verify.prove.discharge import decide
-from kexec_verify.symbolic.cutpoints import ENTRY, CutPaths, cutpoints
+from kexec_verify.symbolic.cut_paths import ENTRY, CutPaths, cutpoints
 from kexec_verify.symbolic.heap import Heap
 from kexec_verify.symbolic.objects import STACK_FRAME, Object
 
