@@ -34,7 +34,7 @@ from kexec_verify.masks import known_one, known_zero
 from kexec_verify.memory import WORD_BYTES
 from kexec_verify.obligation import Obligation
 from kexec_verify.symbolic.explore import joined
-from kexec_verify.symbolic.heap import Heap, heap_of, is_heap_word
+from kexec_verify.symbolic.heap import Heap, earlier_word, heap_of, is_heap_word
 from kexec_verify.symbolic.objects import STACK_FRAME
 
 ENTRY = "entry"
@@ -54,7 +54,7 @@ class Known:
 
     :param value: the value itself, a term over the entry's variables; None if there is none.
     :param zeros: bits that are 0; ``ones``: bits that are 1.
-    :param word: it is a word of the heap.
+    :param word: it was loaded from the heap.
     """
 
     value: Term | None
@@ -202,7 +202,7 @@ class CutPaths:
         for slot, fact in known.items():
             value = fact.value
             if value is None and fact.word:
-                value = memory.load(var(f"where {slot} was loaded from@{tag}"), WORD_BYTES)
+                value = earlier_word(f"{slot}@{tag}")
             elif value is None:
                 value = var(f"{slot}@{tag}") & const(~fact.zeros) | const(fact.ones)
             if isinstance(slot, str):
@@ -240,18 +240,15 @@ class CutPaths:
 
     @staticmethod
     def _loaded(state: State) -> set[int]:
-        """The values of registers that are words of the heap as it is now."""
+        """The values of registers that are words of the heap, as it is now or was when they were loaded."""
         memory, found = heap_of(state.memory), set()
-        places = [(access.value, access.address) for access in state.accesses if access.kind == "load"]
         for value in state.registers.values():
             applied = application(value)
             if applied is not None and is_heap_word(applied.function):
-                places.append((value, applied.arguments[0]))
-        held = {value.hash() for value in state.registers.values()}
-        for value, address in places:
-            wanted = value.length == WORD_BYTES * 8 and value.hash() in held
-            if wanted and memory.is_heap(address) and same(memory.load(address, WORD_BYTES), value):
                 found.add(value.hash())
+        for access in state.accesses:
+            if access.kind == "load" and access.size == WORD_BYTES and memory.is_heap(access.address):
+                found.add(access.value.hash())
         return found
 
     @staticmethod

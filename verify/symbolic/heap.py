@@ -96,6 +96,14 @@ class Heap(Objects):
         return result
 
 
+def earlier_word(name: str) -> Term:
+    """Return any value, as a word that was loaded from the heap at a moment and place that are not known.
+
+    It is a word of an unknown function of its own: nothing of the heap as it is now follows from it.
+    """
+    return Unknown(f"{_WORDS}{name} when loaded").read(var(f"where {name} was loaded from"))
+
+
 def is_heap_word(function: str) -> bool:
     """Return whether the function of that name is the heap's words at some moment."""
     return function.startswith(_WORDS)

@@ -5,9 +5,10 @@ from kexec_verify.arm64.cache import Lines
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
+from kexec_verify.logic import application
 from kexec_verify.prove.discharge import decide
 from kexec_verify.symbolic.cut_paths import ENTRY, CutPaths, cutpoints
-from kexec_verify.symbolic.heap import Heap
+from kexec_verify.symbolic.heap import Heap, is_heap_word
 from kexec_verify.symbolic.objects import STACK_FRAME, Object
 
 AT = 0x1000
@@ -74,3 +75,25 @@ def test_a_constant_that_an_iteration_changes_is_not_taken_to_hold() -> None:
     (head,) = found.cuts
     assert found.starts[head].registers["x1"].op != "BVV"
     assert all(decide(o.hypotheses, o.goal) for o in found.obligations("cut"))
+
+
+def test_a_word_that_was_loaded_stays_one_after_the_heap_changed() -> None:
+    found = paths(
+        0xF9400002,  # ldr x2, [x0]
+        0xF9000003,  # str x3, [x0]      <- head
+        0xF1000463,  # subs x3, x3, #1
+        0x54FFFFC1,  # b.ne head
+        RET,
+    )
+    (head,) = found.cuts
+    applied = application(found.starts[head].registers["x2"])
+    assert applied is not None and is_heap_word(applied.function)
+
+
+def test_of_a_word_that_was_loaded_no_value_follows() -> None:
+    found = paths(0xF9400002, 0xF9000003, 0xF1000463, 0x54FFFFC1, RET)
+    (head,) = found.cuts
+    state = found.starts[head]
+    now = state.memory.load(state.registers["x0"], 8)
+    assert not decide(state.facts, state.registers["x2"] != 5)
+    assert not decide((("", now == 0),), state.registers["x2"] == 0)
