@@ -338,7 +338,7 @@ WHOLE_PATH = (
         function=_MACHINE_KEXEC,
     ),
     Property(
-        "linear-map-copy-writable",
+        "tables-copy-writable",
         "T11",
         "Each entry that trans_pgd_create_copy makes of an entry of the kernel's own tables has its output "
         "address and attributes, is valid if that is, and is writable with AF set. Above the last level it "
@@ -376,7 +376,7 @@ WHOLE_PATH = (
             "postload-tables",
             "postload-memory-safe",
             "handover-to-routine",
-            "linear-map-copy-writable",
+            "tables-copy-writable",
             "callee-contracts",
             *(claim.id for claim in RELOCATION),
         ),
