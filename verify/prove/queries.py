@@ -81,7 +81,8 @@ class Queries:
         text = address_independent(text)
         key = (kind, text, limit, seed)
         if key not in self._known:
-            query = generalise(text, self.image)
+            # A general query takes longer. Without a store no other kernel has any use of its answer.
+            query = generalise(text, self.image) if self._store is not None else General(text)
             stored = self._find(kind, query, seed)
             if stored is not None:
                 self._known[key] = self._stored(stored)
