@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
+import hashlib
 import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -51,6 +53,35 @@ def pytest_configure() -> None:
     """The same for what runs outside of any test, such as a module's fixture."""
     os.environ["KEXEC_VERIFY_CACHE"] = f"{_CACHES.name}/shared"
     os.environ["KEXEC_VERIFY_CACHE_KEY"] = "tests"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_answer_for_each_query() -> Iterator[None]:
+    """Ask a solver the same query once in a process: most of a mutant's queries are those of its original.
+
+    Only calls through the module are remembered, and only sat and unsat. A test of the solvers themselves
+    imports its functions by name, or puts others in their place.
+    """
+    from kexec_verify.prove import solvers
+
+    known: dict[Any, solvers.Reply] = {}
+
+    def remembering(ask: Callable[..., solvers.Reply]) -> Callable[..., solvers.Reply]:
+        def asked(text: str, *options: Any, **named: Any) -> solvers.Reply:
+            key = (ask, hashlib.sha256(text.encode()).digest(), options, *sorted(named.items()))
+            reply = known.get(key)
+            if reply is None:
+                reply = ask(text, *options, **named)
+                if reply.answer is not solvers.Answer.UNKNOWN:
+                    known[key] = reply
+            return reply
+
+        return functools.wraps(ask)(asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ask_z3", "ask_bitwuzla"):
+            patch.setattr(solvers, name, remembering(getattr(solvers, name)))
+        yield
 
 
 def read_corpus() -> list[CorpusBinary]:

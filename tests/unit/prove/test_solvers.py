@@ -11,6 +11,7 @@ import time
 import pytest
 from kexec_verify.errors import InternalError
 from kexec_verify.logic import And, ult, var
+from kexec_verify.prove import solvers
 from kexec_verify.prove.smtlib import script
 from kexec_verify.prove.solvers import Answer, ask_bitwuzla, ask_z3, bitwuzla_version, z3_version
 
@@ -38,7 +39,8 @@ def test_query_without_an_answer_in_time_is_unknown(ask):
     assert reply.seconds < 5
 
 
-def _answer(ask, pipe) -> None:
+def _answer(name, pipe) -> None:
+    ask = getattr(solvers, name)
     ask(script([], P == Q))  # what is loaded at first use is loaded
     pipe.send("ready")
     pipe.send(ask(PRIME, limit=LIMIT).answer)
@@ -49,7 +51,7 @@ def test_a_machine_that_does_other_things_changes_no_answer(ask):
     """A process that gets no CPU for longer than the limit, as on a crowded machine, answers all the same."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_answer, args=(ask, theirs), daemon=True)
+    process = context.Process(target=_answer, args=(ask.__name__, theirs), daemon=True)
     process.start()
     assert process.pid is not None and ours.recv() == "ready"
     time.sleep(0.1)
