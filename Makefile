@@ -1,9 +1,9 @@
-.PHONY: verify test check binaries bench transcripts dist lock clean
+.PHONY: verify test campaign check binaries bench transcripts dist lock clean
 
 PYTHON_DIRS := verify specs tests binaries $(wildcard bench)
 PYTHON_FILES := setup.py scripts/transcripts.py
 # What `make check` leaves to `make test`: it needs a network, a compiler, a browser or minutes.
-SLOW := slow or kernel or mutant or toolchain or browser or toolfault or live
+SLOW := slow or kernel or mutant or toolchain or browser or toolfault or live or campaign
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
 
@@ -14,7 +14,13 @@ verify:
 test:
 	scripts/bootstrap.sh --dev
 	scripts/test-tools.sh
-	.venv/bin/python -m pytest -n 2 --dist worksteal
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m 'not campaign'
+
+# The same kinds of tests on every target, which take hours.
+campaign:
+	scripts/bootstrap.sh --dev
+	scripts/test-tools.sh
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m campaign
 
 check:
 	scripts/bootstrap.sh --dev

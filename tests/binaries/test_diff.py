@@ -31,7 +31,7 @@ def sentences(found: Comparison) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("compiler", ["gcc", pytest.param("clang", marks=pytest.mark.campaign)])
 class TestSeed:
     def test_the_relation_is_proved_in_both_cases(self, compiler):
         found = seed(compiler)

@@ -20,7 +20,12 @@ from kexec_verify.target import Kernel, open_target
 from kexec_verify.verdict import Verdict
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries" / "whole"
-REGISTER_FORMS = ("seed-after-4k-gcc", "seed-after-4k-clang", "seed-before-4k-gcc", "seed-before-4k-clang")
+REGISTER_FORMS = (
+    "seed-after-4k-gcc",
+    "seed-before-4k-clang",
+    pytest.param("seed-after-4k-clang", marks=pytest.mark.campaign),
+    pytest.param("seed-before-4k-gcc", marks=pytest.mark.campaign),
+)
 ARCH = 648  # offset of struct kimage_arch in the corpus
 NOP, SELF = 0xD503201F, 0x14000000  # b .
 CLEAN, ENDS = "pl-list-clean", "pl-loop-terminates"
@@ -100,6 +105,7 @@ def test_where_the_mmu_is_on_nothing_is_asked_of_the_list():
 ENDLESS = {"for ever": SELF, "until a register is 0 that stays as it is": 0xB5000000}  # cbnz x0, .
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ENDLESS)
 def test_a_loop_that_neither_flushes_nor_counts_has_an_obligation_that_fails(fault):
     proof = proof_of(patched("seed-after-4k-gcc", {0x48: ENDLESS[fault]}))
