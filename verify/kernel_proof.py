@@ -67,6 +67,22 @@ def prove_kernel(
     :param routine: the relocation routine.
     :param claims: with every property that one of them rests on or is made of.
     """
+    return prove_composition(kernel, routine, claims, progress, discharger, known, waivers)[0]
+
+
+def prove_composition(
+    kernel: Kernel,
+    routine: Function,
+    claims: Sequence[Property],
+    progress: Progress,
+    discharger: Discharger,
+    known: Known | None = None,
+    waivers: Sequence[Waiver] = (),
+) -> tuple[Outcome, Composition | None]:
+    """Do what :func:`prove_kernel` does; return also the composition that the verdicts are about.
+
+    There is none for a target that has the routine alone, or a routine whose ABI variant is not known.
+    """
     patched = unknown(kernel, routine.address, routine.end)
     code = Code(routine.name, routine.address, routine.code, unknown=patched)
     discharger.queries.image = image_addresses(kernel)
@@ -83,7 +99,7 @@ def prove_kernel(
         composition.finish(outcome)
     _say_what_is_patched(outcome, kernel, code, composition)
     _waive(outcome, waivers)
-    return outcome
+    return outcome, composition.composition if composition is not None else None
 
 
 def _say_what_is_patched(

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from kexec_verify.cache.queries import cached_queries
 from kexec_verify.cli.commands import cli
 from kexec_verify.diff.compare import compare
 from kexec_verify.diff.model import Comparison
 from kexec_verify.diff.text import format_comparison
-from kexec_verify.target import open_target
+from kexec_verify.target import Kernel, open_target
 from kexec_verify.verdict import Verdict
 
 WHOLE = Path(__file__).resolve().parents[2] / "binaries" / "whole"
@@ -20,10 +21,16 @@ ROUTINE = "arm64_relocate_new_kernel"
 NOP = (0xD503201F).to_bytes(4, "little")
 
 
+def compared(old: Kernel, new: Kernel) -> Comparison:
+    """The two kernels' comparison; the second one's queries are mostly answered by the first one's."""
+    with cached_queries(jobs=1) as queries:
+        return compare(old, new, queries=queries)
+
+
 @cache
 def seed(compiler: str) -> Comparison:
     names = (WHOLE / f"{state}-4k-{compiler}.elf" for state in ("seed-before", "seed-after"))
-    return compare(*(open_target(str(name)) for name in names))
+    return compared(*(open_target(str(name)) for name in names))
 
 
 def sentences(found: Comparison) -> dict[str, str]:
@@ -90,6 +97,10 @@ class TestSeed:
         verdicts = {p.id: (p.old, p.new) for p in found.properties}
         assert verdicts["reloc-step"] == (Verdict.PROVED, Verdict.PROVED)
         assert verdicts["postload-segments-clean"] == (Verdict.PROVED, Verdict.PROVED)
+        # As `verify run` judges: the seed has no invalidation in place, and a waiver says why that may be.
+        assert verdicts["inplace-icache-invalid"] == (Verdict.PROVED, Verdict.REFUTED)
+        (icache,) = (p for p in found.properties if p.id == "inplace-icache-invalid")
+        assert (icache.old_waived, icache.new_waived) == (False, True)
         only_new = {o.name for o in found.obligations if o.state == "only new"}
         assert "pl-inplace-copies-nothing" in only_new
         changed = [o for o in found.obligations if o.state == "changed" and o.name == "mk-handover-routine"]
@@ -105,7 +116,7 @@ class TestSeed:
 @pytest.mark.slow
 def test_a_kernel_and_itself_differ_in_nothing():
     kernel = open_target(str(WHOLE / "later-4k-clang.elf"))
-    found = compare(kernel, kernel)
+    found = compared(kernel, kernel)
     assert found.verdict is Verdict.PROVED
     assert {function.state for function in found.functions} == {"same"}
     assert found.obligations == ()
@@ -123,7 +134,7 @@ def test_the_wrong_argument_in_place_is_refuted_with_values():
     code = kernel.read(symbol.address, symbol.size or 0)
     # ldr x2, [x19, #dtb_mem] becomes ldr x2, [x19, #start]: the new kernel gets its own address in x0.
     at = code.index((0xF9414662).to_bytes(4, "little"))
-    found = compare(kernel, kernel.patched(symbol.address + at, (0xF9400E62).to_bytes(4, "little")))
+    found = compared(kernel, kernel.patched(symbol.address + at, (0xF9400E62).to_bytes(4, "little")))
     in_place, relocating = found.cases
     assert (in_place.verdict, found.verdict.exit_status) == (Verdict.REFUTED, 1)
     assert relocating.verdict is not Verdict.PROVED
@@ -142,7 +153,7 @@ def test_a_routine_that_goes_elsewhere_is_not_proved_the_same():
     symbol = kernel.symbol(ROUTINE)
     assert symbol is not None
     # The last `mov x0, dtb` is gone: the device tree's address does not arrive.
-    found = compare(kernel, kernel.patched(symbol.address + 0xCC, NOP))
+    found = compared(kernel, kernel.patched(symbol.address + 0xCC, NOP))
     in_place, relocating = found.cases
     assert in_place.verdict is Verdict.PROVED
     assert relocating.verdict in (Verdict.UNKNOWN, Verdict.REFUTED)

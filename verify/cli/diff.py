@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 from kexec_verify.cli.advice import near
-from kexec_verify.cli.options import format_option, quiet_option
+from kexec_verify.cli.options import format_option, quiet_option, waivers_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
 from kexec_verify.shipped import corpus_folder
@@ -18,16 +18,19 @@ _SHIPPED = "-4k-gcc.elf"
 @click.command()
 @click.argument("old")
 @click.argument("new")
+@waivers_option
 @format_option
 @quiet_option
-def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
+def diff(old: str, new: str, waiver_files: tuple[Path, ...], as_json: bool, quiet: bool) -> int:
     """Compare two kernels: what changed, and whether both still reach the same entry in the same state.
 
     OLD and NEW are targets as for `verify run`, or names of the corpus (seed-before, seed-after, later).
     Functions and obligations are matched by name. That both kernels enter the new kernel alike is proved
-    or refuted for the same kimage, in place and relocating.
+    or refuted for the same kimage, in place and relocating. The properties' verdicts are those of
+    `verify run`.
 
-    Exit status: 0 proved, 1 refuted, 2 usage or bad input, 3 undecided.
+    Exit status: 0 if the kernels enter the new kernel alike, 1 if that is refuted, 2 for a usage error or
+    bad input, 3 if it is undecided.
     """
     terminal = Terminal(quiet)
     with terminal.progress(f"{old} and {new}"):
@@ -39,9 +42,11 @@ def diff(old: str, new: str, as_json: bool, quiet: bool) -> int:
         from kexec_verify.cache.queries import cached_queries
         from kexec_verify.diff.compare import compare
         from kexec_verify.diff.text import format_comparison
+        from kexec_verify.waivers import read_waivers
 
+        waivers = read_waivers() + [w for path in waiver_files for w in read_waivers(path)]
         with cached_queries() as queries:
-            found = compare(kernels[0], kernels[1], terminal.doing, queries)
+            found = compare(kernels[0], kernels[1], terminal.doing, queries, waivers)
     if as_json:
         import msgspec
 

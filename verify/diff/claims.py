@@ -13,7 +13,6 @@ from kexec_verify.diff.side import Side
 from kexec_verify.prove.discharge import Result
 from kexec_verify.specs.properties import PROPERTIES
 from kexec_verify.theorems import has_obligation
-from kexec_verify.verdict import Verdict, join
 
 type Key = tuple[str, str]
 type Grouped = dict[Key, list[tuple[str, Result]]]
@@ -108,40 +107,22 @@ def _properties(
     old: Side, new: Side, same: Counter[str], diffs: list[ObligationDiff]
 ) -> Iterable[PropertyDiff]:
     names = {result.obligation.name for side in (old, new) for result in side.all_results}
-    rest = set(names)
-    groups: list[tuple[str, set[str]]] = []
     for claim in PROPERTIES.values():
+        left, right = old.finding(claim.id), new.finding(claim.id)
+        if left is None and right is None:
+            continue
         mine = {name for name in names if has_obligation(claim, name)}
-        if mine:
-            groups.append((claim.id, mine))
-            rest -= mine
-    groups += [(name, {name}) for name in sorted(rest)]
-    for name, mine in groups:
         counts = Counter(diff.state for diff in diffs if diff.name in mine for _ in range(diff.count))
-        verdicts = [_verdict(side, name, mine) for side in (old, new)]
-        reason = next((r for _, r in reversed(verdicts) if r), "")
+        reasons = [found.reason for found in (right, left) if found is not None and found.reason]
         yield PropertyDiff(
-            name,
-            verdicts[0][0],
-            verdicts[1][0],
+            claim.id,
+            left.verdict if left is not None else None,
+            right.verdict if right is not None else None,
             sum(same[n] for n in mine),
             counts["changed"],
             counts["only old"],
             counts["only new"],
-            reason,
+            reasons[0] if reasons else "",
+            left is not None and left.waiver is not None,
+            right is not None and right.waiver is not None,
         )
-
-
-def _verdict(side: Side, name: str, mine: set[str]) -> tuple[Verdict | None, str]:
-    """Return the verdict of a property or of one kind of obligation; None if the kernel has no such
-    obligation.
-    """
-    for finding in side.outcome.findings if side.outcome is not None else ():
-        if finding.claim.id == name:
-            return finding.verdict, finding.reason
-    results = [result for result in side.results if result.obligation.name in mine]
-    if not results:
-        return None, ""
-    open_ = next((r for r in results if r.verdict is not Verdict.PROVED), None)
-    reason = f"does not follow: {open_.obligation.sentence}" if open_ is not None else ""
-    return join(result.verdict for result in results), reason

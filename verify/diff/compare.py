@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from kexec_verify.diff import claims, effects, functions
 from kexec_verify.diff.entered import enter
@@ -11,20 +12,17 @@ from kexec_verify.diff.found import Found
 from kexec_verify.diff.model import CaseDiff, Comparison, Query, Target
 from kexec_verify.diff.prepared import refuted_preparation
 from kexec_verify.diff.relation import CASES, Relation, support
-from kexec_verify.diff.shared import SharedDischarger
 from kexec_verify.diff.side import Side
 from kexec_verify.diff.whole_paths import IN_PLACE, RELOCATED, WholePath, whole_paths
 from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.kexec.globals import image_addresses
-from kexec_verify.prove.discharge import Result, vacuous
+from kexec_verify.prove.discharge import Discharger, Result, vacuous
 from kexec_verify.prove.queries import Queries
+from kexec_verify.specs.properties import RELOCATION
 from kexec_verify.target import Kernel
 from kexec_verify.theorems import Progress
 from kexec_verify.verdict import Verdict, join
-
-LIMIT = 20.0
-"""Seconds for one question."""
-
+from kexec_verify.waivers import Waiver, read_waivers
 
 _GIVEN = {
     IN_PLACE: "given the same kimage (head, start, dtb_mem), kimage_voffset, memstart_addr and boot mode",
@@ -38,28 +36,30 @@ _ASSUMED = frozenset(
 
 
 def compare(
-    old_kernel: Kernel, new_kernel: Kernel, tell: Progress | None = None, queries: Queries | None = None
+    old_kernel: Kernel,
+    new_kernel: Kernel,
+    tell: Progress | None = None,
+    queries: Queries | None = None,
+    waivers: Sequence[Waiver] | None = None,
 ) -> Comparison:
     """Return everything that differs between two kernels' kexec.
 
     :param queries: sends queries to the solvers; by default in this process, and nothing is stored.
+    :param waivers: by default the tool's own.
     :raises TargetError: if one of them has no relocation routine.
     """
     tell = tell or (lambda _: None)
     started = time.perf_counter()
-    discharger = SharedDischarger(LIMIT, queries)
-    old, new = (
-        Side(label, kernel, discharger.decide) for label, kernel in (("OLD", old_kernel), ("NEW", new_kernel))
-    )
-    images = [image_addresses(kernel) for kernel in (old_kernel, new_kernel)]
-    for side, image in zip((old, new), images, strict=True):
-        discharger.queries.image = image
-        side.explore(tell)
-        side.discharge(discharger, tell)
+    discharger = Discharger(queries=queries)
+    waivers = read_waivers() if waivers is None else waivers
+    old, new = (Side(label, kernel) for label, kernel in (("OLD", old_kernel), ("NEW", new_kernel)))
+    for side in (old, new):
+        side.prove(discharger, waivers, tell)
+    discharger.progress = None
     tell("matching functions and obligations")
     found = Found(old, new, functions.match(old, new))
     matched = claims.match(old, new, found.matched)
-    discharger.places = None
+    images = [image_addresses(kernel) for kernel in (old_kernel, new_kernel)]
     discharger.queries.image = range(min(i.start for i in images), max(i.stop for i in images))
     _relate(found, discharger, tell)
     tell("running both routines on a head with IND_DONE")
@@ -94,7 +94,7 @@ def _target(side: Side) -> Target:
     )
 
 
-def _relate(found: Found, discharger: SharedDischarger, tell: Progress) -> None:
+def _relate(found: Found, discharger: Discharger, tell: Progress) -> None:
     try:
         made = [whole_paths(side) for side in found.sides]
     except (UnsupportedError, LimitError) as error:
@@ -111,7 +111,7 @@ def _relate(found: Found, discharger: SharedDischarger, tell: Progress) -> None:
                 found.icache[whole_path.side.label] = result.verdict
 
 
-def _case(found: Found, discharger: SharedDischarger, case: str, old: WholePath, new: WholePath) -> CaseDiff:
+def _case(found: Found, discharger: Discharger, case: str, old: WholePath, new: WholePath) -> CaseDiff:
     relation = Relation(case, old, new)
     try:
         relation.build()
@@ -177,7 +177,7 @@ def _routine(found: Found) -> list[str]:
     """Return why the two routines are not known to do the same to memory: each must be the list machine."""
     weak = []
     for side in found.sides:
-        for finding in side.outcome.findings if side.outcome is not None else ():
+        for finding in filter(None, (side.finding(claim.id) for claim in RELOCATION)):
             if finding.verdict is not Verdict.PROVED:
                 weak.append(f"{side.label}: {finding.claim.id} is {finding.verdict}")
     old, new = found.old.variant, found.new.variant

@@ -64,7 +64,12 @@ class ObligationDiff(msgspec.Struct, frozen=True):
 
 
 class PropertyDiff(msgspec.Struct, frozen=True):
-    """A property, or a kind of obligation that no property has yet, and its verdict on either side."""
+    """A property, and the verdict that `verify run` has of either kernel.
+
+    :param old: None if the property is of another ABI variant; and so ``new``.
+    :param old_waived: a waiver names all that is REFUTED of it; and so ``new_waived``.
+    :param same: how many obligations are equal; the others are counted by their state.
+    """
 
     id: str
     old: Verdict | None
@@ -74,6 +79,8 @@ class PropertyDiff(msgspec.Struct, frozen=True):
     only_old: int
     only_new: int
     reason: str = ""
+    old_waived: bool = False
+    new_waived: bool = False
 
 
 class Effect(msgspec.Struct, frozen=True):

@@ -1,39 +1,32 @@
-"""One of the two kernels: its functions, and all their proof obligations."""
+"""One of the two kernels: its functions, its proof obligations, and the verdicts of `verify run`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kexec_verify.arm64.lift import Code
 from kexec_verify.diff.address_names import AddressNames
-from kexec_verify.diff.shared import SharedDischarger
-from kexec_verify.errors import LimitError, NoKexecError, UnsupportedError
+from kexec_verify.errors import LimitError, UnsupportedError
+from kexec_verify.kernel_proof import prove_composition
 from kexec_verify.kexec import relocation
-from kexec_verify.kexec.abi_variant import AbiVariant, recognise
-from kexec_verify.kexec.callees import Callee
-from kexec_verify.kexec.context import KexecContext
-from kexec_verify.kexec.copier import Copier
-from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.kexec.composition import Composition
+from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.locate import Function, find_routine
+from kexec_verify.kexec.machine_kexec import NAME as MACHINE_KEXEC
 from kexec_verify.kexec.machine_kexec import MachineKexec
+from kexec_verify.kexec.post_load import NAME as POST_LOAD
 from kexec_verify.kexec.post_load import PostLoad
 from kexec_verify.kexec.relocation import Parts
-from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
-from kexec_verify.obligation import Obligation
-from kexec_verify.prove.discharge import Result, decide
+from kexec_verify.kexec.soft_restart import SoftRestart
+from kexec_verify.prove.discharge import Discharger, Result
 from kexec_verify.specs.contracts import Contract
-from kexec_verify.specs.kimage import KimageLayout
-from kexec_verify.specs.properties import RELOCATION
-from kexec_verify.symbolic.explore import Decide
+from kexec_verify.specs.properties import PROPERTIES, RELOCATION
 from kexec_verify.target import Kernel
-from kexec_verify.theorems import Outcome, Progress, prove
-
-SEARCH_SECONDS = 5.0  # of CPU time
-_ARCH = 648
-"""Offset of struct kimage_arch where neither BTF nor the routine tells: that of most configurations."""
-
-_TROUBLES = (UnsupportedError, LimitError, NoKexecError)
+from kexec_verify.theorems import Finding, Outcome, Progress
+from kexec_verify.waivers import Waiver
 
 
 @dataclass
@@ -41,28 +34,19 @@ class Side:
     """What is known of one kernel.
 
     :param label: OLD or NEW.
-    :param decide: finds invariants and calls that no state reaches; what it finds is proved.
-    :param troubles: what could not be proved, by function, and why.
-    :param results: of every obligation on the C code, the restart code, the stub and the callees.
-    :param outcome: the routine's verdicts.
+    :ivar outcome: the verdicts, as `verify run` has them; ``composition``: what they are about.
+    :ivar troubles: what could not be proved, by function, and why.
     """
 
     label: str
     kernel: Kernel
-    decide: Decide = decide
     routine: Function = field(init=False)
     code: Code = field(init=False)
     places: AddressNames = field(init=False)
-    variant: AbiVariant | None = None
-    parts: Parts | None = None
-    context: KexecContext | None = None
-    mk: MachineKexec | None = None
-    post_load: PostLoad | None = None
-    restart: SoftRestart | None = None
-    used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
-    troubles: dict[str, str] = field(default_factory=dict)
-    results: list[Result] = field(default_factory=list)
     outcome: Outcome | None = None
+    composition: Composition | None = None
+    parts: Parts | None = None
+    troubles: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.routine = find_routine(self.kernel)
@@ -70,123 +54,95 @@ class Side:
         named = {self.routine.address: (self.routine.name, len(self.routine.code))}
         self.places = AddressNames(self.kernel, named)
 
+    def prove(self, discharger: Discharger, waivers: Sequence[Waiver], tell: Progress) -> None:
+        """Decide every property, and run the routine's paths for the relation."""
+        self.outcome, self.composition = prove_composition(
+            self.kernel,
+            self.routine,
+            list(PROPERTIES.values()),
+            lambda what: tell(f"{self.label}: {what}"),
+            discharger,
+            waivers=waivers,
+        )
+        try:
+            if self.variant is not None:
+                self.parts = relocation.run(self.code, self.variant, discharger.decide)
+        except (UnsupportedError, LimitError) as error:
+            self.troubles[self.routine.name] = str(error)
+        if self.variant is None:
+            first = next((f.reason for f in self.outcome.findings if f.reason), "ABI variant not recognised")
+            self.troubles[self.routine.name] = first
+        if self.composition is None:
+            has_none = self.kernel.symbol(MACHINE_KEXEC) is None
+            reason = "the file has no such symbol" if has_none else "the routine's ABI variant is not known"
+            self.troubles[MACHINE_KEXEC] = reason
+            return
+        for part in self.composition.parts.values():
+            if part.trouble is not None:
+                self.troubles[part.function] = str(part.trouble)
+
+    @property
+    def variant(self) -> AbiVariant | None:
+        """The ABI variant of the routine; None if the proof covers none that is like it."""
+        return self.outcome.variant if self.outcome is not None else None
+
+    @property
+    def context(self) -> KexecContext | None:
+        """The kernel as its C functions' proofs see it; None if there are none."""
+        return self.composition.context if self.composition is not None else None
+
+    @property
+    def mk(self) -> MachineKexec | None:
+        """The proof of machine_kexec; None if it could not be run."""
+        found = self._proof(MACHINE_KEXEC)
+        return found if isinstance(found, MachineKexec) else None
+
+    @property
+    def post_load(self) -> PostLoad | None:
+        """The proof of machine_kexec_post_load; None if it could not be run."""
+        found = self._proof(POST_LOAD)
+        return found if isinstance(found, PostLoad) else None
+
+    @property
+    def restart(self) -> SoftRestart | None:
+        """The proof of cpu_soft_restart; None if it could not be run."""
+        found = self._proof(RESTART[0])
+        return found if isinstance(found, SoftRestart) else None
+
+    def _proof(self, name: str) -> object:
+        part = self.composition.parts.get(name) if self.composition is not None else None
+        return part.proof if part is not None and part.trouble is None else None
+
+    @property
+    def used(self) -> dict[str, tuple[int, Contract]]:
+        """The contracts that are relied on, by the callee's name, with its address."""
+        return self.composition.contracts if self.composition is not None else {}
+
     @property
     def skips(self) -> bool:
-        """Return whether the routine tests head for IND_DONE: some path from its entry skips the loop."""
+        """Whether the routine tests head for IND_DONE: some path from its entry skips the loop."""
         if self.parts is None or self.variant is None:
             return False
         return any(step.then != self.variant.loop for step in self.parts.before)
 
+    def finding(self, name: str) -> Finding | None:
+        """Return the property's verdict and results; None for a property of another ABI variant."""
+        findings = self.outcome.findings if self.outcome is not None else ()
+        return next((found for found in findings if found.claim.id == name), None)
+
+    @cached_property
+    def results(self) -> list[Result]:
+        """The results of the obligations on the C code, the restart code, the stub and the callees."""
+        return self._results(routine=False)
+
     @property
     def all_results(self) -> list[Result]:
-        """Return the results of every obligation, those on the routine first."""
-        routine: dict[int, Result] = {}
+        """The results of every obligation, those on the routine first."""
+        return [*self._results(routine=True), *self.results]
+
+    def _results(self, routine: bool) -> list[Result]:
+        found: dict[int, Result] = {}
         for finding in self.outcome.findings if self.outcome is not None else ():
-            routine |= {id(result): result for result in finding.results}
-        return [*routine.values(), *self.results]
-
-    def explore(self, tell: Progress) -> None:
-        """Run every path of every function."""
-        tell(f"{self.label}: running every path")
-        page, stated = self.kernel.page_size, stated_layout(self.kernel)
-        self._try(self.routine.name, lambda: self._routine(page, stated))
-        if self.kernel.symbol("machine_kexec") is None:
-            self.troubles["machine_kexec"] = "the file has no such symbol"
-            return
-        layout = stated or (self.variant.layout if self.variant is not None else None) or KimageLayout(_ARCH)
-        size = page or (self.variant.page_size if self.variant is not None else 4096)
-        self.context = context = KexecContext(self.kernel, layout, size)
-        mmu_on = self.variant is not None and self.variant.kimage
-        self._try("machine_kexec", lambda: self._machine_kexec(context, mmu_on))
-        self._try("machine_kexec_post_load", lambda: self._post_load(context, mmu_on))
-        self._try("cpu_soft_restart", lambda: self._restart(context))
-
-    def _try(self, name: str, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except _TROUBLES as error:
-            self.troubles[name] = str(error)
-
-    def _routine(self, page: int | None, stated: KimageLayout | None) -> None:
-        self.variant = recognise(self.code, page, stated)
-        self.parts = relocation.run(self.code, self.variant, self.decide)
-
-    def _machine_kexec(self, context: KexecContext, mmu_on: bool) -> None:
-        made = MachineKexec(context, self.decide, self.skips, not mmu_on)
-        made.prove()
-        self.mk = made
-
-    def _post_load(self, context: KexecContext, mmu_on: bool) -> None:
-        made = PostLoad(context, self.decide, self.routine, self.skips, mmu_on)
-        made.prove()
-        self.post_load = made
-
-    def _restart(self, context: KexecContext) -> None:
-        made = SoftRestart(context, self.decide)
-        made.prove()
-        self.restart = made
-
-    def discharge(self, discharger: SharedDischarger, tell: Progress) -> None:
-        """Send all proof obligations to the solvers."""
-        discharger.places = self.places
-        claims = list(RELOCATION)
-        stated = stated_layout(self.kernel)
-        self.outcome = prove(
-            self.code,
-            claims,
-            self.kernel.page_size,
-            stated,
-            lambda what: tell(f"{self.label}: {what}"),
-            discharger,
-            SEARCH_SECONDS,
-        )
-        discharger.progress = lambda obligation: tell(f"{self.label}: {obligation.name}")
-        self.results = discharger.discharge(self._obligations())
-
-    def _obligations(self) -> list[Obligation]:
-        found: list[Obligation] = []
-        for part in (self.mk, self.post_load, self.restart):
-            found += part.obligations if part is not None else ()
-        if self.context is not None:
-            for name, copied in ((VECTORS, False), (COPIED_VECTORS, True)):
-                if self.kernel.symbol(name) is not None:
-                    found += self._stub(self.context, name, copied)
-        return found + self._callees()
-
-    def _stub(self, context: KexecContext, name: str, copied: bool) -> list[Obligation]:
-        stub = HypStub(context, name, copied)
-        self._try(name, stub.prove)
-        return stub.obligations if name not in self.troubles else []
-
-    def _callees(self) -> list[Obligation]:
-        """Return the obligations of callees' contracts, and of their own callees' contracts."""
-        todo: dict[str, tuple[int, Contract]] = {}
-        for part in (self.mk, self.post_load):
-            todo |= part.used if part is not None else {}
-        found: list[Obligation] = []
-        while todo:
-            name, (address, contract) = todo.popitem()
-            if name in self.used:
-                continue
-            self.used[name] = (address, contract)
-            if contract.assumed or self.context is None:
-                continue
-            callee = Callee(self.context, name, contract, self.decide)
-            try:
-                if contract.copies is not None:
-                    found += self._copier(self.context, name)
-                    continue
-                todo |= callee.prove()
-                found += callee.obligations
-            except _TROUBLES as error:
-                self.troubles[name] = str(error)
-        return found
-
-    def _copier(self, context: KexecContext, name: str) -> list[Obligation]:
-        """Return the obligations on the copies of the routine that post_load makes by calling ``name``."""
-        found: list[Obligation] = []
-        for start, length in self.post_load.copied if self.post_load is not None else ():
-            copier = Copier(context, name, start, length, self.decide)
-            copier.prove()
-            found += copier.obligations
-        return found
+            if (finding.claim in RELOCATION) == routine:
+                found |= {id(result): result for result in finding.results}
+        return list(found.values())

@@ -73,7 +73,7 @@ def _same(found: Comparison) -> Iterator[str]:
     yield from _wrapped(", ".join(functions) or "no function", "  functions    ", "               ")
     properties = [p for p in found.properties if not _differs(p)]
     count = sum(p.same for p in found.properties)
-    yield f"  obligations  {count} are equal; {len(properties)} properties and kinds have only equal ones"
+    yield f"  obligations  {count} are equal; {len(properties)} properties have only equal ones"
     yield ""
 
 
@@ -104,7 +104,14 @@ def _side(sign: str, lines: tuple[str, ...]) -> Iterator[str]:
 
 
 def _differs(diff: PropertyDiff) -> bool:
-    return bool(diff.changed or diff.only_old or diff.only_new or diff.old != diff.new)
+    return bool(diff.changed or diff.only_old or diff.only_new) or _verdicts(diff)[0] != _verdicts(diff)[1]
+
+
+def _verdicts(diff: PropertyDiff) -> tuple[str, str]:
+    """Return both verdicts in the words of `verify run`."""
+    sides = ((diff.old, diff.old_waived), (diff.new, diff.new_waived))
+    old, new = (f"{verdict or '-'}{' (waived)' if waived else ''}" for verdict, waived in sides)
+    return old, new
 
 
 def _properties(found: Comparison) -> Iterator[str]:
@@ -115,11 +122,12 @@ def _properties(found: Comparison) -> Iterator[str]:
     by_name: dict[str, list[ObligationDiff]] = {}
     for diff in found.obligations:
         by_name.setdefault(diff.name, []).append(diff)
-    yield f"  {'property or kind of obligation':<34} {'OLD':<11} {'NEW':<11} same changed only-old only-new"
+    yield f"  {'property':<24} {'OLD':<16} {'NEW':<16} same changed only-old only-new"
     for p in differing:
         counts = f"{p.same:>4} {p.changed:>7} {p.only_old:>8} {p.only_new:>8}"
-        yield f"  {p.id:<34} {p.old or '-':<11} {p.new or '-':<11} {counts}"
-        if p.reason and p.old != p.new:
+        old, new = _verdicts(p)
+        yield f"  {p.id:<24} {old:<16} {new:<16} {counts}"
+        if p.reason and old != new:
             yield from _wrapped(p.reason, "      ", "      ")
     yield "  changed instructions on their paths:"
     for name, diffs in by_name.items():

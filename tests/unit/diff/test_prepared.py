@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from kexec_verify.diff.prepared import PREPARED, refuted_preparation
 from kexec_verify.diff.side import Side
-from kexec_verify.kexec.context import KexecContext
-from kexec_verify.prove.discharge import Discharger
+from kexec_verify.kexec.abi_variant import recognise
+from kexec_verify.kexec.composition import Composition
+from kexec_verify.kexec.post_load import NAME as POST_LOAD
+from kexec_verify.prove.discharge import Discharger, decide
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.target import open_target
 from kexec_verify.verdict import Verdict
@@ -21,7 +23,9 @@ XZR = 31
 def side(label: str, kernel) -> Side:
     """A kernel of which only what PREPARED names is proved."""
     found = Side(label, kernel)
-    found._post_load(KexecContext(kernel, LAYOUT, 4096), mmu_on=True)
+    variant = recognise(found.code, 4096, LAYOUT)
+    found.composition = Composition(kernel, variant, found.routine, decide)
+    found.composition._attempt(POST_LOAD, found.composition._post_load)
     assert found.post_load is not None
     owed = [o for o in found.post_load.obligations if o.name == PREPARED[0]]
     found.results = Discharger().discharge(owed)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 from kexec_verify.diff.effects import compared
-from kexec_verify.diff.model import CaseDiff, Comparison, Finding, Query, Target
+from kexec_verify.diff.model import CaseDiff, Comparison, Finding, PropertyDiff, Query, Target
 from kexec_verify.diff.text import format_comparison, ranges
 from kexec_verify.verdict import Verdict
 
@@ -41,3 +42,12 @@ def test_a_refuted_query_is_shown_with_its_model():
     assert "REFUTED: diff-entry: they branch to the same address" in text
     assert "OLD = 0x1" in text
     assert "A sentence." in text
+
+
+def test_verdicts_are_in_the_words_of_run():
+    waived = PropertyDiff("p", Verdict.PROVED, Verdict.REFUTED, 1, 0, 0, 0, "why", new_waived=True)
+    other = PropertyDiff("q", None, Verdict.PROVED, 0, 0, 0, 1)
+    lines = list(format_comparison(msgspec.structs.replace(comparison(), properties=(waived, other))))
+    rows = [line.split() for line in lines if line.startswith(("  p ", "  q "))]
+    assert [row[:4] for row in rows] == [["p", "PROVED", "REFUTED", "(waived)"], ["q", "-", "PROVED", "0"]]
+    assert "      why" in lines
