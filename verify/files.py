@@ -144,20 +144,22 @@ class Record(Protocol):
         """Return the schema's number."""
 
 
-def read_record[T: Record](path: Path, kind: type[T], schema: int) -> T:
+def read_record[T: Record](path: Path, kind: type[T], schema: int, name: str = "") -> T:
     """Return the record of type *kind* in the JSON file at *path*.
 
     :param schema: the number that it must state.
+    :param name: what messages call such a file; by default its own name.
     :raises UsageError: it cannot be read, is no such record, or is of another schema.
     """
+    name = name or path.name
     try:
         found = decode_json(read_file(path, JSON_LIMIT), kind)
     except OSError as error:
-        raise UsageError(f"{path}: expected a {path.name}, found: {error.strerror}") from error
+        raise UsageError(f"{path}: expected a {name}, found: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: expected a {path.name} of schema {schema}, found: {error}") from error
+        raise UsageError(f"{path}: expected a {name} of schema {schema}, found: {error}") from error
     if found.schema != schema:
-        raise UsageError(f"{path}: expected a {path.name} of schema {schema}, found schema {found.schema}")
+        raise UsageError(f"{path}: expected a {name} of schema {schema}, found schema {found.schema}")
     return found
 
 

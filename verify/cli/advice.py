@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
-from difflib import get_close_matches
 
 from kexec_verify.errors import InternalError, TargetError, VerifyError
 
@@ -37,9 +35,3 @@ def help_of() -> str:
     """Return the command that prints the help of the typed command, or of the whole tool."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     return f"verify {name} --help" if name in commands else "verify --help"
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """Return the names of ``known`` that are similar to ``name``, to be appended to a message; or nothing."""
-    found = get_close_matches(name.replace("*", ""), sorted(set(known)), 3, 0.5)
-    return f"; near names: {', '.join(found)}" if found else ""

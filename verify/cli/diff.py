@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from kexec_verify.cli.advice import near
 from kexec_verify.cli.options import format_option, quiet_option, waivers_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
+from kexec_verify.near import near
 from kexec_verify.shipped import corpus_folder
 
 STDIN = "-"  # kept here too, so that `verify --help` need not load what reads targets

@@ -6,11 +6,11 @@ import fnmatch
 from pathlib import Path
 
 import click
-from kexec_verify.cli.advice import near
 from kexec_verify.cli.completion import complete_property
 from kexec_verify.cli.options import run_json
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
+from kexec_verify.near import near
 
 
 @click.command()

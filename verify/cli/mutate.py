@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 import msgspec
-from kexec_verify.cli.advice import near
 from kexec_verify.cli.options import number_option, reports_option
 from kexec_verify.cli.terminal import Terminal
 from kexec_verify.errors import UsageError
+from kexec_verify.near import near
 from kexec_verify.specs.properties import RELOCATION
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from kexec_verify.cli.advice import near
 from kexec_verify.errors import UsageError
 from kexec_verify.kexec.locate import ROUTINE, find_routine
+from kexec_verify.near import near
 from kexec_verify.target import Kernel
 
 _PATCH = re.compile(

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from kexec_verify.errors import UsageError
-from kexec_verify.files import JSON_LIMIT, decode_json, read_file
+from kexec_verify.files import read_record
 from kexec_verify.report.model import PropertyRecord, Run
 from kexec_verify.report.place import write_whole
 from kexec_verify.report.status import status
@@ -84,15 +83,7 @@ def read_baseline(path: Path) -> Baseline:
 
     :raises UsageError: if it is none.
     """
-    try:
-        found = decode_json(read_file(path, JSON_LIMIT), Baseline)
-    except OSError as error:
-        raise UsageError(f"{path}: expected a baseline, found: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: expected a baseline of schema {SCHEMA}, found: {error}") from error
-    if found.schema != SCHEMA:
-        raise UsageError(f"{path}: expected a baseline of schema {SCHEMA}, found {found.schema}")
-    return found
+    return read_record(path, Baseline, SCHEMA, "baseline")
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from kexec_verify.errors import TargetError
 from kexec_verify.files import printable
 from kexec_verify.key import seal, user_key
+from kexec_verify.near import near
 from kexec_verify.target.apt import Apt, stanza_fields
 from kexec_verify.target.compressed import MAX_SIZE
 from kexec_verify.target.deb import kernel_of
@@ -241,8 +242,9 @@ def _record(apt: Apt, package: str, suite: str | None) -> Package:
         if any((apt.root / "kernels").glob(f"{package.replace('=', '_')}_*")):
             # Only the lists say which bytes are this package's.
             found += "; its cached kernel cannot be checked: name another version, or the kernel's file"
-        elif suite is None:
-            found += "; one of another suite is debian:PACKAGE/SUITE"
+        else:
+            found += _similar(apt, package)
+            found += "; one of another suite is debian:PACKAGE/SUITE" if suite is None else ""
         raise TargetError(found)
     image = fields
     for _ in range(_MOST_STEPS):
@@ -256,6 +258,15 @@ def _record(apt: Apt, package: str, suite: str | None) -> Package:
         if name.startswith("linux-image-"):
             image = fields
     raise TargetError("expected a package with a kernel, found only packages that depend on others")
+
+
+def _similar(apt: Apt, package: str) -> str:
+    """Return near names of a package that the lists lack, or its versions there if only that is wrong."""
+    name, _, version = package.partition("=")
+    known = _image_names(apt)
+    if not version or name not in known:
+        return near(name, known)
+    return f"; its versions: {', '.join(fields.get('version', '?') for fields in _stanzas(apt, [name]))}"
 
 
 def _promised(image: dict[str, str], holder: dict[str, str], suite: str | None) -> Package:

@@ -62,6 +62,7 @@ def serve(root: Path, members: list[tuple[tarfile.TarInfo, bytes]], **changes: s
     } | changes
     (root / "archive").write_bytes(archive)
     (root / "record").write_text("".join(f"{key}: {value}\n" for key, value in fields.items()))
+    (root / "names").write_text("")
 
 
 def kernel_member(name: str = "./boot/vmlinuz-6.1.0-56-arm64") -> tarfile.TarInfo:
@@ -235,6 +236,22 @@ def test_unknown_package_is_looked_for_in_new_lists(host, make):
     with pytest.raises(TargetError, match="found none of that name or version; one of another suite is"):
         debian.read("linux-image-7")
     assert calls(host, "update") == 2
+
+
+def test_unknown_package_is_answered_with_near_names(host, make):
+    serve(host, [(kernel_member(), make.image())], Package="other")
+    (host / "names").write_text("linux-image-6.1.0-55-arm64\nlinux-image-arm64\n")
+    with pytest.raises(TargetError, match="name or version; near names: linux-image-6.1.0-55-arm64; one of"):
+        debian.read(PACKAGE)
+
+
+def test_unknown_version_is_answered_with_those_that_there_are(host, make):
+    serve(host, [(kernel_member(), make.image())], Version="6.1.0-1", Package=f"{PACKAGE}")
+    (host / "names").write_text(f"{PACKAGE}\n")
+    record = (host / "record").read_text()
+    (host / "record").write_text(record.replace(f"Package: {PACKAGE}", "Package: other"))
+    with pytest.raises(TargetError, match=r"name or version; its versions: 6.1.0-1; one of"):
+        debian.read(f"{PACKAGE}=6.1.1")
 
 
 def test_offline_without_lists_says_so(host):
