@@ -61,7 +61,7 @@ def test_what_is_no_baseline_is_refused(tmp_path, text):
 
 def test_another_schema_and_a_missing_file_are_refused(tmp_path):
     write_baseline(Baseline(SCHEMA + 1, {}), tmp_path / "baseline")
-    with pytest.raises(UsageError, match=f"found {SCHEMA + 1}"):
+    with pytest.raises(UsageError, match=f"found schema {SCHEMA + 1}"):
         read_baseline(tmp_path / "baseline")
     with pytest.raises(UsageError, match="found: No such file"):
         read_baseline(tmp_path / "missing")
