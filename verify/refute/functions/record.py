@@ -172,10 +172,13 @@ def format_call(known: CallCounterexample) -> list[str]:
     lines += [f"    {name:<{width}}  {value}" for name, value in known.inputs.items()]
     if not known.inputs:
         lines.append("    registers and memory that are zero where they may be")
-    shown = known.steps[-_SHOWN:]
     total = len(known.steps)
-    lines.append(f"  run: instructions {total - len(shown) + 1} to {total}:")
-    for step in shown:
+    at = [number for number, step in enumerate(known.steps, 1) if step.address == known.at]
+    # The fault may be long before the end of the run: its instruction is shown, and two that follow.
+    end = min(at[-1] + 2, total) if at else total
+    first = max(end - _SHOWN, 0)
+    lines.append(f"  run: instructions {first + 1} to {end} of {total}:")
+    for step in known.steps[first:end]:
         changed = ", ".join(f"{name} = {value}" for name, value in step.changed.items())
         lines.append(
             f"    {known.where_is(step.address):<42} {step.text}" + (f"  → {changed}" if changed else "")
