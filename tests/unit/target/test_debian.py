@@ -241,7 +241,7 @@ def test_unknown_package_is_looked_for_in_new_lists(host, make):
 def test_unknown_package_is_answered_with_near_names(host, make):
     serve(host, [(kernel_member(), make.image())], Package="other")
     (host / "names").write_text("linux-image-6.1.0-55-arm64\nlinux-image-arm64\n")
-    with pytest.raises(TargetError, match="name or version; near names: linux-image-6.1.0-55-arm64; one of"):
+    with pytest.raises(TargetError, match=r"name or version; near names: linux-image-6.1.0-55-arm64; one of"):
         debian.read(PACKAGE)
 
 
