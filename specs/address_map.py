@@ -16,6 +16,7 @@ ASID_SHIFT = 48  # TTBR_EL1.ASID, in the register that TCR_EL1.A1 chooses (the k
 T0SZ_MASK = 0x3F  # TCR_EL1.T0SZ
 STRUCT_PAGE_SHIFT = 6  # struct page has 64 bytes (_struct_page_alignment)
 _GIGABYTE = 1 << 30
+_PCI_IO_GAP = 2 << 20  # above the struct pages up to 5.10 (VMEMMAP_START, SZ_2M)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,19 @@ class AddressMap:
         numbers = [shift_right(struct_page - at, const(STRUCT_PAGE_SHIFT)) for at in first]
         return Or(*(address == self.page_offset + number * page_size for number in numbers))
 
+    def page_to_phys(self, struct_page: Term, page_size: int, first: int) -> Term:
+        """Physical address of the page whose struct page ``struct_page`` points to.
+
+        :param first: address of the struct page of the linear map's first page.
+        """
+        return self.memstart_addr + shift_right(struct_page - first, const(STRUCT_PAGE_SHIFT)) * page_size
+
+    @property
+    def address_bits(self) -> tuple[int, int]:
+        """Bits of virtual addresses: VA_BITS, and VA_BITS_MIN, of which the linear map is half."""
+        va_bits = (-self.page_offset % (1 << 64)).bit_length() - 1
+        return va_bits, (-self.page_end % (1 << 64)).bit_length()
+
     def memory(self, physical: Term) -> Formula:
         """The linear map covers the address ``physical``."""
         return ult(physical - self.memstart_addr, const(self.page_end - self.page_offset))
@@ -74,12 +88,15 @@ def linear_map_end(page_offset: int, page_size: int) -> int:
     return -(1 << (va_bits_min - 1)) % (1 << 64)
 
 
-def first_struct_pages(page_offset: int, page_size: int) -> tuple[int, int]:
-    """Address of the struct page of the linear map's first page: from 5.11 on, and from 6.9 on."""
+def first_struct_pages(page_offset: int, page_size: int, early: bool = False) -> tuple[int, int]:
+    """Address of the struct page of the linear map's first page: from 5.11 on, and from 6.9 on.
+
+    :param early: of kernels before 5.12 instead: from 5.11 on, and from 5.4 to 5.10.
+    """
     va_bits = (-page_offset % (1 << 64)).bit_length() - 1
     shift = page_size.bit_length() - 1 - STRUCT_PAGE_SHIFT
     linear_map_bytes = linear_map_end(page_offset, page_size) - page_offset
-    later = -_GIGABYTE - (linear_map_bytes >> shift)
+    later = -(_PCI_IO_GAP if early else _GIGABYTE) - (linear_map_bytes >> shift)
     return -(1 << (va_bits - shift)) % (1 << 64), later % (1 << 64)
 
 

@@ -259,6 +259,21 @@ _ALL = (
         "kernel/trace/ftrace.c, kernel/kprobes.c, kernel/livepatch",
     ),
     Assumption(
+        "vabits-actual",
+        "vabits_actual is VA_BITS or VA_BITS_MIN. TCR_EL1.T0SZ is 64 - vabits_actual when machine_kexec is "
+        "entered.",
+        "arch/arm64/kernel/head.S: __create_page_tables; arch/arm64/mm/proc.S: __cpu_setup",
+        "registers",
+    ),
+    Assumption(
+        "crash-image-flushed",
+        "Before 5.12, every word of the crash image's segments is clean to the point of coherency when "
+        "machine_kexec is entered.",
+        "arch/arm64/kernel/machine_kexec.c: arch_kexec_protect_crashkres flushes them after the load and "
+        "unmaps them",
+        "registers",
+    ),
+    Assumption(
         "callees-by-contract",
         "Each callee whose contract is not proved satisfies it. The report lists these callees.",
         "specs/contracts.py",

@@ -26,7 +26,10 @@ def has(entry: Term, flag: int) -> Formula:
 
 @dataclass(frozen=True)
 class KimageLayout:
-    """Byte offsets in struct kimage; the fields of struct kimage_arch follow ``arch`` in this order."""
+    """Byte offsets in struct kimage; the fields of struct kimage_arch follow ``arch`` in this order.
+
+    :param has_arch: there are such fields; before 5.12 only with CONFIG_KEXEC_FILE.
+    """
 
     arch: int
     head: int = 0
@@ -34,6 +37,7 @@ class KimageLayout:
     control_code_page: int = 32
     nr_segments: int = 56
     segment: int = 64
+    has_arch: bool = True
 
     @property
     def dtb_mem(self) -> int:
@@ -82,7 +86,7 @@ class KimageLayout:
     @property
     def size(self) -> int:
         """Bytes up to the end of the last field that the routine may read."""
-        return self.arch + 64
+        return self.arch + 64 if self.has_arch else self.arch
 
 
 KEXEC_SEGMENT_MAX = 16

@@ -160,7 +160,16 @@ WHOLE_PATH = (
         "machine_kexec executes no system instruction except those that specs/effects.py allows, with the "
         "operand that it allows, SP is a multiple of 16 at each access through it and at each call, and each "
         "loop ends.",
-        ("mk-effect", "mk-sp", "mk-untaken", "mk-scan-*", "mk-flush-*", "mk-inval-*", "mk-copy-*"),
+        (
+            "mk-effect",
+            "mk-sp",
+            "mk-untaken",
+            "mk-scan-*",
+            "mk-flush-*",
+            "mk-inval-*",
+            "mk-copy-*",
+            "mk-loop-*",
+        ),
         ("callee-contracts",),
         _ENVIRONMENT,
         function=_MACHINE_KEXEC,
@@ -211,7 +220,7 @@ WHOLE_PATH = (
         "T6",
         "machine_kexec stores only to its own stack frame, so nothing is copied. It loads only from its "
         "frame, struct kimage and the kernel's globals, and at physical addresses from what TTBR0's table "
-        "maps.",
+        "maps. Before 5.12 it also loads list entries and copies the routine to the control page.",
         ("mk-access", "mk-store", "mk-untaken"),
         ("machine-kexec-effects", "callee-contracts"),
         _ENVIRONMENT,
@@ -260,8 +269,9 @@ WHOLE_PATH = (
         "postload-segments-clean",
         "T7",
         "For an image in place, when machine_kexec_post_load returns, every word of every segment is clean "
-        "to the point of coherency, for any number of segments. It returns 0 and has copied nothing.",
-        ("pl-segments-clean", "pl-loop-*", "pl-inplace-*", "pl-returns", "pl-untaken"),
+        "to the point of coherency, for any number of segments. It returns 0 and has copied nothing. Before "
+        "5.12 machine_kexec flushes the segments, and they are clean when it leaves the kernel.",
+        ("pl-segments-clean", "pl-kept", "pl-loop-*", "pl-inplace-*", "pl-returns", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
         ("segments-kept-clean", *_ENVIRONMENT),
         function=_POST_LOAD,
@@ -270,8 +280,9 @@ WHOLE_PATH = (
         "postload-list-clean",
         "T7",
         "When machine_kexec_post_load returns 0, every list entry after head and every word of every source "
-        "page is clean to the point of coherency, for a list of any length.",
-        ("pl-list-clean", "pl-loop-*", "pl-returns", "pl-untaken"),
+        "page is clean to the point of coherency, for a list of any length. Before 5.12 they are clean when "
+        "machine_kexec leaves the kernel.",
+        ("pl-list-clean", "pl-kept", "pl-loop-*", "pl-returns", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
         ("list-kept-clean", *_ENVIRONMENT),
         variant="registers",
@@ -282,13 +293,15 @@ WHOLE_PATH = (
         "T7",
         "For an image that is not in place, the control page holds exactly the routine's bytes. They fit it, "
         "are clean and fetchable, and behave identically at that address. kern_reloc is the page's physical "
-        "address.",
+        "address. Before 5.12 machine_kexec copies the routine, for an image in place too, and passes that "
+        "address on.",
         (
             "pl-copied",
             "pl-fits",
             "pl-position-independent",
             "pl-kern-reloc",
             "pl-code-*",
+            "pl-kept",
             "pl-returns",
             "pl-untaken",
             "pl-loop-*",

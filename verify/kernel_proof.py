@@ -13,6 +13,7 @@ from kexec_verify.kexec.conditions import condition
 from kexec_verify.kexec.globals import image_addresses
 from kexec_verify.kexec.layout import stated_layout
 from kexec_verify.kexec.locate import Function
+from kexec_verify.kexec.machine_kexec import NAME as MACHINE_KEXEC
 from kexec_verify.kexec.patch_sites import AS_LINKED, AS_PATCHED, as_linked, unknown
 from kexec_verify.kexec.witnesses import folds_addresses
 from kexec_verify.prove.discharge import Discharger, Result
@@ -348,6 +349,8 @@ def _parts(claim: Property, composition: Composition) -> list[Part]:
             names |= {name for name in composition.parts if name.startswith("__hyp_stub_vectors")}
         else:
             names |= set(_PARTS[first])
+        if first == "pl" and composition.routine.copied_by == MACHINE_KEXEC:
+            names.add(MACHINE_KEXEC)
     return [part for name, part in composition.parts.items() if name in names]
 
 

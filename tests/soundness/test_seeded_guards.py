@@ -16,6 +16,7 @@ from kexec_verify.arm64 import state as ghost
 from kexec_verify.arm64.lift import SIZE
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec import machine_kexec, soft_restart
+from kexec_verify.kexec.image_flush import ImageFlush
 from kexec_verify.kexec.machine_kexec import MachineKexec
 from kexec_verify.kexec.post_load import PostLoad
 from kexec_verify.kexec.routine import Routine
@@ -178,7 +179,7 @@ CASES = {
     "8 the list is flushed: a page's flush is left out": Case(
         of_post_load_with_mmu_off,
         ((POST_LOAD, 0x158, NOP),),
-        replaced(PostLoad, "_require_list", nothing),
+        replaced(ImageFlush, "require_list", nothing),
         "seed-after-4k-gcc",
     ),
     "13 SCTLR_EL1 is the kernel's value: WXN is set": Case(

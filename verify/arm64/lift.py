@@ -237,7 +237,7 @@ def control_flow(code: Code) -> networkx.DiGraph:
     There is no edge where control leaves the function: a path that goes there finds no instruction
     (``Code.at`` raises), and a run ends. A call through a register ends a path, as a call of a function that
     never returns does: kexec's code makes such calls to leave for good, and a compiler may place anything
-    after them.
+    after them. A callee that is run in place has an edge from its call, and none leads back.
     """
     graph = networkx.DiGraph()
     graph.add_node(code.address)
@@ -248,12 +248,18 @@ def control_flow(code: Code) -> networkx.DiGraph:
         instruction = code.at(address)
         if code.calls and ("CALLIND" in instruction.opcodes or instruction.call_target in code.final):
             continue
+        if code.calls and instruction.call_target is not None and code.enters(instruction.call_target):
+            following.append(instruction.call_target)
         for target in [*successors(instruction), *following]:
             if target in code:
                 if target not in graph:
                     todo.append(target)
                 graph.add_edge(address, target)
     return graph
+
+
+_ROOT = -1
+"""A node before every address at which paths begin."""
 
 
 @dataclass(frozen=True)
@@ -264,13 +270,16 @@ class Loop:
     body: frozenset[int]
 
 
-def loops(code: Code) -> list[Loop]:
+def loops(code: Code, cuts: frozenset[int] = frozenset()) -> list[Loop]:
     """Return the natural loops of a function, outer before inner.
 
+    :param cuts: addresses at which every path is cut: what goes round only through them is no loop.
     :raises UnsupportedError: if a cycle has no single head (irreducible control flow).
     """
     graph = control_flow(code)
-    dominators = networkx.immediate_dominators(graph, code.address)
+    graph.remove_edges_from([(tail, head) for tail, head in graph.edges if head in cuts])
+    graph.add_edges_from((_ROOT, start) for start in {code.address, *cuts} if start in graph)
+    dominators = networkx.immediate_dominators(graph, _ROOT)
 
     def dominates(head: int, node: int) -> bool:
         while node != head:

@@ -14,6 +14,7 @@ from kexec_verify.kexec.calls import take
 from kexec_verify.kexec.choices import name_of, sites_of, variants
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.copier import Copier
+from kexec_verify.kexec.layout import layout_before_post_load
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME, Bug, MachineKexec
 from kexec_verify.kexec.post_load import NAME as POST_LOAD
@@ -99,6 +100,8 @@ class Composition:
 
     def __post_init__(self) -> None:
         layout = self.variant.layout or KimageLayout(_ARCH)
+        if self.routine.copied_by == NAME:
+            layout = layout_before_post_load(self.kernel, _ARCH)
         self.context = KexecContext(self.kernel, layout, self.variant.page_size)
         self.by_restart = not self.variant.kimage
         self.through_routine = self.variant.tests_head
@@ -137,18 +140,25 @@ class Composition:
             take(self.contracts, key.partition("@")[0], address, found)
 
     def _machine_kexec(self, part: Part) -> None:
+        self._refuse_early()
         proof = MachineKexec(self.context, self.decide, self.through_routine, self.by_restart)
         part.proof = proof
         part.code = proof.code
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
-        part.used = proof.used
+        part.used, part.copied, part.iterations = proof.used, proof.copied, proof.iterations
+
+    def _refuse_early(self) -> None:
+        """Refuse a kernel before 5.12, in which machine_kexec does what machine_kexec_post_load has to do.
+
+        MachineKexec has the proof for it; that the whole path is composed of it is not tested yet.
+        """
+        if self.routine.copied_by == NAME:
+            raise UnsupportedError(f"kernel that copies the routine and flushes the segments in {NAME}")
 
     def _post_load(self, part: Part) -> None:
-        if self.routine.copied_by == NAME:
-            # Before 5.12. What post_load has to do is done in machine_kexec there.
-            raise UnsupportedError(f"kernel that copies the routine and flushes the segments in {NAME}")
+        self._refuse_early()
         proof = PostLoad(self.context, self.decide, self.routine, self.through_routine, self.variant.kimage)
         part.proof = proof
         part.code = proof.code

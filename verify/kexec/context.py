@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kexec_verify.arm64.cache import Lines
-from kexec_verify.arm64.lift import Code, loops
+from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 from kexec_verify.errors import TargetError, UnsupportedError
 from kexec_verify.kexec.choices import Variant, sanitised_ctr
@@ -22,7 +22,8 @@ from kexec_verify.specs.contracts import contract, names_that_never_return
 from kexec_verify.specs.hyp_stub import hyp_stub_below
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.specs.machine_kexec import Fields
-from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Object, Objects
+from kexec_verify.symbolic.cutpoints import cuts
+from kexec_verify.symbolic.objects import LINEAR_MAP, SHADOW_CALL_STACK, STACK_FRAME, Object, Objects
 from kexec_verify.target import Kernel
 from kexec_verify.target.bugs import BUG_BRK_IMM, warnings
 
@@ -163,18 +164,19 @@ class KexecContext:
         return found if found.address <= address < found.end else None
 
     def _is_small(self, function: Function, entry: int) -> bool:
-        """Return whether a callee can be run in place of its call: entered at its start, short, no loop.
+        """A callee that is run in place of its call: entered at its start, short, with loops that can be cut.
 
-        Compilers outline inline functions so, at -Os above all.
+        Compilers outline inline functions so, at -Os above all, and static functions that have two callers.
         """
         if entry != function.address or len(function.code) > _SMALL_BYTES:
             return False
         if not all(self._has_contract(target) for target in calls_out(function)):
             return False
         try:
-            return not loops(Code(function.name, function.address, function.code, calls=True))
+            cuts(Code(function.name, function.address, function.code, calls=True))
         except UnsupportedError:
             return False
+        return True
 
     def _has_contract(self, address: int) -> bool:
         return any(contract(name) is not None for name in self.kernel.symbols_at(address))
@@ -267,6 +269,13 @@ class KexecContext:
         """Return struct kimage at ``base`` as an object."""
         return Object("kimage", base, 0, self.layout.size)
 
+    @property
+    def linear_map(self) -> Object:
+        """Memory as the code sees it at an address that it computes from a physical one."""
+        offset = self.page_offset
+        end = linear_map_end(offset, self.page_size)
+        return Object(LINEAR_MAP, None, offset, end, bits=offset)
+
     def field(self, state: State, kimage: Term, offset: int) -> Term:
         """Return the 64-bit field of struct kimage at ``offset`` in ``state``."""
         return state.memory.load(kimage + offset, 8)
@@ -274,6 +283,9 @@ class KexecContext:
     def fields(self, state: State, kimage: Term) -> Fields:
         """Return the fields of struct kimage at ``kimage``, as ``state`` has them."""
         at = self.layout
+        if not at.has_arch:
+            head, start = (self.field(state, kimage, offset) for offset in (at.head, at.start))
+            return Fields(kimage, head, start, *(const(0) for _ in range(5)))
         offsets = (at.head, at.start, at.dtb_mem, at.kern_reloc, at.el2_vectors, at.ttbr0, at.t0sz)
         return Fields(kimage, *(self.field(state, kimage, offset) for offset in offsets))
 

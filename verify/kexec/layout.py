@@ -7,6 +7,7 @@ from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.target import Kernel
 from kexec_verify.target.btf import member_offsets
 
+_LAST = "type"  # the first of the flags behind which struct kimage_arch is located, if there is one
 _GENERIC = ("head", "start", "control_code_page", "nr_segments", "segment")
 _FIELDS = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz")
 
@@ -22,7 +23,7 @@ def stated_layout(kernel: Kernel) -> KimageLayout | None:
     if not {*_GENERIC, "arch"} <= set(kimage) or not set(_FIELDS) <= set(arch):
         return None
     first = arch["dtb_mem"]
-    layout = KimageLayout(kimage["arch"] + first, *(kimage[name] for name in _GENERIC))
+    layout = _with_generic(kimage, kimage["arch"] + first)
     for name in _FIELDS:
         if kimage["arch"] + arch[name] != getattr(layout, name):
             found = ", ".join(f"{field} {arch[field]}" for field in _FIELDS)
@@ -30,3 +31,26 @@ def stated_layout(kernel: Kernel) -> KimageLayout | None:
                 f"{kernel.source}: expected the fields of struct kimage_arch in a row, found {found}"
             )
     return layout
+
+
+def layout_before_post_load(kernel: Kernel, arch: int) -> KimageLayout:
+    """The layout in a kernel before 5.12, which has a struct kimage_arch with CONFIG_KEXEC_FILE only.
+
+    Its BTF says whether it has one; without BTF, whether it has a function of machine_kexec_file.c does.
+
+    :param arch: offset of ``dtb_mem`` where there is such a field.
+    """
+    kimage = member_offsets(kernel, "kimage")
+    if kimage is not None and {*_GENERIC, _LAST} <= set(kimage):
+        if "arch" not in kimage:
+            return _with_generic(kimage, (kimage[_LAST] + 8) & -8, has_arch=False)
+        own = member_offsets(kernel, "kimage_arch") or {}
+        return _with_generic(kimage, kimage["arch"] + own["dtb_mem"] if "dtb_mem" in own else arch)
+    has_arch = kernel.symbol("arch_kimage_file_post_load_cleanup") is not None
+    return KimageLayout(arch if has_arch else arch - 8, has_arch=has_arch)
+
+
+def _with_generic(kimage: dict[str, int], arch: int, has_arch: bool = True) -> KimageLayout:
+    """The layout with the offsets of the fields that every architecture has."""
+    head, start, control_code_page, nr_segments, segment = (kimage[name] for name in _GENERIC)
+    return KimageLayout(arch, head, start, control_code_page, nr_segments, segment, has_arch)

@@ -31,11 +31,13 @@ from kexec_verify.logic import (
 from kexec_verify.memory import WORD_BYTES
 from kexec_verify.obligation import Facts
 from kexec_verify.specs.address_map import AddressMap
+from kexec_verify.specs.kimage import IND_DONE, IND_FLAGS
 from kexec_verify.specs.linear_list import LinearList
 from kexec_verify.symbolic.explore import ANYWHERE
-from kexec_verify.symbolic.objects import Objects
+from kexec_verify.symbolic.objects import LINEAR_MAP, Objects
 
 CLEAN = "earlier words of the list are clean"
+HERE = "the word is clean"
 REACHED = "no more iterations than list entries"
 LIST_WORD, LIST_POINTER = "list word", "list pointer"
 """Names of the ghost functions of a word's index."""
@@ -71,14 +73,24 @@ class ListFlush:
             *self._at(const(0)),
         )
 
-    def assumed(self, state: State, count: Term) -> Facts:
-        """Return what is assumed of the list at word ``count``, in a state at a loop's head."""
+    def assumed(self, state: State, count: Term, ahead: bool = False) -> Facts:
+        """What the list is at word ``count``, in a state at a loop's head after that many iterations.
+
+        :param ahead: an iteration reads the word behind that one, too.
+        """
         found = self._at(count)
         for register in _POINTERS:
             value = _word(state, register)
             if value is not None:
                 here = state.registers[register] == self.list.ptr(count)
                 found = (*found, ("list-apart", Implies(here, value == self.list.word(count))))
+            behind = _word(state, register, WORD_BYTES) if ahead else None
+            if behind is not None:
+                next_one = self.list.ptr(count + 1) == state.registers[register] + WORD_BYTES
+                found = (*found, ("list-apart", Implies(next_one, behind == self.list.word(count + 1))))
+        if ahead:
+            behind = _shown(state, self.list.ptr(count + 1))
+            found = (*found, ("list-apart", behind == self.list.word(count + 1)), *self._at(count + 1))
         return found
 
     def _at(self, i: Term) -> Facts:
@@ -90,10 +102,13 @@ class ListFlush:
             ("list-in-memory", Implies(ule(i, listed.last), listed.in_memory(i))),
         )
 
-    def candidates(self, state: State, count: Term, unknown: frozenset[str]) -> Facts:
-        """Return what may hold at a loop's head after ``count`` iterations: earlier words are clean.
+    def candidates(
+        self, state: State, count: Term, unknown: frozenset[str], live: frozenset[str] = frozenset()
+    ) -> Facts:
+        """What may hold at a loop's head after ``count`` iterations: the words before are clean.
 
         :param unknown: registers of which nothing is known there; one of them may point at the word.
+        :param live: those of them that may hold the word itself or its flags.
         """
         listed = self.list
         found: Facts = tuple(
@@ -103,6 +118,21 @@ class ListFlush:
         )
         if not found:
             return ()
+        for register in sorted(live):
+            value = state.registers[register]
+            found = (
+                *found,
+                (f"{register} is the word", value == listed.word(count)),
+                (f"{register} is the flags of the word", value == listed.word(count) & IND_FLAGS),
+            )
+        if live:
+            this = And(count != 0, listed.ptr(count) == ANYWHERE)
+            goes_on = (listed.word(count) & IND_FLAGS) != IND_DONE
+            found = (
+                *found,
+                (HERE, Implies(this, state.lines.read(ANYWHERE) == cache.CLEAN)),
+                ("the word is not DONE", goes_on),
+            )
         asked = And(ult(_INDEX, count), listed.is_input(_INDEX, ANYWHERE))
         return (
             *found,
@@ -149,16 +179,21 @@ def _points(register: str) -> str:
     return f"{register} is the address of the word"
 
 
-def _word(state: State, register: str) -> Term | None:
-    """Return the word at the address in ``register``, if it points into an object that may be read
-    anywhere.
-    """
+def _word(state: State, register: str, offset: int = 0) -> Term | None:
+    """The word at the address in ``register``, if that is one of an object of which anything may be read."""
     memory = state.memory
     assert isinstance(memory, Objects)
     try:
         item, _ = memory.find(state.registers[register])
         if not item.name.startswith("what "):
             return None
-        return memory.load(state.registers[register], WORD_BYTES)
+        return memory.load(state.registers[register] + offset, WORD_BYTES)
     except UnsupportedError:
         return None
+
+
+def _shown(state: State, address: Term) -> Term:
+    """The word at an address that the code has computed from a physical one."""
+    memory = state.memory
+    assert isinstance(memory, Objects)
+    return memory.word(LINEAR_MAP, address)

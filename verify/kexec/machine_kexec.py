@@ -28,7 +28,9 @@ from kexec_verify.kexec.calls import (
 )
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.effects import effect_obligations, explored
+from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.low_memory import LOW, ROUTINE_PAGE, low_objects, required_load
+from kexec_verify.kexec.machine_kexec_image import MachineKexecImage
 from kexec_verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
 from kexec_verify.obligation import Facts, Obligation, unreached
 from kexec_verify.specs import boot_protocol, effects
@@ -36,8 +38,10 @@ from kexec_verify.specs.address_map import AddressMap, is_table, same_table, t0s
 from kexec_verify.specs.contracts import Contract
 from kexec_verify.specs.machine_kexec import Fields, calls_routine, restarts_image, restarts_routine
 from kexec_verify.specs.relocate_kernel import done
+from kexec_verify.symbolic.cutpoints import cuts, order_of
 from kexec_verify.symbolic.explore import Decide, Explorer
 from kexec_verify.symbolic.join import join
+from kexec_verify.symbolic.loop_iterations import LoopIterations
 from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME
 from kexec_verify.symbolic.segments import Segment
 
@@ -59,6 +63,8 @@ class MachineKexec:
 
     :param through_routine: an image in place goes through the routine, which tests head itself.
     :param routine_by_restart: the routine is entered through the restart code, with the MMU off.
+    :param routine: the relocation routine, where machine_kexec itself flushes the image and copies the
+        routine (before 5.12); None where machine_kexec_post_load does.
     :param segments: what was explored, cutpoint by cutpoint.
     :param ran: the state at the end of each path that was run, up to a cutpoint or an exit.
     """
@@ -67,6 +73,7 @@ class MachineKexec:
     decide: Decide
     through_routine: bool
     routine_by_restart: bool
+    routine: Function | None = None
     obligations: list[Obligation] = field(default_factory=list)
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     bugs: list[Bug] = field(default_factory=list)
@@ -77,15 +84,28 @@ class MachineKexec:
 
     def __post_init__(self) -> None:
         self.code = self.context.code(NAME)
-        self.entry = self.context.entry(NAME)
-        self.map: AddressMap = self.context.address_map(self.entry)
+        context = self.context
+        self.entry = context.entry(NAME, *([context.linear_map] if self.routine is not None else []))
+        self.map: AddressMap = context.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
-        self.fields: Fields = self.context.fields(self.entry, self.kimage)
+        self.fields: Fields = context.fields(self.entry, self.kimage)
         memory = objects(self.entry)
-        for item in low_objects(self.context, self.map, self.fields.kern_reloc):
+        for item in low_objects(context, self.map, self.fields.kern_reloc):
             memory = memory.adding(item)
         self.entry = replace(self.entry, memory=memory)
         self.in_place: Formula = done(self.fields.head)
+        self.image: MachineKexecImage | None = None
+        if self.routine is not None:
+            self.image = MachineKexecImage(
+                context,
+                self.map,
+                self.entry,
+                self.kimage,
+                self.routine,
+                self.decide,
+                self.code.where,
+                self._iterated,
+            )
 
     def assumptions(self) -> Facts:
         """Return facts about the state in which machine_kexec is entered."""
@@ -102,6 +122,8 @@ class MachineKexec:
             facts = (*facts, ("image-in-memory", self.map.memory(idmap)))
         if "idmap_t0sz" in context.globals:
             facts = (*facts, ("t0sz-in-range", ule(self.idmap_t0sz(), const(0x3F))))
+        if self.image is not None:
+            facts = (*facts, *self.image.assumptions())
         return facts
 
     def idmap_t0sz(self) -> Term:
@@ -116,24 +138,41 @@ class MachineKexec:
         :raises UnsupportedError: for code that the proof does not cover.
         """
         calls = Calls(
-            self.context, self.code, decide=self.decide, leaving=self.context.restart, quiet=self.quiet
+            self.context,
+            self.code,
+            decide=self.decide,
+            leaving=self.context.restart,
+            quiet=self.quiet,
+            named=self.image.flush.named if self.image is not None else None,
         )
-        stops = self._cutpoints(calls)
-        explorer = Explorer(self.code, stops, self.decide, (), "mk-", calls.leave, prune=True)
+        loops = {cut.at: cut for cut in cuts(self.code)} if self.image is not None else {}
+        order = order_of(self.code, control_flow(self.code))
+        stops = sorted({*self._cutpoints(calls), *loops}, key=lambda at: order[at])
+        explorer = Explorer(self.code, frozenset(stops), self.decide, (), "mk-", calls.leave, prune=True)
         start = self.entry.assume(*self.assumptions())
         self.segments = []
         ends = explored(explorer, start, self.code.address, self.segments, self.require_effects)
-        for stop in sorted(stops):
+        for stop in stops:
             arrivals = [step.state for step in ends if step.then == stop]
             ends = [step for step in ends if step.then != stop]
-            if arrivals:
-                for state in arrivals:
-                    self._require_accesses(state)
-                    self._require_arrival(stop, state)
-                tag = f"{stop:#x}"
-                start = join(arrivals, tag)
-                bound = ((start, tag),)
-                ends += explored(explorer, start, stop, self.segments, self.require_effects, bound)
+            if not arrivals:
+                continue
+            for state in arrivals:
+                self._require_accesses(state)
+                self._require_arrival(stop, state)
+            if stop in loops and self.image is not None:
+                part, leaving = self.image.flush.loop(loops[stop], arrivals, explorer, calls)
+                self.segments.append(part)
+                ends += leaving
+                continue
+            tag = f"{stop:#x}"
+            start = join(arrivals, tag)
+            if self.image is not None and stop == stops[-1]:
+                self.image.require_at(self.code.where(stop), arrivals, start)
+            bound = ((start, tag),)
+            ends += explored(explorer, start, stop, self.segments, self.require_effects, bound)
+        if any(not isinstance(step.then, Exit) for step in ends):
+            raise UnsupportedError("control that comes back to an earlier part of machine_kexec")
         self.obligations += [*explorer.obligations, *calls.obligations]
         self.used, self.covered = calls.used, explorer.covered
         self.bugs += [Bug("WARN", at, state.facts) for at, state in sorted(calls.warned.items())]
@@ -149,11 +188,35 @@ class MachineKexec:
                 self.require_exit(step)
         for state in self.ran:
             self.require_effects(state)
+        self._require_copies(calls)
         self.obligations += stack_obligations("mk-sp", self.code, self.entry, self.ran)
         self.obligations = without_doubles(self.obligations)
         undefined = any(event.name == UNDEFINED for state in self.ran for event in state.events)
         if not self.exits and not undefined:
             raise UnsupportedError("machine_kexec that calls neither the restart code nor the routine")
+
+    @property
+    def iterations(self) -> list[LoopIterations]:
+        """Its loops, each described by the state at its head after any number of iterations."""
+        return self.image.flush.iterations if self.image is not None else []
+
+    @property
+    def copied(self) -> list[tuple[int, int]]:
+        """Copies of the image that it makes: start, and length in bytes."""
+        return self.image.copied if self.image is not None else []
+
+    def _require_copies(self, calls: Calls) -> None:
+        """What it copies is the routine, or nothing where machine_kexec_post_load has copied that."""
+        if self.image is None:
+            for start, length, path in calls.copied:
+                sentence = f"the {length} bytes from {start:#x} are not copied"
+                self.obligations.append(Obligation("mk-store", sentence, (), FALSE, path[-1], path))
+            return
+        self.image.require_routine(calls.copied)
+        # What a path leaves out, and how loops go on, carries the proofs about the image as well.
+        own = [o for o in self.obligations if o.name == "mk-untaken"]
+        self.obligations += [replace(required, name="pl-untaken") for required in own]
+        self.obligations += self.image.obligations
 
     def quiet(self, state: State) -> Facts:
         """Return what ``machine-quiet`` says in ``state``: one CPU is online and none stuck, or a crash."""
@@ -174,6 +237,8 @@ class MachineKexec:
         sentence = f"the {'BUG' if known else 'brk, which no table names,'} at {where} is not reached"
         fault = "a BUG is reached" if known else "a brk is reached that no table names"
         further = self.quiet(state) if known else ()
+        if known and self.image is not None:
+            further = (*further, *self.image.flush.one_flag(state))
         self.obligations.append(unreached("mk-unreached", sentence, fault, state.facts, further, at, state))
 
     def require_effects(self, state: State) -> None:
@@ -240,6 +305,8 @@ class MachineKexec:
                 self._require_low(access, item.name)
             else:
                 self.obligations += required_access("mk", self.code.where, access, _own_frame)
+            if self.image is not None:
+                self.obligations += self.image.listed(access)
 
     def _require_low(self, access: Access, name: str) -> None:
         ttbr0 = access.before.registers["ttbr0_el1"]
@@ -251,6 +318,11 @@ class MachineKexec:
         if "idmap_pg_dir" not in self.context.globals:
             raise UnsupportedError("kernel whose idmap_pg_dir was not found")
         return self.map.image_to_phys(self.context.globals["idmap_pg_dir"])
+
+    def _iterated(self, state: State) -> None:
+        """Add the obligations on an iteration of a loop."""
+        self._require_accesses(state)
+        self._require_arrival(state.trace[-1], state)
 
     def _require_arrival(self, stop: int, state: State) -> None:
         """Add the obligations on events before the cutpoint that exits have on their own path's events."""
@@ -267,9 +339,13 @@ class MachineKexec:
         target, x = step.then.target, state.registers
         restart = self.map.image_to_phys(self.restart_address())
         stub = self.context.stub_below(self.entry)
-        image = And(target == restart, restarts_image(x, self.fields, stub))
+        fields = self.fields
+        if self.image is not None:
+            self.image.require_exit(state, where)
+            fields = self.image.fields(fields, state)
+        image = And(target == restart, restarts_image(x, fields, stub))
         if self.routine_by_restart:
-            routine = And(target == restart, restarts_routine(x, self.fields, stub))
+            routine = And(target == restart, restarts_routine(x, fields, stub))
         else:
             routine = calls_routine(x, target, self.fields)
         in_place = ("head has IND_DONE", self.in_place)

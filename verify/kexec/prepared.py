@@ -43,6 +43,8 @@ class Preparation:
     :param entry: the state in which machine_kexec_post_load is entered, with the kimage at ``kimage``.
     :param routine: the relocation routine, as the kernel has it.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
+    :param physical: of kimage->control_code_page, where machine_kexec copies the routine and hands that
+        address over itself (before 5.12).
     :param require: adds an obligation: name, sentence, state, goal, and further hypotheses.
     """
 
@@ -53,6 +55,7 @@ class Preparation:
     routine: Function
     mmu_on: bool
     require: Callable[..., None]
+    physical: Callable[[Term], Term] | None = None
     obligations: list[Obligation] = field(default_factory=list)
 
     def require_return(self, state: State, where: str, further: Facts) -> None:
@@ -78,15 +81,17 @@ class Preparation:
         )
         word = self.context.field(self.entry, self.kimage, self.context.layout.control_code_page)
         sentence = f"at {where} the page that was copied to is kimage->control_code_page"
-        self.require(
-            "copied", sentence, state, self.map.is_page(address, word, self.context.page_size), *facts
-        )
+        is_page = self.map.is_page(address, word, self.context.page_size)
+        if self.physical is not None:
+            is_page = address == self.map.phys_to_linear(self.physical(address))
+        self.require("copied", sentence, state, is_page, *facts)
         fields = [
             self.context.field(state, self.kimage, getattr(self.context.layout, name)) for name in _PREPARED
         ]
         prepared = Prepared(*fields)
-        sentence = f"at {where} kern_reloc is the physical address of the control page"
-        self.require("kern-reloc", sentence, state, prepared.points_at(self.map, address), *facts)
+        if self.physical is None:
+            sentence = f"at {where} kern_reloc is the physical address of the control page"
+            self.require("kern-reloc", sentence, state, prepared.points_at(self.map, address), *facts)
         size = const(max(memory.stored_in(CONTROL_PAGE), default=0) + 1)
         word = (
             "the word is one of the copied code",

@@ -48,7 +48,7 @@ def value(term: Term, stop: Stop) -> int:
 def at_post_load(place: Placement, stop: Stop, checks: Checks) -> None:
     """Check what is assumed where machine_kexec_post_load is entered."""
     proof = post_load_proof(place)
-    number = value(proof.nr_segments, stop)
+    number = value(proof.image.nr_segments, stop)
     facts: list[tuple[str, Formula]] = list(proof.assumptions())
     if place.linked.variant.kimage:
         vectors = place.context.field(proof.entry, proof.kimage, place.linked.layout.el2_vectors)

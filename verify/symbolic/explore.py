@@ -80,7 +80,9 @@ class Explorer:
     _shapes: dict[int, Shape] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._loops: dict[int, Loop] = {} if self.unroll else {loop.head: loop for loop in loops(self.code)}
+        self._loops: dict[int, Loop] = (
+            {} if self.unroll else {loop.head: loop for loop in loops(self.code, self.stops)}
+        )
 
     def run(self, state: State, start: int) -> list[Step]:
         """Return every path from ``start`` to a stop or out of the function."""

@@ -23,9 +23,8 @@ def join(states: Sequence[State], tag: str) -> State:
     registers = {n: _shared([s.registers[n] for s in states], f"{n}@{tag}") for n in first.registers}
     ghosts = {n: _shared([s.ghosts[n] for s in states], f"{n}@{tag}") for n in GHOSTS}
     memory = _memory([s.memory for s in states], tag)
-    alone = len(states) == 1
-    lines = first.lines if alone else Lines(f"L@{tag}")
-    fetch = first.fetch if alone else Lines(f"F@{tag}")
+    lines = first.lines if all(s.lines is first.lines for s in states) else Lines(f"L@{tag}")
+    fetch = first.fetch if all(s.fetch is first.fetch for s in states) else Lines(f"F@{tag}")
     return State(registers, ghosts, memory, lines, _facts(states), fetch=fetch)
 
 

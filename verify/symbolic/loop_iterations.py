@@ -13,7 +13,7 @@ from kexec_verify.arm64.cache import Lines
 from kexec_verify.arm64.execute import Step
 from kexec_verify.arm64.state import GHOSTS, State
 from kexec_verify.errors import LimitError, UnsupportedError
-from kexec_verify.logic import And, Formula, Term, const, normal, offset_from, same, var
+from kexec_verify.logic import And, Formula, Term, const, normal, offset_from, same, var, variables
 from kexec_verify.obligation import Facts
 from kexec_verify.symbolic.explore import Decide
 from kexec_verify.symbolic.join import join
@@ -99,7 +99,7 @@ def infer_iterations(
     head: int,
     arrivals: Sequence[State],
     run: Run,
-    candidates: Callable[[frozenset[str]], Candidates],
+    candidates: Callable[[frozenset[str], frozenset[str]], Candidates],
     decide: Decide,
     pointed: int,
     pointer: Pointed,
@@ -107,7 +107,8 @@ def infer_iterations(
 ) -> tuple[LoopIterations, list[Step]]:
     """Return the loop at ``head`` that ``arrivals`` enter, and the paths from its head under its invariants.
 
-    :param candidates: the candidates of a loop in which nothing is known of those registers.
+    :param candidates: the candidates of a loop in which nothing is known of the first registers, of which
+        an iteration reads the second.
     :param pointed: bytes that a pointer of unknown value is taken to point at.
     :param pointer: assumptions about such a pointer.
     :param assumed: what is assumed at the head.
@@ -125,8 +126,10 @@ def infer_iterations(
         iterations = found
     else:
         raise LimitError(f"the loop at {head:#x} did not settle in {_ROUNDS} rounds")
-    iterations = replace(iterations, candidates=candidates(iterations.unknown))
-    iterations = replace(iterations, pointers=_pointers(iterations, run, pointer))
+    looked_at = run(iterations.state(count), True)
+    live = _live(iterations, looked_at)
+    iterations = replace(iterations, candidates=candidates(iterations.unknown, live))
+    iterations = replace(iterations, pointers=_pointers(iterations, looked_at, pointer))
     iterations = _filter(iterations, arrivals, run, decide)
     state = iterations.state(count)
     paths = run(state.assume(*iterations.invariants(state, count)), False)
@@ -135,10 +138,10 @@ def infer_iterations(
     return iterations, paths
 
 
-def _pointers(iterations: LoopIterations, run: Run, pointer: Pointed) -> Facts:
+def _pointers(iterations: LoopIterations, paths: Sequence[Step], pointer: Pointed) -> Facts:
     """Return the assumptions about unknown registers through which some path from the head reads."""
     read: set[str] = set()
-    for step in run(iterations.state(iterations.count), True):
+    for step in paths:
         for access in step.state.accesses:
             memory = access.before.memory
             if isinstance(memory, Objects):
@@ -146,6 +149,19 @@ def _pointers(iterations: LoopIterations, run: Run, pointer: Pointed) -> Facts:
     registers = iterations.state(iterations.count).registers
     used = [name for name in sorted(iterations.unknown) if _pointee(name) in read]
     return tuple(fact for name in used for fact in pointer(registers[name]))
+
+
+def _live(iterations: LoopIterations, paths: Sequence[Step]) -> frozenset[str]:
+    """Return the unknown general registers whose value at the head some path from there depends on."""
+    terms: list[Term | Formula] = []
+    for step in paths:
+        state = step.state
+        terms += [fact for _, fact in state.facts]
+        terms += [access.address for access in state.accesses]
+        terms += [operand for event in state.events for operand in event.operands]
+    read = set(variables(terms))
+    registers = iterations.state(iterations.count).registers
+    return frozenset(n for n in iterations.unknown if n.startswith("x") and str(registers[n].args[0]) in read)
 
 
 def _none(state: State, count: Term, start: State) -> Facts:

@@ -35,6 +35,8 @@ STACK_FRAME = "the stack frame"
 """The object of which only bytes at or above SP keep their values."""
 SHADOW_CALL_STACK = "the shadow call stack"
 """The object that grows upwards from x18: only bytes below x18 that were stored keep their values."""
+LINEAR_MAP = "what a physical address names"
+"""The object that is accessed through the linear map, at an address computed from a physical one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Object:
     :param low: offset of its first byte from the base, in bytes; negative for a stack frame.
     :param high: offset of the first byte after it.
     :param known: bytes that never change, by offset: what the image holds at a constant address.
+    :param bits: of an object without a base, bits that its addresses are formed by setting: those of
+        the linear map's start, as phys_to_virt does.
     """
 
     name: str
@@ -52,9 +56,12 @@ class Object:
     low: int
     high: int
     known: Mapping[int, int] = field(default_factory=dict, repr=False)
+    bits: int | None = None
 
     def offset(self, address: Term) -> Term | None:
         """Return the offset of ``address`` from the base; None if it is not computed from the base."""
+        if self.bits is not None:
+            return address if any(_sets(part, self.bits) for part in addends(address)) else None
         if self.base is None:
             value = constant(address)
             return address if value is not None and self.low <= value < self.high else None
@@ -70,6 +77,11 @@ class Object:
             assert value is not None
             return TRUE if self.low <= value and value + size <= self.high else FALSE
         return ule(offset - self.low, const(self.high - self.low - size))
+
+
+def _sets(term: Term, bits: int) -> bool:
+    """Return whether ``term`` is another one with ``bits`` set."""
+    return term.op == "__or__" and any(constant(part) == bits for part in term.args)
 
 
 def _signed(offset: Term) -> int:
@@ -185,7 +197,8 @@ class Objects(Memory):
         :raises UnsupportedError: if it is computed from no object's base.
         """
         address = normal(address)
-        for contents in self._contents.values():
+        # What has a base of its own may be located in the linear map as well.
+        for contents in sorted(self._contents.values(), key=lambda found: found.object.bits is not None):
             offset = contents.object.offset(address)
             if offset is not None:
                 return contents.object, offset
@@ -215,6 +228,10 @@ class Objects(Memory):
             stored = self._bytes(contents, start, WORD_BYTES)
             value = If(offset == start, stored, value)
         return value
+
+    def word(self, name: str, address: Term) -> Term:
+        """Return the initial word at ``address`` in the object called ``name``, which has no base."""
+        return Function(f"{name}@{self.tag}")(normal(address))
 
     def _unknown(self, item: Object, offset: Term) -> Term:
         """Return the initial word at ``offset``, before any store."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kexec_verify.logic import const
+from kexec_verify.logic import const, constant
 from kexec_verify.specs.address_map import AddressMap, first_struct_pages
 
 TOP = 1 << 64
@@ -31,3 +31,18 @@ def test_struct_pages_and_pages_correspond(layout):
         page = const((first + 64 * number) % TOP)
         assert memory.is_page(const(P48 + 4096 * number), page, 4096).is_true()
         assert not memory.is_page(const(P48 + 4096 * number + 4096), page, 4096).is_true()
+
+
+def test_first_struct_page_of_early_kernels():
+    """VMEMMAP_START is -VMEMMAP_SIZE - SZ_2M up to 5.10: 0xfffffdffffe00000 with 48 bits and 4 KiB."""
+    of_5_11, of_5_10 = first_struct_pages(P48, 4096, early=True)
+    assert (of_5_11, of_5_10) == (first_struct_pages(P48, 4096)[0], 0xFFFF_FDFF_FFE0_0000)
+    memory = AddressMap(const(0), const(0x4000_0000), P48, TOP - (1 << 47))
+    page = const(of_5_10 + 64 * 3)
+    assert constant(memory.page_to_phys(page, 4096, of_5_10)) == 0x4000_3000
+    assert constant(memory.phys_to_linear(memory.page_to_phys(page, 4096, of_5_10))) == P48 + 4096 * 3
+
+
+def test_bits_of_virtual_addresses():
+    assert AddressMap(const(0), const(0), P48, TOP - (1 << 47)).address_bits == (48, 48)
+    assert AddressMap(const(0), const(0), P52, TOP - (1 << 47)).address_bits == (52, 48)

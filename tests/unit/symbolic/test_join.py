@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from kexec_verify.arm64.cache import Lines
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.logic import const, constant, same, var, variables
 from kexec_verify.memory import Unknown
@@ -97,3 +98,13 @@ def test_what_one_path_popped_may_be_read_only_if_all_have_stored_it():
         assert constant(joined.load(SP - 8, 8)) == 1
         with pytest.raises(UnsupportedError, match="load of popped bytes"):
             joined.load(SP - 16, 8)
+
+
+def test_cache_lines_that_all_share_are_kept_and_others_are_unknown():
+    left, right = state(), state()
+    right = replace(right, lines=left.lines, fetch=left.fetch)
+    assert join([left, right], "here").lines is left.lines
+    assert join([left, right], "here").fetch is left.fetch
+    other = replace(right, lines=Lines("another"))
+    assert join([left, other], "here").lines.name == "L@here"
+    assert join([left], "here").lines is left.lines

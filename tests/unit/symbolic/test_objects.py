@@ -165,3 +165,27 @@ def test_what_is_pushed_is_as_it_was():
 def test_a_stack_pointer_at_an_unknown_distance_is_refused():
     with pytest.raises(UnsupportedError, match="stack pointer at an unknown distance"):
         memory().popped("frame", SP - 16, I)
+
+
+PAGES = Object("pages", None, 0xFFFF_0000_0000_0000, 0xFFFF_8000_0000_0000, bits=0xFFFF_0000_0000_0000)
+
+
+def test_an_address_that_is_computed_from_a_physical_one_is_of_the_linear_map():
+    found = Objects((IMAGE, THING, PAGES))
+    physical = var("physical")
+    shown = physical | 0xFFFF_0000_0000_0000
+    assert found.find(shown)[0] is PAGES and found.find(shown + 8)[0] is PAGES
+    assert same(found.load(shown, 8), found.word("pages", shown))
+    assert not decide((), found.inside(shown, 8))
+    fits = (("aligned", (physical & 7) == 0), ("in memory", (physical >> 47) == 0))
+    assert decide(fits, found.inside(shown, 8))
+    for other in (physical, physical | 0xFF00_0000_0000_0000, physical & 0xFFFF_0000_0000_0000):
+        with pytest.raises(UnsupportedError):
+            found.find(other)
+
+
+def test_an_object_with_a_base_in_the_linear_map_comes_first():
+    page = Object("page", var("physical") | 0xFFFF_0000_0000_0000, 0, 4096)
+    found = Objects((PAGES,)).adding(page)
+    assert found.find(page.base)[0] is page
+    assert found.find(var("other") | 0xFFFF_0000_0000_0000)[0] is PAGES

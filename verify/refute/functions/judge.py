@@ -28,7 +28,7 @@ from kexec_verify.refute.functions.contract_run import FILLED, LIMIT, ContractRu
 from kexec_verify.refute.functions.effects import Inputs
 from kexec_verify.refute.functions.layout import base
 from kexec_verify.refute.functions.path_run import PAGE
-from kexec_verify.refute.functions.values import usual_word
+from kexec_verify.refute.functions.values import image_of, usual_word
 from kexec_verify.specs.kimage import IND_DONE, IND_INDIRECTION, IND_SOURCE
 from kexec_verify.substitute import Substitution
 from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Object, Objects
@@ -72,8 +72,9 @@ class _Judge:
         self.inputs = _long(inputs)
         self.list: list[tuple[int, int]] = []
         self.answered: dict[str, int] = {}
-        self.segments = self._segments() if isinstance(proof, PostLoad) else []
-        if isinstance(proof, PostLoad) and proof.flush is not None:
+        self.image = image_of(proof)
+        self.segments = self._segments() if self.image is not None else []
+        if self.image is not None and self.image.flush is not None:
             self.list = self._listed()
         dirty = {at & -PAGE for start, end in self.segments for at in (start, end - 8)}
         dirty |= {at & -PAGE for at, _ in self.list} | {at & -PAGE for at, _ in self._list_words()}
@@ -98,20 +99,20 @@ class _Judge:
 
     def _regions(self) -> list[Range]:
         found = list(self._objects().values())
-        if isinstance(self.proof, PostLoad):
+        if self.image is not None:
             page = base(self.context, CONTROL_PAGE) & -PAGE
             found.append((page, page + (1 << 16)))
         return found
 
     def _segments(self) -> list[Range]:
         """Return the image's segments in the linear map."""
-        assert isinstance(self.proof, PostLoad)
+        assert self.image is not None
         layout, found = self.context.layout, []
         kimage = base(self.context, "kimage")
         count = self.inputs.memory.get(kimage + layout.nr_segments, 0)
         for index in range(min(count, 16)):
-            asked = self.proof.segment(const(index))
-            start = self.value(self.proof.map.phys_to_linear(asked.mem))
+            asked = self.image.segment(const(index))
+            start = self.value(self.image.map.phys_to_linear(asked.mem))
             size = self.value(asked.memsz)
             if size and size < 1 << 32:
                 found.append((start, start + size))
@@ -132,9 +133,9 @@ class _Judge:
 
     def _shown(self, word: int) -> int:
         """Return the linear map's address of the page that a word of the list names."""
-        assert isinstance(self.proof, PostLoad)
+        assert self.image is not None
         page = word & ~(self.context.page_size - 1)
-        return self.value(self.proof.map.phys_to_linear(const(page)))
+        return self.value(self.image.map.phys_to_linear(const(page)))
 
     def _list_words(self) -> Iterator[tuple[int, int]]:
         """Yield the words that the routine reads of list and source pages, each with an entry's index."""
@@ -208,7 +209,12 @@ class _Judge:
             bind = self._bind(word, segment, listed)
             required = [
                 *proof.obligations,
-                *(proof.preparation.obligations if isinstance(proof, PostLoad) else []),
+                *(proof.image.obligations if isinstance(proof, MachineKexec) and proof.image else []),
+                *(
+                    [*proof.image.obligations, *proof.preparation.obligations]
+                    if isinstance(proof, PostLoad)
+                    else []
+                ),
             ]
             for obligation in required:
                 if self.wanted(obligation.name) and self._is_broken(bind, obligation):
@@ -347,7 +353,7 @@ def usable(proof: Function, found: list[Inputs], wanted: Callable[[str], bool]) 
 
     A path that copies nothing leaves open where the control page is. A changed function may copy.
     """
-    if isinstance(proof, PostLoad):
+    if image_of(proof) is not None:
         field = base(proof.context, "kimage") + proof.context.layout.control_code_page
         pages = [inputs.memory[field] for inputs in found if inputs.memory.get(field)]
         if pages:

@@ -11,6 +11,8 @@ from kexec_verify.arm64.state import FLAGS
 from kexec_verify.errors import InternalError
 from kexec_verify.kexec.calls import CONTROL_PAGE
 from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
+from kexec_verify.kexec.image_flush import ImageFlush
+from kexec_verify.kexec.machine_kexec import MachineKexec
 from kexec_verify.kexec.post_load import PostLoad
 from kexec_verify.logic import FALSE, Formula, Term, application, const, constant, ule, var, within
 from kexec_verify.obligation import Facts
@@ -221,12 +223,21 @@ def _legal(chain: Chain, spoken: list[Term], facts: Facts) -> Facts:
 
 def _universal(chain: Chain) -> Facts:
     """Return what is assumed of every segment, for an arbitrary one, apart from this run's objects."""
-    proof = chain.proof
-    if not isinstance(proof, PostLoad):
+    proof, image = chain.proof, image_of(chain.proof)
+    if image is None:
         return ()
     clear = const(proof.context.page_offset + CLEAR_OF_OBJECTS)
     bind = chain.links[0].bind
-    return tuple((label, bind(fact)) for label, fact in proof.each_segment(clear))
+    return tuple((label, bind(fact)) for label, fact in image.each_segment(clear))
+
+
+def image_of(proof: object) -> ImageFlush | None:
+    """What the function of ``proof`` flushes of an image; None if it flushes nothing."""
+    if isinstance(proof, PostLoad):
+        return proof.image
+    if isinstance(proof, MachineKexec) and proof.image is not None:
+        return proof.image.flush
+    return None
 
 
 def _copies_apart(chain: Chain) -> Facts:

@@ -78,7 +78,9 @@ def test_each_iteration_has_answers_of_its_own(post_load):
     (shared,) = tags[0] & tags[1]
     answer = var(f"x0@{shared}")
     assert not same(iterations[0].bind(answer), iterations[1].bind(answer))
-    assert same(iterations[0].bind(post_load.nr_segments), iterations[1].bind(post_load.nr_segments))
+    assert same(
+        iterations[0].bind(post_load.image.nr_segments), iterations[1].bind(post_load.image.nr_segments)
+    )
 
 
 def test_a_run_that_differs_from_its_path_is_an_internal_error(post_load):
