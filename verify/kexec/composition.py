@@ -140,8 +140,9 @@ class Composition:
             take(self.contracts, key.partition("@")[0], address, found)
 
     def _machine_kexec(self, part: Part) -> None:
-        self._refuse_early()
-        proof = MachineKexec(self.context, self.decide, self.through_routine, self.by_restart)
+        # Before 5.12 machine_kexec does what machine_kexec_post_load has to do.
+        routine = self.routine if self.routine.copied_by == NAME else None
+        proof = MachineKexec(self.context, self.decide, self.through_routine, self.by_restart, routine)
         part.proof = proof
         part.code = proof.code
         proof.prove()
@@ -149,16 +150,7 @@ class Composition:
         part.covered = frozenset(proof.covered)
         part.used, part.copied, part.iterations = proof.used, proof.copied, proof.iterations
 
-    def _refuse_early(self) -> None:
-        """Refuse a kernel before 5.12, in which machine_kexec does what machine_kexec_post_load has to do.
-
-        MachineKexec has the proof for it; that the whole path is composed of it is not tested yet.
-        """
-        if self.routine.copied_by == NAME:
-            raise UnsupportedError(f"kernel that copies the routine and flushes the segments in {NAME}")
-
     def _post_load(self, part: Part) -> None:
-        self._refuse_early()
         proof = PostLoad(self.context, self.decide, self.routine, self.through_routine, self.variant.kimage)
         part.proof = proof
         part.code = proof.code

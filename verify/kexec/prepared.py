@@ -10,7 +10,7 @@ from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import Event, State
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.calls import CONTROL_PAGE, filled, objects
-from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.soft_restart import position_independence
 from kexec_verify.logic import (
@@ -25,6 +25,7 @@ from kexec_verify.logic import (
     normal,
     ule,
     ult,
+    within,
 )
 from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.specs.address_map import AddressMap
@@ -71,6 +72,8 @@ class Preparation:
         )
         facts = (*further, linear)
         address = normal(page.base)
+        frame = within(ANYWHERE, self.entry.sp - FRAME_BYTES, FRAME_BYTES)
+        apart = ("objects-apart", Not(frame))
         of_page = aligned(address, self.context.page_size)
         self.require(
             "copied",
@@ -100,13 +103,13 @@ class Preparation:
         # A fetch state is one of three: the fourth value of its two bits means nothing at entry.
         clean = state.lines.read(ANYWHERE) == cache.CLEAN
         sentence = f"at {where} the copied code is clean to the point of coherency"
-        self.require("code-clean", sentence, state, clean, *facts, word)
+        self.require("code-clean", sentence, state, clean, *facts, word, apart)
         fresh = state.fetch.read(ANYWHERE) == cache.FETCHABLE
         sentence = (
             f"at {where} no instruction-cache line holds stale instructions in place of the copied code"
         )
         settled = ("nothing-lost", self.entry.fetch.read(ANYWHERE) != cache.LOST)
-        self.require("code-fetchable", sentence, state, fresh, *facts, word, settled)
+        self.require("code-fetchable", sentence, state, fresh, *facts, word, apart, settled)
         if self.mmu_on:
             self._require_tables(state, where, prepared, facts)
 
