@@ -349,7 +349,7 @@ def _parts(claim: Property, composition: Composition) -> list[Part]:
             names |= {name for name in composition.parts if name.startswith("__hyp_stub_vectors")}
         else:
             names |= set(_PARTS[first])
-        if first == "pl" and composition.routine.copied_by == MACHINE_KEXEC:
+        if first == "pl" and composition.routine.copied_at_last:
             names.add(MACHINE_KEXEC)
     return [part for name, part in composition.parts.items() if name in names]
 

@@ -14,7 +14,7 @@ from kexec_verify.kexec.calls import take
 from kexec_verify.kexec.choices import name_of, sites_of, variants
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.copier import Copier
-from kexec_verify.kexec.layout import layout_before_post_load
+from kexec_verify.kexec.layout import layout_of
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME, Bug, MachineKexec
 from kexec_verify.kexec.post_load import NAME as POST_LOAD
@@ -99,9 +99,7 @@ class Composition:
     proved_both_ways: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        layout = self.variant.layout or KimageLayout(_ARCH)
-        if self.routine.copied_by == NAME:
-            layout = layout_before_post_load(self.kernel, _ARCH)
+        layout = layout_of(self.kernel, self.routine, self.variant.layout)
         self.context = KexecContext(self.kernel, layout, self.variant.page_size)
         self.by_restart = not self.variant.kimage
         self.through_routine = self.variant.tests_head
@@ -140,9 +138,7 @@ class Composition:
             take(self.contracts, key.partition("@")[0], address, found)
 
     def _machine_kexec(self, part: Part) -> None:
-        # Before 5.12 machine_kexec does what machine_kexec_post_load has to do.
-        routine = self.routine if self.routine.copied_by == NAME else None
-        proof = MachineKexec(self.context, self.decide, self.through_routine, self.by_restart, routine)
+        proof = MachineKexec(self.context, self.decide, self.through_routine, self.by_restart, self.routine)
         part.proof = proof
         part.code = proof.code
         proof.prove()
@@ -350,7 +346,6 @@ class Composition:
 
 type Registers = dict[str, Term]
 type Build = Callable[[Part], None]
-_ARCH = 648  # offset of the first arch field that kexec reads, from 4.13 to 6.12
 _MOMENTS = ("called", "restarted", "asked", "answered")
 
 

@@ -208,6 +208,17 @@ class KexecContext:
         """Return the addresses of the restart code, by which machine_kexec leaves the kernel."""
         return self._addresses(RESTART)
 
+    def restart_address(self) -> int:
+        """Return the address of the restart code.
+
+        :raises UnsupportedError: if the kernel has none.
+        """
+        for name in RESTART:
+            symbol = self.kernel.symbol(name)
+            if symbol is not None:
+                return symbol.address
+        raise UnsupportedError(f"kernel without {' or '.join(RESTART)}")
+
     def _final(self) -> frozenset[int]:
         """Return the addresses of functions that never return."""
         return self.restart | self._addresses(names_that_never_return())

@@ -1,12 +1,14 @@
-"""Read the layout of struct kimage from the kernel's BTF."""
+"""The layout of struct kimage: by the kernel's BTF, or of the most configurations."""
 
 from __future__ import annotations
 
 from kexec_verify.errors import TargetError
+from kexec_verify.kexec.locate import Function
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.target import Kernel
 from kexec_verify.target.btf import member_offsets
 
+_ARCH = 648  # offset of the first arch field that kexec reads, from 4.13 to 6.12
 _LAST = "type"  # the first of the flags behind which struct kimage_arch is located, if there is one
 _GENERIC = ("head", "start", "control_code_page", "nr_segments", "segment")
 _FIELDS = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz")
@@ -31,6 +33,14 @@ def stated_layout(kernel: Kernel) -> KimageLayout | None:
                 f"{kernel.source}: expected the fields of struct kimage_arch in a row, found {found}"
             )
     return layout
+
+
+def layout_of(kernel: Kernel, routine: Function, known: KimageLayout | None) -> KimageLayout:
+    """Return the layout of struct kimage in a kernel.
+
+    :param known: by BTF, or inferred from the routine's code; None if neither says.
+    """
+    return layout_before_post_load(kernel, _ARCH) if routine.copied_at_last else known or KimageLayout(_ARCH)
 
 
 def layout_before_post_load(kernel: Kernel, arch: int) -> KimageLayout:

@@ -45,6 +45,11 @@ class Function:
     copied_by: str | None = None
 
     @property
+    def copied_at_last(self) -> bool:
+        """Return whether machine_kexec copies it (before 5.12), and not machine_kexec_post_load."""
+        return self.copied_by == "machine_kexec"
+
+    @property
     def end(self) -> int:
         """Return the first address after the code."""
         return self.address + len(self.code)

@@ -11,9 +11,7 @@ from kexec_verify.arm64.state import (
     ICACHE_INVALID,
     SCTLR_C,
     SCTLR_M,
-    TRANSLATION_INVALIDATED,
     Access,
-    Event,
     State,
     synced,
 )
@@ -26,15 +24,16 @@ from kexec_verify.kexec.calls import (
     stack_obligations,
     without_doubles,
 )
-from kexec_verify.kexec.context import RESTART, KexecContext
+from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.effects import effect_obligations, explored
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.low_memory import LOW, ROUTINE_PAGE, low_objects, required_load
 from kexec_verify.kexec.machine_kexec_image import MachineKexecImage
+from kexec_verify.kexec.selected_tables import SelectedTables
 from kexec_verify.logic import FALSE, TRUE, And, Formula, Implies, Not, Or, Term, aligned, const, ule, var
 from kexec_verify.obligation import Facts, Obligation, unreached
 from kexec_verify.specs import boot_protocol, effects
-from kexec_verify.specs.address_map import AddressMap, is_table, same_table, t0sz_is
+from kexec_verify.specs.address_map import AddressMap, same_table
 from kexec_verify.specs.contracts import Contract
 from kexec_verify.specs.machine_kexec import Fields, calls_routine, restarts_image, restarts_routine
 from kexec_verify.specs.relocate_kernel import done
@@ -63,8 +62,7 @@ class MachineKexec:
 
     :param through_routine: an image in place goes through the routine, which tests head itself.
     :param routine_by_restart: the routine is entered through the restart code, with the MMU off.
-    :param routine: the relocation routine, where machine_kexec itself flushes the image and copies the
-        routine (before 5.12); None where machine_kexec_post_load does.
+    :param routine: the relocation routine; before 5.12 machine_kexec copies it and flushes the image.
     :param segments: what was explored, cutpoint by cutpoint.
     :param ran: the state at the end of each path that was run, up to a cutpoint or an exit.
     """
@@ -85,27 +83,21 @@ class MachineKexec:
     def __post_init__(self) -> None:
         self.code = self.context.code(NAME)
         context = self.context
-        self.entry = context.entry(NAME, *([context.linear_map] if self.routine is not None else []))
+        early = self.routine is not None and self.routine.copied_at_last
+        self.entry = context.entry(NAME, *([context.linear_map] if early else []))
         self.map: AddressMap = context.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
         self.fields: Fields = context.fields(self.entry, self.kimage)
         memory = objects(self.entry)
-        for item in low_objects(context, self.map, self.fields.kern_reloc):
+        for item in () if early else low_objects(context, self.map, self.fields.kern_reloc):
             memory = memory.adding(item)
         self.entry = replace(self.entry, memory=memory)
         self.in_place: Formula = done(self.fields.head)
+        self.tables = SelectedTables(context, self.map, self.entry, self.fields, self.code.where)
         self.image: MachineKexecImage | None = None
-        if self.routine is not None:
-            self.image = MachineKexecImage(
-                context,
-                self.map,
-                self.entry,
-                self.kimage,
-                self.routine,
-                self.decide,
-                self.code.where,
-                self._iterated,
-            )
+        if self.routine is not None and early:
+            place, at = (context, self.map, self.entry, self.kimage), self.code.where
+            self.image = MachineKexecImage(*place, self.routine, self.decide, at, self._iterated)
 
     def assumptions(self) -> Facts:
         """Return facts about the state in which machine_kexec is entered."""
@@ -121,16 +113,10 @@ class MachineKexec:
             idmap = self.map.image_to_phys(context.globals["idmap_pg_dir"])
             facts = (*facts, ("image-in-memory", self.map.memory(idmap)))
         if "idmap_t0sz" in context.globals:
-            facts = (*facts, ("t0sz-in-range", ule(self.idmap_t0sz(), const(0x3F))))
+            facts = (*facts, ("t0sz-in-range", ule(self.tables.idmap_t0sz(), const(0x3F))))
         if self.image is not None:
             facts = (*facts, *self.image.assumptions())
         return facts
-
-    def idmap_t0sz(self) -> Term:
-        """Return T0SZ for the idmap: before 6.2 a global's value, from then on a constant."""
-        if "idmap_t0sz" in self.context.globals:
-            return self.context.word(self.entry, "idmap_t0sz")
-        return const(16)
 
     def prove(self) -> None:
         """Run every path and add its obligations.
@@ -243,20 +229,9 @@ class MachineKexec:
 
     def require_effects(self, state: State) -> None:
         """Require that each system instruction on the path is one that machine_kexec may execute."""
-        rules = effects.machine_kexec(self._may_select)
+        rules = effects.machine_kexec(self.tables.may_select)
         entry = self.entry.registers
         self.obligations += effect_obligations("mk-effect", self.code.where, state.events, rules, entry)
-
-    def _may_select(self, ttbr: Term) -> Formula:
-        """TTBR0 may name reserved_pg_dir, the idmap, or the kimage's own table."""
-        known, folds = self.context.globals, self.map.folds_ttbr
-        images = [known[name] for name in ("reserved_pg_dir", "idmap_pg_dir") if name in known]
-        tables = [self.map.image_to_phys(at) for at in images]
-        return Or(self._is_own(ttbr), *(is_table(ttbr, table, folds) for table in tables))
-
-    def _is_own(self, ttbr: Term) -> Formula:
-        """``ttbr`` is kimage->arch.ttbr0, which trans_pgd_idmap_page has encoded for a TTBR."""
-        return is_table(ttbr, self.fields.ttbr0, folds=False)
 
     def _cutpoints(self, calls: Calls) -> frozenset[int]:
         """Return the calls by assumed contract that every path to an exit passes, as cutpoints."""
@@ -310,14 +285,8 @@ class MachineKexec:
 
     def _require_low(self, access: Access, name: str) -> None:
         ttbr0 = access.before.registers["ttbr0_el1"]
-        idmap = is_table(ttbr0, self._idmap(), self.map.folds_ttbr)
-        named = self._is_own(ttbr0) if name == ROUTINE_PAGE else idmap
+        named = self.tables.is_own(ttbr0) if name == ROUTINE_PAGE else self.tables.is_idmap(ttbr0)
         self.obligations.append(required_load(self.code, access, name, named))
-
-    def _idmap(self) -> Term:
-        if "idmap_pg_dir" not in self.context.globals:
-            raise UnsupportedError("kernel whose idmap_pg_dir was not found")
-        return self.map.image_to_phys(self.context.globals["idmap_pg_dir"])
 
     def _iterated(self, state: State) -> None:
         """Add the obligations on an iteration of a loop."""
@@ -337,7 +306,7 @@ class MachineKexec:
         state, where = step.state, self.code.where(step.state.trace[-1])
         assert isinstance(step.then, Exit)
         target, x = step.then.target, state.registers
-        restart = self.map.image_to_phys(self.restart_address())
+        restart = self.map.image_to_phys(self.context.restart_address())
         stub = self.context.stub_below(self.entry)
         fields = self.fields
         if self.image is not None:
@@ -383,37 +352,18 @@ class MachineKexec:
             done = state.ghosts["icache"] == ICACHE_INVALID
             self._require("icache-invalid", invalid, step, done, in_place, fault=stale)
 
-    def restart_address(self) -> int:
-        """Return the address of the restart code.
-
-        :raises UnsupportedError: if the kernel has none.
-        """
-        for name in RESTART:
-            symbol = self.context.kernel.symbol(name)
-            if symbol is not None:
-                return symbol.address
-        raise UnsupportedError(f"kernel without {' or '.join(RESTART)}")
-
     def _require_translation(
         self, step: Step, where: str, in_place: tuple[str, Formula], copies: tuple[str, Formula]
     ) -> None:
         """Require TTBR0 and TCR_EL1.T0SZ at the exit, and the order in which they were set."""
-        state, idmap = step.state, self._idmap()
-        ttbr0, tcr, was = (
-            state.registers["ttbr0_el1"],
-            state.registers["tcr_el1"],
-            self.entry.registers["tcr_el1"],
-        )
-        folds = self.map.folds_ttbr
-        on_idmap = And(is_table(ttbr0, idmap, folds), t0sz_is(tcr, was, self.idmap_t0sz()))
-        sentence = f"at {where} TTBR0 names the idmap and TCR.T0SZ fits it"
+        state, sentence = step.state, f"at {where} TTBR0 names the idmap and TCR.T0SZ fits it"
+        on_idmap = self.tables.on_idmap(state)
         self._require("idmap", sentence, step, on_idmap, in_place)
         if self.routine_by_restart:
             self._require("handover-idmap", sentence, step, on_idmap, copies)
         else:
-            own = And(self._is_own(ttbr0), t0sz_is(tcr, was, self.fields.t0sz))
             what = f"at {where} TTBR0 names the kimage's own table and TCR.T0SZ fits it"
-            self._require("handover-ttbr0", what, step, own, copies)
+            self._require("handover-ttbr0", what, step, self.tables.on_own(state), copies)
         table = same_table(state.registers["ttbr1_el1"], self.entry.registers["ttbr1_el1"])
         self._require("ttbr1-kept", f"at {where} TTBR1 names the table that it named", step, table)
         self._require_changes(state)
@@ -421,34 +371,7 @@ class MachineKexec:
     def _require_changes(self, state: State) -> None:
         for event in state.events:
             if event.name in ("msr ttbr0_el1", "msr tcr_el1") or event.name == "call cpu_do_switch_mm":
-                self._require_change(event)
-
-    def _require_change(self, event: Event) -> None:
-        """Require that TTBR0 names the empty table first, and that the TLB holds no old entries when both
-        change.
-        """
-        before, known = event.before, event.before.facts[: event.known]
-        where = self.code.where(event.at)
-        reserved = self.map.image_to_phys(self._reserved())
-        folds = self.map.folds_ttbr
-        empty = is_table(before.registers["ttbr0_el1"], reserved, folds)
-        # TCR must be in effect when TTBR0 names a table that it is for (Arm ARM, D8.16).
-        in_effect = And(before.ghosts["tcr_unsynced"] == 0, before.ghosts["ttbr0_unsynced"] == 0)
-        emptied = And(empty, before.ghosts["translation"] == TRANSLATION_INVALIDATED, in_effect)
-        goal = emptied
-        if event.name == "msr ttbr0_el1":
-            goal = Or(is_table(event.operands[0], reserved, folds), emptied)
-        what = f"at {where} {event.name.removeprefix('msr ')} changes while TTBR0 names reserved_pg_dir"
-        sentence = (
-            f"{what}, the TLB has been invalidated and no earlier change awaits an ISB, or it is set so"
-        )
-        required = Obligation("mk-translation-order", sentence, known, goal, event.at, subject=event)
-        self.obligations.append(required)
-
-    def _reserved(self) -> int:
-        if "reserved_pg_dir" not in self.context.globals:
-            raise UnsupportedError("kernel whose reserved_pg_dir was not found")
-        return self.context.globals["reserved_pg_dir"]
+                self.obligations.append(self.tables.ordered(event))
 
     def _require_vectors(self, step: Step, where: str, stub: Formula, copies: tuple[str, Formula]) -> None:
         """Require that the routine's HVC reaches the copied vectors, and is made only if the stub is

@@ -22,7 +22,6 @@ from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.effects import effect_obligations, explored
 from kexec_verify.kexec.image_flush import ImageFlush
 from kexec_verify.kexec.locate import Function
-from kexec_verify.kexec.machine_kexec import NAME as MACHINE_KEXEC
 from kexec_verify.kexec.machine_kexec import Bug
 from kexec_verify.kexec.prepared import Preparation
 from kexec_verify.logic import FALSE, TRUE, And, Formula, Not, Term, aligned, const, constant, ule, var
@@ -83,7 +82,7 @@ class PostLoad:
         self._own_stores: set[int] = set()
         self.in_place: Formula = self.image.in_place
         # Before 5.12 machine_kexec does what must be done to image and routine.
-        self.prepares = self.routine.copied_by != MACHINE_KEXEC
+        self.prepares = not self.routine.copied_at_last
         self.preparation = Preparation(
             self.context, self.map, self.entry, self.kimage, self.routine, self.mmu_on, self.image.require
         )

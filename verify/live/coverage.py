@@ -51,6 +51,8 @@ IMPOSSIBLE: dict[str, str] = {
     "mmu-off": "of routines that take registers, before 5.16: live runs need a routine that takes a kimage",
     "inputs-clean-to-poc": "the emulator has no caches",
     "list-in-memory": "of routines that take registers, before 5.16: live runs need one that takes a kimage",
+    "vabits-actual": "of routines that take registers, before 5.16: live runs need one that takes a kimage",
+    "crash-image-flushed": "the emulator has no caches",
     "list-apart": "of routines that take registers, before 5.16: live runs need one that takes a kimage",
     "list-kept-clean": "the emulator has no caches",
     "shadow-call-stack": "live runs are made of Debian's kernels, and these have no shadow call stack",

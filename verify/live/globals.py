@@ -58,8 +58,8 @@ def check_globals(place: Placement, stop: Stop, checks: Checks) -> None:
 def _check_idmap(place: Placement, stop: Stop, address: int, checks: Checks) -> None:
     """idmap_pg_dir maps the restart code to itself, with the T0SZ that machine_kexec sets for it."""
     proof = machine_kexec_proof(place)
-    t0sz = value(proof.idmap_t0sz(), stop)
-    restart = place.image_to_phys(proof.restart_address())
+    t0sz = value(proof.tables.idmap_t0sz(), stop)
+    restart = place.image_to_phys(place.context.restart_address())
     physical = place.image_to_phys(address)
     leaf = stop.tables(high=False, base=physical, t0sz=t0sz).walk(restart) if t0sz < 64 else None
     same = leaf is not None and leaf.pa == restart and leaf.executable

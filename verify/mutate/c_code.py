@@ -15,7 +15,6 @@ from kexec_verify.kexec.composition import has_whole_path
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.layout import stated_layout
 from kexec_verify.kexec.locate import Function
-from kexec_verify.kexec.machine_kexec import NAME as MACHINE_KEXEC
 from kexec_verify.kexec.machine_kexec import MachineKexec
 from kexec_verify.kexec.post_load import PostLoad
 from kexec_verify.mutate.binary import NOP
@@ -52,9 +51,8 @@ def subjects(context: KexecContext, routine: Function, decide: Decide) -> list[S
     """Return machine_kexec and machine_kexec_post_load, with the places in each that kexec does not need."""
     code = Code(routine.name, routine.address, routine.code)
     variant = recognise(code, context.kernel.page_size, stated_layout(context.kernel))
-    early = routine if routine.copied_by == MACHINE_KEXEC else None
     makers: tuple[Callable[[KexecContext], CFunction], ...] = (
-        lambda made: MachineKexec(made, decide, variant.tests_head, not variant.kimage, early),
+        lambda made: MachineKexec(made, decide, variant.tests_head, not variant.kimage, routine),
         lambda made: PostLoad(made, decide, routine, variant.tests_head, variant.kimage),
     )
     found = []
