@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from kexec_verify.diff.rename import GIVEN, Renamer, leaves
 from kexec_verify.diff.side import Side
-from kexec_verify.diff.whole_paths import ARGUMENTS, IN_PLACE, RELOCATED, End, WholePath
+from kexec_verify.diff.whole_paths import ARGUMENTS, IN_PLACE, RELOCATED, End, WholePath, passed
 from kexec_verify.kexec.calls import objects
 from kexec_verify.kexec.machine_kexec import MachineKexec
 from kexec_verify.logic import FALSE, TRUE, And, Formula, Not, Or, Term, application, var
@@ -67,9 +67,12 @@ class Relation:
             facts.append((label, self.left.term(old) == self.right.term(new)))
 
         old, new = self.old.mk, self.new.mk
-        for name in _LOADED + (_PREPARED if self.case == RELOCATED else ()):
+        # Before 5.12 nothing is prepared but the control page, whose address is not in struct kimage.
+        early = old.image is not None or new.image is not None
+        prepared = ("kern_reloc",) if early else _PREPARED
+        for name in _LOADED + (prepared if self.case == RELOCATED else ()):
             label = "same-kimage" if name in _LOADED else "same-preparation"
-            same(label, getattr(old.fields, name), getattr(new.fields, name))
+            same(label, getattr(passed(old), name), getattr(passed(new), name))
         for name in _WORDS:
             if name in old.context.globals and name in new.context.globals:
                 same("same-globals", old.context.word(old.entry, name), new.context.word(new.entry, name))
@@ -222,7 +225,7 @@ def support(side: Side, case: str) -> tuple[list[Result], list[str]]:
     """
     prefixes = ["mk-", "call-", "contract-", "restart-", "stub"]
     if case == RELOCATED or side.skips:
-        prefixes += ["pl-copied", "pl-kern-reloc", "pl-code", "pl-fits", "pl-position", "pl-loop"]
+        prefixes += ["pl-copied", "pl-kern-reloc", "pl-code", "pl-fits", "pl-position", "pl-loop", "pl-kept"]
     if case == RELOCATED:
         prefixes += ["pl-tables"]
     weak = [

@@ -17,6 +17,7 @@ from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.prove.discharge import decide
 from kexec_verify.specs import boot_protocol
 from kexec_verify.specs.hyp_stub import HVC_SOFT_RESTART
+from kexec_verify.specs.machine_kexec import Fields
 from kexec_verify.symbolic.explore import Explorer
 
 ARGUMENTS = ("x0", "x1", "x2", "x3")
@@ -136,7 +137,7 @@ class WholePath:
         """Continue where control has left the kernel for ``target``: the routine's copy, or the next
         kernel.
         """
-        fields = self.mk.fields
+        fields = passed(self.mk)
         if not decide(state.facts, target == fields.kern_reloc):
             self._end(state, state.facts, target, via, legs, (*earlier, state))
             return
@@ -250,6 +251,11 @@ class WholePath:
 IN_PLACE = "head has IND_DONE"
 RELOCATED = "head has no IND_DONE"
 _HANDED_OVER = ("daif-masked", "mmu-off", "mmu-on")
+
+
+def passed(mk: MachineKexec) -> Fields:
+    """The fields of struct kimage; before 5.12 with the address of the control page for kern_reloc."""
+    return mk.image.fields(mk.fields, mk.exits[-1].state) if mk.image is not None and mk.exits else mk.fields
 
 
 def whole_paths(side: Side) -> dict[str, WholePath]:
