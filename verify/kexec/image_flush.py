@@ -319,16 +319,28 @@ class ImageFlush:
         """
         if self.flush is None:
             return
-        frame = within(ANYWHERE, self.entry.sp - FRAME_BYTES, FRAME_BYTES)
-        own = Or(frame, within(ANYWHERE, self.kimage, self.context.layout.size))
         clean = state.lines.read(ANYWHERE) == cache.CLEAN
         sentence = (
             f"at {where} every word of the list and of every source page is clean to the point of coherency"
         )
         counts = tuple(iterations.count for iterations in self.iterations if follows_list(iterations.kept))
         for extra in self.flush.cases(self._spoken(state, counts)):
-            asked = (*further, *self.flush.asked(own, page), *extra)
+            asked = (*further, *self.of_list(page), *extra)
             self.require("list-clean", sentence, state, clean, *asked)
+
+    def of_list(self, page: Term | None) -> Facts:
+        """The word at ANYWHERE is one of the list or of a source page; ``page`` is the control page."""
+        assert self.flush is not None
+        frame = within(ANYWHERE, self.entry.sp - FRAME_BYTES, FRAME_BYTES)
+        return self.flush.asked(Or(frame, within(ANYWHERE, self.kimage, self.context.layout.size)), page)
+
+    def of_segment(self, page: Term | None) -> Facts:
+        """The word at ANYWHERE is one of an arbitrary segment; ``page`` is the control page."""
+        asked = And(ult(_SEGMENT, self.nr_segments), self.segment(_SEGMENT).holds(self.map, ANYWHERE))
+        word: Facts = (("the word is one of a segment", asked),)
+        if page is None:
+            return word
+        return (*word, ("segments-apart", Not(within(ANYWHERE, page, self.context.page_size))))
 
     def require_segments(
         self, state: State, where: str, page: Term | None, *further: tuple[str, Formula]
@@ -337,15 +349,10 @@ class ImageFlush:
 
         :param page: the control page, if anything was copied there.
         """
-        asked = And(ult(_SEGMENT, self.nr_segments), self.segment(_SEGMENT).holds(self.map, ANYWHERE))
-        word = ("the word is one of a segment", asked)
-        apart: Facts = ()
-        if page is not None:
-            apart = (("segments-apart", Not(within(ANYWHERE, page, self.context.page_size))),)
         clean = state.lines.read(ANYWHERE) == cache.CLEAN
         sentence = f"at {where} every word of every segment is clean to the point of coherency"
         for extra in self._cases(*self._spoken(state, self._counts)):
-            self.require("segments-clean", sentence, state, clean, *further, word, *apart, *extra)
+            self.require("segments-clean", sentence, state, clean, *further, *self.of_segment(page), *extra)
 
     def counts(self, state: State) -> tuple[Term, ...]:
         """Return the iteration counts, of loops that the path has come through, that its facts mention."""

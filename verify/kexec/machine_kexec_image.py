@@ -126,15 +126,22 @@ class MachineKexecImage:
             self._require(state, where)
             return
         before, there = self.joined
+        page, in_place = self._page(before), ("head has IND_DONE", self.flush.in_place)
         frame = within(ANYWHERE, self.entry.sp - FRAME_BYTES, FRAME_BYTES)
-        own = ("the word is not of the stack frame", Not(frame))
+        own: Facts = (("objects-apart", Not(frame)),)
         was, now = before.lines.read(ANYWHERE), state.lines.read(ANYWHERE)
-        sentence = f"at {where} every word is clean that was clean at {there}"
-        self.flush.require("kept", sentence, state, Implies(was == cache.CLEAN, now == cache.CLEAN), own)
+        clean = Implies(was == cache.CLEAN, now == cache.CLEAN)
+        for what, of in (
+            ("the copied code", own),
+            ("a segment of an image in place", (in_place, *self.flush.of_segment(page))),
+            ("the list and its source pages", self.flush.of_list(page)),
+        ):
+            sentence = f"at {where} every word of {what} is clean that was clean at {there}"
+            self.flush.require("kept", sentence, state, clean, *of)
         had, has = before.fetch.read(ANYWHERE), state.fetch.read(ANYWHERE)
         fresh = Implies(had == cache.FETCHABLE, has == cache.FETCHABLE)
-        sentence = f"at {where} every word can be fetched that could be at {there}"
-        self.flush.require("kept", sentence, state, fresh, own)
+        sentence = f"at {where} every word of the copied code can be fetched that could be at {there}"
+        self.flush.require("kept", sentence, state, fresh, *own)
         kept = self._holds_the_same(before, state)
         sentence = f"at {where} the control page holds what it held at {there}"
         self.flush.require("kept", sentence, state, TRUE if kept else FALSE)
