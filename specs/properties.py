@@ -140,6 +140,7 @@ RELOCATION = (
 )
 
 _MACHINE_KEXEC = "machine_kexec"
+_LOOPS = tuple(f"mk-{kind}-*" for kind in ("scan", "flush", "inval", "copy", "loop"))
 _POST_LOAD = "machine_kexec_post_load"
 _RESTART = "cpu_soft_restart"
 _ENVIRONMENT = ("alternatives-unapplied", "objects-apart", "machine-quiet")
@@ -160,16 +161,7 @@ WHOLE_PATH = (
         "machine_kexec executes no system instruction except those that specs/effects.py allows, with the "
         "operand that it allows, SP is a multiple of 16 at each access through it and at each call, and each "
         "loop ends.",
-        (
-            "mk-effect",
-            "mk-sp",
-            "mk-untaken",
-            "mk-scan-*",
-            "mk-flush-*",
-            "mk-inval-*",
-            "mk-copy-*",
-            "mk-loop-*",
-        ),
+        ("mk-effect", "mk-sp", "mk-untaken", *_LOOPS),
         ("callee-contracts",),
         _ENVIRONMENT,
         function=_MACHINE_KEXEC,
@@ -280,7 +272,7 @@ WHOLE_PATH = (
         "postload-list-clean",
         "T7",
         "When machine_kexec_post_load returns 0, every list entry after head and every word of every source "
-        "page is clean to the point of coherency, for a list of any length. Before 5.12 they are clean when "
+        "page is clean to the point of coherency, for a list of any length. Before 5.12 the same holds when "
         "machine_kexec leaves the kernel.",
         ("pl-list-clean", "pl-kept", "pl-loop-*", "pl-returns", "pl-untaken"),
         ("post-load-effects", "callee-contracts"),
@@ -293,8 +285,7 @@ WHOLE_PATH = (
         "T7",
         "For an image that is not in place, the control page holds exactly the routine's bytes. They fit it, "
         "are clean and fetchable, and behave identically at that address. kern_reloc is the page's physical "
-        "address. Before 5.12 machine_kexec copies the routine, for an image in place too, and passes that "
-        "address on.",
+        "address. Before 5.12 machine_kexec copies the routine for every image, and passes that address on.",
         (
             "pl-copied",
             "pl-fits",
