@@ -32,6 +32,10 @@ _GIVEN = {
 _ASSUMED = frozenset(
     {"mmu-on", "little-endian", "kimage-aligned", "stack-aligned", "t0sz-in-range", "image-in-memory"}
     | {"ctr-legal", "phys-offset-aligned"}
+    # Of a machine_kexec that flushes the image and copies the routine (before 5.12).
+    | {"vabits-actual", "crash-image-flushed", "kimage-in-linear-map", "memstart-aligned", "nr-segments"}
+    | {"segments-in-memory", "segments-apart", "nothing-lost", "list-in-memory", "list-apart"}
+    | {"list-well-formed", "control-page-linear"}
 )
 
 

@@ -18,7 +18,7 @@ def findings(found: Found) -> Iterator[Finding]:
     cases = {case.case: case for case in found.cases}
     in_place, relocated = cases.get(IN_PLACE), cases.get(RELOCATED)
     if in_place is not None:
-        yield from _copies(in_place)
+        yield from _copies(found, in_place)
     if relocated is not None:
         yield from _relocating(found, relocated)
     yield from _tests(found)
@@ -36,7 +36,7 @@ def _proved(case: CaseDiff, *names: str, label: str = "") -> list[Query]:
     return asked if asked and all(q.verdict is Verdict.PROVED for q in asked) else []
 
 
-def _copies(case: CaseDiff) -> Iterator[Finding]:
+def _copies(found: Found, case: CaseDiff) -> Iterator[Finding]:
     for_both = []
     for label, whole_path in (("OLD", case.old_way), ("NEW", case.new_way)):
         asked = _proved(case, "diff-memory", label=label)
@@ -46,10 +46,12 @@ def _copies(case: CaseDiff) -> Iterator[Finding]:
     if not for_both:
         return
     who = "neither kernel copies" if len(for_both) == 2 else f"{for_both[0]} does not copy"
+    early = [side.label for side in found.sides if side.routine.copied_at_last]
+    besides = f" Besides, {' and '.join(early)} copies the routine to the control page." if early else ""
     yield Finding(
         "in-place-copies-nothing",
         f"In place {who}: from machine_kexec to the entry there are stores only to machine_kexec's own "
-        "frame, and no loop over the list is entered.",
+        f"frame, and no loop over the list is entered.{besides}",
         tuple(f"{label}: diff-memory, diff-case PROVED" for label in for_both),
     )
 
