@@ -19,7 +19,11 @@ from kexec_verify.target import open_target
 from kexec_verify.theorems import has_obligation
 from kexec_verify.verdict import Verdict
 
-STATES = ("seed-before", "seed-after", "later")
+STATES = (
+    pytest.param("seed-before", marks=pytest.mark.slow),
+    pytest.param("seed-after", marks=pytest.mark.slow),
+    "later",
+)
 
 
 @functools.cache

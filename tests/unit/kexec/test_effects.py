@@ -84,6 +84,7 @@ def test_effects_of_machine_kexec(what: str) -> None:
 POST_LOAD = ("pl-effect", "pl-sp", "pl-returns", "pl-kimage-kept", "pl-errors", "pl-tables")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
