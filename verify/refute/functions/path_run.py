@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import unicorn
 from kexec_verify.arm64 import pointer_authentication
-from kexec_verify.arm64.emulator import emulator
+from kexec_verify.arm64.emulator import Registers, emulator
 from kexec_verify.arm64.execute import UNDEFINED, UNPRIVILEGED
 from kexec_verify.arm64.legality import lowest_el
 from kexec_verify.arm64.lift import SIZE, Code, Instruction
@@ -53,6 +53,7 @@ class PathRun:
         self._actions: dict[int, Callable[[int], None]] = {}
         self._unsupported: UnsupportedError | None = None
         self._uc = emulator()
+        self._general = Registers(self._uc, (*_X, _SP))
         self._load()
 
     def _load(self) -> None:
@@ -136,10 +137,10 @@ class PathRun:
 
     def registers(self) -> dict[str, int]:
         """Return every general register, SP, flags and system registers."""
-        found = {name: int(self._uc.reg_read(_X[number])) for number, name in enumerate(GENERAL)}
+        found = dict(zip((*GENERAL, "sp"), self._general.read(), strict=True))
         nzcv = int(self._uc.reg_read(_NZCV))
         flags = {name: nzcv >> (31 - bit) & 1 for bit, name in enumerate(FLAGS)}
-        return {**found, "sp": int(self._uc.reg_read(_SP)), **flags, **self.system}
+        return {**found, **flags, **self.system}
 
     def read(self, address: int, size: int) -> int | None:
         """Return what memory holds; None if none is mapped there."""
@@ -181,7 +182,7 @@ class PathRun:
             self._actions[address](address)
 
     def _note_change(self) -> None:
-        now = [int(self._uc.reg_read(register)) for register in (*_X, _SP)]
+        now = self._general.read()
         if self.trace and len(self.changed) < len(self.trace):
             names = (*GENERAL, "sp")
             pairs = zip(names, self._before, now, strict=True)
