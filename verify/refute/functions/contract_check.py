@@ -55,7 +55,8 @@ def runs(
     """
     for inputs, regions, dirty in _cases(context, contract, code, copies):
         for given in varied(inputs) if unusual else (inputs,):
-            run = ContractRun(code, given, context, regions, dirty)
+            allowed = _maintainable(contract, given.registers)
+            run = ContractRun(code, given, context, regions, dirty, allowed)
             run.run()
             yield run
 
@@ -71,7 +72,8 @@ def runs_from(
     """
     for inputs in found if contract.cleans is None and contract.fetches is None else ():
         for given in varied(msgspec.structs.replace(inputs, length=LIMIT, answers=())):
-            run = ContractRun(code, given, context, _regions(context, contract), set())
+            allowed = _maintainable(contract, given.registers)
+            run = ContractRun(code, given, context, _regions(context, contract), set(), allowed)
             run.run()
             yield run
 
@@ -220,7 +222,7 @@ def _breaches(run: ContractRun, contract: Contract) -> Iterator[str]:
     if run.misplaced:
         yield run.misplaced
         return
-    yield from _unmapped(run, contract)
+    yield from _unmapped(run)
     for event in run.events:
         fault = _forbidden(run, contract, event)
         if fault is not None:
@@ -296,16 +298,21 @@ def _memory(run: ContractRun, contract: Contract) -> Iterator[str]:
             yield f"expected {len(data)} bytes written, found more at {beyond[0]:#x}"
 
 
-def _unmapped(run: ContractRun, contract: Contract) -> Iterator[str]:
+def _unmapped(run: ContractRun) -> Iterator[str]:
     """Yield maintenance by address of pages that may be unmapped."""
-    x = {name: const(run.inputs.registers[name]) for name in ("x0", "x1")}
-    asks = [ask(x) for ask in (contract.cleans, contract.fetches) if ask is not None]
-    ranges = [(int(constant(start) or 0), int(constant(end) or 0)) for start, end in asks]
     for at, address in run.maintained:
-        if not any((start & -PAGE) <= address < max(end, (start & -PAGE) + PAGE) for start, end in ranges):
+        if not run.may_maintain(address):
             where = run.code.where(at)
             yield f"the cache maintenance at {where} goes to {address:#x}, which may not be mapped"
             return
+
+
+def _maintainable(contract: Contract, registers: dict[str, int]) -> list[Range]:
+    """Return the ranges in whose pages a callee may maintain cache lines."""
+    x = {name: const(registers[name]) for name in ("x0", "x1")}
+    asks = [ask(x) for ask in (contract.cleans, contract.fetches) if ask is not None]
+    ranges = [(int(constant(start) or 0), int(constant(end) or 0)) for start, end in asks]
+    return [(start & -PAGE, max(end, (start & -PAGE) + PAGE)) for start, end in ranges]
 
 
 def _maintenance(run: ContractRun, contract: Contract) -> Iterator[str]:

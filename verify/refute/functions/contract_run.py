@@ -41,6 +41,8 @@ class ContractRun(PathRun):
     :param inputs: its answers give results of callees by name, in order; what is not there is 0.
     :param regions: where memory appears on demand: first address, and end.
     :param dirty: pages whose lines are dirty at entry.
+    :param maintainable: where cache lines may be maintained by address. A run ends after maintenance
+        elsewhere, because that can fault. None if it may be anywhere.
     :ivar called: the calls in order, each as ``NAME#NUMBER``; ``answered``: x0 after each that returned.
     :ivar ghosts: the ghost state before each event.
     :ivar stored: bytes by address, in order, that were written by the function or by its callees.
@@ -51,9 +53,15 @@ class ContractRun(PathRun):
     """
 
     def __init__(
-        self, code: Code, inputs: Inputs, context: KexecContext, regions: list[Range], dirty: set[int]
+        self,
+        code: Code,
+        inputs: Inputs,
+        context: KexecContext,
+        regions: list[Range],
+        dirty: set[int],
+        maintainable: list[Range] | None = None,
     ):
-        self.context, self.regions = context, regions
+        self.context, self.regions, self._maintainable = context, regions, maintainable
         sizes = inputs.registers["ctr_el0"]
         self.ghost = Ghost(SIZE << (sizes >> 16 & 15), dirty, PAGE)
         self.fetch_line = SIZE << (sizes & 15)
@@ -78,6 +86,11 @@ class ContractRun(PathRun):
             return self.inputs.memory[address]
         mapped = address & -PAGE in self.inputs.pages
         return 0 if mapped else usual_word(self.context, address)
+
+    def may_maintain(self, address: int) -> bool:
+        """Return whether the line at ``address`` may be maintained."""
+        allowed = self._maintainable
+        return allowed is None or any(start <= address < end for start, end in allowed)
 
     def fetch_state(self, word: int) -> int:
         """Return whether an instruction cache may hold an older value of the word at ``word``."""
@@ -163,6 +176,9 @@ class ContractRun(PathRun):
             return
         elif name.startswith(("DC_", "IC_IV")):
             self.maintained.append((at, operand))
+            if not self.may_maintain(operand):
+                # It stops before the next instruction, as a replay of the instructions so far does.
+                self.inputs = msgspec.structs.replace(self.inputs, length=len(self.trace))
             if name == "IC_IVAU":
                 start = operand & -self.fetch_line
                 for place in range(start, start + max(self.fetch_line, 8), 8):
