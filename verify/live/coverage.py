@@ -55,6 +55,7 @@ IMPOSSIBLE: dict[str, str] = {
     "crash-image-flushed": "the emulator has no caches",
     "list-apart": "of routines that take registers, before 5.16: live runs need one that takes a kimage",
     "list-kept-clean": "the emulator has no caches",
+    "linear-map-kept": "it is about all the time since boot; linear-map-copied looks at what came of it",
     "shadow-call-stack": "live runs are made of Debian's kernels, and these have no shadow call stack",
 }
 """Why no live check is possible, by the identifier of the assumption."""
