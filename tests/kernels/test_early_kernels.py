@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.layout import layout_of
-from kexec_verify.kexec.list_flush import follows_list
 from kexec_verify.kexec.locate import find_routine
 from kexec_verify.kexec.machine_kexec import NAME, MachineKexec
 from kexec_verify.prove.discharge import Discharger, Result, decide
@@ -100,16 +99,6 @@ def failing(proof: MachineKexec, *names: str) -> list[Result]:
     return [r for r in Discharger(10).discharge(required) if r.verdict is not Verdict.PROVED]
 
 
-IMAGE = ("pl-copied", "pl-code-clean", "pl-code-fetchable", "pl-list-clean", "pl-segments-clean", "pl-kept")
-HANDOVER = ("mk-handover-routine", "mk-inplace-restart", "mk-unreached")
-
-
-def test_what_machine_kexec_does_to_image_and_routine_is_proved(target: str):
-    proof = proof_of(opened(target))
-    assert [(r.obligation.name, r.obligation.sentence) for r in failing(proof, *IMAGE, *HANDOVER)] == []
-    assert [iterations.head for iterations in proof.iterations if follows_list(iterations.kept)]
-
-
 # A callee, which call of it, how many instructions before that another is put, and what fails then.
 FAULTS = {
     "the control page is not flushed": ("__flush_dcache_area", 0, 0, NOP, "pl-code-clean"),
@@ -142,14 +131,3 @@ def test_fault_is_refuted_by_a_run(target: str, fault: str):
     found = failing(proof, name)
     assert found
     assert any(refute(proof, result, "a property") is not None for result in found)
-
-
-@pytest.mark.campaign
-def test_what_is_printed_of_the_image_changes_nothing(target: str):
-    """The last print is where the paths join; without it the same is asked at each exit."""
-    kernel = opened(target)
-    for callee in ("printk", "_kexec_image_info"):
-        (at,) = calls(kernel, callee)
-        kernel = patched(kernel, at, NOP)
-    proof = proof_of(kernel)
-    assert failing(proof, *IMAGE[:-1], *HANDOVER, "mk-loop-terminates") == []

@@ -47,7 +47,7 @@ def _copies(found: Found, case: CaseDiff) -> Iterator[Finding]:
         return
     who = "neither kernel copies" if len(for_both) == 2 else f"{for_both[0]} does not copy"
     early = [side.label for side in found.sides if side.routine.copied_at_last]
-    besides = f" Besides, {' and '.join(early)} copies the routine to the control page." if early else ""
+    besides = f" Before, the routine is copied to the control page by {' and '.join(early)}." if early else ""
     yield Finding(
         "in-place-copies-nothing",
         f"In place {who}: from machine_kexec to the entry there are stores only to machine_kexec's own "
