@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _KERNEL = ("relocate_kernel", "machine_kexec", "cpu-reset", "hyp-stub", "cpufeature", "cpu_errata")
-_MM = ("trans_pgd-asm", "cache", "context", "proc", "mmu", "init")
+_MM = ("trans_pgd-asm", "trans_pgd", "cache", "context", "proc", "mmu", "init")
 OBJECTS = (
     *(f"arch/arm64/kernel/{name}.o" for name in _KERNEL),
     *(f"arch/arm64/mm/{name}.o" for name in _MM),
