@@ -282,7 +282,8 @@ def _listed(findings: Sequence[Finding], composition: Composition) -> list[Cover
     found: list[CoveredFunction] = []
     for part in composition.parts.values():
         if part.code is not None and part.context is None:
-            found.append(CoveredFunction(part.code, part.covered, part.iterations))
+            cuts = part.tables.known if part.tables is not None else {}
+            found.append(CoveredFunction(part.code, part.covered, part.iterations, cuts))
     names = {listed.code.name for listed in found}
     # What several functions run as part of them is listed once, with what any of them covers.
     shared: dict[str, CoveredFunction] = {}

@@ -62,11 +62,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class CoveredFunction:
-    """A function other than the routine: its code, the addresses that some path ran, its loops."""
+    """A function other than the routine: its code, the addresses that some path ran, its loops.
+
+    :param known: what is taken to hold at cutpoints, by address, where a loop has no other definition.
+    """
 
     code: Code
     covered: frozenset[int]
     iterations: Sequence[LoopIterations] = ()
+    known: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from kexec_verify.symbolic.explore import Decide
 from kexec_verify.symbolic.heap import HEAP, heap_of, is_heap_word
 
 NAME = "trans_pgd_create_copy"
+CUT = "tables-cut"
+"""The name of the obligations that what is taken to hold at a cutpoint holds on each arrival."""
 _JOINS = 2
 _OTHERS = {
     "set_swapper_pgd": "of an entry of swapper_pg_dir, which no page that is taken is (arch/arm64/mm/mmu.c)",
@@ -47,6 +49,7 @@ class TableCopy:
 
     :ivar obligations: what it makes; ``covered``: the instructions that some path runs.
     :ivar needs_dirty: a leaf is writable only because of PTE_DIRTY in the source.
+    :ivar known: what is taken to hold at each cutpoint, as formulas.
     """
 
     context: KexecContext
@@ -54,6 +57,7 @@ class TableCopy:
     obligations: list[Obligation] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     needs_dirty: bool = False
+    known: dict[int, list[str]] = field(default_factory=dict)
     protections: Protections | None = None
     _made: set[tuple[object, ...]] = field(default_factory=set)
 
@@ -68,7 +72,8 @@ class TableCopy:
         """
         table = TablePaths(self.context, self.code, _JOINS, self._called)
         paths = table.run()
-        self.obligations += paths.obligations("tables-cut")
+        self.obligations += paths.obligations(CUT)
+        self.known = {cut: paths.known_at(cut) for cut in sorted(paths.cuts)}
         sites = self._page_sites(paths)
         leaves = 0
         for state, access in _stores(paths):

@@ -13,6 +13,7 @@ from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import GENERAL
 from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
+from kexec_verify.kexec.tables import CUT
 from kexec_verify.logic import constant
 from kexec_verify.prove.discharge import Result
 from kexec_verify.report.listing import loop_heads
@@ -20,6 +21,7 @@ from kexec_verify.report.model import InvariantRecord
 from kexec_verify.symbolic.explore import Explorer
 from kexec_verify.symbolic.loop_iterations import LoopIterations
 from kexec_verify.symbolic.loops import Pointer, Shape, generic_state
+from kexec_verify.theorems import CoveredFunction
 from kexec_verify.verdict import Verdict
 
 _MAINTENANCE = {
@@ -54,16 +56,19 @@ def loop_invariants(
     return found
 
 
-def other_invariants(
-    code: Code, iterations: Iterable[LoopIterations], results: Iterable[Result]
-) -> list[InvariantRecord]:
+def other_invariants(listed: CoveredFunction, results: Iterable[Result]) -> list[InvariantRecord]:
     """Return what is proved to hold at the heads of the loops of a function other than the routine.
 
-    :param iterations: the loops with a definition for each iteration.
     :param results: of the obligations.
     """
-    counted = {loop.head: loop for loop in iterations}
+    code = listed.code
+    counted = {loop.head: loop for loop in listed.iterations}
+    results = list(results)
     proved = [result.obligation for result in results if result.verdict is Verdict.PROVED]
+    at_cuts = [result for result in results if result.obligation.name == CUT]
+    held = {r.obligation.at for r in at_cuts} - {
+        r.obligation.at for r in at_cuts if r.verdict is not Verdict.PROVED
+    }
     found: list[InvariantRecord] = []
     for head in loop_heads(code):
         start = f"an iteration of the loop at {code.where(head)} "
@@ -72,6 +77,7 @@ def other_invariants(
         if _DEFINED in said:
             formulas += _counted(counted[head]) if head in counted else _shaped(code, head)
         formulas += [sentence.removeprefix("keeps: ") for sentence in said if sentence.startswith("keeps: ")]
+        formulas += listed.known.get(head, ()) if head in held else ()
         found += [InvariantRecord(head, formula) for formula in formulas]
     return found
 

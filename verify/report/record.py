@@ -174,7 +174,7 @@ def _other(
         layout_from="",
         instructions=list_instructions(code, listed.covered | ran, kernel.called),
         loops=loop_heads(code),
-        invariants=other_invariants(code, listed.iterations, results),
+        invariants=other_invariants(listed, results),
     )
 
 

@@ -24,6 +24,7 @@ from kexec_verify.logic import (
     Term,
     application,
     const,
+    constant,
     offset_from,
     same,
     var,
@@ -153,6 +154,10 @@ class CutPaths:
                 found.setdefault((step.then, goal.hash()), Obligation(name, sentence, (), goal, step.then))
         return list(found.values())
 
+    def known_at(self, cut: int) -> list[str]:
+        """Return what is taken to hold at a cutpoint, as formulas."""
+        return [line for slot, fact in self._known.get(cut, {}).items() for line in _lines(slot, fact)]
+
     def _paths(self, start: int) -> Iterator[Step]:
         """Yield the last step of each path from ``start`` to a cutpoint or out of the function."""
         todo = [Step(self.starts[start], start)]
@@ -279,6 +284,25 @@ class CutPaths:
         for (name, _), (_, fact) in self._decided[cut].items():
             here = replaced(fact, _HELD, values[name])
             yield TRUE if here.hash() in has else here
+
+
+def _lines(slot: Slot, fact: Known) -> Iterator[str]:
+    name = slot if isinstance(slot, str) else f"the word at the frame's end {slot:+#x}"
+    number = constant(fact.value) if fact.value is not None else None
+    if number is not None:
+        yield f"{name} = {number:#x}"
+    elif fact.value is not None and fact.value.op == "BVS":
+        yield f"{name} = {fact.value.args[0].removesuffix(f'@{ENTRY}')} on entry"
+    elif fact.value is not None:
+        yield f"{name} = a value that is computed from the entry's"
+    elif fact.word:
+        yield f"{name} = a word that was loaded from the heap"
+    else:
+        yield from (
+            f"{name} & {bits:#x} = {value}"
+            for bits, value in ((fact.zeros, "0"), (fact.ones, hex(fact.ones)))
+            if bits
+        )
 
 
 def _decided(state: State) -> dict[tuple[str, int], tuple[str, Formula]]:

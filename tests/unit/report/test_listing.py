@@ -14,6 +14,7 @@ from kexec_verify.prove.discharge import Result
 from kexec_verify.report.invariants import loop_invariants, other_invariants
 from kexec_verify.report.listing import list_instructions, loop_heads
 from kexec_verify.target import open_target
+from kexec_verify.theorems import CoveredFunction
 from kexec_verify.verdict import Verdict
 
 BINARIES = Path(__file__).resolve().parents[3] / "binaries"
@@ -78,10 +79,12 @@ def test_loops_of_a_callee_have_formulas_as_far_as_they_are_proved():
     (head,) = loop_heads(body)
     iteration = f"an iteration of the loop at {body.where(head)} "
 
+    listed = CoveredFunction(body, frozenset())
+
     def formulas(verdict: Verdict, *sentences: str) -> list[str]:
         required = [Obligation("contract-flush-kept", iteration + said, (), TRUE, head) for said in sentences]
         results = [Result(obligation, verdict, "", (), False) for obligation in required]
-        return [record.formula for record in other_invariants(body, (), results)]
+        return [record.formula for record in other_invariants(listed, results)]
 
     kept = formulas(
         Verdict.PROVED, "leaves the registers as its definition says", "keeps: x0 has not wrapped"
@@ -89,3 +92,19 @@ def test_loops_of_a_callee_have_formulas_as_far_as_they_are_proved():
     assert any("cache lines of [" in formula for formula in kept) and kept[-1] == "x0 has not wrapped"
     assert formulas(Verdict.PROVED, "keeps: x0 has not wrapped") == ["x0 has not wrapped"]
     assert formulas(Verdict.UNKNOWN, "leaves the registers as its definition says", "keeps: x") == []
+
+
+def test_what_is_known_at_a_cutpoint_is_listed_once_it_is_proved():
+    kernel = open_target(str(BINARIES / "whole" / "later-4k-gcc.elf"))
+    found = find_function(kernel, "dcache_clean_inval_poc")
+    body = Code(found.name, found.address, found.code)
+    (head,) = loop_heads(body)
+    listed = CoveredFunction(body, frozenset(), known={head: ["x1 = x0 on entry"]})
+    required = Obligation("tables-cut", "it holds", (), TRUE, head)
+
+    def formulas(*verdicts: Verdict) -> list[str]:
+        results = [Result(required, verdict, "", (), False) for verdict in verdicts]
+        return [record.formula for record in other_invariants(listed, results)]
+
+    assert formulas(Verdict.PROVED) == ["x1 = x0 on entry"]
+    assert formulas() == formulas(Verdict.PROVED, Verdict.UNKNOWN) == []

@@ -61,6 +61,8 @@ def test_a_constant_is_known_in_the_loop_and_what_changes_is_not() -> None:
     assert state.registers["x1"].op == "BVV"
     assert state.registers["x0"].op == "BVS"
     assert state.registers["x19"] is found.entry.registers["x19"]
+    assert {"x1 = 0x8", "x19 = x19 on entry"} <= set(found.known_at(head))
+    assert not [line for line in found.known_at(head) if line.startswith("x0 ")]
 
 
 def test_what_is_taken_to_hold_is_owed_on_each_arrival() -> None:
