@@ -147,8 +147,6 @@ def ask_bitwuzla(
     options = bitwuzla.Options()
     options.set(bitwuzla.Option.PRODUCE_UNSAT_CORES, core)
     options.set(bitwuzla.Option.PRODUCE_MODELS, model)
-    # On these texts normalizing sums takes longer than it saves; without it a core can be another one.
-    options.set(bitwuzla.Option.PP_NORMALIZE, core)
     if seed:
         options.set(bitwuzla.Option.SEED, seed)
     terms = bitwuzla.TermManager()
