@@ -62,27 +62,14 @@ def prove_kernel(
     discharger: Discharger,
     known: Known | None = None,
     waivers: Sequence[Waiver] = (),
-) -> Outcome:
-    """Verdicts on ``claims`` for ``kernel``: on its routine and, where it has them, on its C functions.
+) -> tuple[Outcome, Composition | None]:
+    """Return the verdicts on ``claims`` for ``kernel``, and the composition that they are about.
+
+    There is no composition for a target that has the routine alone, or if the routine's ABI variant is not
+    known.
 
     :param routine: the relocation routine.
     :param claims: with every property that one of them rests on or is made of.
-    """
-    return prove_composition(kernel, routine, claims, progress, discharger, known, waivers)[0]
-
-
-def prove_composition(
-    kernel: Kernel,
-    routine: Function,
-    claims: Sequence[Property],
-    progress: Progress,
-    discharger: Discharger,
-    known: Known | None = None,
-    waivers: Sequence[Waiver] = (),
-) -> tuple[Outcome, Composition | None]:
-    """Do what :func:`prove_kernel` does; return also the composition that the verdicts are about.
-
-    There is none for a target that has the routine alone, or a routine whose ABI variant is not known.
     """
     patched = unknown(kernel, routine.address, routine.end)
     code = Code(routine.name, routine.address, routine.code, unknown=patched)

@@ -24,17 +24,23 @@ _OPERATORS = {"__lt__": "ULT", "__le__": "ULE", "__gt__": "UGT", "__ge__": "UGE"
 type _Compare = Callable[[Any, Any], Any]
 
 
-def known_zero(term: Any, depth: int = _DEPTH) -> int:
-    """Return the bits of ``term``, a bit-vector, that are zero for all values of its variables."""
+def _looked_into(known: dict[int, int], look: Callable[[Any, int], int], term: Any, depth: int) -> int:
+    """Return the bits that ``look`` finds of ``term``; shared parts of a term are looked into once."""
     key = term.hash()
-    if key not in _KNOWN:
+    if key not in known:
         if depth == 0:
             return 0
-        _KNOWN[key] = _known_zero(term, depth)
-    return _KNOWN[key]
+        known[key] = look(term, depth)
+    return known[key]
 
 
-_KNOWN: dict[int, int] = {}  # shared parts of a term are looked into once
+_ZERO: dict[int, int] = {}
+_ONE: dict[int, int] = {}
+
+
+def known_zero(term: Any, depth: int = _DEPTH) -> int:
+    """Return the bits of ``term``, a bit-vector, that are zero for all values of its variables."""
+    return _looked_into(_ZERO, _known_zero, term, depth)
 
 
 def _known_zero(term: Any, depth: int) -> int:
@@ -83,16 +89,8 @@ def _known_zero(term: Any, depth: int) -> int:
 
 
 def known_one(term: Any, depth: int = _DEPTH) -> int:
-    """Bits of ``term``, a bit-vector, that are one whatever its variables are."""
-    key = term.hash()
-    if key not in _KNOWN_ONE:
-        if depth == 0:
-            return 0
-        _KNOWN_ONE[key] = _known_one(term, depth)
-    return _KNOWN_ONE[key]
-
-
-_KNOWN_ONE: dict[int, int] = {}
+    """Return the bits of ``term``, a bit-vector, that are one for all values of its variables."""
+    return _looked_into(_ONE, _known_one, term, depth)
 
 
 def _known_one(term: Any, depth: int) -> int:

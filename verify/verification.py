@@ -61,7 +61,7 @@ class Verification:
         :param counts: called at the end; returns how many queries were sent to solvers, and how many had
             an answer in the cache.
         """
-        outcome = prove_kernel(
+        outcome, _ = prove_kernel(
             self._kernel,
             self._routine,
             self._claims,

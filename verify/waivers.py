@@ -63,6 +63,14 @@ def read_waivers(path: Path = FILE) -> list[Waiver]:
     return [_waiver(entry, path) for entry in entries]
 
 
+def read_all_waivers(paths: Iterable[Path]) -> list[Waiver]:
+    """Return the waivers of several files, in their order.
+
+    :raises UsageError: as :func:`read_waivers`.
+    """
+    return [waiver for path in paths for waiver in read_waivers(path)]
+
+
 def _waiver(entry: dict[str, object], path: Path) -> Waiver:
     keys = set(entry)
     if not keys.issuperset(_NEEDED) or not keys.issubset((*_NEEDED, *_OPTIONAL)):

@@ -57,7 +57,7 @@ def kernel(*sites: tuple[str, int, int, tuple[int, ...]]) -> Kernel:
 
 def proved(target: Kernel) -> tuple[Outcome, Finding]:
     claim = PROPERTIES["callee-contracts"]
-    outcome = prove_kernel(target, find_routine(target), [claim], lambda _: None, Discharger())
+    outcome, _ = prove_kernel(target, find_routine(target), [claim], lambda _: None, Discharger())
     return outcome, next(found for found in outcome.findings if found.claim is claim)
 
 

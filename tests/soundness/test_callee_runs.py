@@ -32,7 +32,7 @@ def kernel(function: str = "", offset: int = 0, word: int = 0) -> Kernel:
 
 
 def finding(target: Kernel) -> Finding:
-    outcome = prove_kernel(target, find_routine(target), [PROPERTIES[CLAIM]], lambda _: None, Discharger())
+    outcome, _ = prove_kernel(target, find_routine(target), [PROPERTIES[CLAIM]], lambda _: None, Discharger())
     return next(found for found in outcome.findings if found.claim.id == CLAIM)
 
 

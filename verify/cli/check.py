@@ -60,7 +60,7 @@ def check(
     from kexec_verify.check.model import FILE
     from kexec_verify.check.runs import Options, check_run
     from kexec_verify.check.text import require_independence
-    from kexec_verify.waivers import read_waivers
+    from kexec_verify.waivers import read_all_waivers
 
     require_independence()
     terminal = Terminal(quiet)
@@ -70,7 +70,7 @@ def check(
         budget=budget,
         third=third,
         certificates=certify,
-        waivers=tuple(waiver for path in waiver_files for waiver in read_waivers(path)),
+        waivers=tuple(read_all_waivers(waiver_files)),
     )
     with terminal.progress(str(directory)):
         found = check_run(directory, options, terminal.doing)

@@ -42,9 +42,9 @@ def diff(old: str, new: str, waiver_files: tuple[Path, ...], as_json: bool, quie
         from kexec_verify.cache.queries import cached_queries
         from kexec_verify.diff.compare import compare
         from kexec_verify.diff.text import format_comparison
-        from kexec_verify.waivers import read_waivers
+        from kexec_verify.waivers import read_all_waivers, read_waivers
 
-        waivers = read_waivers() + [w for path in waiver_files for w in read_waivers(path)]
+        waivers = read_waivers() + read_all_waivers(waiver_files)
         with cached_queries() as queries:
             found = compare(kernels[0], kernels[1], terminal.doing, queries, waivers)
     if as_json:

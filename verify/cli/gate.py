@@ -96,7 +96,7 @@ def gate(
     from kexec_verify.gate.remedy import Command, remedy
     from kexec_verify.report.place import write_whole
     from kexec_verify.report.source_lines import source_finder
-    from kexec_verify.waivers import read_waivers
+    from kexec_verify.waivers import read_all_waivers
 
     wanted = [_format(text) for text in formats] or [("text", None)]
     if sum(path is None for _, path in wanted) > 1:
@@ -112,8 +112,7 @@ def gate(
         return _update(terminal, baseline_path, [item.run for item in evidence])
     baseline = read_baseline(baseline_path) if baseline_path else None
     files = dict.fromkeys([*waiver_files, *map(Path, policy.waiver_files)])
-    waivers = [waiver for path in files for waiver in read_waivers(path)]
-    decision = decide(evidence, policy, baseline, waivers, baseline_target)
+    decision = decide(evidence, policy, baseline, read_all_waivers(files), baseline_target)
     typed = Command(advice.again(), policy, policy_path)
     shown = report(decision, evidence, source_finder(binary), remedy(decision, typed))
     if all(path is not None for _, path in wanted):

@@ -12,7 +12,7 @@ from kexec_verify.cli.terminal import Terminal
 from kexec_verify.kexec.selection import select
 from kexec_verify.report.model import Run
 from kexec_verify.specs.properties import Property
-from kexec_verify.waivers import OWN, read_waivers
+from kexec_verify.waivers import OWN, read_all_waivers, read_waivers
 
 if TYPE_CHECKING:
     from kexec_verify.cache.runs import Finished
@@ -53,7 +53,7 @@ class Session:
         self.directory = directory
         self.patterns = patterns
         self.claims: list[Property] = select(patterns)
-        self.waivers = read_waivers() + [w for path in waiver_files for w in read_waivers(path)]
+        self.waivers = read_waivers() + read_all_waivers(waiver_files)
         self._seed, self._jobs, self._scheduler, self._recheck = seed, jobs, scheduler, recheck
         self._cache = None if no_cache else open_cache()
         self._folders: dict[Path, str] = {}  # locations of targets

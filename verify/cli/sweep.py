@@ -138,9 +138,9 @@ def _tool(waiver_files: tuple[Path, ...]) -> str:
     :raises UsageError: a file holds no waivers.
     """
     from kexec_verify.digest import tool_digest
-    from kexec_verify.waivers import read_waivers
+    from kexec_verify.waivers import read_all_waivers
 
-    waivers = [repr(waiver) for path in waiver_files for waiver in read_waivers(path)]
+    waivers = [repr(waiver) for waiver in read_all_waivers(waiver_files)]
     if not waivers:
         return tool_digest()
     return hashlib.sha256("\0".join([tool_digest(), *waivers]).encode()).hexdigest()

@@ -9,7 +9,7 @@ from functools import cached_property
 from kexec_verify.arm64.lift import Code
 from kexec_verify.diff.address_names import AddressNames
 from kexec_verify.errors import LimitError, UnsupportedError
-from kexec_verify.kernel_proof import prove_composition
+from kexec_verify.kernel_proof import prove_kernel
 from kexec_verify.kexec import relocation
 from kexec_verify.kexec.abi_variant import AbiVariant
 from kexec_verify.kexec.composition import Composition
@@ -56,7 +56,7 @@ class Side:
 
     def prove(self, discharger: Discharger, waivers: Sequence[Waiver], tell: Progress) -> None:
         """Decide every property, and run the routine's paths for the relation."""
-        self.outcome, self.composition = prove_composition(
+        self.outcome, self.composition = prove_kernel(
             self.kernel,
             self.routine,
             list(PROPERTIES.values()),

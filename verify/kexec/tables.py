@@ -109,10 +109,8 @@ class TableCopy:
 
     def _called(self, state: State, name: str, at: int) -> State:
         """A call by register takes a page. Others are of functions that build no tables."""
-        if name != "*":
-            if contract(name) is None and name not in _OTHERS:
-                raise UnsupportedError(f"call of {name}, which has no contract", at)
-            return state
+        if name != "*" and contract(name) is None and name not in _OTHERS:
+            raise UnsupportedError(f"call of {name}, which has no contract", at)
         return state
 
     def _store(self, entry: State, state: State, access: Access, last_level: bool) -> int:

@@ -65,10 +65,6 @@ def other_invariants(listed: CoveredFunction, results: Iterable[Result]) -> list
     counted = {loop.head: loop for loop in listed.iterations}
     results = list(results)
     proved = [result.obligation for result in results if result.verdict is Verdict.PROVED]
-    at_cuts = [result for result in results if result.obligation.name == CUT]
-    held = {r.obligation.at for r in at_cuts} - {
-        r.obligation.at for r in at_cuts if r.verdict is not Verdict.PROVED
-    }
     found: list[InvariantRecord] = []
     for head in loop_heads(code):
         start = f"an iteration of the loop at {code.where(head)} "
@@ -77,7 +73,9 @@ def other_invariants(listed: CoveredFunction, results: Iterable[Result]) -> list
         if _DEFINED in said:
             formulas += _counted(counted[head]) if head in counted else _shaped(code, head)
         formulas += [sentence.removeprefix("keeps: ") for sentence in said if sentence.startswith("keeps: ")]
-        formulas += listed.known.get(head, ()) if head in held else ()
+        arrivals = [r.verdict for r in results if (r.obligation.name, r.obligation.at) == (CUT, head)]
+        if arrivals and all(verdict is Verdict.PROVED for verdict in arrivals):
+            formulas += listed.known.get(head, ())
         found += [InvariantRecord(head, formula) for formula in formulas]
     return found
 

@@ -20,7 +20,6 @@ from kexec_verify.specs import page_tables as spec
 _LENGTH = 20_000  # instructions of a run
 _MEMSTART = 0x4000_0000
 _TAKES_PAGES, _BACK = 0xFFFF_FFF0_0000, 0xFFFF_FFF1_0000  # places of no code
-_TABLE, _VALID = 3, 1
 _SYSTEM = {"currentel": 1 << 2, "ctr_el0": 0x8444_C004}
 
 
@@ -53,7 +52,7 @@ def _sources(proof: TableCopy, result: Result) -> Iterator[int]:
     if value is not None:
         probe = ("the protection", var("the protection") == value)
         model = model_z3(script((*failing.hypotheses, probe), failing.goal), ["the protection"])
-        protections = [] if model is None else [model["the protection"] | _TABLE | 1 << 10]
+        protections = [] if model is None else [model["the protection"] | spec.PTE_TYPE_PAGE | spec.PTE_AF]
     for protection in protections:
         entry = protection | _MEMSTART + 0x80 * proof.context.page_size
         yield entry & ~spec.PTE_DBM | spec.PTE_RDONLY
@@ -92,7 +91,7 @@ class _CopyRun:
     def _tables(self, source: int) -> dict[int, int]:
         """The kernel's tables: one entry at each level, from the top at page 0."""
         physical = (_MEMSTART + n * self.page for n in range(1, self.levels))
-        entries = [*(at | _TABLE for at in physical), source]
+        entries = [*(at | spec.PTE_TYPE_PAGE for at in physical), source]
         return {self._virtual(n): entry for n, entry in enumerate(entries)}
 
     def _run(self) -> PathRun:
@@ -143,7 +142,7 @@ class _CopyRun:
         at = run.read(self.result, 8) or 0
         for _ in range(self.levels - 1):
             entry = run.read(at, 8) or 0
-            if entry & _TABLE != _TABLE:
+            if entry & spec.PTE_TYPE_PAGE != spec.PTE_TYPE_PAGE:
                 return
             at = (entry & (1 << 48) - self.page) - _MEMSTART + self.linear
         self.place, self.copy = at, run.read(at, 8)
