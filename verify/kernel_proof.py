@@ -99,8 +99,10 @@ def _say_what_is_patched(
     both = known.proved_both_ways if known is not None else {}
     listed = as_linked(kernel, executed, both)
     if both:
-        names = ", ".join(sorted(set(both.values())))
-        outcome.notes.append(f"callees are proved for each way that boot may patch them by {names}")
+        names = sorted(set(both.values()))
+        keys = sum("@" in name for name in names)
+        counted = f"{len(names) - keys} capabilities and {keys} static keys' sites"
+        outcome.notes.append(f"proved for every choice of {counted}: {', '.join(names)}")
     outcome.notes += [listed] if listed is not None else []
     outcome.notes += [
         f"not proved of {function} where {choices} is set: {why}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +120,8 @@ class Code:
     :param continuations: other ranges of bytes that it branches to and that are run as part of it.
     :param el: the exception level that it runs at: 1 for the kernel, 2 for its stub at EL2.
     :param unknown: addresses of instructions that are not known, and why.
+    :param either: addresses of instructions that are one of two at any time: where a static key is not set,
+        and where it is.
     :raises UnsupportedError: on reading an instruction outside of it.
     """
 
@@ -133,6 +136,7 @@ class Code:
         el: int = 1,
         continuations: tuple[Code, ...] = (),
         unknown: Mapping[int, str] | None = None,
+        either: Mapping[int, tuple[int, int]] | None = None,
     ):
         self.name = name
         self.address = address
@@ -143,6 +147,7 @@ class Code:
         self.el = el
         self.continuations = continuations
         self.unknown = unknown or {}
+        self.either = either or {}
 
     @property
     def pieces(self) -> tuple[Code, ...]:
@@ -173,6 +178,28 @@ class Code:
         if not 0 <= offset <= len(piece.data) - SIZE or offset % SIZE:
             raise UnsupportedError(f"control leaves {self.name}", address)
         return int.from_bytes(piece.data[offset : offset + SIZE], "little")
+
+    def ways(self, address: int) -> tuple[Instruction, ...]:
+        """The instruction at ``address``; of one that is either of two, for a key not set and set."""
+        if address in self.either:
+            return tuple(decode(word, address) for word in self.either[address])
+        return (self.at(address),)
+
+    def as_taken(self, trace: Sequence[int]) -> Code | None:
+        """The function with the instructions with which a run takes the path ``trace``.
+
+        :returns: None if an instruction that is one of two is taken both ways.
+        """
+        words: dict[int, int] = {}
+        for at, following in itertools.pairwise(trace):
+            if at in self.either:
+                goes = [word for word in self.either[at] if following in successors(decode(word, at))]
+                if not goes or words.setdefault(at, goes[0]) not in goes:
+                    return None
+        found = self
+        for at, word in words.items():
+            found = found.patched(at, word)
+        return found
 
     def _piece(self, address: int) -> Code:
         """Return the range that holds ``address``; its own if none does."""
@@ -210,7 +237,7 @@ class Code:
         data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
         return Code(
             self.name, self.address, data, self.calls, self.warnings, self.final, self.el,
-            self.continuations, self.unknown,
+            self.continuations, self.unknown, self.either,
         )  # fmt: skip
 
     def __contains__(self, address: int) -> bool:
@@ -245,12 +272,12 @@ def control_flow(code: Code) -> networkx.DiGraph:
     while todo:
         address = todo.pop()
         following = [address + SIZE] if address in code.warnings else []
-        instruction = code.at(address)
-        if code.calls and ("CALLIND" in instruction.opcodes or instruction.call_target in code.final):
+        ways = code.ways(address)
+        if code.calls and any("CALLIND" in i.opcodes or i.call_target in code.final for i in ways):
             continue
-        if code.calls and instruction.call_target is not None and code.enters(instruction.call_target):
-            following.append(instruction.call_target)
-        for target in [*successors(instruction), *following]:
+        called = [i.call_target for i in ways if i.call_target is not None]
+        following += [target for target in called if code.calls and code.enters(target)]
+        for target in [*(target for way in ways for target in successors(way)), *following]:
             if target in code:
                 if target not in graph:
                     todo.append(target)

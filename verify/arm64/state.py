@@ -98,6 +98,8 @@ class State:
 
     :param fetch: what the instruction cache may hold of each word (see cache.Invalidated).
     :param facts: labelled formulas that hold here: assumptions, invariants, branch conditions.
+    :param forgotten: variables that stand for any value here, by name, and the value that each has on this
+        path (see symbolic/detours.py).
     """
 
     registers: dict[str, Term]
@@ -109,6 +111,7 @@ class State:
     events: tuple[Event, ...] = ()
     trace: tuple[int, ...] = field(default=(), repr=False)
     fetch: LineState = field(default_factory=lambda: Lines("fetch"))
+    forgotten: tuple[tuple[str, Term], ...] = ()
 
     def with_registers(self, **changed: Term) -> State:
         """Return this state with some registers set."""

@@ -32,7 +32,7 @@ from kexec_verify.kexec.calls import (
     range_is_sane,
     stack_obligations,
 )
-from kexec_verify.kexec.choices import protects_guests
+from kexec_verify.kexec.choices import MEANING, protects_guests
 from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
 from kexec_verify.kexec.effects import effect_obligations
 from kexec_verify.kexec.line_lemmas import Lines, lemma_on_sums, prove_in_distances
@@ -60,8 +60,6 @@ from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Object
 from kexec_verify.symbolic.segments import Segment
 
 PAGE = 4096  # bytes; what is mapped is made of pages that are no smaller
-MEANING = "capabilities-mean"
-"""The assumption that a choice means what specs/capabilities.py says."""
 _BY_ADDRESS = frozenset({"DC_CIVAC", "DC_CVAC", "DC_CVAU", "DC_IVAC", "IC_IVAU"})
 
 type Require = Callable[..., None]

@@ -356,6 +356,7 @@ def required_access(
             () if goal.is_true() else access.before.facts[: access.known],
             goal,
             access.at,
+            subject=access,
         )
         for kind, sentence, goal in goals
     ]

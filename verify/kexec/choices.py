@@ -20,6 +20,8 @@ from kexec_verify.specs.capabilities import PROTECTED_KVM_KEY, capability, possi
 from kexec_verify.target import Kernel, Segment
 from kexec_verify.target.patching import Patching, Site
 
+MEANING = "capabilities-mean"
+"""The assumption that a choice means what specs/capabilities.py says."""
 MOST_CHOICES = 4  # of one function
 _SANITISED_READERS = ("has_cache_idc", "has_cache_dic")
 _TESTS_KEY = ("kvm_host_owns_hyp_mappings", "kvm_hyp_reserve")
@@ -162,3 +164,21 @@ def _word_read(at: int, data: bytes) -> int | None:
 def protects_guests(choices: frozenset[str]) -> bool:
     """Return whether protected KVM's key is set at one of the sites."""
     return any(choice.partition("@")[0] == PROTECTED_KVM_KEY for choice in choices)
+
+
+def with_keys(kernel: Kernel, code: Code) -> tuple[Code, dict[int, str]]:
+    """Return *code* with each static key's site as one of two instructions, and the choices' names.
+
+    A key may be turned at any time, so nothing is known of it when a site is executed again.
+    """
+    own = [site for site in sites_of(kernel, code) if site.key is not None and site.address in code.addresses]
+    either = {
+        site.address: (int.from_bytes(site.original, "little"), int.from_bytes(site.replacement, "little"))
+        for site in own
+        if site.replacement is not None
+    }
+    found = Code(
+        code.name, code.address, code.data, code.calls, code.warnings, code.final, code.el,
+        code.continuations, code.unknown, either,
+    )  # fmt: skip
+    return found, {site.address: name_of(kernel, site) for site in own}

@@ -147,13 +147,16 @@ class Composition:
         part.used, part.copied, part.iterations = proof.used, proof.copied, proof.iterations
 
     def _post_load(self, part: Part) -> None:
-        proof = PostLoad(self.context, self.decide, self.routine, self.through_routine, self.variant.kimage)
+        proof = PostLoad(
+            self.context, self.decide, self.routine, self.through_routine, self.variant.kimage, self.choices
+        )
         part.proof = proof
         part.code = proof.code
         proof.prove()
         part.obligations, part.bugs = proof.obligations, proof.bugs
         part.covered = frozenset(proof.covered)
         part.used, part.copied, part.iterations = proof.used, proof.copied, proof.iterations
+        self.proved_both_ways |= proof.keys
 
     def _restart(self, part: Part) -> None:
         proof = SoftRestart(self.context, self.decide)

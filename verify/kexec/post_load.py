@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import Code
-from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, Access, State
+from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, Access, Event, State
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.calls import (
     CONTROL_PAGE,
@@ -18,6 +18,7 @@ from kexec_verify.kexec.calls import (
     stack_obligations,
     without_doubles,
 )
+from kexec_verify.kexec.choices import MEANING, protects_guests, with_keys
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.effects import effect_obligations, explored
 from kexec_verify.kexec.image_flush import ImageFlush
@@ -31,6 +32,7 @@ from kexec_verify.specs.address_map import AddressMap
 from kexec_verify.specs.contracts import Contract, contract
 from kexec_verify.specs.effects import MACHINE_KEXEC_POST_LOAD
 from kexec_verify.symbolic.cutpoints import cuts
+from kexec_verify.symbolic.detours import JOINED
 from kexec_verify.symbolic.explore import Decide, Explorer
 from kexec_verify.symbolic.loop_iterations import LoopIterations
 from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME
@@ -46,6 +48,7 @@ class PostLoad:
     :param routine: the relocation routine, as the kernel has it.
     :param through_routine: an image in place goes through the routine, so it is copied then too.
     :param mmu_on: the routine runs with the MMU on, on page tables that are built here.
+    :param both: static keys are proved both ways.
     :param segments: what was explored, cutpoint by cutpoint.
     :param ran: the state at the end of each path that was run, up to a cutpoint or an exit.
     """
@@ -55,6 +58,7 @@ class PostLoad:
     routine: Function
     through_routine: bool
     mmu_on: bool
+    both: bool = False
     obligations: list[Obligation] = field(default_factory=list)
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     bugs: list[Bug] = field(default_factory=list)
@@ -64,6 +68,9 @@ class PostLoad:
 
     def __post_init__(self) -> None:
         self.code: Code = self.context.code(NAME)
+        self.keys: dict[int, str] = {}
+        if self.both:
+            self.code, self.keys = with_keys(self.context.kernel, self.code)
         self.entry: State = self.context.entry(NAME)
         self.map: AddressMap = self.context.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]
@@ -110,6 +117,7 @@ class PostLoad:
         heads = cuts(self.code)
         stops = frozenset(cut.at for cut in heads)
         explorer = Explorer(self.code, stops, self.decide, (), "pl-", calls.leave, prune=True)
+        explorer.chosen, explorer.harmless = self._chosen, _prints
         start = self.entry.assume(*self.assumptions())
         self.segments = []
         ends = explored(explorer, start, self.code.address, self.segments, self.require_effects)
@@ -133,8 +141,8 @@ class PostLoad:
                 self.require_brk(step)
             elif isinstance(leaves, Exit) and leaves.kind == "ret":
                 self.require_return(step, leaves)
-            elif isinstance(leaves, Exit) and leaves.kind in (ENDS, "undefined"):
-                continue  # what ends there fails by itself
+            elif isinstance(leaves, Exit) and leaves.kind in (ENDS, JOINED, "undefined"):
+                continue  # what ends there fails by itself, or another path goes on for it
             else:
                 raise UnsupportedError(f"{NAME} that ends in no return", step.state.trace[-1])
         self.copied = sorted({(start, length) for start, length, _ in calls.copied})
@@ -150,6 +158,11 @@ class PostLoad:
     def iterations(self) -> list[LoopIterations]:
         """Its loops, each described by the state at its head after any number of iterations."""
         return self.image.iterations
+
+    def _chosen(self, at: int, is_set: bool) -> Facts:
+        """Return what is known where the static key is set, or not, that decides at ``at``."""
+        protects = is_set and protects_guests(frozenset({self.keys[at]}))
+        return ((MEANING, self.context.stub_below(self.entry)),) if protects else ()
 
     def require_effects(self, state: State) -> None:
         """Require that each system instruction is one that machine_kexec_post_load may execute."""
@@ -260,6 +273,12 @@ class PostLoad:
             (succeeds,) if self.through_routine else (succeeds, ("head has no IND_DONE", Not(self.in_place)))
         )
         self.preparation.require_return(state, where, prepared)
+
+
+def _prints(event: Event) -> bool:
+    """A call prints: no property of the image depends on it."""
+    found = contract(event.name.removeprefix("call "))
+    return found is not None and bool(found.texts) and found.returns and not found.fails
 
 
 _LOADED = ("dtb_mem", "kern_reloc", "el2_vectors", "ttbr0", "ttbr1", "zero_page", "phys_offset", "t0sz")

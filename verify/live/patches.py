@@ -108,13 +108,15 @@ def check_patches(place: Placement, checks: Checks, proved: Run | None) -> list[
 def _is_proved_as_linked(record: DifferenceRecord, proved: Run | None) -> bool:
     """The proofs hold for one way that boot may patch the instruction: for the one that every machine has.
 
-    Of the functions of the kexec path that is always so, of a callee where the run has a note of the place.
+    That is so where the run has a note of the place. Without a run, and of an instruction that no table
+    explains, every function of the kexec path counts.
     """
     if record.why == _BEFORE_ENTRY:
         return False
     function = record.where.partition("+")[0]
     notes = proved.notes if proved is not None else []
-    return function in _FUNCTIONS or any(AS_LINKED in note and record.where in note for note in notes)
+    noted = any(AS_LINKED in note and record.where in note for note in notes)
+    return noted or (function in _FUNCTIONS and (proved is None or not record.why))
 
 
 def _is_at_an_entry(place: Placement, record: DifferenceRecord) -> bool:

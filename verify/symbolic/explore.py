@@ -13,11 +13,12 @@ from dataclasses import replace as altered
 
 from kexec_verify.arm64.execute import Exit, Step, execute
 from kexec_verify.arm64.lift import Code, Loop, loops
-from kexec_verify.arm64.state import State
+from kexec_verify.arm64.state import Event, State
 from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.logic import And, Formula, If, Not, Term, aligned, const, normal, replace, same, ult, var
 from kexec_verify.memory import cases
 from kexec_verify.obligation import Facts, Obligation
+from kexec_verify.symbolic.detours import JOINED, comes_straight, representing
 from kexec_verify.symbolic.loops import Entered, Shape, generic_state, infer
 from kexec_verify.symbolic.objects import STACK_FRAME, Objects
 
@@ -61,6 +62,8 @@ class Explorer:
     :param prefix: of the names of obligations on loops.
     :param leave: the effect of a call; without one every step out of the function ends its path.
     :param prune: leave out a side of a branch that cannot be taken, with a proof obligation that says so.
+    :param chosen: what is known at an address where a static key decides, if the key is set or not.
+    :param harmless: whether a call is one of which nothing depends on that it was made.
     :param unroll: unroll loops; for code whose loops have constant bounds.
     """
 
@@ -72,12 +75,15 @@ class Explorer:
     leave: Leave | None = None
     unroll: bool = False
     prune: bool = False
+    chosen: Callable[[int, bool], Facts] = lambda at, is_set: ()
+    harmless: Callable[[Event], bool] = lambda event: False
     obligations: list[Obligation] = field(default_factory=list)
     entered: list[Entered] = field(default_factory=list)
     iterations: list[State] = field(default_factory=list)  # one of each crossed loop, for its accesses
     covered: set[int] = field(default_factory=set)
     current: Step | None = None  # the current instruction, for error messages
     _shapes: dict[int, Shape] = field(default_factory=dict)
+    _forgotten: int = 0  # how often registers were forgotten where two ways meet
 
     def __post_init__(self) -> None:
         self._loops: dict[int, Loop] = (
@@ -106,7 +112,11 @@ class Explorer:
                 todo.extend(self._cross(at, step.state))
             else:
                 self.covered.add(at)
-                todo.extend(self._taken(self._execute(at, step.state), step.state))
+                steps = self._execute(at, step.state)
+                if at in self.code.either:
+                    todo.extend(self._both_ways(steps, step.state, ends))
+                else:
+                    todo.extend(self._taken(steps, step.state))
             first = False
             if len(step.state.trace) > MAX_STEPS:
                 where = self.code.where(start)
@@ -118,8 +128,14 @@ class Explorer:
     def _execute(self, at: int, state: State) -> list[Step]:
         """Execute the instruction at ``at``; stack bytes that it pops, of either stack, become unknown."""
         steps = []
-        for step in execute(self.code.at(at), state, self.code.el):
+        ways = self.code.ways(at)
+        executed = [(way, step) for way in ways for step in execute(way, state, self.code.el)]
+        for way, step in executed:
             after = step.state
+            if len(ways) > 1:
+                facts = self.chosen(at, way is ways[1])
+                after = altered(after, facts=(*after.facts, *facts))
+                step = altered(step, state=after)
             if isinstance(after.memory, Objects):
                 memory = after.memory.pushed(after.registers["x18"])
                 if not same(after.sp, state.sp):
@@ -128,6 +144,43 @@ class Explorer:
                     step = altered(step, state=altered(after, memory=memory))
             steps.append(step)
         return steps if self.code.calls else joined(steps, state)
+
+    def _both_ways(self, steps: list[Step], before: State, ends: list[Step]) -> list[Step]:
+        """Return the steps to follow of ``steps``, the two ways of one instruction.
+
+        If one way comes straight to where the other begins, it ends there, and the other represents both.
+        """
+        if len(steps) != 2:
+            raise UnsupportedError("a static key's instruction that is no plain branch", before.trace[-1])
+        cuts = {*self.stops, *self._loops}
+        for plain, other in (steps, reversed(steps)):
+            to = plain.then
+            if not isinstance(to, int) or not isinstance(other.then, int) or other.then == to:
+                continue
+            if not comes_straight(self.code, other.then, to, cuts):
+                continue
+            end = self._straight(other, to)
+            self._forgotten += 1
+            tag = f"either {self._forgotten}"
+            joined = None if end is None else representing(plain.state, end.state, self.harmless, tag)
+            if end is not None and joined is not None:
+                ends.append(Step(end.state, Exit(JOINED, const(to))))
+                return [Step(joined, to)]
+        return steps[::-1]  # the way that is taken where the key is not set is followed first
+
+    def _straight(self, step: Step, to: int) -> Step | None:
+        """Return the end of the one path from ``step`` to the address ``to``; None if it ends before."""
+        while step.then != to:
+            self.current = step
+            if isinstance(step.then, Exit):
+                further = self.leave(step) if self.leave else None
+            else:
+                self.covered.add(step.then)
+                further = self._execute(step.then, step.state)
+            if further is None or len(further) != 1:
+                return None
+            (step,) = further
+        return step
 
     def _taken(self, steps: list[Step], before: State) -> list[Step]:
         """Return the sides of a branch that can be taken; add an obligation that the others cannot."""

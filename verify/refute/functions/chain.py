@@ -175,6 +175,9 @@ class Chain:
         made = [event.tag for event in state.events if event.tag is not None]
         self._visits = {**self._visits, **dict.fromkeys(made, position)}
         link = Link(segment, state, self._substitution())
+        for name, value in state.forgotten:
+            self._names = {**self._names, name: link.bind(value)}
+            link = Link(segment, state, self._substitution())
         self.links.append(link)
         if before is not None:
             self._agree(link, before)

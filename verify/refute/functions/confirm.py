@@ -7,7 +7,7 @@ from typing import Any
 
 from kexec_verify.arm64.execute import Exit
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM, Access, Event, State
-from kexec_verify.errors import InternalError
+from kexec_verify.errors import InternalError, UnsupportedError
 from kexec_verify.kexec.calls import clobbered, filled
 from kexec_verify.logic import Function, Term, const, var
 from kexec_verify.refute.functions.chain import MEMORY, Chain, Link
@@ -115,8 +115,12 @@ def confirm(chain: Chain, values: Values, given: Inputs) -> PathRun:
     """Return the run of ``chain`` from ``given``.
 
     :raises InternalError: if it differs from the chain in anything that both determine.
+    :raises UnsupportedError: for a chain on which a static key is set once, and not set another time.
     """
-    run = PathRun(chain.proof.code, given)
+    code = chain.proof.code.as_taken(chain.trace)
+    if code is None:
+        raise UnsupportedError(f"a path of {chain.proof.code.name} on which a static key is turned")
+    run = PathRun(code, given)
     run.run()
     assert run.left is not None
     wanted = chain.trace

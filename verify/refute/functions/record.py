@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 import msgspec
-from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.lift import SIZE, Code
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import InternalError
+from kexec_verify.kexec.choices import name_of, sites_of
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.refute.functions.effects import Inputs, Left
 from kexec_verify.refute.functions.path_run import PathRun
@@ -97,13 +98,25 @@ class Chosen(TypedDict):
     patched: tuple[tuple[int, str], ...]
 
 
-def chosen(context: KexecContext) -> Chosen:
-    """Return what a counterexample in the kernel of ``context`` says of its choices."""
+def chosen(context: KexecContext, code: Code | None = None) -> Chosen:
+    """Return what a counterexample in the kernel of ``context`` says of its choices.
+
+    :param code: what was run, whose static keys may differ from the kernel's bytes.
+    """
     variant = context.variant
-    if variant is None:
-        return Chosen(choices=(), patched=())
-    words = tuple((at, new.hex()) for at, new in sorted(variant.words.items()))
-    return Chosen(choices=tuple(sorted(variant.choices)), patched=words)
+    words = dict(variant.words) if variant is not None else {}
+    choices = set(variant.choices) if variant is not None else set()
+    for at, (_, is_set) in (code.either if code is not None else {}).items():
+        assert code is not None
+        now = code.data[at - code.address : at - code.address + SIZE]
+        if now == is_set.to_bytes(SIZE, "little"):
+            sites = sites_of(context.kernel, code)
+            choices |= {name_of(context.kernel, site) for site in sites if site.address == at}
+        if now != context.kernel.read(at, SIZE):
+            words[at] = now
+    return Chosen(
+        choices=tuple(sorted(choices)), patched=tuple((at, new.hex()) for at, new in sorted(words.items()))
+    )
 
 
 def executed(code: Code, run: PathRun, called: Callable[[int], str] = hex) -> tuple[Executed, ...]:

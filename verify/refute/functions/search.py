@@ -16,6 +16,7 @@ from kexec_verify.refute.functions.effects import Inputs
 from kexec_verify.refute.functions.path_run import PathRun
 from kexec_verify.refute.functions.record import CallCounterexample, chosen, ending, executed, further, rerun
 from kexec_verify.refute.functions.values import Models, Values, solve
+from kexec_verify.symbolic.detours import JOINED
 
 type Path = tuple[int, ...]
 
@@ -51,7 +52,7 @@ def _witness(proof: Proof, path: Path, models: Models | None) -> dict[str, str] 
 def _taken(proof: Proof, path: Path, models: Models | None = None) -> tuple[Chain, Values, Inputs] | None:
     for place in _ends(proof, path):
         for chain in chains(proof, place, CHAINS):
-            values = solve(chain, models=models)
+            values = solve(chain, models=models) if _can_run(chain) else None
             if values is not None:
                 given = inputs(chain, values)
                 confirm(chain, values, given)
@@ -73,10 +74,10 @@ def leaving(proof: Proof, most: int) -> list[Inputs]:
     found: list[Inputs] = []
     for number, segment in enumerate(proof.segments):
         for step in segment.ends:
-            if not isinstance(step.then, Exit):
+            if not isinstance(step.then, Exit) or step.then.kind == JOINED:
                 continue
             for chain in chains(proof, Place(number, step.state, "end", step.then), most):
-                values = solve(chain)
+                values = solve(chain) if _can_run(chain) else None
                 if values is not None:
                     given = inputs(chain, values)
                     confirm(chain, values, given)
@@ -96,7 +97,7 @@ def refute(proof: Proof, result: Result, property_id: str) -> CallCounterexample
         for chain in chains(proof, place, CHAINS):
             hypotheses = tuple((label, chain.bind(fact)) for label, fact in obligation.hypotheses)
             further = tuple(fact for fact in hypotheses if fact[0] not in chain.links[-1].segment.guessed)
-            values = solve(chain, further, chain.bind(obligation.goal))
+            values = solve(chain, further, chain.bind(obligation.goal)) if _can_run(chain) else None
             if values is not None:
                 given = inputs(chain, values)
                 run = confirm(chain, values, given)
@@ -104,11 +105,17 @@ def refute(proof: Proof, result: Result, property_id: str) -> CallCounterexample
     return None
 
 
+def _can_run(chain: Chain) -> bool:
+    """One set of bytes takes the chain: no static key is turned on the way."""
+    return chain.proof.code.as_taken(chain.trace) is not None
+
+
 def _record(
     chain: Chain, values: Values, given: Inputs, run: PathRun, obligation: Obligation, property_id: str
 ) -> CallCounterexample:
     proof, place = chain.proof, chain.place
-    code = proof.code
+    code = proof.code.as_taken(chain.trace)
+    assert code is not None
     at = place.subject.at if place.subject is not None else run.trace[-1]
     where = code.where(at)
     found = obligation.fault or failing(chain, values, obligation.goal)
@@ -132,7 +139,7 @@ def _record(
         given=given,
         el=code.el,
         ending=ending(run, {at: byte for at, byte in mapped.items() if byte is not None}),
-        **chosen(proof.context),
+        **chosen(proof.context, code),
     )
     if rerun(shown.as_dict(), proof.context.kernel.read) != shown:
         raise InternalError(f"the record of {property_id} is not what was run")
