@@ -49,6 +49,7 @@ class Contract:
     :param effects: the effects that it may have (specs/effects.py); not checked if the contract is assumed.
     :param reports: it is called only where the program has broken a rule of C; that it is not called is
         proved where that can be proved.
+    :param prints: it does nothing but print: no property depends on whether it was called.
     :param takes_pages: it takes pages of the kimage's: the words of struct kimage that specs/kimage.py does
         not name may differ afterwards, for its lists of pages are among them.
     :param fails: a result in w0 other than 0 says that it has not done what it was called for.
@@ -73,6 +74,7 @@ class Contract:
     fails: bool = False
     reports: bool = False
     takes_pages: bool = False
+    prints: bool = False
 
 
 _MAINTENANCE = ("unsynced", "translation")
@@ -224,6 +226,15 @@ CONTRACTS = (
         assumed=True,
         changes=_MAINTENANCE,
         texts=("x0",),
+        prints=True,
+    ),
+    Contract(
+        ("dump_stack",),
+        "Prints the stack, and writes none of the caller's objects.",
+        "lib/dump_stack.c",
+        assumed=True,
+        changes=_MAINTENANCE,
+        prints=True,
     ),
     Contract(
         (

@@ -18,7 +18,7 @@ from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.logic import And, Formula, If, Not, Term, aligned, const, normal, replace, same, ult, var
 from kexec_verify.memory import cases
 from kexec_verify.obligation import Facts, Obligation
-from kexec_verify.symbolic.detours import JOINED, comes_straight, representing
+from kexec_verify.symbolic.detours import JOINED, comes_back, representing
 from kexec_verify.symbolic.loops import Entered, Shape, generic_state, infer
 from kexec_verify.symbolic.objects import STACK_FRAME, Objects
 
@@ -157,30 +157,37 @@ class Explorer:
             to = plain.then
             if not isinstance(to, int) or not isinstance(other.then, int) or other.then == to:
                 continue
-            if not comes_straight(self.code, other.then, to, cuts):
+            if not comes_back(self.code, other.then, to, cuts):
                 continue
-            end = self._straight(other, to)
+            arrivals, apart = self._until(other, to)
             self._forgotten += 1
             tag = f"either {self._forgotten}"
-            joined = None if end is None else representing(plain.state, end.state, self.harmless, tag)
-            if end is not None and joined is not None:
-                ends.append(Step(end.state, Exit(JOINED, const(to))))
-                return [Step(joined, to)]
+            states = [step.state for step in arrivals]
+            joined = representing(self.code, to, plain.state, states, self.harmless, tag)
+            if joined is None:
+                return [*arrivals, *apart, plain]
+            ends += [*(Step(state, Exit(JOINED, const(to))) for state in states), *apart]
+            return [Step(joined, to)]
         return steps[::-1]  # the way that is taken where the key is not set is followed first
 
-    def _straight(self, step: Step, to: int) -> Step | None:
-        """Return the end of the one path from ``step`` to the address ``to``; None if it ends before."""
-        while step.then != to:
-            self.current = step
-            if isinstance(step.then, Exit):
+    def _until(self, step: Step, to: int) -> tuple[list[Step], list[Step]]:
+        """Return the ends of the paths from ``step``: at the address ``to``, and before it."""
+        arrivals, apart = [], []
+        todo = [step]
+        while todo:
+            step = self.current = todo.pop()
+            if step.then == to:
+                arrivals.append(step)
+            elif isinstance(step.then, Exit):
                 further = self.leave(step) if self.leave else None
+                todo += further or []
+                apart += [step] if further is None else []
             else:
                 self.covered.add(step.then)
-                further = self._execute(step.then, step.state)
-            if further is None or len(further) != 1:
-                return None
-            (step,) = further
-        return step
+                todo += self._taken(self._execute(step.then, step.state), step.state)
+            if len(arrivals) + len(apart) + len(todo) > MAX_PATHS:
+                raise LimitError(f"more than {MAX_PATHS} paths to {self.code.where(to)}")
+        return arrivals, apart
 
     def _taken(self, steps: list[Step], before: State) -> list[Step]:
         """Return the sides of a branch that can be taken; add an obligation that the others cannot."""

@@ -11,7 +11,7 @@ from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import Event, State, unknown_ghosts, unknown_registers
 from kexec_verify.logic import same
 from kexec_verify.memory import Unknown
-from kexec_verify.symbolic.detours import JOINED, MOST_INSTRUCTIONS, comes_straight
+from kexec_verify.symbolic.detours import JOINED, MOST_INSTRUCTIONS, comes_back, is_live
 from kexec_verify.symbolic.explore import Explorer
 
 BASE = 0xFFFF_8000_0800_0000
@@ -67,7 +67,7 @@ def test_one_path_goes_on_for_both(detour: tuple[int, ...]):
     assert all(same(value, unknown_registers("entry")[name.split("@")[0]]) for name, value in on.forgotten)
 
 
-@pytest.mark.parametrize("detour", [(X19_IS_1,), (STORES,), (BRANCHES, NOP), (NOP,) * MOST_INSTRUCTIONS])
+@pytest.mark.parametrize("detour", [(X19_IS_1,), (STORES,), (BRANCHES, X19_IS_1), (NOP,) * MOST_INSTRUCTIONS])
 def test_way_that_does_more_is_followed_to_the_end(detour: tuple[int, ...]):
     found = ends(code(*detour))
     assert set(kinds(found)) == {"ret"} and len(found) == (3 if BRANCHES in detour else 2)
@@ -76,6 +76,33 @@ def test_way_that_does_more_is_followed_to_the_end(detour: tuple[int, ...]):
     assert linked.state.trace == (BASE, BASE + 4)
     if detour == (X19_IS_1,):
         assert {int(step.state.registers["x19"].args[0]) for step in others} == {1}
+
+
+def test_detour_that_branches_is_one_detour():
+    found = ends(code(BRANCHES, X0_IS_1))
+    assert kinds(found) == ["ret", JOINED, JOINED] or kinds(found) == [JOINED, JOINED, "ret"]
+    (on,) = (step.state for step in found if kinds([step]) == ["ret"])
+    # x0 is unchanged on one of the ways, and 1 on the other.
+    assert [name for name, _ in on.forgotten] == ["x0@either 1"]
+    assert on.facts == ()
+
+
+def test_register_that_a_call_keeps_may_differ_if_nothing_reads_it():
+    words = (NOP, X19_IS_1, RET, X19_IS_1, branch(-3))
+    data = struct.pack("<5I", *words)
+    function = Code("f", BASE, data, calls=True, either={BASE: (NOP, branch(3))})
+    assert not is_live(function, BASE + 4, "x19") and is_live(function, BASE + 8, "x19")
+    assert is_live(function, BASE + 4, "x20")  # the caller's
+    assert kinds(ends(function)) == [JOINED, "ret"]
+
+
+def test_way_out_of_the_function_reads_every_register():
+    out = Code("f", BASE, struct.pack("<2I", NOP, branch(0x100)), calls=True)
+    assert is_live(out, BASE, "x19")
+    # Behind a call of a function that never returns nothing runs.
+    call = struct.pack("<2I", CALL, branch(0x100))
+    never = Code("f", BASE, call, calls=True, final=frozenset({BASE + 0x400}))
+    assert not is_live(never, BASE, "x19") and is_live(Code("f", BASE, call, calls=True), BASE, "x19")
 
 
 def test_call_that_matters_keeps_the_ways_apart():
@@ -97,5 +124,5 @@ def test_what_is_forgotten_twice_has_two_names():
 
 def test_detour_through_a_cutpoint_is_none():
     function = code(NOP, X0_IS_1)
-    assert comes_straight(function, BASE + 8, BASE + 4, ())
-    assert not comes_straight(function, BASE + 8, BASE + 4, {BASE + 12})
+    assert comes_back(function, BASE + 8, BASE + 4, ())
+    assert not comes_back(function, BASE + 8, BASE + 4, {BASE + 12})
