@@ -291,10 +291,19 @@ _ROOT = -1
 
 @dataclass(frozen=True)
 class Loop:
-    """A natural loop: its head, and every instruction address in it."""
+    """A natural loop: its head, and every instruction address in it.
+
+    :param inner: the addresses of the smallest loop with this head, which the rest of the body enters again;
+        the body itself if there is none such.
+    """
 
     head: int
     body: frozenset[int]
+    inner: frozenset[int]
+
+    def goes_round(self, tail: int) -> bool:
+        """Return whether control that comes from ``tail`` begins another iteration of the inner loop."""
+        return tail in self.inner
 
 
 def loops(code: Code, cuts: frozenset[int] = frozenset()) -> list[Loop]:
@@ -316,20 +325,25 @@ def loops(code: Code, cuts: frozenset[int] = frozenset()) -> list[Loop]:
             node = parent
         return True
 
-    bodies: dict[int, set[int]] = {}
+    bodies: dict[int, list[frozenset[int]]] = {}
     acyclic = graph.copy()
     for tail, head in graph.edges:
         if dominates(head, tail):
             acyclic.remove_edge(tail, head)
-            body = bodies.setdefault(head, {head})
+            body = {head}
             todo = [tail]
             while todo:
                 node = todo.pop()
                 if node not in body:
                     body.add(node)
                     todo.extend(graph.predecessors(node))
+            bodies.setdefault(head, []).append(frozenset(body))
     if not networkx.is_directed_acyclic_graph(acyclic):
         cycle = networkx.find_cycle(acyclic)
         raise UnsupportedError(f"loop without a single head in {code.name}", cycle[0][0])
-    found = [Loop(head, frozenset(body)) for head, body in bodies.items()]
+    found = []
+    for head, parts in bodies.items():
+        whole, least = frozenset().union(*parts), min(parts, key=len)
+        repeated = all(least <= part for part in parts) and parts.count(least) == 1
+        found.append(Loop(head, whole, least if repeated else whole))
     return sorted(found, key=lambda loop: (-len(loop.body), loop.head))

@@ -38,7 +38,7 @@ class _Cutter:
         """Handle one instruction, before it is executed."""
         if address in self.stops:
             self.end()
-        elif address in self.heads:
+        elif address in self.heads and self.inner[address].goes_round(self.path[-1]):
             self.found.add(tuple(self.path))
             del self.path[self.heads[address] :]
         if address in self.inner:

@@ -24,6 +24,8 @@ from kexec_verify.symbolic.objects import STACK_FRAME, Objects
 
 MAX_PATHS = 4096  # paths between two cutpoints; more is a LimitError, never a dropped path
 
+MAX_ENTRIES = 4  # of one loop on a path between two cutpoints
+
 MAX_STEPS = 4096  # instructions of one path
 
 ANYWHERE = var("a")
@@ -61,7 +63,8 @@ class Explorer:
     :param bounds: sizes in bytes that a loop's progress may stay below.
     :param prefix: of the names of obligations on loops.
     :param leave: the effect of a call; without one every step out of the function ends its path.
-    :param prune: leave out a side of a branch that cannot be taken, with a proof obligation that says so.
+    :param prune: leave out a side of a branch that cannot be taken, with a proof obligation that says so;
+        where a branch enters a loop again, such a side is always left out.
     :param chosen: what is known at an address where a static key decides, if the key is set or not.
     :param harmless: whether a call is one of which nothing depends on that it was made.
     :param unroll: unroll loops; for code whose loops have constant bounds.
@@ -191,7 +194,7 @@ class Explorer:
 
     def _taken(self, steps: list[Step], before: State) -> list[Step]:
         """Return the sides of a branch that can be taken; add an obligation that the others cannot."""
-        if not self.prune or self.decide is None or len(steps) < 2:
+        if self.decide is None or len(steps) < 2 or not (self.prune or self._enters_again(steps)):
             return steps
         found: list[Step] = []
         for number, step in enumerate(steps, 1):
@@ -208,9 +211,15 @@ class Explorer:
                 found.append(step)
         return found
 
+    def _enters_again(self, steps: list[Step]) -> bool:
+        """Return whether a side of the branch enters a loop again that the path has left."""
+        at = steps[0].state.trace[-1]
+        heads = [self._loops[step.then] for step in steps if step.then in self._loops]
+        return any(at in loop.body and not loop.goes_round(at) for loop in heads)
+
     def _iteration(self, head: int, state: State) -> tuple[list[Step], list[Step]]:
         """Return the paths of one iteration: those back to the loop's head, and those that leave the loop."""
-        body = self._loops[head].body
+        body = self._loops[head].inner
         if any(inner in body and inner != head for inner in self._loops):
             raise UnsupportedError("loop within an inner loop", head)
         back, leaving = [], []
@@ -242,7 +251,12 @@ class Explorer:
         return self._shapes[head]
 
     def _cross(self, head: int, state: State) -> list[Step]:
-        """Return the steps that leave the loop at ``head``, entered in ``state``."""
+        """Return the steps that leave the loop at ``head``, entered in ``state``.
+
+        :raises UnsupportedError: if the path has entered it too often.
+        """
+        if state.trace.count(head) >= MAX_ENTRIES:
+            raise UnsupportedError(f"loop that is entered again more than {MAX_ENTRIES} times", head)
         shape = self.shape(head)
         loop = Entered.at(shape, state, f"{head:#x}/{len(self.entered)}")
         self.entered.append(loop)

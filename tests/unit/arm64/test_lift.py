@@ -137,6 +137,16 @@ def test_outer_loop_comes_before_inner():
 def test_two_ways_back_to_one_head_are_one_loop():
     (loop,) = loops(code(NOP, cbz(-1), cbz(-2), RET))
     assert loop.body == {BASE, BASE + 4, BASE + 8}
+    # The second way back enters the smaller loop again.
+    assert loop.inner == {BASE, BASE + 4}
+    assert loop.goes_round(BASE + 4) and not loop.goes_round(BASE + 8)
+
+
+def test_ways_back_of_which_none_holds_the_other_make_one_iteration():
+    (loop,) = loops(code(cbz(2), 0x17FFFFFF, cbz(-2), RET))  # b -1
+    assert loop.inner == loop.body == {BASE, BASE + 4, BASE + 8}
+    (single,) = loops(code(NOP, NOP, cbz(-1), RET))
+    assert single.inner == single.body
 
 
 def test_instruction_that_branches_to_itself_is_a_loop():

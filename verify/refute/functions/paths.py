@@ -158,11 +158,11 @@ def _as_far_as_modelled(made: Iterator[ContractRun]) -> Iterator[ContractRun]:
 
 def _takes(run: ContractRun, path: Path) -> bool:
     """Return whether the run takes the path; one iteration of a loop on it represents any number."""
-    heads = {loop.head for loop in loops(run.code)}
+    heads = {loop.head: loop for loop in loops(run.code)}
     crossed: list[int] = []
     for at in run.trace:
-        if at in heads and at in crossed:
-            del crossed[crossed.index(at) :]
+        if at in heads and at in crossed and heads[at].goes_round(crossed[-1]):
+            del crossed[len(crossed) - 1 - crossed[::-1].index(at) :]
         crossed.append(at)
     return path in (tuple(run.trace[: len(path)]), tuple(crossed[: len(path)]))
 
