@@ -250,9 +250,32 @@ def test_loop_within_an_inner_loop_is_unsupported():
 
 
 def test_two_ways_back_are_unsupported():
-    words = [add(0, 0, 8), TST_X0_PAGE, b_ne(-2), subs(5, 5, 1), b_ne(-4), BR]
+    # cbz x2, .+12; add; b .-8; add; tst; b.ne .-20
+    words = [0xB4000062, add(0, 0, 8), 0x17FFFFFE, add(0, 0, 8), TST_X0_PAGE, b_ne(-5), BR]
     with pytest.raises(UnsupportedError, match="loop with 2 paths back to its head"):
         explored(words)
+
+
+def test_loop_that_is_entered_again_too_often_is_unsupported():
+    words = [add(0, 0, 8), TST_X0_PAGE, b_ne(-2), subs(5, 5, 1), b_ne(-4), BR]
+    with pytest.raises(UnsupportedError, match="entered again more than 4 times"):
+        explored(words)
+
+
+def test_loop_that_is_entered_again_once_is_followed_twice():
+    # mov x3, x0; the loop; mov x0, x3; mov x3, xzr; cbnz x0, loop
+    again = 0xB5000000 | (-5 & 0x7FFFF) << 5
+    words = [0xAA0003E3, add(0, 0, 8), TST_X0_PAGE, b_ne(-2), 0xAA0303E0, 0xAA1F03E3, again, BR]
+    explorer = explored(words, ("it is a page", aligned(DEST, PAGE)), ("it is not 0", DEST != 0))
+    assert [loop.shape.head for loop in explorer.entered] == [BASE + 4] * 2
+    (step,) = explorer.steps
+    assert constant(step.state.registers["x0"]) == 0
+    # That the loop is entered again in any case is owed, and is so.
+    (untaken,) = (found for found in explorer.obligations if found.name == "example-untaken")
+    assert unproved(explorer.obligations) == set()
+    # Without the fact there is a path that leaves after the first round.
+    assert len(explored(words, ("it is a page", aligned(DEST, PAGE))).steps) == 2
+    assert untaken.at == BASE + 24
 
 
 def test_straight_code_has_every_path_and_covers_every_instruction():
