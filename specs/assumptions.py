@@ -286,8 +286,22 @@ _ALL = (
     ),
     Assumption(
         "stub-below-answers",
-        "Where is_hyp_nvhe returns true, EL2 runs the hyp stub, or its copy after __hyp_set_vectors.",
-        "arch/arm64/kvm/arm.c: machine_shutdown tears KVM down; pKVM refuses a restart",
+        "Where is_hyp_nvhe returns true, EL2 runs the hyp stub, or its copy after __hyp_set_vectors. In a "
+        "crash of a target that has KVM, it may run KVM's host vectors instead. Protected KVM refuses "
+        "HVC_SOFT_RESTART.",
+        "arch/arm64/kvm/arm.c: machine_shutdown tears KVM down, and machine_crash_shutdown does not",
+    ),
+    Assumption(
+        "kvm-at-el2",
+        "Where EL2 runs KVM's host vectors, they and their handler are the kernel's own code, at EL2's "
+        "addresses. SP_EL2 is a multiple of 16 and names memory of KVM's own. hyp_physvirt_offset is a "
+        "physical address less EL2's. EL2's tables map the handler's physical address to itself, executable.",
+        "arch/arm64/kvm/arm.c: init_hyp_mode, cpu_prepare_hyp_mode; kvm/hyp/nvhe/hyp-init.S: __kvm_hyp_init",
+    ),
+    Assumption(
+        "refused-call-keeps",
+        "Where EL2 refuses HVC_SOFT_RESTART, it returns with x1 to x4 as they were.",
+        "arch/arm64/kvm/hyp/nvhe/host.S: __host_exit saves and restores the host's registers",
     ),
     Assumption(
         "segments-kept-clean",

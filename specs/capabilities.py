@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+PROTECTED_KVM = "KVM_PROTECTED_MODE"
+
 
 @dataclass(frozen=True)
 class Capability:
@@ -92,7 +94,7 @@ CAPABILITIES = (
         "need_arm_si_l1_workaround_4311569",
     ),
     Capability(
-        "KVM_PROTECTED_MODE",
+        PROTECTED_KVM,
         "The hypervisor protects its guests from the kernel (kvm-arm.mode=protected).",
         "arch/arm64/kernel/cpufeature.c, is_kvm_protected_mode",
         "is_kvm_protected_mode",

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from kexec_verify.logic import TRUE, And, Formula, Or, Term, within
 from kexec_verify.specs.address_map import T0SZ_MASK
-from kexec_verify.specs.boot_protocol import DAIF_MASK, soft_restart_call
+from kexec_verify.specs.boot_protocol import DAIF_MASK, mmu_off, soft_restart_call
 from kexec_verify.specs.cpu_soft_restart import asks_stub
+from kexec_verify.specs.kvm_vectors import returns_to_el2
 
 type Registers = dict[str, Term]
 """General and system registers by name."""
@@ -86,6 +87,17 @@ def cpu_soft_restart(is_off: Callable[[Term], Formula]) -> Rules:
 HYP_STUB_SOFT_RESTART: Rules = ()
 HYP_STUB_SET_VECTORS: Rules = (
     Rule("msr vbar_el2", "sets VBAR_EL2 to x1", lambda entry, x, v: v[0] == entry["x1"]),
+)
+
+
+KVM_HOST_VECTOR: Rules = ()
+KVM_STUB_HANDLER: Rules = (
+    Rule("msr elr_el2", "sets the address of the entry", lambda entry, x, v: v[0] == entry["x1"]),
+    Rule(
+        "msr spsr_el2", "sets PSTATE to EL2h, masked", lambda entry, x, v: returns_to_el2({"spsr_el2": v[0]})
+    ),
+    Rule("msr sctlr_el2", "turns EL2's MMU off", lambda entry, x, v: mmu_off(v[0])),
+    Rule("msr vbar_el2", "installs the stub's vectors", _always),
 )
 
 

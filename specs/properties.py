@@ -242,8 +242,10 @@ WHOLE_PATH = (
         "stub-soft-restart",
         "T6",
         "The hyp stub answers HVC_SOFT_RESTART by entering x1 with x2, x3 and x4 as arguments, and never "
-        "returns. It answers HVC_SET_VECTORS by setting VBAR_EL2 to x1.",
-        ("stub-soft-restart", "stub-set-vectors", "stub-memory", "stub-effect", "stub-keeps"),
+        "returns. It answers HVC_SET_VECTORS by setting VBAR_EL2 to x1. KVM's host vectors, which a crash "
+        "may find at EL2 in its place, answer HVC_SOFT_RESTART by entering x1 at EL2 with these arguments, "
+        "the MMU off and interrupts masked. They store 16 bytes on EL2's stack and nothing else.",
+        ("stub-soft-restart", "stub-set-vectors", "stub-memory", "stub-effect", "stub-keeps", "kvm-*"),
         assumptions=("stub-below-answers",),
         function="__hyp_stub_vectors",
     ),

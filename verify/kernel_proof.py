@@ -20,6 +20,7 @@ from kexec_verify.prove.discharge import Discharger, Result
 from kexec_verify.refute.functions.paths import PathRuns
 from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.specs.assumptions import ASSUMPTIONS
+from kexec_verify.specs.kvm_vectors import HOST_VECTORS, STUB_HANDLER
 from kexec_verify.specs.properties import PROPERTIES, RELOCATION, WHOLE_PATH, Property
 from kexec_verify.target import Kernel
 from kexec_verify.theorems import (
@@ -48,6 +49,7 @@ _PARTS = {
     "pl": ("machine_kexec_post_load",),
     "restart": ("cpu_soft_restart",),
     "stub": ("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
+    "kvm": (HOST_VECTORS, STUB_HANDLER),
     "path": ("",),
     "tables": ("trans_pgd_create_copy",),
     "call": ("machine_kexec", "machine_kexec_post_load"),
@@ -97,7 +99,7 @@ def _say_what_is_patched(
     known = composition.composition if composition is not None else None
     executed = composition.executed if composition is not None else set(routine.addresses)
     both = known.proved_both_ways if known is not None else {}
-    listed = as_linked(kernel, executed, both)
+    listed = as_linked(kernel, executed, both.keys() | (known.refusing if known is not None else set()))
     if both:
         names = sorted(set(both.values()))
         keys = sum("@" in name for name in names)

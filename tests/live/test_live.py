@@ -19,6 +19,7 @@ from kexec_verify.live.session import Session as LiveSession
 from kexec_verify.live.stop import Stop
 from kexec_verify.report.live_model import Configuration, Seen
 from kexec_verify.specs.kimage import IND_DONE, IND_SOURCE
+from kexec_verify.specs.kvm_vectors import STUB_HANDLER
 from kexec_verify.target import load_kernel, read_target
 from kexec_verify.target.debian import PREFIX, newest
 
@@ -40,11 +41,23 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(
+def bench(tmp_path_factory: pytest.TempPathFactory, require_tool: Callable[[str, str], str]) -> Bench:
+    return prepared("6.1", tmp_path_factory, require_tool)
+
+
+@pytest.fixture(scope="module")
+def bench_with_kvm(
     tmp_path_factory: pytest.TempPathFactory, require_tool: Callable[[str, str], str]
-) -> Iterator[Bench]:
+) -> Bench:
+    """A kernel that enables KVM at boot, so that a crash finds KVM's vectors at EL2."""
+    return prepared("6.12", tmp_path_factory, require_tool)
+
+
+def prepared(
+    series: str, tmp_path_factory: pytest.TempPathFactory, require_tool: Callable[[str, str], str]
+) -> Bench:
     require_tool("qemu-system-aarch64", "qemu-system-arm")
-    name = newest("6.1")
+    name = newest(series)
     assert name is not None
     data, _ = read_target(f"{PREFIX}{name}")
     kernel = load_kernel(data, f"{PREFIX}{name}", name)
@@ -55,7 +68,7 @@ def bench(
     assert content == archive_of(userland(open_archives()).files.items(), image)
     for path, data in zip(paths, (image, content), strict=True):
         path.write_bytes(data)
-    yield Bench(linked(kernel), *paths)
+    return Bench(linked(kernel), *paths)
 
 
 def false(found: Configuration) -> set[str]:
@@ -77,6 +90,29 @@ def test_what_the_proofs_assume_holds(bench, level, mode):
     else:
         assert {"segments-apart", "segments-kept-clean", "little-endian"} <= held
     assert ("stub-below-answers" in held) == (level == "nvhe")
+
+
+def test_a_crash_with_kvm_at_el2_enters_as_proved(bench_with_kvm):
+    found = bench_with_kvm.run("nvhe", "crash")
+    assert (found.outcome, found.reason, false(found)) == ("entered", "", set())
+    held = {check.assumption for check in found.checks if check.seen is Seen.HELD}
+    assert {"stub-below-answers", "kvm-at-el2"} <= held
+
+
+def patches_kvm(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """An instruction of KVM's handler that moves an argument becomes a nop."""
+    start = place.address(STUB_HANDLER)
+    code = place.kernel.read(start, 0x34)
+    at = next(i for i in range(0, len(code), 4) if code[i : i + 4] == struct.pack("<I", 0xAA0203E0))
+    place.guest.write(place.image_to_phys(start + at), struct.pack("<I", 0xD503201F))
+
+
+def test_a_wrong_instruction_of_kvm_is_caught(bench_with_kvm):
+    told = false(bench_with_kvm.run("nvhe", "crash", patches_kvm))
+    assert {
+        "patched-as-tables-say",
+        "where kimage->start is entered, x0 is dtb_mem and x1 to x3 are 0",
+    } <= told
 
 
 def list_pages(place: Placement, kimage: Kimage) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,7 @@ SCRATCH = ("tmpNG", "tmpZR", "tmpCY", "tmpOV", "shift_carry")
 SYSTEM = (
     *("sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "ctr_el0", "daif"),
     *("currentel", "sp_el0", "tpidr_el1", "vbar_el2"),
+    *("sctlr_el2", "esr_el2", "elr_el2", "spsr_el2"),
 )
 NAMES = (*GENERAL, "sp", *FLAGS, *SCRATCH, *SYSTEM)
 

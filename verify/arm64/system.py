@@ -17,7 +17,7 @@ from kexec_verify.logic import If, Term, const, constant, normal, same, var
 
 # System registers whose change needs a context synchronization event before it is
 # relied on (Arm ARM, D1.3.5 and D24.1.2).
-CONTEXT_REGISTERS = frozenset(ghost.UNSYNCED)
+CONTEXT_REGISTERS = frozenset({*ghost.UNSYNCED, "sctlr_el2"})
 TRANSLATION_REGISTERS = frozenset({"ttbr0_el1", "ttbr1_el1"})
 
 # CRm<3:2> of a DSB: OSH, NSH, ISH, SY; CRm<1:0>: LD = 1, ST = 2, all = 3 (Arm ARM, C6.2.107).
@@ -113,8 +113,15 @@ def tlbi(state: State, operands: tuple[Term, ...], at: int) -> State:
 
 def hvc(state: State, operands: tuple[Term, ...], at: int) -> State:
     """Execute a hypervisor call that returns: x0-x17 are unknown after it (SMCCC 1.0, 2.6)."""
-    after = {f"x{i}": var(f"x{i}@hvc{len(state.events)}") for i in range(18)}
-    return state.with_registers(**after)
+    return state.with_registers(**left_by_hvc(len(state.events)))
+
+
+def left_by_hvc(events: int) -> dict[str, Term]:
+    """Return what a hypervisor call leaves in x0 to x17: variables of their own.
+
+    :param events: how many events the path has had, the call included.
+    """
+    return {f"x{i}": var(f"x{i}@hvc{events}") for i in range(18)}
 
 
 def nothing(state: State, operands: tuple[Term, ...], at: int) -> State:
@@ -182,7 +189,8 @@ def write_register(state: State, name: str, value: Term) -> State:
     changed = not same(normal(value), normal(state.registers[name]))
     state = state.with_registers(**{name: value})
     if name in CONTEXT_REGISTERS:
-        state = state.with_ghosts(unsynced=const(1, 1), **{ghost.UNSYNCED[name]: const(1, 1)})
+        own = [ghost.UNSYNCED[name]] if name in ghost.UNSYNCED else []
+        state = state.with_ghosts(**dict.fromkeys(("unsynced", *own), const(1, 1)))
     if name in TRANSLATION_REGISTERS and changed:
         state = state.with_ghosts(translation=ghost.TRANSLATION_WRITTEN)
     return state

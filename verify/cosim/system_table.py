@@ -66,6 +66,10 @@ SYSTEM_REGISTERS = {
     (3, 0, 4, 1, 0): "sp_el0",
     (3, 0, 13, 0, 4): "tpidr_el1",
     (3, 4, 12, 0, 0): "vbar_el2",
+    (3, 4, 1, 0, 0): "sctlr_el2",
+    (3, 4, 5, 2, 0): "esr_el2",
+    (3, 4, 4, 0, 1): "elr_el2",
+    (3, 4, 4, 0, 0): "spsr_el2",
 }
 """D24.2 and C5.2: op0, op1, CRn, CRm, op2 of each register that the engine has."""
 

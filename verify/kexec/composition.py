@@ -14,23 +14,26 @@ from kexec_verify.kexec.calls import take
 from kexec_verify.kexec.choices import name_of, sites_of, variants
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.copier import Copier
+from kexec_verify.kexec.kvm_vectors import HostVector, StubHandler, has_kvm
 from kexec_verify.kexec.layout import layout_of
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME, Bug, MachineKexec
 from kexec_verify.kexec.post_load import NAME as POST_LOAD
 from kexec_verify.kexec.post_load import PostLoad
 from kexec_verify.kexec.routine import Routine
-from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, HypStub, SoftRestart
+from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, El2Code, HypStub, SoftRestart
 from kexec_verify.kexec.tables import NAME as TABLES
 from kexec_verify.kexec.tables import TableCopy
 from kexec_verify.logic import And, Formula, Term, aligned, const, ule, var
 from kexec_verify.logic import Function as Uninterpreted
 from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.specs import boot_protocol
+from kexec_verify.specs.capabilities import PROTECTED_KVM
 from kexec_verify.specs.contracts import Contract
 from kexec_verify.specs.cpu_soft_restart import asks_stub, enters
-from kexec_verify.specs.hyp_stub import HVC_SET_VECTORS, HVC_SOFT_RESTART, soft_restart
+from kexec_verify.specs.hyp_stub import HVC_SET_VECTORS, soft_restart
 from kexec_verify.specs.kimage import KimageLayout
+from kexec_verify.specs.kvm_vectors import HOST_VECTORS, STUB_HANDLER, passes
 from kexec_verify.specs.machine_kexec import Fields, restarts_image, restarts_routine
 from kexec_verify.symbolic.explore import Decide
 from kexec_verify.symbolic.loop_iterations import LoopIterations
@@ -66,7 +69,7 @@ class Part:
     covered: frozenset[int] = frozenset()
     bugs: list[Bug] = field(default_factory=list)
     iterations: Sequence[LoopIterations] = ()
-    proof: MachineKexec | PostLoad | SoftRestart | HypStub | None = None
+    proof: MachineKexec | PostLoad | SoftRestart | El2Code | None = None
     callee: Callee | None = None
     tables: TableCopy | None = None
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
@@ -82,6 +85,7 @@ class Composition:
     :param choices: prove each callee also where boot has patched it, for each set of choices.
     :param open_choices: what is not proved of the choices that were tried: a function's choices, and why.
     :param proved_both_ways: patch sites that have obligations for each way they may be, and the choice.
+    :param refusing: patch sites by which protected KVM refuses HVC_SOFT_RESTART; that it does is assumed.
     :param kept: parts of another kernel's path that are reused, by name; the caller
         knows that nothing differs of what they read.
     """
@@ -97,6 +101,7 @@ class Composition:
     choices: bool = False
     open_choices: list[tuple[str, str, str]] = field(default_factory=list)
     proved_both_ways: dict[int, str] = field(default_factory=dict)
+    refusing: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         layout = layout_of(self.kernel, self.routine, self.variant.layout)
@@ -109,11 +114,16 @@ class Composition:
         self._attempt(NAME, self._machine_kexec)
         self._attempt(POST_LOAD, self._post_load)
         self._attempt(RESTART[0], self._restart)
-        self._attempt(VECTORS, lambda part: self._stub(part, VECTORS, False))
+        self._attempt(VECTORS, lambda part: self._at_el2(part, HypStub(self.context, VECTORS, False)))
         asked = f"{VECTORS}, HVC_SET_VECTORS"
-        self._attempt(asked, lambda part: self._stub(part, VECTORS, False, HVC_SET_VECTORS))
+        sets = HVC_SET_VECTORS
+        self._attempt(asked, lambda part: self._at_el2(part, HypStub(self.context, VECTORS, False, sets)))
+        if has_kvm(self.kernel):
+            self._attempt(HOST_VECTORS, lambda part: self._kvm(part, HostVector))
+            self._attempt(STUB_HANDLER, lambda part: self._kvm(part, StubHandler))
         if self.variant.kimage:
-            self._attempt(COPIED_VECTORS, lambda part: self._stub(part, COPIED_VECTORS, True))
+            copied = COPIED_VECTORS
+            self._attempt(copied, lambda part: self._at_el2(part, HypStub(self.context, copied, True)))
             self._attempt(TABLES, self._tables)
         self.build_callees()
         self._attempt("", self._join)
@@ -165,11 +175,18 @@ class Composition:
         proof.prove()
         part.obligations, part.covered = proof.obligations, frozenset(proof.code.addresses)
 
-    def _stub(self, part: Part, symbol: str, copied: bool, asked: int = HVC_SOFT_RESTART) -> None:
-        proof = HypStub(self.context, symbol, copied, asked)
+    def _at_el2(self, part: Part, proof: El2Code) -> None:
         part.proof = proof
         proof.prove()
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
+
+    def _kvm(self, part: Part, kind: type[HostVector | StubHandler]) -> None:
+        """Prove code of KVM's at EL2, and note where protected KVM has other instructions."""
+        proof = kind(self.context)
+        part.code = proof.code
+        self._at_el2(part, proof)
+        sites = sites_of(self.kernel, proof.code)
+        self.refusing |= {s.address for s in sites if name_of(self.kernel, s) == PROTECTED_KVM}
 
     def _tables(self, part: Part) -> None:
         proof = TableCopy(self.context, self.decide)
@@ -272,7 +289,7 @@ class Composition:
         goal_there = And(there == fields.start, boot_protocol.registers(answered, fields.dtb_mem))
         if self.through_routine:
             return self._through_routine(fields, stub, called, restarted, here)
-        return [
+        found = [
             Obligation(
                 "path-inplace",
                 "in place, at EL1, start is entered with x0 = dtb_mem, x1 to x3 = 0",
@@ -286,6 +303,17 @@ class Composition:
                 goal_there,
             ),
         ]
+        if has_kvm(self.kernel):
+            passed, handler = _registers("passed@path"), var("PA of the handler@path")
+            sp, reached = {"sp": var("sp@path")}, var("target of the vector@path")
+            by_kvm: Facts = (
+                *by_stub[:2],
+                ("KVM's host vector passes it on", passes(asked | sp, passed | sp, reached, handler)),
+                ("KVM's handler answers", soft_restart(passed, answered, there)),
+            )
+            sentence = "in place, by KVM, start is entered with x0 = dtb_mem, x1 to x3 = 0"
+            found.append(Obligation("path-inplace", sentence, by_kvm, goal_there))
+        return found
 
     def _through_routine(
         self, fields: Fields, stub: Formula, called: Registers, restarted: Registers, target: Term

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from capstone import arm64
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec import witnesses
+from kexec_verify.specs.kvm_vectors import PHYSVIRT_OFFSET
 from kexec_verify.target import Kernel
 
 NAMES = (
@@ -27,6 +28,7 @@ NAMES = (
     "__boot_cpu_mode",
     "kexec_crash_image",
     "__num_online_cpus",
+    PHYSVIRT_OFFSET,
     "__idmap_text_start",
     "__idmap_text_end",
 )
@@ -199,6 +201,8 @@ _WITNESSES: tuple[tuple[str, str, _Look], ...] = (
     ("kexec_crash_image", "crash_prepare_suspend", _reads("x", "crash_prepare_suspend")),
     ("__num_online_cpus", "page_writeback_cpu_online", _reads("w", "page_writeback_cpu_online")),
     ("__num_online_cpus", "_cpu_down", _reads("w", "_cpu_down")),
+    (PHYSVIRT_OFFSET, "hyp_phys_to_virt", _reads("x", "__kvm_nvhe_hyp_phys_to_virt")),
+    (PHYSVIRT_OFFSET, "hyp_virt_to_phys", _reads("x", "__kvm_nvhe_hyp_virt_to_phys")),
 )
 _LINEAR_MAP_USERS = ("__pmd_alloc", "__pud_alloc", "__pte_alloc_kernel", "arm64_memblock_init")
 

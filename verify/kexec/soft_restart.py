@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import Code
-from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, State, synced
+from kexec_verify.arm64.state import SCTLR_C, SCTLR_M, SYSTEM, Event, State, synced
+from kexec_verify.arm64.system import left_by_hvc
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.effects import effect_obligations
@@ -22,10 +24,10 @@ from kexec_verify.symbolic.segments import Segment
 
 VECTORS = "__hyp_stub_vectors"
 COPIED_VECTORS = "trans_pgd_stub_vectors"
-_VECTORS_BYTES = 2048  # a vector table (Arm ARM, D1.3.1)
+VECTORS_BYTES = 2048  # a vector table (Arm ARM, D1.3.1)
 _STUB_BYTES = 1 << 14  # the table and the handlers that it branches to
 
-_LEAVES = ("br", "ret", "call")
+LEAVES = ("br", "ret", "call")
 """How an instruction may go to an address in a register; which one it is changes nothing for its target."""
 
 type Require = Callable[..., None]
@@ -113,7 +115,7 @@ class SoftRestart:
         require("memory", f"nothing is loaded or stored before {where}", untouched)
         calls = [event for event in state.events if event.name == "CallHyperVisor"]
         if not calls:
-            leaves = isinstance(step.then, Exit) and step.then.kind in _LEAVES
+            leaves = isinstance(step.then, Exit) and step.then.kind in LEAVES
             target = step.then.target if isinstance(step.then, Exit) else const(0)
             enters_ = enters(entry, state.registers, target) if leaves else FALSE
             require(
@@ -124,7 +126,7 @@ class SoftRestart:
             require("el1", f"{where} is reached without an HVC only for el2_switch = 0", entry["x0"] == 0)
             self._require_machine(require, where, state.registers, state.ghosts, state.facts)
             return
-        # What follows an HVC runs only if EL2 refuses; the stub's own proof says that it does not.
+        # What follows an HVC runs only if EL2 refuses, as protected KVM does; the stub never does.
         event = calls[0]
         before, facts = event.before, event.before.facts[: event.known]
         shown = self.code.where(event.at)
@@ -136,6 +138,20 @@ class SoftRestart:
             facts,
         )
         self._require_machine(require, shown, before.registers, before.ghosts, facts)
+        self._require_refused(require, step, event)
+
+    def _require_refused(self, require: Require, step: Step, event: Event) -> None:
+        """Require that the entry is reached at EL1 where EL2 refuses the call and keeps its arguments."""
+        entry, left = self.entry.registers, left_by_hvc(len(event.before.events) + 1)
+        kept = And(*(left[f"x{i}"] == event.before.registers[f"x{i}"] for i in range(1, 5)))
+        leaves = isinstance(step.then, Exit) and step.then.kind in LEAVES
+        target = step.then.target if isinstance(step.then, Exit) else const(0)
+        goal = enters(entry, step.state.registers, target) if leaves else FALSE
+        where = self.code.where(step.state.trace[-1])
+        sentence = f"at {where}, after a refused HVC, the entry is reached with the arguments in x0 to x2"
+        facts: Facts = (*step.state.facts, ("refused-call-keeps", kept))
+        require("refused", sentence, goal, facts)
+        self._require_machine(require, where, step.state.registers, step.state.ghosts, facts)
 
     def _require_machine(
         self, require: Require, where: str, registers: Terms, ghosts: Terms, facts: Facts
@@ -151,57 +167,138 @@ class SoftRestart:
 
 
 @dataclass
-class HypStub:
+class El2Code:
+    """The proof of code at EL2 that answers one HVC from EL1.
+
+    A subclass says which code it is, in which state it is entered, and what must hold at a path's end.
+
+    :cvar uses_stack: whether it may access memory at EL2's SP.
+    """
+
+    uses_stack: ClassVar[bool] = False
+
+    context: KexecContext
+    obligations: list[Obligation] = field(default_factory=list, kw_only=True)
+    segments: list[Segment] = field(default_factory=list, kw_only=True)
+    covered: set[int] = field(default_factory=set, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.code = self.code_of()
+
+    @property
+    def prefix(self) -> str:
+        """Return the prefix of its obligations' names."""
+        raise NotImplementedError
+
+    @property
+    def start(self) -> int:
+        """Return the address of its first instruction."""
+        raise NotImplementedError
+
+    def code_of(self) -> Code:
+        """Return its bytes.
+
+        :raises UnsupportedError: the kernel has none.
+        """
+        raise NotImplementedError
+
+    def entered(self) -> State:
+        """Return the state in which its first instruction is executed."""
+        raise NotImplementedError
+
+    def require(self, entry: State, step: Step) -> None:
+        """Require what must hold at the end of one path from ``entry``."""
+        raise NotImplementedError
+
+    def prove(self) -> None:
+        """Run every path and add its obligations.
+
+        :raises UnsupportedError: for code that the proof does not cover.
+        """
+        entry = self.entered()
+        explorer = Explorer(self.code, frozenset(), unroll=True)
+        ends = explorer.run(entry, self.start)
+        self.covered = explorer.covered
+        self.segments = [Segment(self.start, entry, tuple(ends))]
+        for step in ends:
+            self.require(entry, step)
+
+    def symbol_address(self, name: str) -> int:
+        """Return the address of a symbol.
+
+        :raises UnsupportedError: the kernel does not have it.
+        """
+        symbol = self.context.kernel.symbol(name)
+        if symbol is None:
+            raise UnsupportedError(f"kernel without {name}")
+        return symbol.address
+
+    def add(self, name: str, sentence: str, step: Step, goal: Formula) -> None:
+        """Add an obligation about the end of a path."""
+        state, path = step.state, step.state.trace
+        name = f"{self.prefix}-{name}"
+        self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
+
+    def add_effects(self, states: list[State], rules: effects.Rules, entry: Terms) -> None:
+        """Require that each system instruction is one that a rule allows."""
+        events = [event for state in states for event in state.events]
+        self.obligations += effect_obligations(f"{self.prefix}-effect", self.code.where, events, rules, entry)
+
+    def require_kept(self, step: Step, known: Terms, names: Iterable[str]) -> None:
+        """Require that SP and system registers are as they were."""
+        registers = step.state.registers
+        where = self.code.where(step.state.trace[-1])
+        same = And(*(registers[name] == known[name] for name in ("sp", *names)))
+        self.add("keeps", f"at {where} SP and the other system registers are as they were", step, same)
+
+    def require_no_access(self, step: Step) -> None:
+        """Require that the path accesses no memory."""
+        untouched = FALSE if step.state.accesses else TRUE
+        where = self.code.where(step.state.trace[-1])
+        self.add("memory", f"nothing is loaded or stored before {where}", step, untouched)
+
+
+@dataclass
+class HypStub(El2Code):
     """The proof of how one table of EL2 vectors handles one HVC from EL1.
 
     :param copied: only the table itself is in memory when it runs.
     :param asked: the number in x0: HVC_SOFT_RESTART or HVC_SET_VECTORS.
     """
 
-    context: KexecContext
     symbol: str
     copied: bool
     asked: int = HVC_SOFT_RESTART
-    obligations: list[Obligation] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    covered: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.code = self._code()
 
     @property
     def prefix(self) -> str:
         """Return the prefix of its obligations' names."""
         return "stub-copy" if self.copied else "stub"
 
-    def _code(self) -> Code:
-        symbol = self.context.kernel.symbol(self.symbol)
-        if symbol is None:
-            raise UnsupportedError(f"kernel without {self.symbol}")
-        size = _VECTORS_BYTES if self.copied else _STUB_BYTES
-        while not self.context.kernel.mapped(symbol.address, size):
+    @property
+    def start(self) -> int:
+        """Return the address of the vector for an HVC."""
+        return self.code.address + LOWER_EL_SYNC
+
+    def code_of(self) -> Code:
+        """Return the table and, unless it is copied, the handlers that it branches to."""
+        kernel, address = self.context.kernel, self.symbol_address(self.symbol)
+        size = VECTORS_BYTES if self.copied else _STUB_BYTES
+        while not kernel.mapped(address, size):
             size -= 4
         # A branch out of what is in memory ends a path, and is no entry of x1.
-        data = self.context.kernel.read(symbol.address, size)
-        patched = unknown(self.context.kernel, symbol.address, symbol.address + size)
-        return Code(self.symbol, symbol.address, data, calls=True, el=2, unknown=patched)
+        data, patched = kernel.read(address, size), unknown(kernel, address, address + size)
+        return Code(self.symbol, address, data, calls=True, el=2, unknown=patched)
 
     def prove(self) -> None:
         """Run every path from the vector for an HVC and add its obligations.
 
         :raises UnsupportedError: for code that the proof does not cover.
         """
-        code, entry = self.code, self.entered()
-        explorer = Explorer(code, frozenset(), unroll=True)
-        vector = code.address + LOWER_EL_SYNC
-        ends = explorer.run(entry, vector)
-        self.covered = explorer.covered
-        self.segments = [Segment(vector, entry, tuple(ends))]
-        for step in ends:
-            self.require(entry, step)
+        super().prove()
         if self.copied:
-            ran = Code(self.symbol, code.address, code.data)
-            self.obligations += position_independence(self.prefix, ran, sorted(explorer.covered))
+            ran = Code(self.symbol, self.code.address, self.code.data)
+            self.obligations += position_independence(self.prefix, ran, sorted(self.covered))
 
     def entered(self) -> State:
         """Return the state in which EL2 takes the HVC."""
@@ -209,39 +306,28 @@ class HypStub:
 
     def require(self, entry: State, step: Step) -> None:
         """Require what must hold at the end of one path from ``entry``."""
-        if self.asked == HVC_SET_VECTORS:
+        known, sets = entry.registers, self.asked == HVC_SET_VECTORS
+        if sets:
             self._require_set_vectors(entry, step)
         else:
             self._require_soft_restart(entry, step)
-        registers, known = step.state.registers, entry.registers
-        kept = [n for n in ("sp", *SYSTEM) if n != "vbar_el2" or self.asked != HVC_SET_VECTORS]
-        where = self.code.where(step.state.trace[-1])
-        same = And(*(registers[n] == known[n] for n in kept))
-        self._require("keeps", f"at {where} SP and the other system registers are as they were", step, same)
+        self.require_kept(step, known, [name for name in SYSTEM if name != "vbar_el2" or not sets])
         self.require_effects([step.state], known)
-        untouched = FALSE if step.state.accesses else TRUE
-        self._require("memory", f"nothing is loaded or stored before {where}", step, untouched)
+        self.require_no_access(step)
 
     def require_effects(self, states: list[State], entry: Terms) -> None:
         """Require that each system instruction is one that the stub may execute for this call."""
         sets = self.asked == HVC_SET_VECTORS
         rules = effects.HYP_STUB_SET_VECTORS if sets else effects.HYP_STUB_SOFT_RESTART
-        events = [event for state in states for event in state.events]
-        name = f"{self.prefix}-effect"
-        self.obligations += effect_obligations(name, self.code.where, events, rules, entry)
-
-    def _require(self, name: str, sentence: str, step: Step, goal: Formula) -> None:
-        state, path = step.state, step.state.trace
-        name = f"{self.prefix}-{name}"
-        self.obligations.append(Obligation(name, sentence, state.facts, goal, path[-1], path))
+        self.add_effects(states, rules, entry)
 
     def _require_soft_restart(self, entry: State, step: Step) -> None:
-        leaves = isinstance(step.then, Exit) and step.then.kind in _LEAVES
+        leaves = isinstance(step.then, Exit) and step.then.kind in LEAVES
         target = step.then.target if isinstance(step.then, Exit) else const(0)
         goal = soft_restart(entry.registers, step.state.registers, target) if leaves else FALSE
         where = self.code.where(step.state.trace[-1])
         sentence = f"at {where} HVC_SOFT_RESTART enters x1 with x2, x3, x4 as arguments, for good"
-        self._require("soft-restart", sentence, step, goal)
+        self.add("soft-restart", sentence, step, goal)
 
     def _require_set_vectors(self, entry: State, step: Step) -> None:
         """Require what __hyp_set_vectors relies on."""
@@ -249,7 +335,7 @@ class HypStub:
         taken = step.state.registers["vbar_el2"] == entry.registers["x1"]
         where = self.code.where(step.state.trace[-1])
         sentence = f"at {where} HVC_SET_VECTORS has set VBAR_EL2 to x1 and returns"
-        self._require("set-vectors", sentence, step, taken if returns else FALSE)
+        self.add("set-vectors", sentence, step, taken if returns else FALSE)
 
 
 def position_independence(prefix: str, code: Code, addresses: list[int] | None = None) -> list[Obligation]:

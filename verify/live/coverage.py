@@ -38,6 +38,7 @@ CHECKED: dict[str, str] = {
     "callees-by-contract": "registers and the caller's objects before and after each call; the tables built",
     "globals-found": "where each global is, by what boot has done with it",
     "stub-below-answers": "VBAR_EL2 and the vectors there",
+    "kvm-at-el2": "VBAR_EL2 and hyp_physvirt_offset; KVM's vector for an HVC, in RAM and as it is proved",
     "segments-kept-clean": "the segments' bytes; whether they are clean cannot be seen",
     "control-page-kept": "the page's bytes, after the load and where machine_kexec is entered",
     "kimage-kept": "its bytes, after the load and where machine_kexec is entered",
@@ -46,6 +47,7 @@ CHECKED: dict[str, str] = {
 IMPOSSIBLE: dict[str, str] = {
     "context-synced": "no instruction reads whether a change awaits an ISB, and the emulator needs none",
     "capabilities-mean": "it is about caches and the meaning of instructions; the emulator shows neither",
+    "refused-call-keeps": "live runs boot without protected KVM, and nothing else refuses the call",
     "nothing-lost": "the emulator has no caches",
     "kimage-layout": "used only without BTF, and a kernel with kexec-tools in Debian has BTF",
     "mmu-off": "of routines that take registers, before 5.16: live runs need a routine that takes a kimage",

@@ -14,11 +14,12 @@ from kexec_verify.live.placement import Placement
 from kexec_verify.report.live_model import DifferenceRecord
 from kexec_verify.report.model import Run
 from kexec_verify.specs.contracts import CONTRACTS
+from kexec_verify.specs.kvm_vectors import HOST_HVC, HOST_VECTORS, STUB_HANDLER
 from kexec_verify.target.patch_tables import NOP
 
 _FUNCTIONS = (
     *("machine_kexec", "machine_kexec_post_load", "cpu_soft_restart", "__cpu_soft_restart"),
-    *("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
+    *("__hyp_stub_vectors", "trans_pgd_stub_vectors", HOST_VECTORS, HOST_HVC, STUB_HANDLER),
 )
 _BEFORE_ENTRY = "ftrace: the address of its operations, in front of a function's entry"
 _LONGEST = 1 << 14

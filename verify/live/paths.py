@@ -15,6 +15,7 @@ STUBS = ("__hyp_stub_vectors", "trans_pgd_stub_vectors")
 _VECTORS_BYTES = 0x800
 _STUB_BYTES = 0x900  # the vectors, and the code behind them that they branch to
 _SHOWN = 4
+_MASK = (1 << 64) - 1
 
 
 @dataclass
@@ -22,11 +23,13 @@ class Paths:
     """Checks paths by a finished run of the same bytes.
 
     :param proved: the run; None if there is none.
+    :param kvm: distance from EL2's addresses to physical ones, where EL2 runs KVM's code.
     """
 
     place: Placement
     kimage: Kimage
     proved: Run | None
+    kvm: int | None = None
 
     def __post_init__(self) -> None:
         functions = self.proved.functions if self.proved is not None else []
@@ -37,8 +40,8 @@ class Paths:
     def origin(self, address: int) -> int | None:
         """Return the address that the code at ``address`` is linked for; None if it is none of the image's.
 
-        The routine runs from the control page, EL2's vectors from a page of their own, and the restart code
-        at its physical address.
+        The routine runs from the control page, EL2's vectors from a page of their own, the restart code at
+        its physical address, and KVM's code at addresses of EL2's.
         """
         place, kimage = self.place, self.kimage
         if address >> 63:
@@ -49,6 +52,8 @@ class Paths:
         vectors = place.kernel.symbol("trans_pgd_stub_vectors")
         if vectors is not None and 0 <= address - kimage["el2_vectors"] < _VECTORS_BYTES:
             return place.linked_address(vectors.address + address - kimage["el2_vectors"])
+        if not place.in_image(address) and self.kvm is not None:
+            address = (address + self.kvm) & _MASK
         return place.linked.start + address - place.base if place.in_image(address) else None
 
     def check(self, what: str, path: Sequence[int], checks: Checks) -> None:

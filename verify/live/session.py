@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,9 +26,10 @@ from kexec_verify.live.paths import Paths
 from kexec_verify.live.placement import Linked, Placement, image_base
 from kexec_verify.live.prepared import check_prepared
 from kexec_verify.live.stop import Stop, UnmappedError
-from kexec_verify.live.vectors import check_stub
+from kexec_verify.live.vectors import check_stub, kvm_distance
 from kexec_verify.report.live_model import Configuration, DeathRecord, DifferenceRecord
 from kexec_verify.report.model import Run
+from kexec_verify.specs.hyp_stub import HVC_SOFT_RESTART
 
 POST_LOAD, MACHINE_KEXEC = "machine_kexec_post_load", "machine_kexec"
 _MOST_STEPS = 2000
@@ -208,7 +210,8 @@ class Session:
 
     def _enter(self, place: Placement, stop: Stop, kimage: Kimage, found: KexecList | None) -> str:
         checks, guest = self.checks, place.guest
-        paths = Paths(place, kimage, self.proved)
+        kvm = kvm_distance(place, stop) if found is None else None
+        paths = Paths(place, kimage, self.proved, kvm)
         expected = kimage["kern_reloc"] if found is not None else self._restart(place)
         at = "the routine" if found is not None else "the restart code"
         checks.add("", f"{MACHINE_KEXEC} enters {at}", stop.pc == expected, f"{stop.pc:#x}")
@@ -237,7 +240,8 @@ class Session:
         end = Stop(guest)
         checks.add("", "kimage->start is entered", True, f"{end.pc:#x} at EL{end.level}")
         check_entry(end, kimage, checks)
-        check_memory(before, guest.snapshot(), found, place.linked.page_size, checks)
+        pushed = b"" if kvm is None else struct.pack("<2Q", HVC_SOFT_RESTART, start)
+        check_memory(before, guest.snapshot(), found, place.linked.page_size, pushed, checks)
         return "entered"
 
     @staticmethod

@@ -181,8 +181,9 @@ class Ghost:
     def write_register(self, name: str, changed: bool = True) -> None:
         """Apply a write of a system register (lower-case name); an equal value changes no table."""
         if name in REGIME:
-            self.unsynced = 1
             self.awaiting.add(name)
+        if name in REGIME or name == "sctlr_el2":
+            self.unsynced = 1
         if changed and name in ("ttbr0_el1", "ttbr1_el1"):
             self.translation = WRITTEN
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from kexec_verify.arm64.execute import Exit
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM, Access, Event, State
+from kexec_verify.arm64.system import left_by_hvc
 from kexec_verify.errors import InternalError, UnsupportedError
 from kexec_verify.kexec.calls import clobbered, filled
 from kexec_verify.logic import Function, Term, const, var
@@ -18,7 +19,6 @@ from kexec_verify.specs.contracts import Contract, contract
 from kexec_verify.symbolic.objects import Object, Objects
 
 _VISIBLE = (*GENERAL, "sp", *FLAGS, *SYSTEM)
-_HVC_CHANGES = tuple(f"x{i}" for i in range(18))
 
 
 def inputs(chain: Chain, values: Values) -> Inputs:
@@ -73,8 +73,8 @@ def _answered(chain: Chain) -> list[tuple[Link, Event]]:
 def _answer(chain: Chain, link: Link, event: Event, values: Values) -> Answer:
     context, name = chain.proof.context, event.name.removeprefix("call ")
     if event.tag is None:
-        number = len(event.before.events)
-        found = {r: values(link.bind(var(f"{r}@hvc{number}"))) for r in _HVC_CHANGES}
+        left = left_by_hvc(len(event.before.events) + 1)
+        found = {r: values(link.bind(value)) for r, value in left.items()}
         return Answer(name, event.at, found)
     promised = _contract(name)
     names = [r for r in clobbered(context, name, promised) if r in _VISIBLE]

@@ -20,7 +20,7 @@ from kexec_verify.kexec.context import FRAME_BYTES, SHADOW_CALL_BYTES, KexecCont
 from kexec_verify.kexec.list_flush import LIST_POINTER, LIST_WORD
 from kexec_verify.kexec.machine_kexec import MachineKexec
 from kexec_verify.kexec.post_load import PostLoad
-from kexec_verify.kexec.soft_restart import HypStub, SoftRestart
+from kexec_verify.kexec.soft_restart import El2Code, SoftRestart
 from kexec_verify.logic import Term, const, constant
 from kexec_verify.obligation import Obligation
 from kexec_verify.refute import ghost as plain
@@ -33,7 +33,7 @@ from kexec_verify.specs.kimage import IND_DONE, IND_INDIRECTION, IND_SOURCE
 from kexec_verify.substitute import Substitution
 from kexec_verify.symbolic.objects import SHADOW_CALL_STACK, STACK_FRAME, Object, Objects
 
-type Function = MachineKexec | PostLoad | SoftRestart | HypStub
+type Function = MachineKexec | PostLoad | SoftRestart | El2Code
 
 _TASK_BYTES = 1 << 14
 _WORDS = 64  # of a list that a run is given; it has two or three
@@ -68,7 +68,7 @@ def broken(
 class _Judge:
     def __init__(self, proof: Function, inputs: Inputs, wanted: Callable[[str], bool]):
         self.proof, self.context, self.wanted = proof, proof.context, wanted
-        self.entry: State = proof.entry if not isinstance(proof, HypStub) else proof.entered()
+        self.entry: State = proof.entry if not isinstance(proof, El2Code) else proof.entered()
         self.inputs = _long(inputs)
         self.list: list[tuple[int, int]] = []
         self.answered: dict[str, int] = {}
@@ -84,8 +84,11 @@ class _Judge:
 
     def _objects(self) -> dict[str, Range]:
         context, low = self.context, self.context.globals.low
-        if isinstance(self.proof, (SoftRestart, HypStub)):
-            return {}
+        if isinstance(self.proof, (SoftRestart, El2Code)):
+            uses_stack = isinstance(self.proof, El2Code) and self.proof.uses_stack
+            frame = base(context, STACK_FRAME)
+            own = {STACK_FRAME: (frame - FRAME_BYTES, frame), "the image": (low, context.globals.high)}
+            return own if uses_stack else {}
         places = {name: base(context, name) for name in ("kimage", STACK_FRAME, "the task")}
         lists, shadow = context.page_offset + _LIST_OFFSET, base(context, SHADOW_CALL_STACK)
         return {
@@ -270,7 +273,7 @@ class _Judge:
         lines = cast(LineState, _Line(run.ghost.line(word)))
         fetch = cast(LineState, _Line(run.fetched.get(word, plain.DIRTY)))
         state = replace(state, memory=memory, lines=lines, fetch=fetch, events=events, trace=tuple(run.trace))
-        kind = "br" if left.kind == "call" and isinstance(self.proof, (SoftRestart, HypStub)) else left.kind
+        kind = "br" if left.kind == "call" and isinstance(self.proof, (SoftRestart, El2Code)) else left.kind
         return Step(state, Exit(kind, const(left.target)))
 
     def _state(self, registers: dict[str, int], ghosts: dict[str, int]) -> State:

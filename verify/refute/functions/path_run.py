@@ -125,7 +125,7 @@ class PathRun:
         try:
             self._uc.emu_start(self.inputs.start, 0)
         except unicorn.UcError as error:
-            if self.left is None:
+            if self.left is None and not self._went_out(self._pc()):
                 self.left = Left(f"fault ({error})", self._pc(), 0)
         if self._unsupported is not None:
             raise self._unsupported
@@ -173,6 +173,8 @@ class PathRun:
 
     def _on_instruction(self, uc: unicorn.Uc, address: int, size: int, data: object) -> None:
         self._note_change()
+        if self._went_out(address):
+            return
         if len(self.trace) >= self.inputs.length or address not in self.code:
             self._leave("stopped", address, address)
             return
@@ -180,6 +182,13 @@ class PathRun:
         self.before_last = len(self.accesses)
         if address in self._actions:
             self._actions[address](address)
+
+    def _went_out(self, address: int) -> bool:
+        """End a run of code that may branch to other functions, if control has gone on outside of it."""
+        if address in self.code or not self.code.calls or not self.trace:
+            return False
+        self._leave("br", self.trace[-1], address)
+        return True
 
     def _note_change(self) -> None:
         now = self._general.read()
