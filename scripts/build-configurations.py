@@ -37,6 +37,11 @@ OBJECTS = (
     "kernel/kexec_core.o",
 )
 LAYOUT = "arch/arm64/kernel/vmlinux.lds"
+# Of each of these kconfig takes one; a second one that is on would win.
+CHOICES = (
+    ("ARM64_4K_PAGES", "ARM64_16K_PAGES", "ARM64_64K_PAGES"),
+    tuple(f"ARM64_VA_BITS_{bits}" for bits in (36, 39, 42, 47, 48, 52)),
+)
 COMMON = ("KEXEC", "KEXEC_FILE", "DEBUG_INFO_DWARF5", "!DEBUG_INFO_REDUCED")
 
 
@@ -65,6 +70,7 @@ CONFIGURATIONS = {
     "gcc": _gcc(),
     "clang": _clang(),
     "gcc-4k-39": _gcc("ARM64_4K_PAGES", "ARM64_VA_BITS_39"),
+    "gcc-4k-52": _gcc("ARM64_4K_PAGES", "ARM64_VA_BITS_52"),
     "gcc-4k-48": _gcc("ARM64_4K_PAGES", "ARM64_VA_BITS_48"),
     "gcc-16k-47": _gcc("ARM64_16K_PAGES", "ARM64_VA_BITS_47"),
     "clang-16k-52": _clang("ARM64_16K_PAGES", "ARM64_VA_BITS_52"),
@@ -151,6 +157,9 @@ def build(source: Path, out: Path, name: str) -> Path:
 
 def _configure(source: Path, folder: Path, options: tuple[str, ...], log: Path) -> None:
     command = [str(source / "scripts" / "config"), "--file", str(folder / ".config")]
+    for choice in CHOICES:
+        if set(choice) & set(options):
+            command += [word for option in choice for word in ("--disable", option)]
     for option in options:
         for each in option.lstrip("!").split("|"):
             command += ["--disable" if option.startswith("!") else "--enable", each]

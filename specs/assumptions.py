@@ -299,6 +299,12 @@ _ALL = (
         "arch/arm64/kvm/arm.c: init_hyp_mode, cpu_prepare_hyp_mode; kvm/hyp/nvhe/hyp-init.S: __kvm_hyp_init",
     ),
     Assumption(
+        "kvm-answers",
+        "In a crash, KVM's host vectors answer HVC_SOFT_RESTART as the hyp stub does. Assumed only of "
+        "a kernel before 5.16 whose code for EL2 has no symbols.",
+        "arch/arm64/kvm/hyp/nvhe/host.S and hyp-init.S",
+    ),
+    Assumption(
         "refused-call-keeps",
         "Where EL2 refuses HVC_SOFT_RESTART, it returns with x1 to x4 as they were.",
         "arch/arm64/kvm/hyp/nvhe/host.S: __host_exit saves and restores the host's registers",

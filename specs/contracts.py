@@ -149,6 +149,7 @@ CONTRACTS = (
                 "changes the ASID and keeps the table",
                 lambda entry, x, v: same_table(v[0], x["ttbr1_el1"]),
             ),
+            FLUSHES_ICACHE,  # post_ttbr_update_workaround, which clang runs inline
         ),
     ),
     Contract(

@@ -14,7 +14,13 @@ from kexec_verify.kexec.calls import take
 from kexec_verify.kexec.choices import name_of, sites_of, variants
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.copier import Copier
-from kexec_verify.kexec.kvm_vectors import HostVector, StubHandler, has_kvm
+from kexec_verify.kexec.kvm_vectors import (
+    HostVector,
+    StubHandler,
+    answers_as_assumed,
+    has_kvm,
+    is_nameless,
+)
 from kexec_verify.kexec.layout import layout_of
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME, Bug, MachineKexec
@@ -118,7 +124,9 @@ class Composition:
         asked = f"{VECTORS}, HVC_SET_VECTORS"
         sets = HVC_SET_VECTORS
         self._attempt(asked, lambda part: self._at_el2(part, HypStub(self.context, VECTORS, False, sets)))
-        if has_kvm(self.kernel):
+        if has_kvm(self.kernel) and is_nameless(self.kernel) and not self.variant.kimage:
+            self._attempt(HOST_VECTORS, lambda part: part.obligations.append(answers_as_assumed()))
+        elif has_kvm(self.kernel):
             self._attempt(HOST_VECTORS, lambda part: self._kvm(part, HostVector))
             self._attempt(STUB_HANDLER, lambda part: self._kvm(part, StubHandler))
         if self.variant.kimage:

@@ -6,16 +6,18 @@ forms and uses is the handler's, which it makes a physical one by adding a word.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kexec_verify.arm64.execute import Exit, Step
-from kexec_verify.arm64.lift import Code
+from kexec_verify.arm64.lift import SIZE, Code
 from kexec_verify.arm64.state import SYSTEM, State, synced
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.calls import stack_obligations
 from kexec_verify.kexec.patch_sites import unknown
 from kexec_verify.kexec.soft_restart import LEAVES, VECTORS_BYTES, El2Code
-from kexec_verify.logic import FALSE, And, Formula, Or, aligned, const, ule
+from kexec_verify.logic import FALSE, And, Formula, Or, aligned, const, ule, var
+from kexec_verify.obligation import Obligation
 from kexec_verify.specs import effects
 from kexec_verify.specs.hyp_stub import HVC_SOFT_RESTART, LOWER_EL_SYNC, soft_restart
 from kexec_verify.specs.kvm_vectors import (
@@ -31,14 +33,35 @@ from kexec_verify.specs.kvm_vectors import (
 )
 from kexec_verify.target import Kernel
 
-_KVM = "kvm_get_mode"  # at EL1
+_AT_EL1 = ("kvm_get_mode", "kvm_arch_init")  # KVM's, from 5.11 on and before 6.3
+_AT_EL2 = (HOST_VECTORS, HOST_HVC, STUB_HANDLER)
 AT_EL2 = "kvm-at-el2"
 """The assumption about the machine on which EL2 runs KVM's host vectors."""
+ANSWERS = "kvm-answers"
+"""The assumption about KVM's host vectors where their code cannot be located."""
 
 
 def has_kvm(kernel: Kernel) -> bool:
-    """Return whether KVM is in *kernel*: a symbol says so, of its code for EL1 or for EL2."""
-    return any(kernel.symbol(name) is not None for name in (_KVM, HOST_VECTORS, HOST_HVC, STUB_HANDLER))
+    """Return whether KVM is in *kernel*: it has code of KVM's, for EL1 or for EL2."""
+    return _has_any(kernel, (*_AT_EL1, *_AT_EL2))
+
+
+def is_nameless(kernel: Kernel) -> bool:
+    """Return whether none of KVM's code for EL2 has a symbol in *kernel*: kallsyms before 5.12 has none."""
+    return not _has_any(kernel, _AT_EL2)
+
+
+def _has_any(kernel: Kernel, names: Iterable[str]) -> bool:
+    found = (kernel.symbol(name) for name in names)
+    return any(symbol is not None and kernel.mapped(symbol.address, SIZE) for symbol in found)
+
+
+def answers_as_assumed() -> Obligation:
+    """Return what is left to say of KVM's answer where its code cannot be located: it is assumed."""
+    asked, answered = ({f"x{i}": var(f"x{i} {when}") for i in range(5)} for when in ("asked", "answered"))
+    answers = soft_restart(asked, answered, var("where EL2 goes"))
+    sentence = "KVM's host vectors answer HVC_SOFT_RESTART as the hyp stub does"
+    return Obligation("kvm-answers", sentence, ((ANSWERS, answers),), answers)
 
 
 @dataclass

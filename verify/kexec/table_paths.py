@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kexec_verify.arm64 import pointer_authentication
@@ -28,7 +28,7 @@ _LDXR, _STXR, _LDOP = (0x3FFF_FC00, 0x085F_7C00), (0x3FE0_FC00, 0x0800_7C00), (0
 _XPACLRI = 0xD503_20FF
 _ZERO = 31
 
-type Called = Callable[[State, str, int], State]
+type Called = Callable[[State, Sequence[str], int], State]
 """Returns what a call leaves, of the state after an unknown callee, its name and the call's address."""
 
 
@@ -37,13 +37,14 @@ class TablePaths:
     """The paths of one function.
 
     :param joins: see CutPaths.
-    :param called: what is known of each call besides, or an error for a call that must not be.
+    :param called: what is known besides of each call, by the names of the callee, ``*`` if its address is in
+        a register; or an error for a call that must not be.
     """
 
     context: KexecContext
     code: Code
     joins: int
-    called: Called = lambda state, name, at: state
+    called: Called = lambda state, names, at: state
     _count: int = 0
     _escaped: int | None = None
 
@@ -112,7 +113,7 @@ class TablePaths:
         memory = memory.forgetting(f"{name}#{self._count}", self._escaped)
         registers = {r: self._fresh(f"{r} after {name}", width(r)) for r in CLOBBERED}
         after = replace(state.with_registers(**registers), memory=memory, events=(*state.events, event))
-        return self.called(after, name, at)
+        return self.called(after, names or [name], at)
 
     def _without_model(self, at: int, state: State) -> State:
         """The state after an instruction of which :func:`modelled` says that it has a meaning here.

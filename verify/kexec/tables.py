@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import networkx
@@ -107,10 +107,10 @@ class TableCopy:
         size = self.context.page_size
         return any(offset_from(after[name], state.registers[name]) == size for name in GENERAL)
 
-    def _called(self, state: State, name: str, at: int) -> State:
+    def _called(self, state: State, names: Sequence[str], at: int) -> State:
         """A call by register takes a page. Others are of functions that build no tables."""
-        if name != "*" and contract(name) is None and name not in _OTHERS:
-            raise UnsupportedError(f"call of {name}, which has no contract", at)
+        if not any(name == "*" or contract(name) is not None or name in _OTHERS for name in names):
+            raise UnsupportedError(f"call of {names[0]}, which has no contract", at)
         return state
 
     def _store(self, entry: State, state: State, access: Access, last_level: bool) -> int:

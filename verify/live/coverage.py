@@ -47,6 +47,7 @@ CHECKED: dict[str, str] = {
 IMPOSSIBLE: dict[str, str] = {
     "context-synced": "no instruction reads whether a change awaits an ISB, and the emulator needs none",
     "capabilities-mean": "it is about caches and the meaning of instructions; the emulator shows neither",
+    "kvm-answers": "of kernels before 5.16: live runs need a routine that takes a kimage",
     "refused-call-keeps": "live runs boot without protected KVM, and nothing else refuses the call",
     "nothing-lost": "the emulator has no caches",
     "kimage-layout": "used only without BTF, and a kernel with kexec-tools in Debian has BTF",

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from kexec_verify.arm64.lift import SIZE
 from kexec_verify.errors import UnsupportedError
-from kexec_verify.kexec.kvm_vectors import HostVector, StubHandler, has_kvm
+from kexec_verify.kexec.kvm_vectors import (
+    ANSWERS,
+    HostVector,
+    StubHandler,
+    answers_as_assumed,
+    has_kvm,
+    is_nameless,
+)
 from kexec_verify.obligation import Obligation
 from kexec_verify.prove.discharge import Discharger
 from kexec_verify.specs.hyp_stub import LOWER_EL_SYNC
@@ -169,6 +176,14 @@ def test_a_kernel_that_has_kvm_without_its_code_for_el2_is_unsupported():
     assert has_kvm(hidden)
     with pytest.raises(UnsupportedError, match=HOST_VECTORS):
         HostVector(context(hidden))
+
+
+def test_where_kvm_has_no_symbols_its_answer_is_an_assumption():
+    assert not is_nameless(kernel())
+    assert is_nameless(open_target(str(IMAGE)))
+    required = answers_as_assumed()
+    assert [label for label, _ in required.hypotheses] == [ANSWERS]
+    assert failing([required]) == set()
 
 
 def test_a_refused_call_enters_at_el1_only_if_its_arguments_are_kept():
