@@ -66,6 +66,7 @@ _FRAME = "registers and the caller's objects, before and after each call"
 CALLEES: dict[str, str] = {
     "cpus_are_stuck_in_kernel": _FRAME,
     "_printk": _FRAME,
+    "dump_stack": f"{_FRAME}; a run that goes well makes none",
     "__ubsan_handle_out_of_bounds": f"{_FRAME}; a run that goes well makes none",
     "__sanitizer_cov_trace_pc": f"{_FRAME}; kernels without KCOV, lockdep and KASAN make none",
     "_kexec_image_info": _FRAME,
