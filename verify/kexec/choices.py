@@ -166,12 +166,20 @@ def protects_guests(choices: frozenset[str]) -> bool:
     return any(choice.partition("@")[0] == PROTECTED_KVM_KEY for choice in choices)
 
 
-def with_keys(kernel: Kernel, code: Code) -> tuple[Code, dict[int, str]]:
+def with_both_ways(kernel: Kernel, code: Code, alternatives: bool = False) -> tuple[Code, dict[int, str]]:
     """Return *code* with each static key's site as one of two instructions, and the choices' names.
 
     A key may be turned at any time, so nothing is known of it when a site is executed again.
+
+    :param alternatives: the same of each alternative of one instruction. A capability that is set at one site
+        and not at another is among what is followed then: more than any machine does.
     """
-    own = [site for site in sites_of(kernel, code) if site.key is not None and site.address in code.addresses]
+    own = [
+        site
+        for site in sites_of(kernel, code)
+        if site.address in code.addresses
+        and (site.key is not None or (alternatives and site.replacement and len(site.original) == SIZE))
+    ]
     either = {
         site.address: (int.from_bytes(site.original, "little"), int.from_bytes(site.replacement, "little"))
         for site in own

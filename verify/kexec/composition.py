@@ -197,9 +197,17 @@ class Composition:
         self.refusing |= {s.address for s in sites if name_of(self.kernel, s) == PROTECTED_KVM}
 
     def _tables(self, part: Part) -> None:
-        proof = TableCopy(self.context, self.decide)
+        proof = TableCopy(self.context, self.decide, self.choices)
+        try:
+            proof.prove()
+            self.proved_both_ways |= proof.choices
+        except (UnsupportedError, LimitError) as error:
+            if not proof.choices:
+                raise
+            self.open_choices.append((TABLES, ", ".join(sorted(set(proof.choices.values()))), str(error)))
+            proof = TableCopy(self.context, self.decide)
+            proof.prove()
         part.code, part.tables = proof.code, proof
-        proof.prove()
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
 
     def build_callees(self) -> None:

@@ -9,6 +9,7 @@ import networkx
 from kexec_verify.arm64.execute import execute
 from kexec_verify.arm64.state import GENERAL, Access, State
 from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.choices import with_both_ways
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.protections import Protections
 from kexec_verify.kexec.table_paths import TablePaths, modelled
@@ -47,6 +48,8 @@ _OTHERS = {
 class TableCopy:
     """The proof of one kernel's trans_pgd_create_copy, as far as it is about the values of entries.
 
+    :param both: what boot patches by static keys and capabilities is followed both ways, at each site.
+    :ivar choices: the sites that are, and what decides there.
     :ivar obligations: what it makes; ``covered``: the instructions that some path runs.
     :ivar needs_dirty: a leaf is writable only because of PTE_DIRTY in the source.
     :ivar known: what is taken to hold at each cutpoint, as formulas.
@@ -54,6 +57,7 @@ class TableCopy:
 
     context: KexecContext
     decide: Decide
+    both: bool = False
     obligations: list[Obligation] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
     needs_dirty: bool = False
@@ -63,6 +67,9 @@ class TableCopy:
 
     def __post_init__(self) -> None:
         self.code = self.context.plain(NAME)
+        self.choices: dict[int, str] = {}
+        if self.both:
+            self.code, self.choices = with_both_ways(self.context.kernel, self.code, alternatives=True)
 
     def prove(self) -> None:
         """Make the obligations.

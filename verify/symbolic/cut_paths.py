@@ -120,7 +120,8 @@ class CutPaths:
         todo = [self.code.address]
         while todo:
             at = todo.pop()
-            going = [at + SIZE] if self.modelled(self.code.word(at)) else successors(self.code.at(at))
+            modelled = self.modelled(self.code.word(at))
+            going = [at + SIZE] if modelled else [to for way in self.code.ways(at) for to in successors(way)]
             for target in (target for target in going if target in self.code):
                 if target not in graph:
                     todo.append(target)
@@ -187,7 +188,9 @@ class CutPaths:
             after = self.meaning(at, state)
             return [Step(replace(after, trace=(*state.trace, at)), at + SIZE)]
         # What caches hold is not followed here; it would keep the sides of a select apart.
-        steps = execute(self.code.at(at), state, self.code.el)
+        ways = self.code.ways(at)
+        steps = [step for way in ways for step in execute(way, state, self.code.el)]
+        # Both ways of an instruction that is one of two are paths of their own.
         return joined(
             [
                 replace(s, state=replace(s.state, lines=state.lines, fetch=state.fetch, ghosts=state.ghosts))
