@@ -93,7 +93,7 @@ _ALL = (
         "linear-map-copied",
         "TTBR1 of the kimage maps list, source and destination pages at pa - phys_offset, writable, Normal "
         "write-back; TTBR0 maps the routine's page. That the entries are writable where the kernel's own map "
-        "has the page is tables-copy-writable, where that is asked for.",
+        "has the page is tables-copy-writable.",
         "arch/arm64/kernel/machine_kexec.c: machine_kexec_post_load; arch/arm64/mm/trans_pgd.c",
         "kimage",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -349,7 +350,8 @@ WHOLE_PATH = (
         "Each entry that trans_pgd_create_copy makes of an entry of the kernel's own tables has its output "
         "address and attributes, is valid if that is, and is writable with AF set. Above the last level it "
         "is a block. All other entries are tables. If an entry is writable only because the kernel's entry "
-        "has PTE_DIRTY, boot maps the linear map with PTE_DIRTY.",
+        "has PTE_DIRTY, boot maps the linear map with PTE_DIRTY. That each entry of the range has its entry "
+        "in the copy is tried on small tables, not proved.",
         ("tables-*",),
         assumptions=("linear-map-kept", "objects-apart", "alternatives-unapplied"),
         variant="kimage",
@@ -400,3 +402,8 @@ WHOLE_PATH = (
 )
 
 PROPERTIES = {claim.id: claim for claim in (*RELOCATION, *WHOLE_PATH)}
+
+
+def grounding(assumptions: Collection[str]) -> list[str]:
+    """Return the properties that show some of ``assumptions``: where one is not proved, they may be false."""
+    return [name for name, claim in PROPERTIES.items() if not set(claim.grounds).isdisjoint(assumptions)]

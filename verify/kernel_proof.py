@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from kexec_verify.arm64.lift import Code
-from kexec_verify.errors import InternalError
+from kexec_verify.errors import InternalError, UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
 from kexec_verify.kexec.composition import Composition, Part, has_whole_path
 from kexec_verify.kexec.conditions import condition
@@ -15,6 +15,7 @@ from kexec_verify.kexec.layout import stated_layout
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME as MACHINE_KEXEC
 from kexec_verify.kexec.patch_sites import AS_LINKED, AS_PATCHED, as_linked, unknown
+from kexec_verify.kexec.tables import NAME as TABLES
 from kexec_verify.kexec.witnesses import folds_addresses
 from kexec_verify.prove.discharge import Discharger, Result
 from kexec_verify.refute.functions.paths import PathRuns
@@ -51,7 +52,7 @@ _PARTS = {
     "stub": ("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
     "kvm": (HOST_VECTORS, STUB_HANDLER),
     "path": ("",),
-    "tables": ("trans_pgd_create_copy",),
+    "tables": (TABLES,),
     "call": ("machine_kexec", "machine_kexec_post_load"),
 }
 
@@ -79,11 +80,13 @@ def prove_kernel(
     own = [claim for claim in claims if claim in RELOCATION]
     layout, folds = stated_layout(kernel), folds_addresses(kernel, "__enable_mmu")
     proof = RoutineProof(code, own, kernel.page_size, layout, progress, discharger, folds)
-    rest_of = [claim for claim in claims if claim not in own]
     composition: KernelProof | None = None
-    if proof.variant is not None and rest_of and has_whole_path(kernel):
-        # Where others solve, they have the routine's questions while its C code is run here.
-        composition = KernelProof(kernel, routine, proof.variant, rest_of, progress, discharger)
+    if proof.variant is not None and has_whole_path(kernel):
+        about = (None, proof.variant.name)
+        rest_of = [claim for claim in claims if claim not in own and claim.variant in about]
+        if rest_of:
+            # Where others solve, they have the routine's questions while its C code is run here.
+            composition = KernelProof(kernel, routine, proof.variant, rest_of, progress, discharger)
     outcome = proof.finish(known=known)
     if composition is not None:
         composition.finish(outcome)
@@ -161,11 +164,11 @@ class KernelProof:
         discharger: Discharger,
     ):
         self.variant, self.progress = variant, progress
-        self.claims = [claim for claim in claims if claim.variant in (None, variant.name)]
+        self.claims = claims
         self.composition = Composition(kernel, variant, routine, discharger.decide, choices=True)
         progress("running the C code")
         started = time.perf_counter()
-        self.composition.build()
+        self.composition.build(tables_alone=all(claim.function == TABLES for claim in claims))
         wanted = [
             obligation
             for part in self.composition.parts.values()
@@ -186,6 +189,7 @@ class KernelProof:
         outcome.witnesses |= assumption_witnesses(results, outcome.witnesses)
         findings = [_finding(claim, composition, variant, results) for claim in self.claims]
         self._demand_runs(findings)
+        self._demand_copies(findings)
         seconds["C code, paths"] = self._paths.seconds
         seconds["C code, solving"] = time.perf_counter() - started - self._paths.seconds
         outcome.runs = {path: given for path, given in self._paths.given.items() if given}
@@ -244,6 +248,27 @@ class KernelProof:
                     finding.verdict = Verdict.VACUOUS
                     name, end = result.obligation.name, result.obligation.path[-1]
                     finding.reason = f"{name} is about a path ending at {end:#x} that no run was seen to take"
+
+    def _demand_copies(self, findings: Sequence[Finding]) -> None:
+        """Refute a proof about the copy of the linear map if a run over small tables leaves an entry out.
+
+        That every entry is copied is not proved, so a proof alone does not exclude such a run. The proof is
+        VACUOUS if a run does not copy its tables.
+        """
+        for finding in findings:
+            if finding.claim.function == TABLES and finding.verdict is Verdict.PROVED:
+                self.progress(f"running {TABLES}")
+                started = time.perf_counter()
+                try:
+                    shown = self._paths.refute_any_copy(finding.claim.id)
+                except UnsupportedError as error:
+                    finding.verdict, finding.reason = Verdict.VACUOUS, str(error)
+                    continue
+                finally:
+                    self._paths.seconds += time.perf_counter() - started
+                if shown is not None:
+                    finding.verdict, finding.reason = Verdict.REFUTED, shown.effect
+                    finding.counterexample = shown
 
 
 def _apply_refuted_assumptions(findings: Sequence[Finding]) -> None:

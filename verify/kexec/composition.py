@@ -115,8 +115,14 @@ class Composition:
         self.by_restart = not self.variant.kimage
         self.through_routine = self.variant.tests_head
 
-    def build(self) -> None:
-        """Run every function and add its obligations."""
+    def build(self, tables_alone: bool = False) -> None:
+        """Run every function and add its obligations.
+
+        :param tables_alone: only the one that copies the linear map.
+        """
+        if tables_alone:
+            self._attempt(TABLES, self._tables)
+            return
         self._attempt(NAME, self._machine_kexec)
         self._attempt(POST_LOAD, self._post_load)
         self._attempt(RESTART[0], self._restart)

@@ -7,7 +7,7 @@ import fnmatch
 from collections.abc import Sequence
 
 from kexec_verify.errors import UsageError
-from kexec_verify.specs.properties import PROPERTIES, Property
+from kexec_verify.specs.properties import PROPERTIES, Property, grounding
 
 
 def matching(pattern: str) -> list[str]:
@@ -26,6 +26,8 @@ def matching(pattern: str) -> list[str]:
 def select(patterns: Sequence[str]) -> list[Property]:
     """Return the properties that match a glob, and those that they depend on or consist of, in order.
 
+    A property also depends on those that show what it assumes.
+
     :raises UsageError: if a glob matches nothing.
     """
     wanted: set[str] = set() if patterns else set(PROPERTIES)
@@ -34,7 +36,7 @@ def select(patterns: Sequence[str]) -> list[Property]:
     todo = list(wanted)
     while todo:
         claim = PROPERTIES[todo.pop()]
-        for ground in (*claim.rests_on, *claim.parts):
+        for ground in (*claim.rests_on, *claim.parts, *grounding(claim.assumptions)):
             if ground not in wanted:
                 wanted.add(ground)
                 todo.append(ground)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kexec_verify.report.model import PropertyRecord, Run
-from kexec_verify.specs.properties import PROPERTIES
+from kexec_verify.specs.properties import PROPERTIES, grounding
 from kexec_verify.verdict import Verdict
 
 
@@ -11,12 +11,13 @@ def grounds(run: Run, record: PropertyRecord) -> list[str]:
     """Return the properties that ``record`` depends on or consists of, for the run's ABI variant.
 
     The properties that the record itself names are included, so that another version's record is held to its
-    own statement.
+    own statement. Those of the run that show what the record assumes are too.
     """
     named = [*record.rests_on, *record.parts]
     claim = PROPERTIES.get(record.id)
     if claim is not None:
         named += [*claim.rests_on, *claim.parts]
+    named += [other.id for other in run.properties if other.id in grounding(record.assumptions)]
     variant = run.functions[0].variant if run.functions else ""
     return [
         name

@@ -23,8 +23,23 @@ def test_name_brings_what_it_rests_on():
         "reloc-step",
         "reloc-memory-safe",
         "reloc-dest-pages",
+        "tables-copy-writable",
     ]
     assert names("reloc-covered") == ["reloc-covered"]
+
+
+@pytest.mark.parametrize("claim", PROPERTIES.values(), ids=list(PROPERTIES))
+def test_name_brings_what_shows_its_assumptions(claim):
+    """A copy that is read-only blocks a proof whichever properties are asked for."""
+    chosen = select([claim.id])
+    assumed = {name for other in chosen for name in other.assumptions}
+    showing = {other.id for other in PROPERTIES.values() if assumed.intersection(other.grounds)}
+    assert showing <= {other.id for other in chosen}
+
+
+def test_what_assumes_the_copied_map_brings_its_proof():
+    assert "tables-copy-writable" in names("reloc-memory-safe")
+    assert "tables-copy-writable" not in names("reloc-covered")
 
 
 def test_globs_add_up():

@@ -17,7 +17,7 @@ from kexec_verify.refute.functions.contract_check import broken, runs, shown
 from kexec_verify.refute.functions.contract_run import ContractRun
 from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.refute.functions.search import Path, refute, witnesses
-from kexec_verify.refute.functions.table_run import refute_copy
+from kexec_verify.refute.functions.table_run import refute_any_copy, refute_copy
 from kexec_verify.refute.functions.values import Models
 
 
@@ -102,6 +102,16 @@ class PathRuns:
             if fault is not None:
                 return shown(run, self._context(part).kernel, fault, result.obligation, property_id)
         return None
+
+    def refute_any_copy(self, property_id: str) -> CallCounterexample | None:
+        """Return a run whose copy of the linear map lacks an entry; None if none is found.
+
+        :raises InternalError: if a replay does not show it.
+        :raises UnsupportedError: if a run that is tried does not end.
+        """
+        tables = [part.tables for part in self.composition.parts.values() if part.tables is not None]
+        shown = (refute_any_copy(proof, property_id) for proof in tables)
+        return next((one for one in shown if one is not None), None)
 
     def _look(self, obligation: Obligation) -> dict[str, str] | None:
         part, path = part_of(self.composition, obligation), obligation.path
