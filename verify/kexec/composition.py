@@ -190,7 +190,6 @@ class Composition:
     def _kvm(self, part: Part, kind: type[HostVector | StubHandler]) -> None:
         """Prove code of KVM's at EL2, and note where protected KVM has other instructions."""
         proof = kind(self.context)
-        part.code = proof.code
         self._at_el2(part, proof)
         sites = sites_of(self.kernel, proof.code)
         self.refusing |= {s.address for s in sites if name_of(self.kernel, s) == PROTECTED_KVM}

@@ -10,10 +10,18 @@ from kexec_verify.live.checks import Checks
 from kexec_verify.live.loaded import Kimage
 from kexec_verify.live.placement import Placement
 from kexec_verify.report.model import InstructionRecord, Run
+from kexec_verify.specs.hyp_stub import LOWER_EL_SYNC
+from kexec_verify.specs.kvm_vectors import HOST_HVC, HOST_VECTORS, STUB_HANDLER
 
-STUBS = ("__hyp_stub_vectors", "trans_pgd_stub_vectors")
 _VECTORS_BYTES = 0x800
 _STUB_BYTES = 0x900  # the vectors, and the code behind them that they branch to
+_KVM_BYTES = 0x80  # of each piece of KVM's code that an HVC runs
+_UNLISTED = (
+    *(("__hyp_stub_vectors", 0, _STUB_BYTES), ("trans_pgd_stub_vectors", 0, _STUB_BYTES)),
+    (HOST_VECTORS, LOWER_EL_SYNC, _KVM_BYTES),
+    *((HOST_HVC, 0, _KVM_BYTES), (STUB_HANDLER, 0, _KVM_BYTES)),
+)
+"""Code at EL2 that is under proof, and of which run.json lists no instructions: symbol, offset, bytes."""
 _SHOWN = 4
 _MASK = (1 << 64) - 1
 
@@ -65,8 +73,8 @@ class Paths:
         told = []
         for address, origin in zip(path, origins, strict=True):
             known = None if origin is None else self._listed.get(origin)
-            if known is None and self._in_stub(origin):
-                continue  # under proof, but run.json does not list its instructions
+            if known is None and self._is_unlisted(origin):
+                continue
             if known is None:
                 told.append(f"{self._where(address, origin)} is under no proof")
             elif not known.covered:
@@ -80,11 +88,13 @@ class Paths:
         value = "; ".join(told[:_SHOWN]) or f"{len(path)} steps over {len(set(path))} instructions"
         checks.add("", what, not told, value)
 
-    def _in_stub(self, origin: int | None) -> bool:
-        """Return whether code linked for ``origin`` is the hyp stub's or that of its copy."""
-        symbols = (self.place.linked.kernel.symbol(name) for name in STUBS)
-        starts = [symbol.address for symbol in symbols if symbol is not None]
-        return origin is not None and any(0 <= origin - start < _STUB_BYTES for start in starts)
+    def _is_unlisted(self, origin: int | None) -> bool:
+        """Return whether code linked for ``origin`` is under proof at EL2."""
+        for name, offset, size in _UNLISTED:
+            symbol = self.place.linked.kernel.symbol(name)
+            if symbol is not None and origin is not None and 0 <= origin - symbol.address - offset < size:
+                return True
+        return False
 
     def _same_function(self, one: int | None, other: int | None) -> bool:
         kernel = self.place.linked.kernel
