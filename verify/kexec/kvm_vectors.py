@@ -6,11 +6,10 @@ forms and uses is the handler's, which it makes a physical one by adding a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kexec_verify.arm64.execute import Exit, Step
-from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import SYSTEM, State, synced
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.calls import stack_obligations
@@ -43,17 +42,12 @@ ANSWERS = "kvm-answers"
 
 def has_kvm(kernel: Kernel) -> bool:
     """Return whether KVM is in *kernel*: it has code of KVM's, for EL1 or for EL2."""
-    return _has_any(kernel, (*_AT_EL1, *_AT_EL2))
+    return any(kernel.has_code(name) for name in (*_AT_EL1, *_AT_EL2))
 
 
 def is_nameless(kernel: Kernel) -> bool:
     """Return whether none of KVM's code for EL2 has a symbol in *kernel*: kallsyms before 5.12 has none."""
-    return not _has_any(kernel, _AT_EL2)
-
-
-def _has_any(kernel: Kernel, names: Iterable[str]) -> bool:
-    found = (kernel.symbol(name) for name in names)
-    return any(symbol is not None and kernel.mapped(symbol.address, SIZE) for symbol in found)
+    return not any(kernel.has_code(name) for name in _AT_EL2)
 
 
 def answers_as_assumed() -> Obligation:

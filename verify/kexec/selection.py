@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kexec_verify.errors import UsageError
 from kexec_verify.specs.properties import PROPERTIES, Property, grounding
@@ -23,11 +23,13 @@ def matching(pattern: str) -> list[str]:
     return found
 
 
-def select(patterns: Sequence[str]) -> list[Property]:
+def select(patterns: Sequence[str], shows: Callable[[Property], bool] = lambda claim: True) -> list[Property]:
     """Return the properties that match a glob, and those that they depend on or consist of, in order.
 
     A property also depends on those that show what it assumes.
 
+    :param shows: whether the target can show what a property says that others assume; those that it cannot
+        are selected only for another reason. What they would show stays an assumption.
     :raises UsageError: if a glob matches nothing.
     """
     wanted: set[str] = set() if patterns else set(PROPERTIES)
@@ -36,7 +38,8 @@ def select(patterns: Sequence[str]) -> list[Property]:
     todo = list(wanted)
     while todo:
         claim = PROPERTIES[todo.pop()]
-        for ground in (*claim.rests_on, *claim.parts, *grounding(claim.assumptions)):
+        showing = [name for name in grounding(claim.assumptions) if shows(PROPERTIES[name])]
+        for ground in (*claim.rests_on, *claim.parts, *showing):
             if ground not in wanted:
                 wanted.add(ground)
                 todo.append(ground)

@@ -103,6 +103,11 @@ class Kernel:
         """Return the symbol *name*, sized up to the next one where the table has no size."""
         return self.symbols.lookup(name)
 
+    def has_code(self, name: str) -> bool:
+        """Return whether there is a symbol *name* and the file has bytes at its address."""
+        symbol = self.symbol(name)
+        return symbol is not None and self.mapped(symbol.address, 4)
+
     def symbols_at(self, address: int) -> list[str]:
         """Return the names of exactly *address*, sorted."""
         return self.symbols.at(address)
