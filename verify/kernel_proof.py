@@ -107,7 +107,9 @@ def _say_what_is_patched(
         names = sorted(set(both.values()))
         keys = sum("@" in name for name in names)
         counted = f"{len(names) - keys} capabilities and {keys} static keys' sites"
-        outcome.notes.append(f"proved for every choice of {counted}: {', '.join(names)}")
+        still_open = listed is not None or (known is not None and known.open_choices)
+        what = "proved both ways where boot patches by" if still_open else "proved for every choice of"
+        outcome.notes.append(f"{what} {counted}: {', '.join(names)}")
     outcome.notes += [listed] if listed is not None else []
     outcome.notes += [
         f"not proved of {function} where {choices} is set: {why}"

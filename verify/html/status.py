@@ -80,6 +80,7 @@ def run_status(records: Sequence[Decided], complete: bool) -> Status:
     return overall
 
 
+_AS_LINKED, _AS_PATCHED = "alternatives-unapplied", "patched-as-tables-say"
 WHOLE = "whole kexec path"
 ALONE = "relocation routine alone"
 SOME = "some properties only"
@@ -97,6 +98,7 @@ class Headline:
     """The verdict on a whole run: how it is shown, and in two sentences what it means.
 
     :param scope: what the run is about, in words; ``whole``: that is the whole kexec path.
+    :param every_choice: the proofs hold for each way that boot may patch the instructions.
     :param proved: what is proved, for which bytes, under how many assumptions; ``rest``: what is not.
     """
 
@@ -104,6 +106,7 @@ class Headline:
     counts: str
     scope: str
     whole: bool
+    every_choice: bool
     proved: str
     rest: str
 
@@ -120,15 +123,23 @@ def headline(run: Run) -> Headline:
         ", ".join(shown),
         about,
         about == WHOLE,
+        _covers_choices(run),
         _proved(run, counted[Verdict.PROVED], about),
         _rest(run, counted, waived, about),
     )
+
+
+def _covers_choices(run: Run) -> bool:
+    """Return whether the proofs hold for each way that boot may patch what they are about."""
+    used = {assumption.id for assumption in run.assumptions if assumption.used_by}
+    return _AS_PATCHED in used and _AS_LINKED not in used
 
 
 def _proved(run: Run, proved: int, about: str) -> str:
     total = len(run.properties)
     used = sum(bool(assumption.used_by) for assumption in run.assumptions)
     under = f"under {used} assumption{'s' if used != 1 else ''}"
+    under = f"for every choice that boot makes, {under}" if _covers_choices(run) else under
     count = f"{proved} of {total}" if proved != total or total == 1 else f"all {total}"
     noun = "property" if total == 1 else "properties"
     place = {ALONE: " of the relocation routine", WHOLE: " of the whole kexec path"}.get(about, "")
@@ -159,5 +170,6 @@ def _rest(run: Run, counted: Counter[Verdict], waived: int, about: str) -> str:
         parts.append("machine_kexec, machine_kexec_post_load and the rest of the path are not in this run")
     elif about == SOME:
         parts.append("the run left out other properties of the kexec path")
-    parts.append("what boot patches on some machines only")
-    return f"Not proved: {'; '.join(parts)}."
+    if not _covers_choices(run):
+        parts.append("what boot patches on some machines only")
+    return f"Not proved: {'; '.join(parts) or 'nothing of what was asked for'}."

@@ -16,7 +16,7 @@ from kexec_verify.html import deferred
 from kexec_verify.html.companion_files import CompanionFiles
 from kexec_verify.html.page import run_page
 from kexec_verify.html.tree import TITLES
-from kexec_verify.report.model import Run
+from kexec_verify.report.model import AssumptionRecord, Run
 from kexec_verify.verdict import Verdict
 
 from . import example
@@ -372,6 +372,22 @@ def test_headline_says_what_is_proved_of_which_bytes_and_what_not():
     assert "1 refuted by a concrete run" in banner and "are not in this run" in banner
     whole = tree(example.composed()).with_class("banner")[0].text
     assert "Scope: whole kexec path" in whole and "1 callee assumed" in whole
+
+
+@pytest.mark.parametrize(
+    ("used", "covered"),
+    [
+        (["patched-as-tables-say"], True),
+        (["patched-as-tables-say", "alternatives-unapplied"], False),
+        ([], False),
+    ],
+)
+def test_headline_says_whether_the_proofs_are_for_every_choice_of_boot(used, covered):
+    run = example.composed()
+    known = [AssumptionRecord(name, name, "source", False, ["mk-exit"], {}) for name in used]
+    banner = tree(msgspec.structs.replace(run, assumptions=known)).with_class("banner")[0].text
+    assert ("for every choice that boot makes" in banner) == covered
+    assert ("what boot patches on some machines only" in banner) != covered
 
 
 def test_unsupported_page_leads_with_the_cause():
