@@ -98,6 +98,7 @@ WAY_STATED = {
         "nothing-lost",
         "nr-segments",
         "objects-apart",
+        "refused-call-keeps",
         "segments-apart",
         "segments-in-memory",
         "stack-aligned",

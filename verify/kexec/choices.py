@@ -108,15 +108,18 @@ def sites_of(kernel: Kernel, code: Code) -> list[Site]:
     return [site for piece in code.pieces for site in patching.sites(kernel, piece.address, piece.end)]
 
 
-def variants(kernel: Kernel, code: Code) -> Iterator[Variant]:
+def variants(kernel: Kernel, code: Code, keys_too: bool = True) -> Iterator[Variant]:
     """Yield each variant of *code* other than the one in which no choice is set.
 
+    :param keys_too: else static keys are no choices, and their sites stay as they are.
     :raises UnsupportedError: a replacement is not known, or a static key has a site in a loop.
     :raises LimitError: there are too many choices.
     """
     by_choice: dict[str, dict[int, bytes]] = {}
     keys: list[Site] = []
     for site in sites_of(kernel, code):
+        if site.key is not None and not keys_too:
+            continue
         if site.replacement is None:
             raise UnsupportedError(f"an instruction that {site.callback} makes at boot", site.address)
         keys += [site] if site.key is not None else []
@@ -166,20 +169,12 @@ def protects_guests(choices: frozenset[str]) -> bool:
     return any(choice.partition("@")[0] == PROTECTED_KVM_KEY for choice in choices)
 
 
-def with_both_ways(kernel: Kernel, code: Code, alternatives: bool = False) -> tuple[Code, dict[int, str]]:
+def with_keys(kernel: Kernel, code: Code) -> tuple[Code, dict[int, str]]:
     """Return *code* with each static key's site as one of two instructions, and the choices' names.
 
     A key may be turned at any time, so nothing is known of it when a site is executed again.
-
-    :param alternatives: the same of each alternative of one instruction. A capability that is set at one site
-        and not at another is among what is followed then: more than any machine does.
     """
-    own = [
-        site
-        for site in sites_of(kernel, code)
-        if site.address in code.addresses
-        and (site.key is not None or (alternatives and site.replacement and len(site.original) == SIZE))
-    ]
+    own = [site for site in sites_of(kernel, code) if site.key is not None and site.address in code.addresses]
     either = {
         site.address: (int.from_bytes(site.original, "little"), int.from_bytes(site.replacement, "little"))
         for site in own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from kexec_verify.arm64.lift import Code
 from kexec_verify.errors import LimitError, UnsupportedError
@@ -195,7 +196,13 @@ class Composition:
         self.refusing |= {s.address for s in sites if name_of(self.kernel, s) == PROTECTED_KVM}
 
     def _tables(self, part: Part) -> None:
-        proof = TableCopy(self.context, self.decide, self.choices)
+        self._copy(part, self.context)
+        if self.choices:
+            # A key's sites are followed both ways: it may be turned while the loops run.
+            self._variants(TABLES, part, self.context.plain(TABLES), self._copy, keys_too=False)
+
+    def _copy(self, part: Part, context: KexecContext) -> None:
+        proof = TableCopy(context, self.decide, self.choices)
         try:
             proof.prove()
             self.proved_both_ways |= proof.choices
@@ -203,7 +210,7 @@ class Composition:
             if not proof.choices:
                 raise
             self.open_choices.append((TABLES, ", ".join(sorted(set(proof.choices.values()))), str(error)))
-            proof = TableCopy(self.context, self.decide)
+            proof = TableCopy(context, self.decide)
             proof.prove()
         part.code, part.tables = proof.code, proof
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
@@ -220,25 +227,33 @@ class Composition:
             if part is None or (contract.copies is not None and part.copied != self._copies()):
                 part = Part(name.partition("@")[0])
                 try:
-                    self._callee(part, contract, address, self.context)
+                    self._callee(contract, address, part, self.context)
                 except (UnsupportedError, LimitError) as error:
                     part.trouble = error
             self.parts[part_name] = part
             self._use(part.used)
             if self.choices and part.trouble is None:
-                self._variants(part_name, part, contract, address)
+                code, prove = (
+                    self.context.code(part.function, address),
+                    partial(self._callee, contract, address),
+                )
+                self._variants(part_name, part, code, prove)
             todo |= self.contracts
 
-    def _variants(self, part_name: str, linked: Part, contract: Contract, address: int) -> None:
-        """Prove the contract also where boot has patched the callee, for each set of choices.
+    def _variants(
+        self, part_name: str, linked: Part, code: Code, prove: Prove, keys_too: bool = True
+    ) -> None:
+        """Prove a function also where boot has patched it, for each set of choices.
 
         What cannot be executed there is no part, but one of the open choices.
+
+        :param keys_too: static keys are among the choices.
         """
-        code = self.context.code(linked.function, address)
+        sites = [site for site in sites_of(self.kernel, code) if keys_too or site.key is None]
         try:
-            found = list(variants(self.context.kernel, code))
+            found = list(variants(self.kernel, code, keys_too))
         except (UnsupportedError, LimitError) as error:
-            names = ", ".join(sorted({name_of(self.kernel, site) for site in sites_of(self.kernel, code)}))
+            names = ", ".join(sorted({name_of(self.kernel, site) for site in sites}))
             self.open_choices.append((linked.function, names, str(error)))
             return
         before = len(self.open_choices)
@@ -246,7 +261,7 @@ class Composition:
             part = Part(linked.function)
             try:
                 part.context = self.context.where_set(variant)
-                self._callee(part, contract, address, part.context)
+                prove(part, part.context)
             except (UnsupportedError, LimitError) as error:
                 self.open_choices.append((linked.function, variant.title, str(error)))
                 continue
@@ -255,10 +270,9 @@ class Composition:
             self.parts[f"{part_name}, {said}"] = part
             self._use(part.used)
         if len(self.open_choices) == before:
-            sites = sites_of(self.context.kernel, code)
-            self.proved_both_ways |= {site.address: name_of(self.context.kernel, site) for site in sites}
+            self.proved_both_ways |= {site.address: name_of(self.kernel, site) for site in sites}
 
-    def _callee(self, part: Part, contract: Contract, address: int, context: KexecContext) -> None:
+    def _callee(self, contract: Contract, address: int, part: Part, context: KexecContext) -> None:
         if contract.copies is not None:
             part.copied = self._copies()
             for start, length in part.copied:
@@ -281,3 +295,4 @@ class Composition:
 
 
 type Build = Callable[[Part], None]
+type Prove = Callable[[Part, KexecContext], None]

@@ -52,6 +52,7 @@ class KexecContext:
     :param variant: the choices that are set in these bytes; None if none is.
     :param sanitised_ctr: address of the word that is read in place of CTR_EL0, if one is.
     :param linked: the context of the bytes without these choices.
+    :param callers: first addresses of the functions that branch to an address, of those looked for.
     """
 
     kernel: Kernel
@@ -62,6 +63,7 @@ class KexecContext:
     variant: Variant | None = None
     sanitised_ctr: int | None = None
     linked: KexecContext | None = field(default=None, repr=False)
+    callers: dict[int, set[int]] = field(default_factory=dict, repr=False)
     _code: dict[tuple[str, int | None], Code] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

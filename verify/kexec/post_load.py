@@ -18,7 +18,7 @@ from kexec_verify.kexec.calls import (
     stack_obligations,
     without_doubles,
 )
-from kexec_verify.kexec.choices import MEANING, protects_guests, with_both_ways
+from kexec_verify.kexec.choices import MEANING, protects_guests, with_keys
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.effects import effect_obligations, explored
 from kexec_verify.kexec.image_flush import ImageFlush
@@ -70,7 +70,7 @@ class PostLoad:
         self.code: Code = self.context.code(NAME)
         self.keys: dict[int, str] = {}
         if self.both:
-            self.code, self.keys = with_both_ways(self.context.kernel, self.code)
+            self.code, self.keys = with_keys(self.context.kernel, self.code)
         self.entry: State = self.context.entry(NAME)
         self.map: AddressMap = self.context.address_map(self.entry)
         self.kimage: Term = self.entry.registers["x0"]

@@ -87,7 +87,12 @@ class Protections:
                 yield call
 
     def _callers_of(self, callee: int) -> set[int]:
-        """The first addresses of the functions that branch to ``callee`` or call it."""
+        """The first addresses of the functions that branch to ``callee`` or call it.
+
+        A capability's instructions call no mapper, so the answer is the same for each choice.
+        """
+        if callee in self.context.callers:
+            return self.context.callers[callee]
         found: set[int] = set()
         for segment in self.context.kernel.segments:
             data, first = segment.data, -segment.address % SIZE
@@ -101,6 +106,7 @@ class Protections:
                     if symbol is None:
                         raise UnsupportedError("call that is in no function", at)
                     found.add(symbol.address)
+        self.context.callers[callee] = found
         return found
 
 

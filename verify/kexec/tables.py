@@ -9,7 +9,7 @@ import networkx
 from kexec_verify.arm64.execute import execute
 from kexec_verify.arm64.state import GENERAL, Access, State
 from kexec_verify.errors import UnsupportedError
-from kexec_verify.kexec.choices import with_both_ways
+from kexec_verify.kexec.choices import with_keys
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.kexec.protections import Protections
 from kexec_verify.kexec.table_paths import TablePaths, modelled
@@ -48,7 +48,7 @@ _OTHERS = {
 class TableCopy:
     """The proof of one kernel's trans_pgd_create_copy, as far as it is about the values of entries.
 
-    :param both: what boot patches by static keys and capabilities is followed both ways, at each site.
+    :param both: each site of a static key is followed both ways.
     :ivar choices: the sites that are, and what decides there.
     :ivar obligations: what it makes; ``covered``: the instructions that some path runs.
     :ivar needs_dirty: a leaf is writable only because of PTE_DIRTY in the source.
@@ -69,7 +69,7 @@ class TableCopy:
         self.code = self.context.plain(NAME)
         self.choices: dict[int, str] = {}
         if self.both:
-            self.code, self.choices = with_both_ways(self.context.kernel, self.code, alternatives=True)
+            self.code, self.choices = with_keys(self.context.kernel, self.code)
 
     def prove(self) -> None:
         """Make the obligations.

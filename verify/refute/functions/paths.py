@@ -106,11 +106,13 @@ class PathRuns:
     def refute_any_copy(self, property_id: str) -> CallCounterexample | None:
         """Return a run whose copy of the linear map lacks an entry; None if none is found.
 
+        The bytes are run as they are linked: the tables that are tried have the levels of such a machine.
+
         :raises InternalError: if a replay does not show it.
         :raises UnsupportedError: if a run that is tried does not end.
         """
-        tables = [part.tables for part in self.composition.parts.values() if part.tables is not None]
-        shown = (refute_any_copy(proof, property_id) for proof in tables)
+        linked = [part for part in self.composition.parts.values() if part.context is None]
+        shown = (refute_any_copy(part.tables, property_id) for part in linked if part.tables is not None)
         return next((one for one in shown if one is not None), None)
 
     def _look(self, obligation: Obligation) -> dict[str, str] | None:

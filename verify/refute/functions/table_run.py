@@ -14,7 +14,7 @@ from kexec_verify.prove.smtlib import script
 from kexec_verify.prove.solvers import model_z3
 from kexec_verify.refute.functions.effects import Answer, Inputs
 from kexec_verify.refute.functions.path_run import PAGE, PathRun
-from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, rerun
+from kexec_verify.refute.functions.record import CallCounterexample, chosen, ending, executed, rerun
 from kexec_verify.refute.functions.table_scenes import DATA, MEMSTART, Geometry, Scene, one_page, scenes
 from kexec_verify.specs import page_tables as spec
 
@@ -232,6 +232,7 @@ class _CopyRun:
             ending=ending(
                 self.run, {place + i: copy >> 8 * i & 0xFF for i in range(8)} if place is not None else {}
             ),
+            **chosen(self.proof.context),
         )
         if rerun(found.as_dict(), self.proof.context.kernel.read) != found:
             raise InternalError(f"the record of {property_id} is not what was run")
