@@ -147,9 +147,10 @@ def protects_destinations(place: Placement, stop: Stop, kimage: Kimage) -> None:
     place.guest.write(at, struct.pack("<Q", value | 1 << 7))
 
 
-def patches_the_routine(place: Placement, stop: Stop, kimage: Kimage) -> None:
-    """The first instruction of the routine in the control page becomes a nop."""
-    place.guest.gdb.write(place.phys_to_linear(kimage["kern_reloc"]), struct.pack("<I", 0xD503201F))
+def writes_to_the_control_page(place: Placement, stop: Stop, kimage: Kimage) -> None:
+    """The last word of the routine's page changes. The routine runs on: a guest that hangs takes minutes."""
+    last = kimage["kern_reloc"] + place.linked.page_size - 4
+    place.guest.gdb.write(place.phys_to_linear(last), struct.pack("<I", 0xD503201F))
 
 
 def patches_machine_kexec(place: Placement, stop: Stop, kimage: Kimage) -> None:
@@ -176,7 +177,7 @@ def moves_vectors(place: Placement, stop: Stop, kimage: Kimage) -> None:
         (repeats_destination, "list-well-formed"),
         (names_two_flags, "list-one-flag"),
         (protects_destinations, "kimage->start is entered"),
-        (patches_the_routine, "control-page-kept"),
+        (writes_to_the_control_page, "control-page-kept"),
         (sets_done, "kimage-kept"),
         (moves_vectors, "stub-below-answers"),
     ],
