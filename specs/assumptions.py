@@ -294,8 +294,9 @@ _ALL = (
     Assumption(
         "kvm-at-el2",
         "Where EL2 runs KVM's host vectors, they and their handler are the kernel's own code, at EL2's "
-        "addresses. SP_EL2 is a multiple of 16 and names memory of KVM's own. hyp_physvirt_offset is a "
-        "physical address less EL2's. EL2's tables map the handler's physical address to itself, executable.",
+        "addresses. SP_EL2 is a multiple of 16 and names memory of KVM's own. hyp_physvirt_offset is the "
+        "distance from EL2's addresses to physical ones. EL2's tables map the handler's physical address to "
+        "itself, executable.",
         "arch/arm64/kvm/arm.c: init_hyp_mode, cpu_prepare_hyp_mode; kvm/hyp/nvhe/hyp-init.S: __kvm_hyp_init",
     ),
     Assumption(

@@ -7,16 +7,11 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from kexec_verify.arm64.lift import Code
-from kexec_verify.kexec.abi_variant import recognise
-from kexec_verify.kexec.composition import Composition
-from kexec_verify.kexec.locate import find_routine
-from kexec_verify.prove.discharge import Discharger, Result
-from kexec_verify.refute.functions.paths import PathRuns
 from kexec_verify.refute.functions.record import rerun
-from kexec_verify.specs.contracts import contract
 from kexec_verify.target import Kernel, debian, open_target
 from kexec_verify.verdict import Verdict
+
+from tests.obligations import callee_for_each_choice
 
 pytestmark = pytest.mark.kernel
 
@@ -40,25 +35,11 @@ def replaced(kernel: Kernel, offset: int, index: int, word: int) -> Kernel:
     return kernel.patched(entry.replacement + 4 * index, struct.pack("<I", word))
 
 
-def callee(kernel: Kernel) -> tuple[Composition, list[Result], PathRuns]:
-    routine = find_routine(kernel)
-    code = Code(routine.name, routine.address, routine.code)
-    discharger = Discharger()
-    composition = Composition(
-        kernel, recognise(code, kernel.page_size), routine, discharger.decide, choices=True
-    )
-    symbol, found = kernel.symbol(NAME), contract(NAME)
-    assert symbol is not None and found is not None
-    composition.contracts[NAME] = symbol.address, found
-    composition.build_callees()
-    owed = [o for part in composition.parts.values() for o in part.obligations]
-    return composition, discharger.discharge(owed), PathRuns(composition)
-
-
 @pytest.mark.parametrize("harmless", [False, True])
 def test_repeated_loop_is_proved(kernel: Kernel, harmless: bool):
     # add x0, x3, #0 for mov x0, x3
-    composition, results, runs = callee(replaced(kernel, AGAIN, 0, 0x91000060) if harmless else kernel)
+    target = replaced(kernel, AGAIN, 0, 0x91000060) if harmless else kernel
+    composition, results, runs = callee_for_each_choice(target, NAME)
     assert composition.open_choices == []
     assert sorted(set(composition.proved_both_ways.values())) == ["MISMATCHED_CACHE_TYPE", CHOICE]
     assert {result.verdict for result in results} == {Verdict.PROVED}
@@ -75,7 +56,7 @@ def test_repeated_loop_is_proved(kernel: Kernel, harmless: bool):
 )
 def test_second_round_elsewhere_is_refuted_with_the_choice(kernel: Kernel, word: int):
     broken = replaced(kernel, KEEPS_START, 0, word)
-    _, results, runs = callee(broken)
+    _, results, runs = callee_for_each_choice(broken, NAME)
     failing = [result for result in results if result.verdict is not Verdict.PROVED]
     assert failing and all(CHOICE in result.obligation.sentence for result in failing)
     shown = next(found for r in failing if (found := runs.refute(r, "callee-contracts")) is not None)
@@ -85,7 +66,7 @@ def test_second_round_elsewhere_is_refuted_with_the_choice(kernel: Kernel, word:
 
 @pytest.mark.parametrize(("index", "word"), [(1, NOP), (0, 0xAA0103E0)], ids=["keeps x3", "mov x0, x1"])
 def test_loop_that_is_entered_for_ever_is_not_proved(kernel: Kernel, index: int, word: int):
-    composition, _, _ = callee(replaced(kernel, AGAIN, index, word))
+    composition, _, _ = callee_for_each_choice(replaced(kernel, AGAIN, index, word), NAME)
     choices = {choices for _, choices, why in composition.open_choices if "entered again" in why}
     assert choices == {CHOICE, f"MISMATCHED_CACHE_TYPE, {CHOICE}"}
     assert composition.proved_both_ways == {}

@@ -8,16 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kexec_verify.arm64.lift import Code
 from kexec_verify.kernel_proof import prove_kernel
-from kexec_verify.kexec.abi_variant import recognise
 from kexec_verify.kexec.calls import clobbered
-from kexec_verify.kexec.composition import Composition
 from kexec_verify.kexec.locate import find_routine
-from kexec_verify.prove.discharge import Discharger, Result
-from kexec_verify.refute.functions.paths import PathRuns
+from kexec_verify.prove.discharge import Discharger
 from kexec_verify.refute.functions.record import rerun
-from kexec_verify.specs.contracts import contract
 from kexec_verify.specs.properties import PROPERTIES
 from kexec_verify.target import Kernel, Segment, open_target
 from kexec_verify.target.capability_rows import CapabilityRow
@@ -25,6 +20,8 @@ from kexec_verify.target.patch_tables import CALLBACK, Alternative
 from kexec_verify.target.patching import Patching
 from kexec_verify.theorems import Finding, Outcome
 from kexec_verify.verdict import Verdict
+
+from tests.obligations import callee_for_each_choice
 
 IMAGE = Path(__file__).resolve().parents[2] / "binaries" / "whole" / "later-4k-gcc.elf"
 NOP, ISB, RET, IC_IALLU, DSB_NSH = 0xD503201F, 0xD5033FDF, 0xD65F03C0, 0xD508751F, 0xD503379F
@@ -79,22 +76,6 @@ def test_callees_are_proved_for_each_choice():
     assert len(names) == len(set(names))
 
 
-def callee(target: Kernel, name: str) -> tuple[Composition, list[Result], PathRuns]:
-    """What becomes of one callee's contract, for each choice."""
-    routine = find_routine(target)
-    code = Code(routine.name, routine.address, routine.code)
-    discharger = Discharger()
-    composition = Composition(
-        target, recognise(code, target.page_size), routine, discharger.decide, choices=True
-    )
-    symbol, found = target.symbol(name), contract(name)
-    assert symbol is not None and found is not None
-    composition.contracts[name] = symbol.address, found
-    composition.build_callees()
-    owed = [o for part in composition.parts.values() for o in part.obligations]
-    return composition, discharger.discharge(owed), PathRuns(composition)
-
-
 @pytest.mark.parametrize(
     ("site", "choice"),
     [
@@ -109,7 +90,7 @@ def callee(target: Kernel, name: str) -> tuple[Composition, list[Result], PathRu
 )
 def test_fault_in_a_replacement_is_refuted_with_its_choice(site, choice):
     target = kernel(site)
-    _, results, runs = callee(target, site[0])
+    _, results, runs = callee_for_each_choice(target, site[0])
     failing = [result for result in results if result.verdict is not Verdict.PROVED]
     assert failing
     # Each is of the choice, and none of the function as it is linked.
@@ -125,7 +106,7 @@ def test_fault_in_a_replacement_is_refuted_with_its_choice(site, choice):
 
 def test_replacement_that_is_one_instruction_short_is_not_proved():
     """The loop goes by what the register held."""
-    _, results, _ = callee(kernel(("icache_inval_pou", 4, DIC, (ISB,))), "icache_inval_pou")
+    _, results, _ = callee_for_each_choice(kernel(("icache_inval_pou", 4, DIC, (ISB,))), "icache_inval_pou")
     wrong = {r.obligation.sentence for r in results if r.verdict is not Verdict.PROVED}
     assert wrong and all(sentence.startswith("where HAS_CACHE_DIC is set: ") for sentence in wrong)
 
@@ -133,7 +114,7 @@ def test_replacement_that_is_one_instruction_short_is_not_proved():
 def test_register_that_only_a_replacement_writes_is_relied_on_by_callers():
     """A caller takes x7 for unchanged where the linked callee does not write it: a replacement must not."""
     target = kernel(("cpu_set_reserved_ttbr0_nosync", 4, CNP, (0xD2800007,)))  # mov x7, #0
-    composition, results, _ = callee(target, "cpu_set_reserved_ttbr0_nosync")
+    composition, results, _ = callee_for_each_choice(target, "cpu_set_reserved_ttbr0_nosync")
     _, found = composition.contracts["cpu_set_reserved_ttbr0_nosync"]
     assert "x7" not in clobbered(composition.context, "cpu_set_reserved_ttbr0_nosync", found)
     wrong = {r.obligation.name for r in results if r.verdict is not Verdict.PROVED}
@@ -145,7 +126,7 @@ def test_instructions_that_are_not_known_leave_the_choice_open():
     (entry,) = target.patching.alternatives
     made = replace(entry, capability=CALLBACK | CNP, replacement_size=0)
     target = replace(target, patching=Patching(ROWS, (made,), (), ()))
-    composition, results, _ = callee(target, "cpu_do_switch_mm")
+    composition, results, _ = callee_for_each_choice(target, "cpu_do_switch_mm")
     assert {result.verdict for result in results} == {Verdict.PROVED}  # as it is linked
     ((function, choices, why),) = composition.open_choices
     assert (function, choices) == ("cpu_do_switch_mm", "HAS_CNP") and "makes at boot" in why

@@ -174,14 +174,18 @@ def with_keys(kernel: Kernel, code: Code) -> tuple[Code, dict[int, str]]:
 
     A key may be turned at any time, so nothing is known of it when a site is executed again.
     """
-    own = [site for site in sites_of(kernel, code) if site.key is not None and site.address in code.addresses]
-    either = {
-        site.address: (int.from_bytes(site.original, "little"), int.from_bytes(site.replacement, "little"))
-        for site in own
-        if site.replacement is not None
-    }
+    either: dict[int, tuple[int, int]] = {}
+    names: dict[int, str] = {}
+    for site in sites_of(kernel, code):
+        if site.key is not None and site.replacement is not None and site.address in code.addresses:
+            unset, is_set = (
+                int.from_bytes(site.original, "little"),
+                int.from_bytes(site.replacement, "little"),
+            )
+            either[site.address] = (unset, is_set)
+            names[site.address] = name_of(kernel, site)
     found = Code(
         code.name, code.address, code.data, code.calls, code.warnings, code.final, code.el,
         code.continuations, code.unknown, either,
     )  # fmt: skip
-    return found, {site.address: name_of(kernel, site) for site in own}
+    return found, names

@@ -89,7 +89,7 @@ class Protections:
     def _callers_of(self, callee: int) -> set[int]:
         """The first addresses of the functions that branch to ``callee`` or call it.
 
-        A capability's instructions call no mapper, so the answer is the same for each choice.
+        What boot writes over instructions is not looked at, so the answer serves for every choice.
         """
         if callee in self.context.callers:
             return self.context.callers[callee]

@@ -29,7 +29,7 @@ _XPACLRI = 0xD503_20FF
 _ZERO = 31
 
 type Called = Callable[[State, Sequence[str], int], State]
-"""Returns what a call leaves, of the state after an unknown callee, its name and the call's address."""
+"""Returns what a call leaves, of the state after an unknown callee, its names and the call's address."""
 
 
 @dataclass

@@ -85,8 +85,6 @@ class PathRuns:
 
         For a callee that is run by its contract, any breach of the contract counts.
 
-        Of a callee that is run by its contract it is one that breaks the contract in any way.
-
         :raises InternalError: if a run differs from the path that it is to take.
         """
         part = part_of(self.composition, result.obligation)
