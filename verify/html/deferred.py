@@ -72,7 +72,7 @@ def _row(row: Row, table: _Table, given: _Table, places: Set[str]) -> list[Any]:
         [table(f"{a.solver}: {a.answer}, {a.seconds * 1000:.0f} ms") for a in record.answers],
         table(record.where),
         table(row.at if row.at in places else ""),
-        row.path or 0,
+        row.path if f"path-{row.path}" in places else 0,
         len(record.path),
         [given(label) for label in dict.fromkeys(record.hypotheses)],
         [given(label) for label in record.used],

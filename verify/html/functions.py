@@ -72,6 +72,11 @@ class FunctionView:
     segments: list[Segment]
     ends: list[EndRecord]
 
+    @property
+    def troubled(self) -> bool:
+        """Return whether a line is about something that is not proved."""
+        return any(line.tone for line in self.lines)
+
 
 def function_view(function: FunctionRecord, run: Run) -> FunctionView:
     """Return the view of one of the run's functions."""

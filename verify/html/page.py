@@ -83,6 +83,7 @@ def run_page(run: Run, near: CompanionFiles, path: str, lines: Lines | None = No
         return _label(run, name), _assumption_anchor(name)
 
     values = {
+        "wait": wait,
         "may_wait": deferred.may_wait if wait else lambda kind: False,
         "data": deferred.as_script(deferred.deferred(nodes, places, label)) if wait else "",
         "run": run,

@@ -9,7 +9,7 @@ import pytest
 from kexec_verify.html.index import write_index
 from kexec_verify.html.sweep import write_sweep
 from kexec_verify.html.write import write_page
-from kexec_verify.report.model import Run
+from kexec_verify.report.model import PathRecord, Run
 from kexec_verify.specs.properties import PROPERTIES
 from kexec_verify.sweep import journal
 
@@ -17,6 +17,8 @@ from ..sweep.examples import finished, package
 from . import example
 
 pytestmark = pytest.mark.browser
+
+MACHINE_KEXEC = example.BASE + 0x1000
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,11 @@ def large() -> Run:
         for k in range(10)
     ]
     claims = [example.claim(f"claim-{k}", obligations=required) for k, required in enumerate(kinds)]
-    return example.run(*claims, name="large")
+    both = [example.function(), example.function("machine_kexec", MACHINE_KEXEC)]
+    path = [instruction.address for instruction in both[1].instructions]
+    return example.run(
+        *claims, name="large", functions=both, paths=[PathRecord(path, "ran with", ["head = 0x4"])]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +263,24 @@ def test_proved_obligations_of_a_large_run_are_rendered_when_unfolded(visit):
     assert row.get_by_role("link", name="SMT-LIB").get_attribute("href").startswith("obligations/")
     row.locator("summary").click()
     assert row.locator(".given li").first.is_visible()
+
+
+def test_code_of_a_proved_function_in_a_large_run_is_rendered_when_unfolded(visit):
+    page = visit("large/index.html")
+    whole = page.locator("#f-machine_kexec details.whole")
+    assert page.locator("#f-machine_kexec svg.graph").count() == 0
+    whole.locator("summary").first.click()
+    line = page.locator(f"#at-{MACHINE_KEXEC:x}")
+    line.wait_for()
+    assert line.is_visible() and page.locator("#f-machine_kexec svg.graph").is_visible()
+    page.locator("#path-1").hover()
+    assert "lit" in line.get_attribute("class")
+
+
+def test_a_link_into_folded_code_of_a_large_run_shows_the_line(visit):
+    page = visit(f"large/index.html#at-{MACHINE_KEXEC + 8:x}")
+    assert page.locator(f"#at-{MACHINE_KEXEC + 8:x}").is_visible()
+    assert page.locator("#f-machine_kexec details.whole").get_attribute("open") is not None
 
 
 def test_runs_are_filtered_and_sorted(visit):
