@@ -279,9 +279,7 @@ def composed(name: str = "composed") -> Run:
             ),
             EndRecord("elsewhere", 0x1000, "elsewhere+0x0/0x4", "WARN", []),
         ],
-        notes=[
-            "proved for every choice of 1 static key's sites: kvm_protected_mode_initialized@is_hyp_nvhe+0x4/0x44"
-        ],
+        notes=["proved for every choice of kvm_protected_mode_initialized@is_hyp_nvhe+0x4/0x44"],
     )
 
 
