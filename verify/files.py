@@ -92,13 +92,14 @@ def _open(path: Path) -> int:
     return handle
 
 
-def take_lock(handle: int, what: str, limit: float = _LOCK_LIMIT) -> None:
+def take_lock(handle: int, what: str, limit: float | None = None) -> None:
     """Lock the open file or folder *handle* for this process alone; say so when that takes long.
 
     :param what: is locked, for messages.
-    :param limit: how long to wait, in seconds.
+    :param limit: how long to wait, in seconds; by default a minute.
     :raises TimeoutError: another process keeps the lock for longer; it may be stopped.
     """
+    limit = _LOCK_LIMIT if limit is None else limit
     started, reported = time.monotonic(), False
     while True:
         try:

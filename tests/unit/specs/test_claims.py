@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 VARIANTS = {None, "kimage", "registers"}
 
 
+@functools.cache
 def strings_of(*directories: str) -> set[str]:
     """Every string constant in the code below some directories, docstrings included."""
     found = set()
