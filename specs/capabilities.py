@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 PROTECTED_KVM = "KVM_PROTECTED_MODE"
+HAS_MOPS = "HAS_MOPS"
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ CAPABILITIES = (
         described="ARM errata 826319",
     ),
     Capability(
-        "HAS_MOPS",
-        "Every CPU has instructions that copy and set memory (FEAT_MOPS).",
-        "Arm ARM, ID_AA64ISAR2_EL1.MOPS",
+        HAS_MOPS,
+        "Every CPU has instructions that copy and set memory (FEAT_MOPS), and EL2 lets the kernel use them.",
+        "Arm ARM, ID_AA64ISAR2_EL1.MOPS; Documentation/arch/arm64/booting.rst, HCRX_EL2.MSCEn",
         described="Memory Copy and Memory Set instructions",
     ),
     Capability(

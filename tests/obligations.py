@@ -53,6 +53,11 @@ def of_routine(kernel: Kernel, single_flags: bool = False) -> list[Obligation]:
     return relocation.build(code, recognise(code, 4096, LAYOUT), decide, single_flags)
 
 
+def troubles(composition: Composition) -> list[str]:
+    """Why parts of a kernel could not be executed."""
+    return [str(part.trouble) for part in composition.parts.values() if part.trouble is not None]
+
+
 def callee_for_each_choice(kernel: Kernel, name: str) -> tuple[Composition, list[Result], PathRuns]:
     """What becomes of one callee's contract, for each choice of boot."""
     routine, discharger = find_routine(kernel), Discharger()

@@ -20,6 +20,7 @@ from kexec_verify.kexec.witnesses import folds_addresses
 from kexec_verify.prove.discharge import Discharger, Result
 from kexec_verify.refute.functions.paths import PathRuns
 from kexec_verify.refute.functions.record import CallCounterexample
+from kexec_verify.routine_choices import RoutineChoices
 from kexec_verify.specs.assumptions import ASSUMPTIONS
 from kexec_verify.specs.kvm_vectors import HOST_VECTORS, STUB_HANDLER
 from kexec_verify.specs.properties import PROPERTIES, RELOCATION, WHOLE_PATH, Property
@@ -52,7 +53,6 @@ _PARTS = {
     "stub": ("__hyp_stub_vectors", "trans_pgd_stub_vectors"),
     "kvm": (HOST_VECTORS, STUB_HANDLER),
     "path": ("",),
-    "tables": (TABLES,),
     "call": ("machine_kexec", "machine_kexec_post_load"),
 }
 
@@ -74,12 +74,17 @@ def prove_kernel(
     :param routine: the relocation routine.
     :param claims: with every property that one of them rests on or is made of.
     """
-    patched = unknown(kernel, routine.address, routine.end)
-    code = Code(routine.name, routine.address, routine.code, unknown=patched)
+    made_at_boot = unknown(kernel, routine.address, routine.end)
+    code = Code(routine.name, routine.address, routine.code, unknown=made_at_boot)
     discharger.queries.image = image_addresses(kernel)
     own = [claim for claim in claims if claim in RELOCATION]
     layout, folds = stated_layout(kernel), folds_addresses(kernel, "__enable_mmu")
-    proof = RoutineProof(code, own, kernel.page_size, layout, progress, discharger, folds)
+
+    def prove(code: Code) -> RoutineProof:
+        return RoutineProof(code, own, kernel.page_size, layout, progress, discharger, folds)
+
+    proof = prove(code)
+    choices = RoutineChoices(kernel, proof, prove)
     composition: KernelProof | None = None
     if proof.variant is not None and has_whole_path(kernel):
         about = (None, proof.variant.name)
@@ -87,36 +92,36 @@ def prove_kernel(
         if rest_of:
             # Where others solve, they have the routine's questions while its C code is run here.
             composition = KernelProof(kernel, routine, proof.variant, rest_of, progress, discharger)
-    outcome = proof.finish(known=known)
+    # What is known of the routine as linked says nothing before its variants are proved.
+    outcome = proof.finish(known=None if choices.proofs else known)
+    choices.finish(outcome)
     if composition is not None:
         composition.finish(outcome)
-    _say_what_is_patched(outcome, kernel, code, composition)
+    _say_what_is_patched(outcome, kernel, code, composition, choices)
     _waive(outcome, waivers)
     return outcome, composition.composition if composition is not None else None
 
 
 def _say_what_is_patched(
-    outcome: Outcome, kernel: Kernel, routine: Code, composition: KernelProof | None
+    outcome: Outcome,
+    kernel: Kernel,
+    routine: Code,
+    composition: KernelProof | None,
+    choices: RoutineChoices,
 ) -> None:
     """List what the proofs assume of what boot patches, and note which choices they are for."""
     known = composition.composition if composition is not None else None
     executed = composition.executed if composition is not None else set(routine.addresses)
-    both = known.proved_both_ways if known is not None else {}
+    both = choices.both | (known.proved_both_ways if known is not None else {})
     listed = as_linked(kernel, executed, both.keys() | (known.refusing if known is not None else set()))
     if both:
         names = sorted(set(both.values()))
         keys = sum("@" in name for name in names)
         counted = f"{len(names) - keys} capabilities and {keys} static keys' sites"
-        still_open = listed is not None or (known is not None and known.open_choices)
-        what = "proved both ways where boot patches by" if still_open else "proved for every choice of"
-        outcome.notes.append(f"{what} {counted}: {', '.join(names)}")
+        outcome.notes.append(f"what is proved holds for every choice of {counted}: {', '.join(names)}")
     outcome.notes += [listed] if listed is not None else []
-    outcome.notes += [
-        f"not proved of {function} where {choices} is set: {why}"
-        for function, choices, why in (known.open_choices if known is not None else ())
-    ]
     own = as_linked(kernel, routine.addresses, {}) is not None
-    whole = known is not None and kernel.patching is not None and bool(kernel.patching.alternatives)
+    whole = kernel.patching is not None and bool(kernel.patching.alternatives)
     for finding in outcome.findings:
         names_used = set(finding.assumptions)
         if AS_LINKED in names_used or (own and finding.claim in RELOCATION):
@@ -366,6 +371,8 @@ def _parts(claim: Property, composition: Composition) -> list[Part]:
             names.add("trans_pgd_stub_vectors")
         elif first == "stub":
             names |= {name for name in composition.parts if name.startswith("__hyp_stub_vectors")}
+        elif first == "tables":
+            names |= {name for name in composition.parts if name.startswith(TABLES)}
         else:
             names |= set(_PARTS[first])
         if first == "pl" and composition.routine.copied_at_last:

@@ -155,6 +155,7 @@ class RoutineProof:
     The parameters are those of :func:`prove`; ``folds_ttbr`` is that of AbiVariant.
 
     :ivar variant: None if the proof covers no such variant.
+    :ivar trouble: why the obligations could not be made.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class RoutineProof:
         self._tell = progress or (lambda _: None)
         self._discharger = discharger or Discharger()
         self._discharger.progress = lambda obligation: self._tell(obligation.name)
-        self._trouble: UnsupportedError | LimitError | None = None
+        self.trouble: UnsupportedError | LimitError | None = None
         self._asked: list[Callable[[], Result]] = []
         started = time.perf_counter()
         try:
@@ -185,7 +186,7 @@ class RoutineProof:
             self.seconds["recognition"] = time.perf_counter() - started
             self._asked = self._ask(self.variant, one_flag=False)
         except (UnsupportedError, LimitError) as error:
-            self._trouble = error
+            self.trouble = error
 
     def _ask(self, variant: AbiVariant, one_flag: bool) -> list[Callable[[], Result]]:
         """Run every path and send all queries."""
@@ -200,7 +201,7 @@ class RoutineProof:
 
     def _results(self) -> list[Result]:
         """Return the results; if they fail, try again for list words with one flag each."""
-        if self.variant is None or self._trouble is not None:
+        if self.variant is None or self.trouble is not None:
             return []
         started = time.perf_counter()
         results = [result() for result in self._asked]
@@ -210,7 +211,7 @@ class RoutineProof:
         try:
             asked = self._ask(self.variant, one_flag=True)
         except (UnsupportedError, LimitError) as error:
-            self._trouble = error
+            self.trouble = error
             return []
         started = time.perf_counter()
         one_flag = [result() for result in asked]
@@ -224,7 +225,7 @@ class RoutineProof:
         """
         code, variant, seconds = self.code, self.variant, self.seconds
         results = self._results()
-        findings = [judge(claim, variant, results, self._trouble) for claim in self.claims]
+        findings = [judge(claim, variant, results, self.trouble) for claim in self.claims]
         started = time.perf_counter()
         paths = _run_paths(code, variant, results)
         _demand_runs(findings, paths)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kexec_verify.arm64 import pointer_authentication, system
+from kexec_verify.arm64 import memory_copy, mops, pointer_authentication, system
 from kexec_verify.arm64.legality import lowest_el, unprivileged
 from kexec_verify.arm64.lift import SIZE, Instruction, registers, system_register
 from kexec_verify.arm64.signed_loads import corrected, loads_signed_to_w
@@ -221,6 +221,10 @@ def execute(instruction: Instruction, state: State, el: int = 1) -> Iterator[Ste
     if instruction.word in pointer_authentication.MEANING:
         state = pointer_authentication.MEANING[instruction.word](state, instruction.address)
         yield Step(state, instruction.address + SIZE)
+        return
+    copy = mops.part(instruction.word)
+    if copy is not None:
+        yield Step(memory_copy.execute(state, copy, instruction.address), instruction.address + SIZE)
         return
     first = _Run(instruction, state, {})
     if lowest_el(instruction.word) > el:

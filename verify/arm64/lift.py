@@ -10,6 +10,7 @@ from typing import Any
 
 import networkx
 import pypcode
+from kexec_verify.arm64 import mops
 from kexec_verify.arm64.legality import illegal
 from kexec_verify.arm64.refused import refused
 from kexec_verify.errors import UnsupportedError
@@ -111,6 +112,13 @@ def decode(word: int, address: int) -> Instruction:
     return Instruction(address, word, text, operations)
 
 
+@functools.cache
+def _decode_copy(word: int, address: int) -> Instruction:
+    """Return an instruction that copies memory; arm64/memory_copy.py has its meaning, so it has no p-code."""
+    (shown,) = _sleigh().disassemble(word.to_bytes(SIZE, "little"), address, max_instructions=1).instructions
+    return Instruction(address, word, f"{shown.mnem} {shown.body}", ())
+
+
 class Code:
     """The bytes of one function, at the address it is linked or run at.
 
@@ -122,6 +130,7 @@ class Code:
     :param unknown: addresses of instructions that are not known, and why.
     :param either: addresses of instructions that are one of two at any time: where a static key is not set,
         and where it is.
+    :param copies_memory: every CPU that runs it has FEAT_MOPS.
     :raises UnsupportedError: on reading an instruction outside of it.
     """
 
@@ -137,6 +146,7 @@ class Code:
         continuations: tuple[Code, ...] = (),
         unknown: Mapping[int, str] | None = None,
         either: Mapping[int, tuple[int, int]] | None = None,
+        copies_memory: bool = False,
     ):
         self.name = name
         self.address = address
@@ -148,6 +158,7 @@ class Code:
         self.continuations = continuations
         self.unknown = unknown or {}
         self.either = either or {}
+        self.copies_memory = copies_memory
 
     @property
     def pieces(self) -> tuple[Code, ...]:
@@ -169,7 +180,15 @@ class Code:
         piece = self._piece(address)
         if address in piece.unknown:
             raise UnsupportedError(piece.unknown[address], address)
-        return decode(self.word(address), address)
+        word = self.word(address)
+        copy = mops.part(word) if self.copies_memory else None
+        if copy is not None:
+            first = address - copy.number * SIZE
+            if all(at in piece for at in range(first, first + 3 * SIZE, SIZE)) and mops.is_whole(
+                [piece.word(at) for at in range(first, first + 3 * SIZE, SIZE)]
+            ):
+                return _decode_copy(word, address)
+        return decode(word, address)
 
     def word(self, address: int) -> int:
         """Return the encoding of the instruction at ``address``."""
@@ -237,7 +256,7 @@ class Code:
         data = self.data[:offset] + word.to_bytes(SIZE, "little") + self.data[offset + SIZE :]
         return Code(
             self.name, self.address, data, self.calls, self.warnings, self.final, self.el,
-            self.continuations, self.unknown, self.either,
+            self.continuations, self.unknown, self.either, self.copies_memory,
         )  # fmt: skip
 
     def __contains__(self, address: int) -> bool:

@@ -40,6 +40,7 @@ class Step:
 class Refutation:
     """What the page shows of one counterexample.
 
+    :param choices: capabilities and static keys that are set on the machine.
     :param setting: facts in words; ``given``: named inputs; ``registers``: at the bad effect.
     :param first: number of the first shown step among all that ran.
     :param other: fields of a kind that the page does not know, as text.
@@ -57,6 +58,7 @@ class Refutation:
     where_anchor: str
     obligation: str = ""
     function: str = ""
+    choices: list[str] = field(default_factory=list)
     setting: list[str] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)
     given_name: str = "inputs"
@@ -99,6 +101,7 @@ def _view(record: PropertyRecord, shown: Mapping[str, Any], run: Run) -> Refutat
         "found": str(shown.get("found", "")),
         "where": str(shown.get("where") or where(run, address)),
         "where_anchor": _anchor(run, address),
+        "choices": [str(name) for name in shown.get("choices", ())],
     }
     match shown.get("kind", "list"):
         case "list":

@@ -58,6 +58,19 @@ class Variant:
         return altered(kernel, segments=tuple(segments))
 
 
+def said_where(choices: str) -> str:
+    """Return what a sentence begins with that is about the code where *choices* are set."""
+    return f"where {choices} is set: "
+
+
+def where_set(choices: str, error: UnsupportedError | LimitError) -> UnsupportedError | LimitError:
+    """Return *error*, which is about the code where *choices* are set, as one that says so."""
+    said = said_where(choices)
+    if isinstance(error, UnsupportedError):
+        return UnsupportedError(said + error.what, error.address)
+    return LimitError(said + str(error))
+
+
 def name_of(kernel: Kernel, site: Site) -> str:
     """Return what the choice is called that decides at *site*."""
     patching = kernel.patching
@@ -186,6 +199,6 @@ def with_keys(kernel: Kernel, code: Code) -> tuple[Code, dict[int, str]]:
             names[site.address] = name_of(kernel, site)
     found = Code(
         code.name, code.address, code.data, code.calls, code.warnings, code.final, code.el,
-        code.continuations, code.unknown, either,
+        code.continuations, code.unknown, either, code.copies_memory,
     )  # fmt: skip
     return found, names

@@ -11,7 +11,7 @@ from kexec_verify.errors import LimitError, UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
 from kexec_verify.kexec.callees import Callee
 from kexec_verify.kexec.calls import take
-from kexec_verify.kexec.choices import name_of, sites_of, variants
+from kexec_verify.kexec.choices import name_of, said_where, sites_of, variants, where_set
 from kexec_verify.kexec.context import RESTART, KexecContext
 from kexec_verify.kexec.copier import Copier
 from kexec_verify.kexec.joins import Joins
@@ -83,7 +83,6 @@ class Composition:
 
     :param variant: of its relocation routine.
     :param choices: prove each callee also where boot has patched it, for each set of choices.
-    :param open_choices: what is not proved of the choices that were tried: a function's choices, and why.
     :param proved_both_ways: patch sites that have obligations for each way they may be, and the choice.
     :param refusing: patch sites by which protected KVM refuses HVC_SOFT_RESTART; that it does is assumed.
     :param kept: parts of another kernel's path that are reused, by name; the caller
@@ -99,7 +98,6 @@ class Composition:
     copied: list[tuple[int, int]] = field(default_factory=list)
     kept: Mapping[str, Part] = field(default_factory=dict)
     choices: bool = False
-    open_choices: list[tuple[str, str, str]] = field(default_factory=list)
     proved_both_ways: dict[int, str] = field(default_factory=dict)
     refusing: set[int] = field(default_factory=set)
 
@@ -203,15 +201,8 @@ class Composition:
 
     def _copy(self, part: Part, context: KexecContext) -> None:
         proof = TableCopy(context, self.decide, self.choices)
-        try:
-            proof.prove()
-            self.proved_both_ways |= proof.choices
-        except (UnsupportedError, LimitError) as error:
-            if not proof.choices:
-                raise
-            self.open_choices.append((TABLES, ", ".join(sorted(set(proof.choices.values()))), str(error)))
-            proof = TableCopy(context, self.decide)
-            proof.prove()
+        proof.prove()
+        self.proved_both_ways |= proof.choices
         part.code, part.tables = proof.code, proof
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
 
@@ -245,7 +236,7 @@ class Composition:
     ) -> None:
         """Prove a function also where boot has patched it, for each set of choices.
 
-        What cannot be executed there is no part, but one of the open choices.
+        What cannot be executed there is a part with trouble: what is said of the function is not proved then.
 
         :param keys_too: static keys are among the choices.
         """
@@ -254,23 +245,19 @@ class Composition:
             found = list(variants(self.kernel, code, keys_too))
         except (UnsupportedError, LimitError) as error:
             names = ", ".join(sorted({name_of(self.kernel, site) for site in sites}))
-            self.open_choices.append((linked.function, names, str(error)))
+            self.parts[f"{part_name}, {names}"] = Part(linked.function, trouble=where_set(names, error))
             return
-        before = len(self.open_choices)
         for variant in found:
-            part = Part(linked.function)
+            part = self.parts[f"{part_name}, {variant.title}"] = Part(linked.function)
             try:
                 part.context = self.context.where_set(variant)
                 prove(part, part.context)
             except (UnsupportedError, LimitError) as error:
-                self.open_choices.append((linked.function, variant.title, str(error)))
-                continue
-            said = f"where {variant.title} is set: "
+                part.trouble = where_set(variant.title, error)
+            said = said_where(variant.title)
             part.obligations = [replace(o, sentence=said + o.sentence) for o in part.obligations]
-            self.parts[f"{part_name}, {said}"] = part
             self._use(part.used)
-        if len(self.open_choices) == before:
-            self.proved_both_ways |= {site.address: name_of(self.kernel, site) for site in sites}
+        self.proved_both_ways |= {site.address: name_of(self.kernel, site) for site in sites}
 
     def _callee(self, contract: Contract, address: int, part: Part, context: KexecContext) -> None:
         if contract.copies is not None:

@@ -18,6 +18,7 @@ from kexec_verify.kexec.locate import Function, branches_out, calls_out, find_fu
 from kexec_verify.kexec.patch_sites import unknown
 from kexec_verify.logic import And, Formula, Term, aligned, const, ule
 from kexec_verify.specs.address_map import AddressMap, linear_map_end
+from kexec_verify.specs.capabilities import HAS_MOPS
 from kexec_verify.specs.contracts import contract, names_that_never_return
 from kexec_verify.specs.hyp_stub import hyp_stub_below
 from kexec_verify.specs.kimage import KimageLayout
@@ -95,7 +96,7 @@ class KexecContext:
         resumed = self._resumed(first, *others)
         self._code[key] = Code(
             name, first.address, first.data, True, resumed, self._final(),
-            continuations=tuple(others), unknown=first.unknown,
+            continuations=tuple(others), unknown=first.unknown, copies_memory=self.sets(HAS_MOPS),
         )  # fmt: skip
         return self._code[key]
 

@@ -9,6 +9,7 @@ from kexec_verify.arm64.lift import Code
 from kexec_verify.refute.cause import Cause
 from kexec_verify.refute.effects import End, Run
 from kexec_verify.refute.oracle import Iteration, iterations
+from kexec_verify.refute.patched import Words
 from kexec_verify.refute.scenario import Scenario
 from kexec_verify.refute.violation import Violation
 from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
@@ -63,6 +64,8 @@ class Counterexample(msgspec.Struct, frozen=True):
     :param registers: x0 … x30 at the effect; ``system``: system registers there.
     :param end: how the whole run ends.
     :param causes: the steps that the effect comes from.
+    :param choices: the capabilities that are set, of those that decide over the bytes.
+    :param patched: what stands in the code where they are set.
     """
 
     property: str
@@ -81,6 +84,8 @@ class Counterexample(msgspec.Struct, frozen=True):
     system: dict[str, int]
     end: str
     causes: tuple[Cause, ...] = ()
+    choices: tuple[str, ...] = ()
+    patched: Words = ()
 
 
 def flag_names(value: int) -> str:
@@ -183,6 +188,8 @@ def format_counterexample(cx: Counterexample) -> list[str]:
     """Return the counterexample as lines for a terminal, without colour."""
     scenario = cx.scenario
     lines = [f"{cx.property}: {cx.effect}", ""]
+    if cx.choices:
+        lines.append(f"  on a machine where boot has set {', '.join(cx.choices)}")
     given = "struct kimage" if scenario.kimage else "arguments"
     where = f" at {scenario.kimage_at:#x}" if scenario.kimage else ""
     lines.append(f"  {given}{where}: " + ", ".join(f"{name} {value:#x}" for name, value in cx.kimage.items()))

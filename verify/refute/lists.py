@@ -20,7 +20,15 @@ RAM, HIGH = 0x4800_0000, (0x5555_5555_555E_0000, 0xAAAA_AAAA_AA80_0000)
 # counts lie 128 MiB into it; for a high place further, so that the bits of SCTLR_EL1 that turn things on
 # are set in an address once.
 _LINEAR_MAP = 0xFFFF_0000_0000_0000
-_INTO = {RAM: 0x800_0000, HIGH[0]: 0x5555_5F40_0000, HIGH[1]: 0x2AAA_A280_0000}
+# Where memory is seen from address 0 on, a destination may be 0, which a routine that tests an address treats
+# in another way.
+AT_ZERO = 0x5000_0000
+_INTO = {
+    RAM: 0x800_0000,
+    HIGH[0]: 0x5555_5F40_0000,
+    HIGH[1]: 0x2AAA_A280_0000,
+    AT_ZERO: -_LINEAR_MAP,
+}
 
 # Pages that plans use for one thing only.
 LIST, LIST2, LIST3 = 1, 2, 3
@@ -208,6 +216,8 @@ def systematic(slots: int, head_test: bool, kimage: bool) -> Iterator[Plan]:
     yield replace(one, name="registers are addresses at entry", garbage="addresses")
     for ram in HIGH:
         yield replace(one, name=f"memory at {ram:#x}", ram=ram)
+    if kimage:
+        yield replace(_listed("a destination at address 0", Word(D, 0), Word(S, 16)), ram=AT_ZERO)
     ends = Word(IND_DONE, 9, low=0xFF0)
     for ram in (RAM, *HIGH):
         named = Plan(f"the last word names a page, memory at {ram:#x}", Word(I, LIST), ((LIST, (ends,)),))

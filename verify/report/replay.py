@@ -17,6 +17,7 @@ from kexec_verify.kexec.abi_variant import AbiVariant, recognise
 from kexec_verify.refute.counterexample import Counterexample, format_counterexample
 from kexec_verify.refute.functions.record import CallCounterexample, format_call
 from kexec_verify.refute.functions.record import rerun as rerun_call
+from kexec_verify.refute.patched import patched
 from kexec_verify.refute.scenario import MASK, RAM_PAGES, WORD, OutsideError, Scenario
 from kexec_verify.refute.search import rerun
 from kexec_verify.report.bounds import PAGE_SIZES
@@ -109,7 +110,8 @@ def recorded(run: Run) -> list[Recorded | RecordedCall]:
             function, *others = (_function_code(run, name) for name in names)
             found.append(RecordedCall(call, function, tuple(others)))
         else:
-            code = _code(run.function)
+            shown = _converted(record, Counterexample)
+            code = _as_run(_code(run.function), shown)
             if run.function.layout and "dtb_mem" not in run.function.layout:
                 raise UsageError("expected a layout of struct kimage with dtb_mem, found none")
             layout = KimageLayout(run.function.layout["dtb_mem"]) if run.function.layout else None
@@ -118,7 +120,6 @@ def recorded(run: Run) -> list[Recorded | RecordedCall]:
             except UnsupportedError as error:
                 raise UsageError(f"expected the code of a relocation routine, found: {error}") from error
             variant = dataclasses.replace(variant, folds_ttbr=run.function.folds_ttbr)
-            shown = _converted(record, Counterexample)
             _require_scenario(shown.scenario)
             found.append(Recorded(shown, code, variant))
     return found
@@ -178,6 +179,13 @@ def _require_scenario(scenario: Scenario) -> None:
     ):
         if wrong:
             raise UsageError(f"expected a list in {RAM_PAGES} pages of memory, found {what}")
+
+
+def _as_run(code: Code, shown: Counterexample) -> Code:
+    """Return the routine with what boot writes over it on the counterexample's machine."""
+    if any(not _HEX_BYTES.fullmatch(new) for _, new in shown.patched):
+        raise UsageError(f"expected the bytes that boot writes for {shown.property}, found others")
+    return Code(code.name, code.address, patched(code.data, code.address, shown.patched))
 
 
 def _function_code(run: Run, name: str) -> Code:

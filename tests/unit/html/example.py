@@ -279,7 +279,9 @@ def composed(name: str = "composed") -> Run:
             ),
             EndRecord("elsewhere", 0x1000, "elsewhere+0x0/0x4", "WARN", []),
         ],
-        notes=["proved for every choice of kvm_protected_mode_initialized@is_hyp_nvhe+0x4/0x44"],
+        notes=[
+            "what is proved holds for every choice of kvm_protected_mode_initialized@is_hyp_nvhe+0x4/0x44"
+        ],
     )
 
 

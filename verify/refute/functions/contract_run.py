@@ -134,6 +134,9 @@ class ContractRun(PathRun):
             uc.mem_write(at, self.entry_word(at).to_bytes(8, "little"))
         return True
 
+    def _mapped(self, address: int) -> bool:
+        return super()._mapped(address) or self._on_unmapped(self._uc, 0, address, 1, 0, None)
+
     def _on_access(
         self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, data: object
     ) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import unicorn
-from kexec_verify.arm64 import pointer_authentication
+from kexec_verify.arm64 import mops, pointer_authentication
 from kexec_verify.arm64.emulator import Registers, emulator
 from kexec_verify.arm64.execute import UNDEFINED, UNPRIVILEGED
 from kexec_verify.arm64.legality import lowest_el
 from kexec_verify.arm64.lift import SIZE, Code, Instruction
+from kexec_verify.arm64.memory_copy import MOST
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.refute.functions.effects import Accessed, Happened, Inputs, Left
@@ -87,6 +88,8 @@ class PathRun:
             action = self._undefined
         elif instruction.word in pointer_authentication.MEANING:
             action = lambda at: None  # noqa: E731 - as on a CPU without pointer authentication
+        elif mops.part(instruction.word) is not None:
+            action = self._copy
         elif name == "SoftwareBreakpoint":
             action = self._brk
         elif name == "ExceptionReturn":
@@ -148,6 +151,22 @@ class PathRun:
             return int.from_bytes(self._uc.mem_read(address, size), "little")
         except unicorn.UcError:
             return None
+
+    def _mapped(self, address: int) -> bool:
+        """Return whether there is memory at ``address``."""
+        return self.read(address, 1) is not None
+
+    def _access(self, kind: int, address: int, value: int = 0) -> int:
+        """Make an access to a byte that Unicorn's CPU does not make; return the byte that is there then.
+
+        :raises UcError: there is no memory.
+        """
+        if not self._mapped(address):
+            raise unicorn.UcError(unicorn.UC_ERR_EXCEPTION)
+        self._on_access(self._uc, kind, address, 1, value, None)
+        if kind == unicorn.UC_MEM_WRITE:
+            self._uc.mem_write(address, bytes([value]))
+        return int(self._uc.mem_read(address, 1)[0])
 
     def _set(self, registers: dict[str, int]) -> None:
         nzcv = int(self._uc.reg_read(_NZCV))
@@ -237,6 +256,26 @@ class PathRun:
         self._happen("call", at)
         self._answer(at)
         self._leave("ret", at, back)
+
+    def _copy(self, at: int) -> None:
+        """Copy memory: Unicorn's CPU has no such instruction. The last one of a sequence does it all."""
+        done = mops.part(self.code.word(at))
+        assert done is not None
+        if done.number != mops.EPILOGUE:
+            return
+        to, source, count = (self._operand(int(name[1:])) for name in done.registers)
+        if count > MOST:
+            self._refuse(at)
+            return
+        try:
+            data = [self._access(unicorn.UC_MEM_READ, source + i) for i in range(count)]
+            for i, byte in enumerate(data):
+                self._access(unicorn.UC_MEM_WRITE, to + i, byte)
+        except unicorn.UcError as error:
+            self._leave(f"fault ({error})", at, 0)
+            return
+        after = (to + count, source + count, 0)
+        self._set(dict(zip(done.registers, after, strict=True)))
 
     def _hvc(self, at: int) -> None:
         self._happen("CallHyperVisor", at)

@@ -13,6 +13,8 @@ from kexec_verify.kexec.choices import name_of, sites_of
 from kexec_verify.kexec.context import KexecContext
 from kexec_verify.refute.functions.effects import Inputs, Left
 from kexec_verify.refute.functions.path_run import PathRun
+from kexec_verify.refute.patched import Words, patched, recorded
+from kexec_verify.specs.capabilities import HAS_MOPS
 
 _SHOWN = 14  # instructions, in a terminal
 _REGISTERS = (*GENERAL, "sp", *FLAGS, *SYSTEM)
@@ -71,7 +73,7 @@ class CallCounterexample(msgspec.Struct, frozen=True, tag="call", tag_field="kin
     el: int = 1
     further: tuple[tuple[str, int, int], ...] = ()
     choices: tuple[str, ...] = ()
-    patched: tuple[tuple[int, str], ...] = ()
+    patched: Words = ()
 
     def where_is(self, address: int) -> str:
         """Return ``address`` as the kernel prints it."""
@@ -95,7 +97,7 @@ class Chosen(TypedDict):
     """The parameters of a counterexample that say what boot has patched."""
 
     choices: tuple[str, ...]
-    patched: tuple[tuple[int, str], ...]
+    patched: Words
 
 
 def chosen(context: KexecContext, code: Code | None = None) -> Chosen:
@@ -114,9 +116,7 @@ def chosen(context: KexecContext, code: Code | None = None) -> Chosen:
             choices |= {name_of(context.kernel, site) for site in sites if site.address == at}
         if now != context.kernel.read(at, SIZE):
             words[at] = now
-    return Chosen(
-        choices=tuple(sorted(choices)), patched=tuple((at, new.hex()) for at, new in sorted(words.items()))
-    )
+    return Chosen(choices=tuple(sorted(choices)), patched=recorded(words))
 
 
 def executed(code: Code, run: PathRun, called: Callable[[int], str] = hex) -> tuple[Executed, ...]:
@@ -146,28 +146,22 @@ def rerun(record: Mapping[str, Any], read: Callable[[int, int], bytes]) -> CallC
     """
     known = msgspec.convert(record, CallCounterexample, strict=False)
     address, length = known.code
-    data = _as_patched(known, address, read(address, length))
+    data = patched(read(address, length), address, known.patched)
     others = tuple(
-        Code(name, at, _as_patched(known, at, read(at, size)), calls=True) for name, at, size in known.further
+        Code(name, at, patched(read(at, size), at, known.patched), calls=True)
+        for name, at, size in known.further
     )
     resumed = frozenset(known.resumed)
-    code = Code(known.function, address, data, True, resumed, el=known.el, continuations=others)
+    code = Code(
+        known.function, address, data, True, resumed, el=known.el, continuations=others,
+        copies_memory=HAS_MOPS in known.choices,
+    )  # fmt: skip
     run = PathRun(code, known.given)
     run.run()
     again = ending(run, {at: run.read(at, 1) or 0 for at in known.ending.memory})
     if _did(executed(code, run)) != _did(known.steps) or again != known.ending:
         raise InternalError(f"the replay of {known.property} does not show: {known.effect}")
     return known
-
-
-def _as_patched(known: CallCounterexample, address: int, data: bytes) -> bytes:
-    """The bytes at ``address`` with what boot has written there on the run's machine."""
-    out = bytearray(data)
-    for at, text in known.patched:
-        new = bytes.fromhex(text)
-        if address <= at and at + len(new) <= address + len(data):
-            out[at - address : at - address + len(new)] = new
-    return bytes(out)
 
 
 def _did(steps: tuple[Executed, ...]) -> list[tuple[int, dict[str, str]]]:
