@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,6 +145,7 @@ class Opened:
     :param target: as the user typed it; of a folder, the path of its kernel.
     :param sha256: of the kernel's file.
     :param place: folder of its report.
+    :param opening: the time that it took to read it.
     :param loaded: the kernel and its relocation routine; None if ``finished`` is the run of an earlier
         command.
     """
@@ -152,7 +153,7 @@ class Opened:
     target: str
     sha256: str
     place: Path
-    started: datetime
+    opening: timedelta
     loaded: tuple[Kernel, Function] | None
     finished: Finished | None
 
@@ -175,9 +176,10 @@ def open_for(target: str, session: Session) -> Opened:
         require_own(place)
         found = session.finished(sha256, located, place)
         if found is not None:
-            return Opened(located, sha256, place, started, None, found)
+            return Opened(located, sha256, place, datetime.now(UTC) - started, None, found)
         kernel = load_kernel(data, located, name)
-        return Opened(located, sha256, place, started, (kernel, find_routine(kernel)), None)
+        loaded = kernel, find_routine(kernel)
+        return Opened(located, sha256, place, datetime.now(UTC) - started, loaded, None)
 
 
 def _opened(named: list[str], session: Session, failures: list[Failure]) -> dict[str, Opened]:
@@ -243,7 +245,8 @@ def _prove(opened: Opened, session: Session) -> tuple[Run, list[str]]:
             session.patterns,
             session.waivers,
             session.discharger(),
-            opened.started,
+            # Other targets were proved since this one was opened.
+            datetime.now(UTC) - opened.opening,
         )
     try:
         run, outcome = verification.prove(terminal.doing, session.queries)

@@ -27,6 +27,7 @@ from unicorn import UcError
 
 _REGISTERS = frozenset((*GENERAL, "sp", *FLAGS, *SYSTEM))
 _HEX_BYTES = re.compile(r"([0-9a-f]{2}){1,4096}")
+_NO_BYTES = "a patch of other than bytes"
 _MOST_PAGES = 1 << 12  # of 4 KiB
 _MOST_STEPS = 1 << 20
 _MOST_CODE = 1 << 20  # bytes
@@ -153,6 +154,7 @@ def _require_inputs(call: CallCounterexample) -> None:
         (any(not _HEX_BYTES.fullmatch(data) for _, data in stores), "a store of other than bytes"),
         (any(at + len(data) // 2 > MASK for at, data in stores), "a store beyond the address space"),
         (any(at + WORD > MASK for at in given.memory), "a word beyond the address space"),
+        (any(not _HEX_BYTES.fullmatch(new) for _, new in call.patched), _NO_BYTES),
     ):
         if wrong:
             raise UsageError(f"expected the inputs of a call of {call.function}, found {what}")
@@ -184,7 +186,7 @@ def _require_scenario(scenario: Scenario) -> None:
 def _as_run(code: Code, shown: Counterexample) -> Code:
     """Return the routine with what boot writes over it on the counterexample's machine."""
     if any(not _HEX_BYTES.fullmatch(new) for _, new in shown.patched):
-        raise UsageError(f"expected the bytes that boot writes for {shown.property}, found others")
+        raise UsageError(f"expected a counterexample of {shown.property}, found {_NO_BYTES}")
     return Code(code.name, code.address, patched(code.data, code.address, shown.patched))
 
 

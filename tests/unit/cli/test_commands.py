@@ -235,6 +235,12 @@ def test_log_has_a_line_for_each_target(narrowed):
     assert "reloc-covered" not in done.stdout
 
 
+def test_time_of_a_target_is_not_that_of_the_targets_before_it(narrowed):
+    done, directory = narrowed
+    (total,) = re.findall(r"2 PROVED in ([\d.]+) s", done.stdout)
+    assert sum(read_run(path).seconds for path in directory.glob("*/run.json")) < float(total)
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_bad_second_target_is_told_before_anything_is_proved(tmp_path, form):
     done = verify("run", GOOD, "nowhere", "--format", form, cwd=tmp_path)

@@ -56,6 +56,7 @@ def test_replay_writes_into_its_folder_and_its_script_obeys_nobody(refuted, tmp_
         (("given", "pages"), list(range(5000)), "5000 pages"),
         (("given", "answers", 0, "stores"), {"4096": "zz"}, "a store of other than bytes"),
         (("code",), [0, 1 << 40], "bytes of code"),
+        (("patched",), [[0, "zz"]], "a patch of other than bytes"),
     ],
 )
 def test_call_that_no_machine_can_be_given(refuted, path, value, found):
@@ -79,6 +80,13 @@ def test_list_that_no_machine_can_have(refuted, field, value, found):
     data = msgspec.to_builtins(refuted, str_keys=True)
     data = replaced(data, ("properties", 1, "counterexample", "scenario", field), value)
     with pytest.raises(UsageError, match=found):
+        recorded(decode_run(msgspec.json.encode(data), "run.json"))
+
+
+def test_list_with_a_patch_of_other_than_bytes(refuted):
+    data = msgspec.to_builtins(refuted, str_keys=True)
+    data = replaced(data, ("properties", 1, "counterexample", "patched"), [[0, "zz"]])
+    with pytest.raises(UsageError, match="a patch of other than bytes"):
         recorded(decode_run(msgspec.json.encode(data), "run.json"))
 
 
