@@ -36,8 +36,10 @@ class Bench:
     image: Path
     initrd: Path
 
-    def run(self, level: str, mode: str, change: Change | None = None) -> Configuration:
-        return attempt(LiveSession(self.where, self.image, self.initrd, level, mode, "", LIMIT, None, change))
+    def run(self, level: str, mode: str, change: Change | None = None, cpu: str = "") -> Configuration:
+        return attempt(
+            LiveSession(self.where, self.image, self.initrd, level, mode, cpu, LIMIT, None, change)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +203,15 @@ def test_a_guest_that_dies_is_a_result(bench):
     assert found.death.registers["esr_el1"] >> 26 in (0x21, 0x25)  # an abort, of a fetch or of data
     assert "pages were copied before it" in found.death.word
     assert "read-only" in found.death.entry
+
+
+def test_a_kernel_that_faults_while_it_loads_is_a_result(bench_with_kvm):
+    """6.12 with 52-bit addresses (LPA2): see docs/findings.md."""
+    found = bench_with_kvm.run("el1", "load", cpu="max")
+    assert found.outcome == "died" and found.death is None
+    assert found.reason.startswith("Unable to handle kernel paging request")
+    assert ", at trans_pgd_create_copy+" in found.reason
+    assert false(found) == {"callees-by-contract"}
 
 
 def _entry(place: Placement, pages: set[int], descriptor: int) -> tuple[int, int]:

@@ -157,6 +157,8 @@ def _death(each: Configuration) -> list[str]:
 
 def exit_status(made: LiveRun) -> int:
     """What the command exits with."""
-    if any(check.seen == "false" for each in made.configurations for check in each.checks):
+    outcomes = {each.outcome for each in made.configurations}
+    false = any(check.seen == "false" for each in made.configurations for check in each.checks)
+    if false or "died" in outcomes:
         return 1
-    return 0 if all(each.outcome == "entered" for each in made.configurations) else 3
+    return 0 if outcomes == {"entered"} else 3

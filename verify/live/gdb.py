@@ -13,6 +13,7 @@ from kexec_verify.errors import InternalError, LimitError
 
 _FEATURES = b"qSupported:multiprocess-;swbreak+;hwbreak+;xmlRegisters=aarch64"
 _CHUNK = 0xFFB
+_ENDED = "QEMU has ended: the guest has reset itself, or QEMU has failed"
 _MOST_BYTES = 2000  # of memory in one packet
 
 
@@ -20,7 +21,8 @@ class Gdb:
     """One connection; the guest stands still until it is told to run.
 
     :param limit: wall-clock seconds that any answer may take, a stop after ``run`` aside.
-    :raises InternalError: if the stub closes the connection or refuses what it must know.
+    :raises LimitError: if QEMU ends, or does not answer in time.
+    :raises InternalError: if the stub refuses what it must know.
     """
 
     def __init__(self, path: Path, limit: float = 120.0):
@@ -30,7 +32,7 @@ class Gdb:
         self._limit, self._buffer, self._acknowledges = limit, b"", True
         self._ask(_FEATURES)
         self._ask(b"QStartNoAckMode")
-        self._socket.sendall(b"+")
+        self._write(b"+")
         self._acknowledges = False
         self._numbers = self._described()
 
@@ -41,7 +43,13 @@ class Gdb:
     # The protocol
 
     def _send(self, body: bytes) -> None:
-        self._socket.sendall(b"$" + body + b"#%02x" % (sum(body) & 0xFF))
+        self._write(b"$" + body + b"#%02x" % (sum(body) & 0xFF))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except ConnectionError as error:
+            raise LimitError(_ENDED) from error
 
     def _read(self, until: float) -> bytes:
         while True:
@@ -49,15 +57,18 @@ class Gdb:
             if match:
                 self._buffer = self._buffer[match.end() :]
                 if self._acknowledges:
-                    self._socket.sendall(b"+")
+                    self._write(b"+")
                 return _expanded(match[1])
             left = until - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             self._socket.settimeout(left)
-            piece = self._socket.recv(1 << 16)
+            try:
+                piece = self._socket.recv(1 << 16)
+            except ConnectionError as error:
+                raise LimitError(_ENDED) from error
             if not piece:
-                raise InternalError("QEMU's gdb stub has closed the connection")
+                raise LimitError(_ENDED)
             self._buffer += piece
 
     def _ask(self, body: bytes) -> bytes:
@@ -151,7 +162,7 @@ class Gdb:
 
     def interrupt(self) -> None:
         """Stop the guest that runs."""
-        self._socket.sendall(b"\x03")
+        self._write(b"\x03")
         try:
             self._read(time.monotonic() + self._limit)
         except TimeoutError as error:

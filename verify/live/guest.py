@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -164,6 +165,14 @@ class Guest:
             time.sleep(_POLL)
         self.gdb.interrupt()
         return found
+
+    def oops(self) -> str:
+        """Return what the kernel has printed of its first fault: what it was, and where; "" if it had none."""
+        found = re.search(r"\] ((?:Unable to handle|Internal error|kernel BUG|Kernel panic)[^\n]*)", self.text)
+        if found is None:
+            return ""
+        place = re.search(r"\] pc : ([^\n]*)", self.text[found.start() :])
+        return found[1].strip() + (f", at {place[1].strip()}" if place is not None else "")
 
     def tail(self) -> str:
         """Return the last lines that the guest has printed."""

@@ -71,6 +71,8 @@ class Session:
                 outcome = self._run(guest)
             except (LimitError, UnmappedError, ListError, TimeoutError) as error:
                 reason = str(error) or "a time limit was reached"
+                if fault := guest.oops():
+                    outcome, reason = "died", fault
             used, console = guest.cpu_seconds, guest.text[-_CONSOLE:]
         return Configuration(
             self.level,
@@ -116,7 +118,12 @@ class Session:
         entries.objects_apart(place, stop, kimage.control, checks, f"where {POST_LOAD} is entered")
         found = None if kimage.in_place else self._list(place, stop, kimage)
         segments = self._segments(place, kimage)
-        trace = Tracer(place, kimage).trace(place.context.code(POST_LOAD), ())
+        try:
+            trace = Tracer(place, kimage).trace(place.context.code(POST_LOAD), ())
+        except LimitError:
+            if fault := place.guest.oops():
+                checks.add("callees-by-contract", f"what {POST_LOAD} calls returns", False, fault)
+            raise
         after = Stop(place.guest)
         result = after.general["x0"] & 0xFFFF_FFFF
         checks.add("", f"{POST_LOAD} returns 0", result == 0, f"w0 = {result:#x}")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kexec_verify.errors import InternalError
+from kexec_verify.errors import InternalError, LimitError
 from kexec_verify.live.gdb import Gdb, _expanded
 
 TARGET = b'<target><xi:include href="core.xml"/></target>'
@@ -86,6 +86,16 @@ def test_a_stub_that_refuses_is_an_internal_fault(tmp_path, monkeypatch):
         monkeypatch.setitem(globals(), "answer", lambda body: b"E01")
         with pytest.raises(InternalError):
             gdb.set_breakpoint(0x1000)
+        gdb.close()
+
+
+@pytest.mark.parametrize("ask", [lambda gdb: gdb.general(), lambda gdb: gdb.run(10), lambda gdb: gdb.step()])
+def test_an_emulator_that_ends_is_told(tmp_path, monkeypatch, ask):
+    with stub(tmp_path / "gdb"):
+        gdb = Gdb(tmp_path / "gdb", 10)
+        gdb._socket.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(LimitError, match="QEMU has ended"):
+            ask(gdb)
         gdb.close()
 
 
