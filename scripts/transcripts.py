@@ -3,7 +3,7 @@
     .venv/bin/python scripts/transcripts.py            every marked block of README.md and docs/
     .venv/bin/python scripts/transcripts.py FILE...    those of these documents
     .venv/bin/python scripts/transcripts.py --kernels REPORTS
-                                            the table of docs/kernels.md, from a folder of runs
+                                            rows in the table of docs/kernels.md, from a folder of runs
 
 A block is marked as below. Its ``$`` lines are kept and run in order, in one folder for the whole document,
 with an empty cache. What they print replaces the rest of the block. With ``head=N`` and ``tail=M`` only the
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,21 +137,26 @@ def rewrite(path: Path) -> None:
         path.write_text(BLOCK.sub(fresh, text))
 
 
-def kernel_table(reports: Path) -> list[str]:
-    """Return the table of the runs in a folder of reports, by kernel version."""
+def kernel_table(reports: Path, known: Iterable[str] = ()) -> list[str]:
+    """Return the table of the runs in a folder of reports, by kernel version.
+
+    :param known: rows of kernels that were verified before; those that the reports have again are replaced.
+    """
     from kexec_verify.report.read import read_runs
 
-    rows = ["| kernel | pages | PROVED | waived | REFUTED | undecided |", "|---|---|---|---|---|---|"]
-    for found in sorted(read_runs(reports).values(), key=lambda found: _version(found.target.name)):
+    rows = {row.split("|")[1].strip(): row for row in known}
+    for found in read_runs(reports).values():
         if not found.complete:
             raise ValueError(f"expected finished runs, found an interrupted one of {found.target.name}")
         counts = Counter("waived" if p.waived else str(p.verdict) for p in found.properties)
         proved, waived, refuted = (counts.pop(key, 0) for key in ("PROVED", "waived", "REFUTED"))
         undecided = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "0"
         pages = f"{found.function.page_size >> 10} KiB"
-        name = found.target.name.removeprefix("linux-image-")
-        rows.append(f"| {name} | {pages} | {proved} | {waived} | {refuted} | {undecided} |")
-    return rows
+        # A kernel is the same in whichever suite it is.
+        name = found.target.name.removeprefix("linux-image-").partition("_")[0]
+        rows[name] = f"| {name} | {pages} | {proved} | {waived} | {refuted} | {undecided} |"
+    head = ["| kernel | pages | PROVED | waived | REFUTED | undecided |", "|---|---|---|---|---|---|"]
+    return [*head, *(rows[name] for name in sorted(rows, key=_version))]
 
 
 def _version(name: str) -> list[tuple[int, str]]:
@@ -160,9 +166,10 @@ def _version(name: str) -> list[tuple[int, str]]:
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--kernels"]:
         path = ROOT / "docs" / "kernels.md"
-        rows = kernel_table(Path(arguments[1]))
-        table = "\n".join(["<!-- kernels: begin -->", *rows, "<!-- kernels: end -->"])
-        path.write_text(KERNELS.sub(lambda _: table, path.read_text()))
+        text = path.read_text()
+        known = KERNELS.search(text)[0].splitlines()[3:-1]
+        table = "\n".join(["<!-- kernels: begin -->", *kernel_table(Path(arguments[1]), known)])
+        path.write_text(KERNELS.sub(lambda _: f"{table}\n<!-- kernels: end -->", text))
         return
     documents = [Path(name) for name in arguments] or [
         ROOT / "README.md",

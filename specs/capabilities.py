@@ -89,6 +89,18 @@ CAPABILITIES = (
         described="Memory Copy and Memory Set instructions",
     ),
     Capability(
+        "HAS_LSE_ATOMICS",
+        "Every CPU has instructions that change a word of memory atomically (FEAT_LSE).",
+        "Arm ARM, ID_AA64ISAR0_EL1.Atomic",
+        described="LSE atomic instructions",
+    ),
+    Capability(
+        "HAS_VA52",
+        "Virtual addresses have 52 bits (FEAT_LPA2, and FEAT_LVA with pages of 64 KiB).",
+        "Arm ARM, ID_AA64MMFR0_EL1.TGran4_2 and TGran16_2, ID_AA64MMFR2_EL1.VARange",
+        described="52-bit Virtual Addressing",
+    ),
+    Capability(
         "WORKAROUND_4311569",
         "Maintenance of cache lines by address is made twice.",
         "Documentation/arch/arm64/silicon-errata.rst",

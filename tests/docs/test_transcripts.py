@@ -122,6 +122,14 @@ def test_table_of_kernels(tmp_path):
     assert by_name[unknown.target.name][3] == "1 UNKNOWN"
 
 
+def test_a_kernel_that_is_verified_again_replaces_its_row(tmp_path):
+    example.write(example.proved("linux-image-6.9.2-arm64_sid"), tmp_path)
+    before = ["| 6.10.1-arm64 | 4 KiB | 1 | 0 | 0 | 0 |", "| 6.9.2-arm64 | 4 KiB | 0 | 0 | 1 | 0 |"]
+    rows = script.kernel_table(tmp_path, before)[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["6.9.2-arm64", "6.10.1-arm64"]
+    assert rows[1] == before[0] and rows[0] != before[1] and rows[0].endswith("| 0 | 0 | 0 |")
+
+
 def test_table_of_an_interrupted_run_is_refused(tmp_path):
     example.write(msgspec.structs.replace(example.proved(), complete=False), tmp_path)
     with pytest.raises(ValueError, match="found an interrupted one"):
