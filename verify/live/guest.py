@@ -27,6 +27,7 @@ RAM_BYTES = 512 << 20
 _SEED = 7  # of kaslr-seed in the device tree: KASLR is on, and a run can be repeated
 _START_LIMIT = 60.0
 _POLL = 0.01
+_FAULT = re.compile(r"\] ((?:Unable to handle|Internal error|kernel BUG|Kernel panic)[^\n]*)")
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,8 @@ class Guest:
         return found
 
     def oops(self) -> str:
-        """Return what the kernel has printed of its first fault: what it was, and where; "" if it had none."""
-        found = re.search(r"\] ((?:Unable to handle|Internal error|kernel BUG|Kernel panic)[^\n]*)", self.text)
+        """Return what the kernel has printed of its first fault, and where it was; "" if it had none."""
+        found = _FAULT.search(self.text)
         if found is None:
             return ""
         place = re.search(r"\] pc : ([^\n]*)", self.text[found.start() :])
