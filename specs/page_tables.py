@@ -50,8 +50,15 @@ def writable(copy: Term) -> Formula:
     return And((copy & PTE_RDONLY) == 0, (copy & PTE_AF) != 0)
 
 
-MAPPERS = ("__create_pgd_mapping", "__create_pgd_mapping_locked")
-"""The functions that make entries of the kernel's map: of the address in x2, with the protection in x4."""
+MAPPERS = ("__create_pgd_mapping", "__create_pgd_mapping_locked", "create_kpti_ng_temp_pgd")
+"""The functions that make entries of the kernel's map: of the address in x2, with the protection in x4.
+
+The last is another name of the second, which is static. A compiler may inline one in the other.
+"""
+BOOT_MAPPERS = ("paging_init", "map_mem", "__map_memblock")
+"""The functions that map the linear map at boot by calls of those; compilers inline one in another."""
+SET_FIXMAP = "__set_fixmap"
+"""The function by which tables are accessed before the linear map is there (asm/fixmap.h)."""
 
 ELSEWHERE = {
     "efi_create_mapping": "into the tables of efi_mm (arch/arm64/kernel/efi.c)",

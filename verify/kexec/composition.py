@@ -29,7 +29,7 @@ from kexec_verify.kexec.post_load import NAME as POST_LOAD
 from kexec_verify.kexec.post_load import PostLoad
 from kexec_verify.kexec.soft_restart import COPIED_VECTORS, VECTORS, El2Code, HypStub, SoftRestart
 from kexec_verify.kexec.tables import NAME as TABLES
-from kexec_verify.kexec.tables import TableCopy
+from kexec_verify.kexec.tables import TableCopy, copying_code
 from kexec_verify.obligation import Obligation
 from kexec_verify.specs.capabilities import PROTECTED_KVM
 from kexec_verify.specs.contracts import Contract
@@ -197,7 +197,7 @@ class Composition:
         self._copy(part, self.context)
         if self.choices:
             # A key's sites are followed both ways: it may be turned while the loops run.
-            self._variants(TABLES, part, self.context.plain(TABLES), self._copy, keys_too=False)
+            self._variants(TABLES, part, copying_code(self.context), self._copy, keys_too=False)
 
     def _copy(self, part: Part, context: KexecContext) -> None:
         proof = TableCopy(context, self.decide, self.choices)

@@ -34,11 +34,14 @@ FRAME_BYTES = 4096
 """More than any frame of kexec's code; a store further below SP is a refutation, not a frame."""
 SHADOW_CALL_BYTES = 512
 """More than the return addresses that one of kexec's functions and those run as part of it push."""
+IMAGE = "the image"
+"""The name of the object that is the kernel's image; those of its unknown words begin with it."""
 _PUSH = 0xF800_865E  # str x30, [x18], #8
 _TASK_BYTES = 16384
 _LINEAR_MAP_BITS = (36, 39, 42, 47, 48, 52)
+_COLD = ".cold"  # in the name of a part of a function that is elsewhere
 _BRK = 0b11010100001
-_MOST_RANGES = 8  # of one function
+_MOST_RANGES = 16  # of one function
 _SMALL_BYTES = 256  # of a callee without a contract that is run in place of its call
 _CONSTANT_WORDS = ("arm64_relocate_new_kernel_size",)
 
@@ -92,17 +95,21 @@ class KexecContext:
         if key in self._code:
             return self._code[key]
         function = self._find(name) if address is None else find_function(self.kernel, name, address)
-        first, *others = (self._range(f) for f in self._ranges(function))
-        resumed = self._resumed(first, *others)
-        self._code[key] = Code(
-            name, first.address, first.data, True, resumed, self._final(),
-            continuations=tuple(others), unknown=first.unknown, copies_memory=self.sets(HAS_MOPS),
-        )  # fmt: skip
+        self._code[key] = self._joined(name, [self._range(f) for f in self._ranges(function)])
         return self._code[key]
 
-    def plain(self, function: str | int) -> Code:
-        """Return a function by name or first address, its own bytes alone: nothing is run as part of it.
+    def plain(self, name: str) -> Code:
+        """Return a function by name, its own bytes alone: nothing is run as part of it.
 
+        :raises UnsupportedError: if the kernel has no such function, or several clones of it.
+        """
+        code = self._range(self._find(name))
+        return Code(code.name, code.address, code.data, warnings=self._resumed(code), unknown=code.unknown)
+
+    def with_callees(self, function: str | int, apart: frozenset[str]) -> Code:
+        """Return a function by name or first address, with its cold part and the small functions it calls.
+
+        :param apart: names of functions without a contract that are no part of it.
         :raises UnsupportedError: if the kernel has no such function, or several clones of it.
         """
         if isinstance(function, str):
@@ -111,8 +118,15 @@ class KexecContext:
             symbol = self.kernel.symbol_before(function)
             assert symbol is not None
             found = find_function(self.kernel, symbol.name, function)
-        code = self._range(found)
-        return Code(found.name, found.address, found.code, warnings=self._resumed(code), unknown=code.unknown)
+        return self._joined(found.name, [self._range(f) for f in self._ranges(found, apart)])
+
+    def _joined(self, name: str, ranges: list[Code]) -> Code:
+        """Return the function called ``name`` of which these are all ranges, its own first."""
+        first, *others = ranges
+        return Code(
+            name, first.address, first.data, True, self._resumed(*ranges), self._final(),
+            continuations=tuple(others), unknown=first.unknown, copies_memory=self.sets(HAS_MOPS),
+        )  # fmt: skip
 
     def _resumed(self, *codes: Code) -> frozenset[int]:
         """The brk instructions of a function that it goes on after: its WARNs.
@@ -132,11 +146,13 @@ class KexecContext:
         patched = unknown(self.kernel, function.address, function.end)
         return Code(function.name, function.address, function.code, calls=True, unknown=patched)
 
-    def _ranges(self, function: Function) -> list[Function]:
+    def _ranges(self, function: Function, apart: frozenset[str] | None = None) -> list[Function]:
         """Return the function, and every function that is run as part of it.
 
         These are the functions that it branches to, such as its cold part, and the small functions without a
         contract that it calls. A function that has a contract is not part of it.
+
+        :param apart: names of further functions that are not, nor is a large one that it branches to.
         """
         found, todo = [function], [function]
         while todo:
@@ -144,10 +160,13 @@ class KexecContext:
             called = set(calls_out(piece))
             for target in [*branches_out(piece), *called]:
                 known = any(other.address <= target < other.end for other in found)
-                if known or target in self.restart or self._has_contract(target):
+                if known or target in self.restart or self._is_apart(target, apart):
                     continue
                 further = self._function_at(target)
-                if further is None or (target in called and not self._is_small(further, target)):
+                if further is None:
+                    continue
+                may_be_large = target not in called and (apart is None or _COLD in further.name)
+                if not may_be_large and not self._is_small(further, target, apart):
                     continue
                 if len(found) == _MOST_RANGES:
                     raise UnsupportedError(f"{function.name} that goes on in more than {_MOST_RANGES} places")
@@ -166,23 +185,38 @@ class KexecContext:
             return None
         return found if found.address <= address < found.end else None
 
-    def _is_small(self, function: Function, entry: int) -> bool:
+    def _is_small(
+        self,
+        function: Function,
+        entry: int,
+        apart: frozenset[str] | None,
+        within: frozenset[int] = frozenset(),
+    ) -> bool:
         """A callee that is run in place of its call: entered at its start, short, with loops that can be cut.
 
         Compilers outline inline functions so, at -Os above all, and static functions that have two callers.
+
+        :param apart: see :meth:`_ranges`; if given, the callee must have no loop.
+        :param within: addresses of the functions by which it is called: it must call none of them.
         """
         if entry != function.address or len(function.code) > _SMALL_BYTES:
             return False
-        if not all(self._has_contract(target) for target in calls_out(function)):
-            return False
+        within |= {entry}
+        for target in calls_out(function):
+            if self._is_apart(target, apart):
+                continue
+            further = self._function_at(target)
+            if further is None or target in within or not self._is_small(further, target, apart, within):
+                return False
         try:
-            cuts(Code(function.name, function.address, function.code, calls=True))
+            found = cuts(Code(function.name, function.address, function.code, calls=True))
         except UnsupportedError:
             return False
-        return True
+        return apart is None or not found
 
-    def _has_contract(self, address: int) -> bool:
-        return any(contract(name) is not None for name in self.kernel.symbols_at(address))
+    def _is_apart(self, address: int, apart: frozenset[str] | None) -> bool:
+        names = self.kernel.symbols_at(address)
+        return any(contract(name) is not None or name in (apart or ()) for name in names)
 
     def _kinds(self, breaks: list[int]) -> dict[int, bool]:
         """Return, for each brk instruction in the kernel's table, whether it is a WARN."""
@@ -198,7 +232,7 @@ class KexecContext:
         if self.kernel.symbol(name) is not None:
             return find_function(self.kernel, name)
         clones = [s.name for s in self.kernel.symbols if s.name.startswith(f"{name}.")]
-        clones = [clone for clone in clones if ".cold" not in clone]
+        clones = [clone for clone in clones if _COLD not in clone]
         if len(clones) == 1:
             return find_function(self.kernel, clones[0])
         found = ", ".join(clones) if clones else "neither"
@@ -277,7 +311,7 @@ class KexecContext:
             if symbol is not None and self.kernel.mapped(symbol.address, 8):
                 data = self.kernel.read(symbol.address, 8)
                 known |= {symbol.address + i: byte for i, byte in enumerate(data)}
-        return Object("the image", None, self.globals.low, self.globals.high, known)
+        return Object(IMAGE, None, self.globals.low, self.globals.high, known)
 
     def kimage(self, base: Term) -> Object:
         """Return struct kimage at ``base`` as an object."""

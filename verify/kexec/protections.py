@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kexec_verify.arm64.lift import SIZE
-from kexec_verify.arm64.state import GENERAL, Event
+from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.arm64.state import GENERAL, SYSTEM, Event
 from kexec_verify.errors import UnsupportedError
-from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.context import IMAGE, KexecContext
 from kexec_verify.kexec.table_paths import TablePaths, calls
-from kexec_verify.logic import Term, const, same, var
-from kexec_verify.obligation import Obligation
+from kexec_verify.logic import Formula, Not, Term, const, same, var
+from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.specs import page_tables as spec
 from kexec_verify.specs.address_map import linear_map_end
 from kexec_verify.symbolic.cut_paths import ENTRY
+from kexec_verify.symbolic.explore import Decide
 
 _BRANCHES = re.compile(rb"[\x14-\x17\x94-\x97]")  # the last byte of B and BL (Arm ARM, C4.1.66)
 _ADDRESS, _PROTECTION = "x2", "x4"
+_TABLE = "x1"  # of __set_fixmap: the physical address
+_IMAGE_WORD = f"{IMAGE}@"
 
 
 @dataclass
@@ -29,9 +31,10 @@ class Protections:
     """
 
     context: KexecContext
+    decide: Decide
     obligations: list[Obligation] = field(default_factory=list)
     given: dict[int, Term] = field(default_factory=dict)
-    _calls_in: dict[int, list[Event]] = field(default_factory=dict)
+    _calls_in: dict[tuple[int, int], list[Event]] = field(default_factory=dict)
     _done: set[tuple[int, str | None, str]] = field(default_factory=set)
 
     def prove(self) -> list[Obligation]:
@@ -45,8 +48,8 @@ class Protections:
         for mapper in mappers:
             if mapper.name not in spec.MAPPERS:
                 raise UnsupportedError(f"{mapper.name}, whose arguments may be in other registers")
-            if mapper.name == spec.MAPPERS[-1] or len(mappers) == 1:
-                self._callers(mapper.address, _ADDRESS, _PROTECTION)
+            self._callers(mapper.address, _ADDRESS, _PROTECTION)
+        self._require_boot()
         return self.obligations
 
     def _callers(self, callee: int, address: str | None, protection: str) -> None:
@@ -58,7 +61,11 @@ class Protections:
             names = self.context.kernel.symbols_at(caller)
             if any(name in spec.ELSEWHERE for name in names):
                 continue
-            for call in self._calls(caller, callee):
+            found = self._calls(caller, callee)
+            missed = self._places(caller, callee) - {call.at for call in found}
+            if missed and any(map(_is_boot_mapper, names)):
+                raise UnsupportedError("call that no path comes to", min(missed))
+            for call in found:
                 self._require(caller, call, address, protection)
 
     def _require(self, caller: int, call: Event, address: str | None, protection: str) -> None:
@@ -73,18 +80,62 @@ class Protections:
             return
         goal = spec.stays_writable(value)
         where = self.context.where(call.at)
+        if not self._is_decided(call.before.facts, value, goal):
+            raise UnsupportedError(f"the call at {where} with a protection that is not known", call.at)
         sentence = f"the call at {where}: entries of the linear map get PTE_DIRTY and AF"
         required = Obligation("tables-dirty", sentence, call.before.facts, goal, call.at)
         self.obligations.append(required)
         self.given[id(required)] = value
 
-    def _calls(self, caller: int, callee: int) -> Iterator[Event]:
-        if caller not in self._calls_in:
-            code = self.context.plain(caller)
-            self._calls_in[caller] = calls(TablePaths(self.context, code, joins=2).run())
-        for call in self._calls_in[caller]:
-            if same(call.operands[0], const(callee)):
-                yield call
+    def _is_decided(self, facts: Facts, value: Term, goal: Formula) -> bool:
+        """Whether a protection is known well enough to say if it is right: it is, or it is not for any value
+        of what is unknown, or it is made of nothing but system registers.
+        """
+        system = {f"{name}@{ENTRY}" for name in SYSTEM}
+        return value.variables <= system or self.decide(facts, goal) or self.decide(facts, Not(goal))
+
+    def _require_boot(self) -> None:
+        """Demand that the functions that map the linear map at boot do so by calls that are covered.
+
+        :raises UnsupportedError: if none of them has such a call, or if one accesses a table outside of the
+            image itself: then a compiler may have inlined there what makes the entries.
+        """
+        kernel = self.context.kernel
+        within = {kernel.symbol_before(required.at or 0) for required in self.obligations}
+        if not any(symbol is not None and _is_boot_mapper(symbol.name) for symbol in within):
+            raise UnsupportedError(f"no call in {' or '.join(spec.BOOT_MAPPERS)} that maps the linear map")
+        fixmap = kernel.symbol(spec.SET_FIXMAP)
+        if fixmap is None:
+            raise UnsupportedError(f"kernel without {spec.SET_FIXMAP}")
+        for caller in sorted(self._callers_of(fixmap.address)):
+            name = kernel.symbols_at(caller)[0]
+            if _is_boot_mapper(name):
+                self._demand_own_tables(name, caller, fixmap.address)
+
+    def _demand_own_tables(self, name: str, caller: int, fixmap: int) -> None:
+        found = self._calls(caller, fixmap)
+        if self._places(caller, fixmap) - {call.at for call in found}:
+            raise UnsupportedError(f"{name} that accesses tables where no path comes to", caller)
+        for call in found:
+            words = call.before.registers[_TABLE].variables
+            if not all(name.startswith(_IMAGE_WORD) for name in words):
+                raise UnsupportedError(f"{name} that accesses tables itself", call.at)
+
+    def _code(self, caller: int, callee: int) -> Code:
+        apart = frozenset((*spec.MAPPERS, *self.context.kernel.symbols_at(callee)))
+        return self.context.with_callees(caller, apart)
+
+    def _places(self, caller: int, callee: int) -> set[int]:
+        """Where the function branches to ``callee`` or calls it."""
+        code = self._code(caller, callee)
+        return {at for at in code.addresses if _goes_to(code.word(at), at) == callee}
+
+    def _calls(self, caller: int, callee: int) -> list[Event]:
+        key = (caller, callee)
+        if key not in self._calls_in:
+            found = calls(TablePaths(self.context, self._code(caller, callee), joins=2).run())
+            self._calls_in[key] = [call for call in found if same(call.operands[0], const(callee))]
+        return self._calls_in[key]
 
     def _callers_of(self, callee: int) -> set[int]:
         """The first addresses of the functions that branch to ``callee`` or call it.
@@ -98,10 +149,8 @@ class Protections:
             data, first = segment.data, -segment.address % SIZE
             for match in _BRANCHES.finditer(data[first + SIZE - 1 :: SIZE]):
                 offset = first + match.start() * SIZE
-                word = int.from_bytes(data[offset : offset + SIZE], "little")
-                distance = (word & 0x3FF_FFFF) - ((word & 0x200_0000) << 1)
                 at = segment.address + offset
-                if at + distance * SIZE == callee:
+                if _goes_to(int.from_bytes(data[offset : offset + SIZE], "little"), at) == callee:
                     symbol = self.context.kernel.symbol_before(at)
                     if symbol is None:
                         raise UnsupportedError("call that is in no function", at)
@@ -110,6 +159,17 @@ class Protections:
         return found
 
 
+def _goes_to(word: int, at: int) -> int | None:
+    """Where the instruction at ``at`` goes, if it is B or BL (Arm ARM, C6.2)."""
+    if word >> 26 & 0b11111 != 0b00101:
+        return None
+    return at + ((word & 0x3FF_FFFF) - ((word & 0x200_0000) << 1)) * SIZE
+
+
 def _passed_on(value: Term) -> str | None:
     """The register that the function was given ``value`` in, if it is what one held on entry."""
     return next((name for name in GENERAL if same(value, var(f"{name}@{ENTRY}"))), None)
+
+
+def _is_boot_mapper(name: str) -> bool:
+    return name.partition(".")[0] in spec.BOOT_MAPPERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from kexec_verify.arm64 import pointer_authentication
 from kexec_verify.arm64.cache import Lines
@@ -13,7 +14,8 @@ from kexec_verify.arm64.state import Event, State, unknown_ghosts, unknown_regis
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.calls import ARGUMENTS, CLOBBERED
 from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
-from kexec_verify.logic import Term, constant, offset_from, var
+from kexec_verify.kexec.locate import Function, calls_out
+from kexec_verify.logic import Term, constant, offset_from, same, var
 from kexec_verify.symbolic.cut_paths import ENTRY, CutPaths
 from kexec_verify.symbolic.heap import Heap, heap_of
 from kexec_verify.symbolic.objects import STACK_FRAME, Object
@@ -79,19 +81,48 @@ class TablePaths:
         state, at, kind = step.state, step.state.trace[-1], step.then.kind
         target = constant(step.then.target)
         if kind == "ret":
-            return None
+            return self._return(state, at, target)
         if kind == "brk":
             return [Step(state, at + SIZE)] if at in self.code.warnings else None
-        if kind == "call" or (kind == "br" and target is not None and self._starts(target)):
+        if kind == "call" and target is not None and self.code.enters(target):
+            return [Step(state, target)]
+        leaves = self._starts(target) if target is not None else self._is_held(state, step.then.target)
+        if kind == "call" or (kind == "br" and leaves):
             after = self._call(state, at, target, step.then.target)
-            # What never returns is followed too: that is more than what can happen.
+            if target in self.code.final:
+                return None
             further = (
                 at + SIZE
                 if kind == "call" and at + SIZE in self.code
-                else Exit("ret", after.registers["x30"])
+                else Exit("ret", state.registers["x30"])
             )
             return [Step(after, further)]
         raise UnsupportedError(f"way out of {self.code.name} ({kind})", at)
+
+    def _return(self, state: State, at: int, target: int | None) -> list[Step] | None:
+        """Where a return goes on: behind the call, if the function that returns was run in place of one."""
+        if target is not None and target in self.code:
+            return [Step(state, target)]
+        if any(at in piece for piece in self.code.continuations if piece.address in self._called_in_place):
+            raise UnsupportedError("return to an address that is not known", at)
+        return None
+
+    @cached_property
+    def _called_in_place(self) -> set[int]:
+        """The first addresses of the functions that are run in place of a call."""
+        functions = (Function(p.name, p.address, p.data, "") for p in self.code.pieces)
+        return {target for f in functions for target in calls_out(f) if self.code.enters(target)}
+
+    @staticmethod
+    def _is_held(state: State, target: Term) -> bool:
+        """``target`` was loaded from the heap, as a function's address is, but no place of a switch: the code
+        computes that, or loads it from the image.
+        """
+        memory = heap_of(state.memory)
+        return any(
+            access.kind == "load" and memory.is_heap(access.address) and same(access.value, target)
+            for access in state.accesses
+        )
 
     def _starts(self, target: int) -> bool:
         """A function starts at ``target``, and no part of one that is elsewhere."""

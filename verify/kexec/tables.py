@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import networkx
 from kexec_verify.arm64.execute import execute
+from kexec_verify.arm64.lift import Code, successors
 from kexec_verify.arm64.state import GENERAL, Access, State
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.choices import with_keys
@@ -44,6 +45,14 @@ _OTHERS = {
 """Functions without a contract that it may call: none of them builds the copy."""
 
 
+def copying_code(context: KexecContext) -> Code:
+    """The function that copies the tables, with the small functions that are run in place of its calls.
+
+    :raises UnsupportedError: if the kernel has no such function, or several clones of it.
+    """
+    return context.with_callees(NAME, frozenset(_OTHERS))
+
+
 @dataclass
 class TableCopy:
     """The proof of one kernel's trans_pgd_create_copy, as far as it is about the values of entries.
@@ -66,7 +75,7 @@ class TableCopy:
     _made: set[tuple[object, ...]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.code = self.context.plain(NAME)
+        self.code = copying_code(self.context)
         self.choices: dict[int, str] = {}
         if self.both:
             self.code, self.choices = with_keys(self.context.kernel, self.code)
@@ -84,35 +93,48 @@ class TableCopy:
         sites = self._page_sites(paths)
         leaves = 0
         for state, access in _stores(paths):
-            leaves += self._store(paths.entry, state, access, access.at in sites)
+            leaves += self._store(paths.entry, state, access, _site(paths, access) in sites)
         self.covered = {at for steps in paths.ends.values() for step in steps for at in step.state.trace}
         sentence = f"{NAME} stores entries of pages"
         self.obligations.append(Obligation("tables-leaf", sentence, (), TRUE if leaves else FALSE))
         if self.needs_dirty:
-            self.protections = Protections(self.context)
+            self.protections = Protections(self.context, self.decide)
             self.obligations += self.protections.prove()
 
     def _page_sites(self, paths: CutPaths) -> set[int]:
         """The stores of the last level: their iteration goes on by one page, and takes none for a table."""
         graph, entry = paths.graph, paths.entry
-        sites = {a.at for _, a in _stores(paths)}
+        sites = {_site(paths, access) for _, access in _stores(paths)}
         found = set()
         for site in sites:
             ways = [w for n in graph.successors(site) if (w := _way(graph, n, site)) is not None]
             cycle = min(ways, key=len, default=[])
             known = [at for at in cycle if not modelled(self.code.word(at))]
-            takes = any("CALLIND" in self.code.at(at).opcodes for at in known)
-            if not takes and any(self._advances(at, entry) for at in known):
+            if not any(self._takes(at) for at in known) and any(self._advances(at, entry) for at in known):
                 found.add(site)
         return found
 
+    def _takes(self, at: int) -> bool:
+        """The instruction at ``at`` calls what a register holds, or what is run in place of it may do so."""
+        if "CALLIND" in self.code.at(at).opcodes:
+            return True
+        target = self.code.at(at).call_target
+        piece = next((p for p in self.code.continuations if p.address == target), None)
+        if piece is None:
+            return False
+        known = [place for place in piece.addresses if not modelled(self.code.word(place))]
+        ways = (to for place in known for to in successors(self.code.at(place)))
+        goes_on = any(to not in piece and to in self.code for to in ways)
+        leaves = any("BRANCHIND" in self.code.at(place).opcodes for place in known)
+        return goes_on or leaves or any(map(self._takes, known))
+
     def _advances(self, at: int, state: State) -> bool:
-        """The instruction at ``at`` adds a page's size to a register, in place."""
-        if "INT_ADD" not in self.code.at(at).opcodes:
+        """The instruction at ``at`` adds a page's size to a register, in place, or subtracts it."""
+        if not {"INT_ADD", "INT_SUB"}.intersection(self.code.at(at).opcodes):
             return False
         after = next(iter(execute(self.code.at(at), state))).state.registers
-        size = self.context.page_size
-        return any(offset_from(after[name], state.registers[name]) == size for name in GENERAL)
+        distances = {offset_from(after[name], state.registers[name]) for name in GENERAL}
+        return not distances.isdisjoint((self.context.page_size, -self.context.page_size))
 
     def _called(self, state: State, names: Sequence[str], at: int) -> State:
         """A call by register takes a page. Others are of functions that build no tables."""
@@ -213,10 +235,18 @@ def _stores(paths: CutPaths) -> Iterator[tuple[State, Access]]:
                 ):
                     continue
                 facts = tuple(fact.hash() for _, fact in access.before.facts[: access.known])
-                key = (access.at, access.address.hash(), access.value.hash(), facts)
+                place = _site(paths, access)
+                key = (place, access.at, access.address.hash(), access.value.hash(), facts)
                 if key not in seen:
                     seen.add(key)
                     yield step.state, access
+
+
+def _site(paths: CutPaths, access: Access) -> int:
+    """The store's place in the function's own control flow: the call, if the function that stores is run in
+    place of one.
+    """
+    return next(at for at in (access.at, *reversed(access.before.trace)) if at in paths.graph)
 
 
 def _way(graph: networkx.DiGraph, start: int, end: int) -> list[int] | None:

@@ -121,7 +121,10 @@ class CutPaths:
         while todo:
             at = todo.pop()
             modelled = self.modelled(self.code.word(at))
-            going = [at + SIZE] if modelled else [to for way in self.code.ways(at) for to in successors(way)]
+            ways = () if modelled else self.code.ways(at)
+            if any(way.call_target in self.code.final for way in ways):
+                continue
+            going = [at + SIZE] if modelled else [to for way in ways for to in successors(way)]
             for target in (target for target in going if target in self.code):
                 if target not in graph:
                     todo.append(target)

@@ -10,6 +10,8 @@ from kexec_verify.prove.discharge import Discharger
 from kexec_verify.specs.kimage import KimageLayout
 from kexec_verify.target import Kernel, open_target
 
+from tests.unit.kexec.test_context import RET, branch, call, with_function
+
 WHOLE = Path(__file__).parents[3] / "binaries" / "whole"
 PAGE, NOP = 4096, 0xD503201F
 
@@ -18,10 +20,14 @@ def kernel(compiler: str) -> Kernel:
     return open_target(str(WHOLE / f"later-4k-{compiler}.elf"))
 
 
+def context(target: Kernel) -> KexecContext:
+    return KexecContext(target, KimageLayout(648), PAGE)
+
+
 def failing(target: Kernel) -> tuple[TableCopy, list[str]]:
     """The proof, and what is not proved of it."""
     discharger = Discharger()
-    proof = TableCopy(KexecContext(target, KimageLayout(648), PAGE), discharger.decide)
+    proof = TableCopy(context(target), discharger.decide)
     try:
         proof.prove()
     except UnsupportedError:
@@ -65,3 +71,72 @@ def test_a_copy_without_dbm_is_still_writable() -> None:
     assert symbol is not None
     _, wrong = failing(target.patched(symbol.address + 0x2DC, NOP.to_bytes(4, "little")))
     assert not wrong
+
+
+LAST = 0x2E0  # str x10, [x0, x9, lsl #3]: of a page's entry
+STORE, STORE_HALF = 0xF829780A, 0xB829780A
+SET_AP2 = 0xB279014A  # orr x10, x10, #1 << 7
+ALLOCATES = (0x44, 0xE8, 0x1B0, 0x264)  # blr x8
+TESTS_FOR_TABLE, COPIES_BLOCK = 0x258, 0x218
+BLR, BR = 0xD63F0100, 0xD61F0100  # x8
+OTHER = "part_of_the_copy"
+
+
+def outlined(places: tuple[int, ...], *words: int) -> Kernel:
+    """The kernel in which each of the instructions is a call of one further function."""
+    target = kernel("clang")
+    symbol = target.symbol(NAME)
+    assert symbol is not None
+    at = target.segments[-1].end + 0x10000 & -16
+    target = with_function(target, OTHER, at, b"".join(word.to_bytes(4, "little") for word in words))
+    for place in (symbol.address + place for place in places):
+        assert target.read(place, 4) in (STORE.to_bytes(4, "little"), BLR.to_bytes(4, "little"))
+        target = target.patched(place, call(place, at).to_bytes(4, "little"))
+    return target
+
+
+@pytest.mark.parametrize("words", [(STORE, RET), (NOP, NOP, STORE, RET)])
+def test_a_small_callee_is_run_in_place(words: tuple[int, ...]) -> None:
+    proof, wrong = failing(outlined((LAST,), *words))
+    assert not wrong
+    assert [piece.name for piece in proof.code.continuations] == [OTHER]
+
+
+@pytest.mark.parametrize("words", [(SET_AP2, STORE, RET), (STORE_HALF, RET), (STORE, SET_AP2, STORE, RET)])
+def test_what_a_small_callee_stores_must_be_right(words: tuple[int, ...]) -> None:
+    _, wrong = failing(outlined((LAST,), *words))
+    assert wrong
+
+
+def test_pages_may_be_taken_by_a_small_callee() -> None:
+    """The last level is still told from those above it, which take a page for each entry."""
+    target = outlined(ALLOCATES, BR)
+    _, wrong = failing(target)
+    assert not wrong
+    symbol = target.symbol(NAME)
+    assert symbol is not None
+    # A table is taken for a block: the copy would share it.
+    at = symbol.address + TESTS_FOR_TABLE
+    word = branch(at, symbol.address + COPIES_BLOCK)
+    _, wrong = failing(target.patched(at, word.to_bytes(4, "little")))
+    assert wrong
+
+
+def test_a_callee_with_a_loop_is_refused() -> None:
+    proof = TableCopy(context(outlined((LAST,), STORE, 0xB5FFFFEA, RET)), Discharger().decide)
+    with pytest.raises(UnsupportedError, match=f"call of {OTHER}, which has no contract"):
+        proof.prove()
+
+
+def test_a_callee_that_returns_elsewhere_is_refused() -> None:
+    moves = 0xAA0803FE  # mov x30, x8
+    proof = TableCopy(context(outlined((LAST,), STORE, moves, RET)), Discharger().decide)
+    with pytest.raises(UnsupportedError, match="return to an address that is not known"):
+        proof.prove()
+
+
+def test_a_branch_to_a_computed_address_is_refused() -> None:
+    computes = 0x8B080108  # add x8, x8, x8
+    proof = TableCopy(context(outlined(ALLOCATES, computes, BR)), Discharger().decide)
+    with pytest.raises(UnsupportedError, match="way out"):
+        proof.prove()

@@ -14,7 +14,7 @@ from kexec_verify.prove.smtlib import script
 from kexec_verify.prove.solvers import model_z3
 from kexec_verify.refute.functions.effects import Answer, Inputs
 from kexec_verify.refute.functions.path_run import PAGE, PathRun
-from kexec_verify.refute.functions.record import CallCounterexample, chosen, ending, executed, rerun
+from kexec_verify.refute.functions.record import CallCounterexample, chosen, ending, executed, further, rerun
 from kexec_verify.refute.functions.table_scenes import DATA, MEMSTART, Geometry, Scene, one_page, scenes
 from kexec_verify.specs import page_tables as spec
 
@@ -107,7 +107,7 @@ class _CopyRun:
         registers |= {"x0": info, "x1": result, "x2": scene.start, "x3": scene.end, "x30": _BACK}
         registers |= {"sp": stack, "sp_el0": task, "tcr_el1": (64 - self.at.bits) << 16}
         self.top = self.at.virtual(0)
-        memory = {info: _TAKES_PAGES, info + 8: 0}
+        memory = {info: _TAKES_PAGES, info + 8: info}
         self.inputs = Inputs(proof.code.address, registers, memory, (), (), _LENGTH)
         self.run = self._run()
 
@@ -176,7 +176,8 @@ class _CopyRun:
     def _image_pages(self) -> set[int]:
         """The pages of the image that the code forms the addresses of, and the next ones."""
         code = self.proof.code
-        known = [code.at(at) for at in code.addresses if not modelled(code.word(at))]
+        places = (at for piece in code.pieces for at in piece.addresses)
+        known = [code.at(at) for at in places if not modelled(code.word(at))]
         formed = [i.operations[0].inputs[0].offset for i in known if i.text.startswith(("adr ", "adrp "))]
         return {(int(at) & -PAGE) + further for at in formed for further in (0, PAGE)}
 
@@ -227,6 +228,7 @@ class _CopyRun:
             where=code.where(at),
             steps=executed(code, self.run, self.proof.context.kernel.called),
             code=(code.address, len(code.data)),
+            further=further(code),
             resumed=tuple(sorted(code.warnings)),
             given=self.inputs,
             ending=ending(
