@@ -148,6 +148,11 @@ def capability(found_by: str, description: str | None) -> Capability | None:
     return None
 
 
+def meaning(name: str) -> str:
+    """Return what the capability called *name* says of a machine; "" for any other choice."""
+    return next((known.sentence for known in CAPABILITIES if known.name == name), "")
+
+
 def possible(choices: Collection[str]) -> bool:
     """Return whether a machine may have exactly the capabilities called *choices* set."""
     return not any(constraint.excludes(choices) for constraint in CONSTRAINTS)

@@ -114,6 +114,7 @@ def _say_what_is_patched(
     executed = composition.executed if composition is not None else set(routine.addresses)
     both = choices.both | (known.proved_both_ways if known is not None else {})
     listed = as_linked(kernel, executed, both.keys() | (known.refusing if known is not None else set()))
+    outcome.choices = both
     if both:
         names = sorted(set(both.values()))
         keys = sum("@" in name for name in names)

@@ -101,6 +101,7 @@ class Outcome:
     :param paths: the paths that proofs are about, and for each a list with which the real bytes take it.
     :param runs: paths of C functions, for each the inputs with which the real bytes take it.
     :param notes: other facts for a reader, a sentence each.
+    :param choices: patch sites that are proved for each way they may be, and the choice that decides.
     """
 
     code: Code
@@ -115,6 +116,7 @@ class Outcome:
     ends: list[BugReached] = field(default_factory=list)
     globals: list[tuple[str, int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    choices: dict[int, str] = field(default_factory=dict)
 
     def where(self, address: int) -> str:
         """Return ``address`` as the kernel prints it: symbol, offset and size."""

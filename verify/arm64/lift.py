@@ -89,6 +89,17 @@ def system_register(varnode: Any) -> str | None:
     return None if name == "nzcv" else name
 
 
+def text_of(word: int, address: int) -> str:
+    """Return ``word`` at ``address`` disassembled, whether or not it may be executed."""
+    try:
+        shown = _sleigh().disassemble(word.to_bytes(SIZE, "little"), address, max_instructions=1).instructions
+    except (pypcode.BadDataError, pypcode.UnimplError, pypcode.LowlevelError):
+        shown = []
+    if len(shown) != 1 or shown[0].length != SIZE:
+        return f".inst {word:#010x}"
+    return f"{shown[0].mnem} {shown[0].body}".strip()
+
+
 @functools.cache
 def decode(word: int, address: int) -> Instruction:
     """Return the instruction encoded by ``word`` at ``address``.
@@ -115,8 +126,7 @@ def decode(word: int, address: int) -> Instruction:
 @functools.cache
 def _decode_copy(word: int, address: int) -> Instruction:
     """Return an instruction that copies memory; arm64/memory_copy.py has its meaning, so it has no p-code."""
-    (shown,) = _sleigh().disassemble(word.to_bytes(SIZE, "little"), address, max_instructions=1).instructions
-    return Instruction(address, word, f"{shown.mnem} {shown.body}", ())
+    return Instruction(address, word, text_of(word, address), ())
 
 
 class Code:

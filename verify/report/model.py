@@ -172,6 +172,21 @@ class EndRecord(msgspec.Struct, frozen=True):
     condition: list[str]
 
 
+class PatchSiteRecord(msgspec.Struct, frozen=True):
+    """Instructions that boot replaces where a choice is set: those where it is not, and those where it is.
+
+    ``meaning`` is what the choice says of the machine, "" if nothing is assumed of it. ``replacement`` is
+    empty if a function of the kernel makes the instructions. ``both`` says that the proofs are about each.
+    """
+
+    at: int
+    choice: str
+    meaning: str
+    original: list[str]
+    replacement: list[str]
+    both: bool
+
+
 class FunctionRecord(msgspec.Struct, frozen=True):
     """The function that was verified; ``form`` is its ABI variant.
 
@@ -193,6 +208,7 @@ class FunctionRecord(msgspec.Struct, frozen=True):
     invariants: list[InvariantRecord] = []
     folds_ttbr: bool | None = None  # whether the kernel folds physical addresses for a TTBR
     tests_head: bool | None = None  # whether the routine itself tests head for IND_DONE
+    patch_sites: list[PatchSiteRecord] = []
 
 
 class TargetRecord(msgspec.Struct, frozen=True):

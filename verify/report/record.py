@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from kexec_verify.report import model
 from kexec_verify.report.folder import location_of
 from kexec_verify.report.invariants import loop_invariants, other_invariants
 from kexec_verify.report.listing import list_instructions, loop_heads
+from kexec_verify.report.patch_sites import patch_sites
 from kexec_verify.report.save import RUN
 from kexec_verify.report.seal import FILE as SEAL
 from kexec_verify.report.seal import seal_of
@@ -102,7 +103,7 @@ def record(
             kernel.version,
             location_of(kernel.source),
         ),
-        functions=[_function(function, outcome), *_others(kernel, outcome)],
+        functions=[_function(kernel, function, outcome), *_others(kernel, outcome)],
         properties=[_property(finding, outcome) for finding in outcome.findings],
         assumptions=_assumptions(outcome),
         paths=[
@@ -125,7 +126,7 @@ def record(
     )
 
 
-def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
+def _function(kernel: Kernel, function: Function, outcome: Outcome) -> model.FunctionRecord:
     """Return the routine: its bytes, its ABI variant, and how they were found."""
     variant = outcome.variant
     roles = {"entry": variant.entry, "ptr": variant.ptr, "dest": variant.dest} if variant else {}
@@ -146,6 +147,7 @@ def _function(function: Function, outcome: Outcome) -> model.FunctionRecord:
         invariants=loop_invariants(outcome.code, variant, results),
         folds_ttbr=variant.folds_ttbr if variant else None,
         tests_head=variant.tests_head if variant else None,
+        patch_sites=patch_sites(kernel, outcome.code, outcome.choices),
     )
 
 
@@ -154,11 +156,11 @@ def _others(kernel: Kernel, outcome: Outcome) -> list[model.FunctionRecord]:
     results = [result for finding in outcome.findings for result in finding.results]
     # A callee's proof keeps no list of what it ran, but each of its obligations has its path.
     ran = _covered(results)
-    return [_other(listed, kernel, results, ran) for listed in outcome.others]
+    return [_other(listed, kernel, results, ran, outcome.choices) for listed in outcome.others]
 
 
 def _other(
-    listed: CoveredFunction, kernel: Kernel, results: list[Result], ran: set[int]
+    listed: CoveredFunction, kernel: Kernel, results: list[Result], ran: set[int], both: Container[int]
 ) -> model.FunctionRecord:
     code = listed.code
     return model.FunctionRecord(
@@ -175,6 +177,7 @@ def _other(
         instructions=list_instructions(code, listed.covered | ran, kernel.called),
         loops=loop_heads(code),
         invariants=other_invariants(listed, results),
+        patch_sites=patch_sites(kernel, code, both),
     )
 
 

@@ -15,6 +15,7 @@ from kexec_verify.report.model import (
     InstructionRecord,
     InvariantRecord,
     ObligationRecord,
+    PatchSiteRecord,
     PathRecord,
     PropertyRecord,
     Run,
@@ -268,7 +269,18 @@ def composed(name: str = "composed") -> Run:
         whole,
         claim("reloc-terminates", theorem="T4"),
         name=name,
-        functions=[function(), function("machine_kexec", BASE + 0x1_0000)],
+        functions=[
+            function(),
+            msgspec.structs.replace(
+                function("machine_kexec", BASE + 0x1_0000),
+                patch_sites=[
+                    PatchSiteRecord(
+                        BASE + 0x1_0008, "HAS_CNP", "TTBRs may have CnP.", ["nop"], ["isb"], True
+                    ),
+                    PatchSiteRecord(BASE + 0x1_000C, "capability 9 (<b>)", "", ["nop"], [], False),
+                ],
+            ),
+        ],
         contracts=[
             ContractRecord("dcache_clean_poc", "cleans the lines of a range", "assumed"),
             ContractRecord("cpu_soft_restart", "does not return", "proved"),

@@ -171,6 +171,13 @@ def test_run_of_nothing_is_not_green():
     assert "looked at no property" in page.with_class("banner")[0].text
 
 
+def test_what_boot_patches_is_a_table_of_its_function():
+    (table,) = [found.text for found in tree(example.composed()).with_class("patched")]
+    assert "HAS_CNP" in table and "TTBRs may have CnP." in table and "each way" in table
+    assert "capability 9 (<b>)" in table and "made by a function of the kernel" in table
+    assert table.count("as linked") == 1
+
+
 def test_composed_property_holds_its_parts_each_once():
     page = tree(example.composed())
     properties = [e for e in page.with_class("property")]
