@@ -118,7 +118,11 @@ def _say_what_is_patched(
     if both:
         names = sorted(set(both.values()))
         keys = sum("@" in name for name in names)
-        counted = f"{len(names) - keys} capabilities and {keys} static keys' sites"
+        counts = (
+            (len(names) - keys, "capability", "capabilities"),
+            (keys, "static key's site", "static keys' sites"),
+        )
+        counted = " and ".join(f"{n} {one if n == 1 else more}" for n, one, more in counts if n)
         outcome.notes.append(f"what is proved holds for every choice of {counted}: {', '.join(names)}")
     outcome.notes += [listed] if listed is not None else []
     own = as_linked(kernel, routine.addresses, {}) is not None
