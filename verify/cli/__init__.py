@@ -45,6 +45,7 @@ def _command() -> int:
 
 
 _STDOUT = 1
+_SHOWN = 60  # characters of a path
 _is_running = False  # a command; what it raises is caught
 
 
@@ -97,6 +98,11 @@ def _status() -> int:
     except OutputClosed:
         return _lost(BrokenPipeError())
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            # Of a path that was typed, or that a file has which somebody else wrote.
+            shown = f"{str(error.filename)[:_SHOWN]}…"
+            Terminal().error(f"expected a path, found one that is too long: {shown}", advice.help_of())
+            return UsageError.exit_code
         if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             return _internal(error)
         return _lost(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -14,16 +15,26 @@ _MASK = (1 << 64) - 1
 _WORD = (1 << 32) - 1
 
 
-def require_machine_values(run: Run) -> None:
+# A number that may be out of range, where JSON has one: negative, with an exponent, of 21 digits, or of 20 that
+# may be more than 64 bits hold. Text in a string may look like one.
+_SUSPECT = re.compile(
+    rb"""[:\[,]\s* (?: - | \d{21} | (?!18446[0-6])\d{20} | \d+ (?:\.\d+)? [eE] ) | "(?: -\d+ | \d{20,} )" """,
+    re.VERBOSE,
+)
+
+
+def require_machine_values(run: Run, data: bytes) -> None:
     """Refuse a run without a function, or with numbers that no machine has.
 
+    :param data: the JSON that the run was read from. Few runs have a number that must be looked at.
     :raises ValueError: the message says what was found.
     """
     if not run.functions:
         raise ValueError("no function")
     for function in run.functions:
         _require_function(function)
-    for number in _numbers(msgspec.to_builtins(run)):
+    numbers = _numbers(msgspec.to_builtins(run)) if _SUSPECT.search(data) else ()
+    for number in numbers:
         if not 0 <= number <= _MASK:
             raise ValueError(f"the number {number}")
 

@@ -45,7 +45,7 @@ def decode_run(data: bytes, path: str) -> Run:
     if run.schema != SCHEMA:
         raise UsageError(f"{path}: expected schema {SCHEMA}, found {run.schema}", _MAKE)
     try:
-        require_machine_values(run)
+        require_machine_values(run, data)
     except ValueError as error:
         raise UsageError(f"{path}: expected a run.json of this tool, found {error}", _MAKE) from error
     return run

@@ -40,9 +40,9 @@ def _from_here(line: str) -> str:
 
 def _same_file(run: Run, binary: Path | None) -> Path | None:
     path = binary or Path(run.target.source)
-    if run.target.format != "elf" or not path.is_file():
+    if run.target.format != "elf":
         return None
     try:
-        return path if file_sha256(path) == run.target.sha256 else None
-    except OSError:
+        return path if path.is_file() and file_sha256(path) == run.target.sha256 else None
+    except OSError:  # also a name that is too long
         return None

@@ -72,6 +72,14 @@ def test_missing_file(tmp_path):
     assert_refused(done, "nowhere: expected a readable file, found: No such file or directory")
 
 
+@pytest.mark.parametrize("command", ["run", "gate", "replay", "report", "explain", "check"])
+def test_name_that_is_too_long(tmp_path, command):
+    done = verify(command, "a" * 5000, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("verify: error: ") and done.stderr.count("\n") == 1
+    assert "internal fault" not in done.stderr
+
+
 def test_name_with_a_line_break_is_still_one_line(tmp_path):
     assert_refused(verify("run", "two\nlines", cwd=tmp_path), "two lines")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_list_that_no_machine_can_have(refuted, field, value, found):
     data = replaced(data, ("properties", 1, "counterexample", "scenario", field), value)
     with pytest.raises(UsageError, match=found):
         recorded(decode_run(msgspec.json.encode(data), "run.json"))
+
+
+@pytest.mark.parametrize("number", [1 << 64, 10**20, 10**40, -1, 1e30])
+def test_numbers_that_no_machine_has_are_refused_wherever_they_are(refuted, number):
+    data = msgspec.to_builtins(refuted, str_keys=True)
+    data = replaced(data, ("properties", 1, "counterexample", "scenario", "ram"), number)
+    with pytest.raises(UsageError, match="the number"):
+        decode_run(json.dumps(data).encode(), "run.json")
+    data = replaced(data, ("properties", 1, "counterexample", "scenario", "ram"), (1 << 64) - 1)
+    decode_run(json.dumps(data).encode(), "run.json")
 
 
 def test_list_with_a_patch_of_other_than_bytes(refuted):

@@ -63,6 +63,11 @@ def test_file_that_has_changed_has_no_lines(elf):
     assert source_finder(path)(moved, [BASE + 4]) == {BASE + 4: "arch/routine.S:4"}
 
 
+def test_name_that_no_file_can_have_has_no_lines():
+    named = run(refuted(), target=TargetRecord("vmlinux", "a" * 5000, "elf", "0" * 64, None, None))
+    assert source_finder()(named, [BASE]) == {}
+
+
 @pytest.fixture(scope="module")
 def faulty(require_tool, tmp_path_factory):
     """A routine with debug information that does not clean the destination, and its source (two Paths)."""
