@@ -15,8 +15,8 @@ _MASK = (1 << 64) - 1
 _WORD = (1 << 32) - 1
 
 
-# A number that may be out of range, where JSON has one: negative, with an exponent, of 21 digits, or of 20 that
-# may be more than 64 bits hold. Text in a string may look like one.
+# A number that may be out of range, where JSON has one: negative, with an exponent, of 21 digits, or of 20
+# that may be more than 64 bits hold. Text in a string may look like one.
 _SUSPECT = re.compile(
     rb"""[:\[,]\s* (?: - | \d{21} | (?!18446[0-6])\d{20} | \d+ (?:\.\d+)? [eE] ) | "(?: -\d+ | \d{20,} )" """,
     re.VERBOSE,
