@@ -12,6 +12,7 @@ from kexec_verify.arm64.cache import Lines
 from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import State, unknown_ghosts, unknown_registers
 from kexec_verify.errors import TargetError, UnsupportedError
+from kexec_verify.kexec.branches import Branches
 from kexec_verify.kexec.choices import Variant, sanitised_ctr
 from kexec_verify.kexec.globals import Globals, find_globals
 from kexec_verify.kexec.locate import Function, branches_out, calls_out, find_function
@@ -56,7 +57,7 @@ class KexecContext:
     :param variant: the choices that are set in these bytes; None if none is.
     :param sanitised_ctr: address of the word that is read in place of CTR_EL0, if one is.
     :param linked: the context of the bytes without these choices.
-    :param callers: first addresses of the functions that branch to an address, of those looked for.
+    :ivar branches: direct branches and calls, as the kernel is linked.
     """
 
     kernel: Kernel
@@ -67,11 +68,12 @@ class KexecContext:
     variant: Variant | None = None
     sanitised_ctr: int | None = None
     linked: KexecContext | None = field(default=None, repr=False)
-    callers: dict[int, set[int]] = field(default_factory=dict, repr=False)
+    branches: Branches = field(init=False, repr=False)
     _code: dict[tuple[str, int | None], Code] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.globals = find_globals(self.kernel)
+        self.branches = Branches(self.kernel)
 
     def where_set(self, variant: Variant) -> KexecContext:
         """Return this context with the instructions that stand there where the variant's choices are set."""

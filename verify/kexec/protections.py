@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
-from kexec_verify.arm64.lift import SIZE, Code
+from kexec_verify.arm64.lift import Code
 from kexec_verify.arm64.state import GENERAL, SYSTEM, Event
 from kexec_verify.errors import UnsupportedError
+from kexec_verify.kexec.branches import goes_to
 from kexec_verify.kexec.context import IMAGE, KexecContext
 from kexec_verify.kexec.table_paths import TablePaths, calls
 from kexec_verify.logic import Formula, Not, Term, const, same, var
@@ -17,7 +17,6 @@ from kexec_verify.specs.address_map import linear_map_end
 from kexec_verify.symbolic.cut_paths import ENTRY
 from kexec_verify.symbolic.explore import Decide
 
-_BRANCHES = re.compile(rb"[\x14-\x17\x94-\x97]")  # the last byte of B and BL (Arm ARM, C4.1.66)
 _ADDRESS, _PROTECTION = "x2", "x4"
 _TABLE = "x1"  # of __set_fixmap: the physical address
 _IMAGE_WORD = f"{IMAGE}@"
@@ -128,7 +127,7 @@ class Protections:
     def _places(self, caller: int, callee: int) -> set[int]:
         """Where the function branches to ``callee`` or calls it."""
         code = self._code(caller, callee)
-        return {at for at in code.addresses if _goes_to(code.word(at), at) == callee}
+        return {at for at in code.addresses if goes_to(code.word(at), at) == callee}
 
     def _calls(self, caller: int, callee: int) -> list[Event]:
         key = (caller, callee)
@@ -142,28 +141,13 @@ class Protections:
 
         What boot writes over instructions is not looked at, so the answer serves for every choice.
         """
-        if callee in self.context.callers:
-            return self.context.callers[callee]
         found: set[int] = set()
-        for segment in self.context.kernel.segments:
-            data, first = segment.data, -segment.address % SIZE
-            for match in _BRANCHES.finditer(data[first + SIZE - 1 :: SIZE]):
-                offset = first + match.start() * SIZE
-                at = segment.address + offset
-                if _goes_to(int.from_bytes(data[offset : offset + SIZE], "little"), at) == callee:
-                    symbol = self.context.kernel.symbol_before(at)
-                    if symbol is None:
-                        raise UnsupportedError("call that is in no function", at)
-                    found.add(symbol.address)
-        self.context.callers[callee] = found
+        for at in self.context.branches.to(callee):
+            symbol = self.context.kernel.symbol_before(at)
+            if symbol is None:
+                raise UnsupportedError("call that is in no function", at)
+            found.add(symbol.address)
         return found
-
-
-def _goes_to(word: int, at: int) -> int | None:
-    """Where the instruction at ``at`` goes, if it is B or BL (Arm ARM, C6.2)."""
-    if word >> 26 & 0b11111 != 0b00101:
-        return None
-    return at + ((word & 0x3FF_FFFF) - ((word & 0x200_0000) << 1)) * SIZE
 
 
 def _passed_on(value: Term) -> str | None:
