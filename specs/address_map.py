@@ -122,6 +122,11 @@ def is_table(ttbr: Term, physical: Term, folds: bool | None, offset: Term | int 
     return Implies(And(ult(physical, const(1 << 48)), aligned(physical, 4096)), plain)
 
 
+def kernel_addresses(tcr: Term) -> Formula:
+    """TCR_EL1.T1SZ gives the kernel's addresses as many bits as a kernel has, 36 to 52."""
+    return And(ule(const(12, 6), tcr[21:16]), ule(tcr[21:16], const(28, 6)))
+
+
 def ttbr1_offset(tcr: Term) -> Term:
     """What TTBR1_EL1 has besides its table, 64 KiB pages, in a kernel with 52-bit virtual addresses.
 

@@ -107,8 +107,10 @@ _ALL = (
     ),
     Assumption(
         "mmu-on",
-        "The kernel's functions, and a routine that takes a kimage, are entered with SCTLR_EL1.M and .C set.",
-        "arch/arm64/kernel/machine_kexec.c: the kernel calls the routine with its own SCTLR_EL1",
+        "The kernel's functions, and a routine that takes a kimage, are entered with SCTLR_EL1.M and .C set. "
+        "The kernel's addresses have 36 to 52 bits then: TCR_EL1.T1SZ is 12 to 28.",
+        "arch/arm64/kernel/machine_kexec.c: the kernel calls the routine with its own SCTLR_EL1; "
+        "arch/arm64/Kconfig: ARM64_VA_BITS; Arm ARM, D8.2.7: with the MMU on T1SZ is never less than 12",
     ),
     Assumption(
         "mmu-off",

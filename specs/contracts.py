@@ -50,6 +50,7 @@ class Contract:
     :param reports: it is called only where the program has broken a rule of C; that it is not called is
         proved where that can be proved.
     :param prints: it does nothing but print: no property depends on whether it was called.
+    :param records: compilers or debug options insert its calls, to record or check something.
     :param takes_pages: it takes pages of the kimage's: the words of struct kimage that specs/kimage.py does
         not name may differ afterwards, for its lists of pages are among them.
     :param fails: a result in w0 other than 0 says that it has not done what it was called for.
@@ -75,6 +76,7 @@ class Contract:
     reports: bool = False
     takes_pages: bool = False
     prints: bool = False
+    records: bool = False
 
 
 _MAINTENANCE = ("unsynced", "translation")
@@ -264,11 +266,18 @@ CONTRACTS = (
             "trace_hardirqs_on",
             "lockdep_hardirqs_off",
             "lockdep_hardirqs_on",
+            "lock_acquire",
+            "lock_release",
+            "debug_lockdep_rcu_enabled",
+            "lockdep_rcu_suspicious",
+            "rcu_is_watching",
             *(f"__{name}_{kind}{size}_noabort" for name, kind, size in _SANITIZED),
         ),
         "Records that it was called, in memory of its own, and writes none of the caller's objects.",
-        "kernel/kcov.c, kernel/trace/trace_preemptirq.c, mm/kasan/generic.c",
+        "kernel/kcov.c, kernel/trace/trace_preemptirq.c, kernel/locking/lockdep.c, kernel/rcu/tree.c, "
+        "mm/kasan/generic.c",
         assumed=True,
+        records=True,
     ),
     Contract(
         ("_kexec_image_info",),

@@ -38,6 +38,8 @@ SHADOW_CALL_BYTES = 512
 IMAGE = "the image"
 """The name of the object that is the kernel's image; those of its unknown words begin with it."""
 _PUSH = 0xF800_865E  # str x30, [x18], #8
+_NONE: frozenset[int] = frozenset()
+_CHECKS = ("__asan_load8_noabort", "__asan_report_load8_noabort", "__hwasan_load8_noabort")  # of KASAN
 _TASK_BYTES = 16384
 _LINEAR_MAP_BITS = (36, 39, 42, 47, 48, 52)
 _COLD = ".cold"  # in the name of a part of a function that is elsewhere
@@ -165,10 +167,8 @@ class KexecContext:
                 if known or target in self.restart or self._is_apart(target, apart):
                     continue
                 further = self._function_at(target)
-                if further is None:
-                    continue
-                may_be_large = target not in called and (apart is None or _COLD in further.name)
-                if not may_be_large and not self._is_small(further, target, apart):
+                may_be_large = target not in called and (apart is None or _COLD in (further or piece).name)
+                if further is None or not (may_be_large or self._is_small(further, target, apart)):
                     continue
                 if len(found) == _MOST_RANGES:
                     raise UnsupportedError(f"{function.name} that goes on in more than {_MOST_RANGES} places")
@@ -188,11 +188,7 @@ class KexecContext:
         return found if found.address <= address < found.end else None
 
     def _is_small(
-        self,
-        function: Function,
-        entry: int,
-        apart: frozenset[str] | None,
-        within: frozenset[int] = frozenset(),
+        self, function: Function, entry: int, apart: frozenset[str] | None, within: frozenset[int] = _NONE
     ) -> bool:
         """A callee that is run in place of its call: entered at its start, short, with loops that can be cut.
 
@@ -356,7 +352,12 @@ class KexecContext:
         return hyp_stub_below((mode[0], mode[1]), state.registers["currentel"])
 
     def address_map(self, state: State) -> AddressMap:
-        """Return the kernel's address map, with its words as ``state`` has them."""
+        """Return the kernel's address map, with its words as ``state`` has them.
+
+        :raises UnsupportedError: for a kernel with KASAN: its linear map ends where the shadow memory begins.
+        """
+        if any(self.kernel.symbol(name) is not None for name in _CHECKS):
+            raise UnsupportedError("kernel with KASAN, whose linear map ends where its shadow memory begins")
         offset = self.page_offset
         end = linear_map_end(offset, self.page_size)
         voffset, memstart = self.word(state, "kimage_voffset"), self.word(state, "memstart_addr")

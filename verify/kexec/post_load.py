@@ -28,7 +28,7 @@ from kexec_verify.kexec.prepared import Preparation
 from kexec_verify.logic import FALSE, TRUE, And, Formula, Not, Term, aligned, const, constant, ule, var
 from kexec_verify.memory import WORD_BYTES
 from kexec_verify.obligation import Facts, Obligation, unreached
-from kexec_verify.specs.address_map import AddressMap
+from kexec_verify.specs.address_map import AddressMap, kernel_addresses
 from kexec_verify.specs.contracts import Contract, contract
 from kexec_verify.specs.effects import MACHINE_KEXEC_POST_LOAD
 from kexec_verify.symbolic.cutpoints import cuts
@@ -99,7 +99,7 @@ class PostLoad:
         registers, context = self.entry.registers, self.context
         sctlr, on = registers["sctlr_el1"], SCTLR_M | SCTLR_C
         return (
-            ("mmu-on", (sctlr & on) == on),
+            ("mmu-on", And((sctlr & on) == on, kernel_addresses(registers["tcr_el1"]))),
             ("kimage-aligned", And(aligned(self.kimage, 8), ule(self.kimage, const(-context.layout.size)))),
             ("kimage-in-linear-map", self.map.in_linear_map(self.kimage)),
             ("stack-aligned", aligned(registers["sp"], 16)),

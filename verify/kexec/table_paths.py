@@ -12,8 +12,8 @@ from kexec_verify.arm64.execute import Exit, Step
 from kexec_verify.arm64.lift import SIZE, Code
 from kexec_verify.arm64.state import Event, State, unknown_ghosts, unknown_registers, width
 from kexec_verify.errors import UnsupportedError
-from kexec_verify.kexec.calls import ARGUMENTS, CLOBBERED
-from kexec_verify.kexec.context import FRAME_BYTES, KexecContext
+from kexec_verify.kexec.calls import ARGUMENTS, may_change
+from kexec_verify.kexec.context import FRAME_BYTES, SHADOW_CALL_BYTES, KexecContext
 from kexec_verify.kexec.locate import Function, calls_out
 from kexec_verify.logic import Term, constant, offset_from, same, var
 from kexec_verify.symbolic.cut_paths import ENTRY, CutPaths
@@ -21,6 +21,7 @@ from kexec_verify.symbolic.heap import Heap, heap_of
 from kexec_verify.symbolic.objects import STACK_FRAME, Object
 
 TASK = "the task"
+_RETURNS = "the return addresses"  # a shadow call stack, of which nothing is known at a cutpoint
 CALL = "call "
 """What the names of calls' events begin with; a call of what a register holds is ``call *``."""
 _TASK_BYTES = 16384
@@ -38,7 +39,7 @@ type Called = Callable[[State, Sequence[str], int], State]
 class TablePaths:
     """The paths of one function.
 
-    :param joins: see CutPaths.
+    :param joins: see CutPaths; ``uncut`` too.
     :param called: what is known besides of each call, by the names of the callee, ``*`` if its address is in
         a register; or an error for a call that must not be.
     """
@@ -47,6 +48,7 @@ class TablePaths:
     code: Code
     joins: int
     called: Called = lambda state, names, at: state
+    uncut: frozenset[int] = frozenset()
     _count: int = 0
     _escaped: int | None = None
 
@@ -58,7 +60,15 @@ class TablePaths:
         """
         while True:
             escaped, self._count = self._escaped, 0
-            paths = CutPaths(self.code, self.entry(), self._leave, self._without_model, modelled, self.joins)
+            paths = CutPaths(
+                self.code,
+                self.entry(),
+                self._leave,
+                self._without_model,
+                modelled,
+                self.joins,
+                self.uncut,
+            )
             paths.run()
             if escaped == self._escaped:
                 return paths
@@ -68,7 +78,10 @@ class TablePaths:
         registers = unknown_registers(ENTRY)
         frame = Object(STACK_FRAME, registers["sp"], -FRAME_BYTES, 0)
         task = Object(TASK, registers["sp_el0"], 0, _TASK_BYTES)
-        memory = Heap((self.context.image, frame, task), ENTRY)
+        objects = [self.context.image, frame, task]
+        if self.context.shadow_calls:
+            objects.append(Object(_RETURNS, registers["x18"], 0, SHADOW_CALL_BYTES))
+        memory = Heap(tuple(objects), ENTRY)
         return State(registers, unknown_ghosts(ENTRY), memory, Lines("L"), fetch=Lines("F"))
 
     def _fresh(self, what: str, bits: int = 64) -> Term:
@@ -142,7 +155,7 @@ class TablePaths:
                 self._escaped = offset
         self._count += 1
         memory = memory.forgetting(f"{name}#{self._count}", self._escaped)
-        registers = {r: self._fresh(f"{r} after {name}", width(r)) for r in CLOBBERED}
+        registers = {r: self._fresh(f"{r} after {name}", width(r)) for r in may_change(self.context)}
         after = replace(state.with_registers(**registers), memory=memory, events=(*state.events, event))
         return self.called(after, names or [name], at)
 

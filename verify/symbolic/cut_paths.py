@@ -91,6 +91,7 @@ class CutPaths:
     :param meaning: the state after an instruction that the engine has no model of, by its address.
     :param modelled: whether ``meaning`` has the instruction of that encoding.
     :param joins: cut also where so many ways or more come together: fewer paths, of which less is known.
+    :param uncut: where ways come together that are not to be cut, if no cycle needs it.
     :ivar graph: of the addresses that can be reached.
     :ivar starts: the state at the entry and at each cutpoint.
     :ivar ends: the last step of each path from there.
@@ -102,6 +103,7 @@ class CutPaths:
     meaning: Callable[[int, State], State]
     modelled: Callable[[int], bool]
     joins: int
+    uncut: frozenset[int] = frozenset()
     starts: dict[int, State] = field(default_factory=dict)
     ends: dict[int, list[Step]] = field(default_factory=dict)
     executed: int = 0
@@ -110,7 +112,7 @@ class CutPaths:
 
     def __post_init__(self) -> None:
         self.graph = graph = self._graph()
-        joins = frozenset(at for at, degree in graph.in_degree if degree >= self.joins)
+        joins = frozenset(at for at, degree in graph.in_degree if degree >= self.joins) - self.uncut
         self.cuts = cutpoints(graph, self.code.address, joins)
 
     def _graph(self) -> networkx.DiGraph:

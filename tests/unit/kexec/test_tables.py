@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.table_paths import TablePaths
 from kexec_verify.kexec.tables import NAME, TableCopy
 from kexec_verify.prove.discharge import Discharger
 from kexec_verify.specs.kimage import KimageLayout
@@ -140,3 +141,29 @@ def test_a_branch_to_a_computed_address_is_refused() -> None:
     proof = TableCopy(context(outlined(ALLOCATES, computes, BR)), Discharger().decide)
     with pytest.raises(UnsupportedError, match="way out"):
         proof.prove()
+
+
+TESTS_DIRTY, SKIPS, SETS_DBM = 0xB6B8006A, 0x14000002, 0xB24D014A  # tbz x10, #55, +0xc; b +8
+
+
+def joining(either: int, other: int) -> Kernel:
+    """The kernel in which the copy of a page's entry is changed on one of two ways before it is stored."""
+    target = outlined((LAST,), TESTS_DIRTY, either, SKIPS, other, STORE, NOP)
+    own, part = target.symbol(NAME), target.symbol(OTHER)
+    assert own is not None and part is not None
+    here, back = own.address + LAST, part.address + 5 * 4
+    target = target.patched(here, branch(here, part.address).to_bytes(4, "little"))
+    return target.patched(back, branch(back, here + 4).to_bytes(4, "little"))
+
+
+def test_ways_of_one_entry_may_come_together_before_the_store() -> None:
+    proof, wrong = failing(joining(SETS_DBM, NOP))
+    assert not wrong
+    join = proof.code.continuations[0].address + 4 * 4
+    assert join in TablePaths(proof.context, proof.code, 2).run().cuts
+    assert join not in proof.known
+
+
+def test_each_way_of_an_entry_must_be_right() -> None:
+    _, wrong = failing(joining(SETS_DBM, SET_AP2))
+    assert wrong

@@ -17,7 +17,7 @@ from kexec_verify.arm64.lift import SIZE, Code, Instruction
 from kexec_verify.arm64.memory_copy import MOST
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import UnsupportedError
-from kexec_verify.refute.functions.effects import Accessed, Happened, Inputs, Left
+from kexec_verify.refute.functions.effects import Accessed, Answer, Happened, Inputs, Left
 from kexec_verify.refute.intercept import effect, system_register, user_operation
 from unicorn import arm64_const
 
@@ -33,15 +33,21 @@ _DAIF_SHIFT = 6
 _MSR_REGISTER = 0xD51  # bits 31 to 20 of MSR (register), and of SYSL
 _SYSTEM_INSTRUCTION = 0b1101010100  # bits 31 to 22 (Arm ARM, C4.1.94)
 
+type Answering = Callable[[int, int], Answer | None]
+
 
 class PathRun:
     """One run of one function.
 
     :param inputs: see Inputs.
+    :param answering: answers a call at an address of a function, once no answer of ``inputs`` is left; None
+        if that call is to end the run.
+    :ivar answers: those that were given.
     """
 
-    def __init__(self, code: Code, inputs: Inputs):
-        self.code, self.inputs = code, inputs
+    def __init__(self, code: Code, inputs: Inputs, answering: Answering | None = None):
+        self.code, self.inputs, self._answering = code, inputs, answering
+        self.answers: list[Answer] = []
         self.trace: list[int] = []
         self.changed: list[dict[str, int]] = []  # general registers that each instruction changed
         self.accesses: list[Accessed] = []
@@ -225,13 +231,17 @@ class PathRun:
     def _happen(self, name: str, at: int, operand: int = 0) -> None:
         self.events.append(Happened(name, at, operand, self.registers()))
 
-    def _answered(self, at: int) -> bool:
+    def _answered(self, at: int, target: int = 0) -> bool:
         """Return whether the next answer is for the call at ``at``."""
+        if not self._answers and self._answering is not None:
+            further = self._answering(at, target)
+            self._answers += [further] if further is not None else []
         return bool(self._answers) and self._answers[0].at == at
 
     def _answer(self, at: int) -> None:
         """Apply the next answer."""
         answer = self._answers.pop(0)
+        self.answers.append(answer)
         self._set(answer.registers)
         for address, data in answer.stores.items():
             self._uc.mem_write(address, bytes.fromhex(data))
@@ -242,7 +252,7 @@ class PathRun:
         if target is None:
             target = self._operand(instruction.word >> 5 & 31)
         self._uc.reg_write(_X[30], at + SIZE)
-        if not self._answered(at):
+        if not self._answered(at, target):
             self._leave("call", at, target)
             return
         self._happen("call", at)
@@ -291,6 +301,14 @@ class PathRun:
             return  # from a small callee: the CPU does it
         if "CALLIND" in instruction.opcodes:
             self._call(at)
+        elif "BRANCHIND" in instruction.opcodes and self._answered(at, target):
+            back = self._operand(30)
+            self._happen("call", at)
+            self._answer(at)
+            if back in self.code:
+                self._uc.reg_write(_PC, back)
+            else:
+                self._leave("ret", at, back)
         else:
             self._leave("ret" if "RETURN" in instruction.opcodes else "br", at, target)
 

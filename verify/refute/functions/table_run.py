@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import InternalError, UnsupportedError
 from kexec_verify.kexec.table_paths import modelled
@@ -13,10 +14,11 @@ from kexec_verify.prove.discharge import Result
 from kexec_verify.prove.smtlib import script
 from kexec_verify.prove.solvers import model_z3
 from kexec_verify.refute.functions.effects import Answer, Inputs
-from kexec_verify.refute.functions.path_run import PAGE, PathRun
+from kexec_verify.refute.functions.path_run import PAGE, Answering, PathRun
 from kexec_verify.refute.functions.record import CallCounterexample, chosen, ending, executed, further, rerun
 from kexec_verify.refute.functions.table_scenes import DATA, MEMSTART, Geometry, Scene, one_page, scenes
 from kexec_verify.specs import page_tables as spec
+from kexec_verify.specs.contracts import PAGE_TAKERS, contract
 
 _LENGTH = 20_000  # instructions of a run
 _TAKEN = 32  # the number of the first page that the allocator gives
@@ -65,7 +67,8 @@ def refute_any_copy(proof: TableCopy, property_id: str) -> CallCounterexample | 
 
 def _geometry(proof: TableCopy) -> Geometry:
     page, linear = proof.context.page_size, proof.context.page_offset
-    bits = 47 if page == 1 << 14 else min(48, (-linear % (1 << 64)).bit_length() - 1)
+    widest = {1 << 14: 47, 1 << 16: 52}.get(page, 48)
+    bits = min(widest, (-linear % (1 << 64)).bit_length() - 1)
     return Geometry(page, bits, linear)
 
 
@@ -101,15 +104,22 @@ class _CopyRun:
         self.copies: dict[int, int | None] = {}
         self.places: dict[int, int] = {}
         self._known = {proof.context.globals["memstart_addr"]: MEMSTART}
-        info, result, stack, task = (self.at.virtual(n) for n in (64, 65, 70, 72))
+        info, result, stack, task, returns = (self.at.virtual(n) for n in (64, 65, 70, 72, 74))
         self.result = result
         registers = dict.fromkeys((*GENERAL, *FLAGS, *SYSTEM), 0) | _SYSTEM
         registers |= {"x0": info, "x1": result, "x2": scene.start, "x3": scene.end, "x30": _BACK}
-        registers |= {"sp": stack, "sp_el0": task, "tcr_el1": (64 - self.at.bits) << 16}
+        registers |= {"sp": stack, "sp_el0": task, "x18": returns, "tcr_el1": (64 - self.at.bits) << 16}
         self.top = self.at.virtual(0)
-        memory = {info: _TAKES_PAGES, info + 8: info}
+        memory = {info: _TAKES_PAGES, info + 8: info, _TAKES_PAGES - 8: self._type_hash << 32}
         self.inputs = Inputs(proof.code.address, registers, memory, (), (), _LENGTH)
         self.run = self._run()
+
+    @property
+    def _type_hash(self) -> int:
+        """The word before the kernel's own allocator: kCFI has the hash of a function's type there."""
+        kernel = self.proof.context.kernel
+        known = [symbol.address for name in PAGE_TAKERS if (symbol := kernel.symbol(name)) is not None]
+        return next((int.from_bytes(kernel.read(at - 4, 4), "little") for at in known), 0)
 
     @property
     def wrong(self) -> list[int]:
@@ -119,18 +129,16 @@ class _CopyRun:
 
     def _run(self) -> PathRun:
         """Run until it returns: each call takes a page, each word of the image that names tables is found."""
-        answers: list[Answer] = []
         pointers: dict[int, int] = {}
         while True:
             words = {**self.inputs.memory, **self.scene.memory(self.top), **self._known, **pointers}
             numbers = range(128)
             pages = {self.at.virtual(n) + at for n in numbers for at in range(0, self.at.page, PAGE)}
             pages |= {at & -PAGE for at in words} | {at & -PAGE for at in self._image_pages}
-            given = Inputs(
-                self.inputs.start, self.inputs.registers, words, tuple(sorted(pages)), tuple(answers), _LENGTH
-            )
-            run = PathRun(self.proof.code, given)
+            given = Inputs(self.inputs.start, self.inputs.registers, words, tuple(sorted(pages)), (), _LENGTH)
+            run = PathRun(self.proof.code, given, self._answering())
             run.run()
+            given = msgspec.structs.replace(given, answers=tuple(run.answers))
             left = run.left
             context = self.proof.context
             new = {
@@ -141,14 +149,7 @@ class _CopyRun:
                 if access.address not in words and access.value == 0
             }
             faults = left is not None and left.kind.startswith("fault")
-            if (
-                left is not None
-                and left.kind == "call"
-                and left.target == _TAKES_PAGES
-                and len(answers) < _MOST_TAKEN
-            ):
-                answers.append(Answer("page", left.at, {"x0": self.at.virtual(_TAKEN + len(answers))}))
-            elif faults and new and not pointers:
+            if faults and new and not pointers:
                 pointers |= new
             elif self.top == self.at.virtual(0) and not self._reads(run) and (top := self._top_table(run)):
                 self.top = top
@@ -158,6 +159,20 @@ class _CopyRun:
         if left is not None and left.kind == "ret" and left.target == _BACK and self._reads(run):
             self._look(run)
         return run
+
+    def _answering(self) -> Answering:
+        """What answers the calls of one run: each call of the allocator takes the next page."""
+        numbers = iter(range(_TAKEN, _TAKEN + _MOST_TAKEN))
+
+        def answer(at: int, target: int) -> Answer | None:
+            if target == _TAKES_PAGES:
+                number = next(numbers, None)
+                return None if number is None else Answer("page", at, {"x0": self.at.virtual(number)})
+            names = self.proof.context.kernel.symbols_at(target)
+            records = any(known.records for name in names if (known := contract(name)) is not None)
+            return Answer("record", at, {}) if records else None
+
+        return answer
 
     def _slot(self) -> int:
         return self.at.slot(self.scene.start, self.at.levels - 1)
