@@ -119,7 +119,8 @@ class _CopyRun:
         """The word before the kernel's own allocator: kCFI has the hash of a function's type there."""
         kernel = self.proof.context.kernel
         known = [symbol.address for name in PAGE_TAKERS if (symbol := kernel.symbol(name)) is not None]
-        return next((int.from_bytes(kernel.read(at - 4, 4), "little") for at in known), 0)
+        words = [kernel.read(at - 4, 4) for at in known if kernel.mapped(at - 4, 4)]
+        return int.from_bytes(words[0], "little") if words else 0
 
     @property
     def wrong(self) -> list[int]:
