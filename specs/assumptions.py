@@ -324,8 +324,9 @@ _ALL = (
     ),
     Assumption(
         "kimage-kept",
-        "Between the load and machine_kexec struct kimage keeps what machine_kexec_post_load left in it.",
-        "kernel/kexec_core.c: kexec_lock",
+        "Between the load and machine_kexec the fields of struct kimage that specs/kimage.py names keep what "
+        "machine_kexec_post_load left in them.",
+        "kernel/kexec_core.c: kexec_lock; kexec_file_load clears other fields after the load",
     ),
 )
 

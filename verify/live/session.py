@@ -189,8 +189,9 @@ class Session:
     def _check_kept(self, place: Placement, kimage: Kimage, where: str) -> None:
         raw, control, segments = self._loaded
         checks = self.checks
-        changed = [f"+{at:#x}" for at in range(0, len(raw), 8) if raw[at : at + 8] != kimage.raw[at : at + 8]]
-        checks.add("kimage-kept", where, not changed, ", ".join(changed[:4]) or f"{len(raw)} bytes")
+        named = sorted(place.linked.layout.named)
+        changed = [f"+{at:#x}" for at in named if raw[at : at + 8] != kimage.raw[at : at + 8]]
+        checks.add("kimage-kept", where, not changed, ", ".join(changed[:4]) or f"{len(named)} fields")
         now = place.guest.read(kimage.control, place.linked.page_size)
         checks.add("control-page-kept", where, now == control, f"{kimage.control:#x}")
         if kimage.in_place:
