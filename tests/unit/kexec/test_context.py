@@ -211,3 +211,15 @@ def test_a_function_is_entered_at_its_start_alone():
     here = own.address + OUTLINED_AT
     kernel = kernel.patched(here, call(here, other.address + 4).to_bytes(4, "little"))
     assert context(kernel).code("machine_kexec").continuations == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["__asan_load8_noabort", "__asan_report_load8_noabort", "__hwasan_load8_noabort"]
+)
+def test_address_map_of_a_kernel_with_kasan_is_refused(name: str):
+    kernel = open_target(str(IMAGE))
+    at = kernel.segments[-1].end + APART & -16
+    state = context(kernel).bare_entry("machine_kexec")
+    context(kernel).address_map(state)
+    with pytest.raises(UnsupportedError, match="KASAN"):
+        context(with_function(kernel, name, at, RET.to_bytes(4, "little"))).address_map(state)

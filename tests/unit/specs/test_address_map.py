@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from kexec_verify.logic import const, constant
-from kexec_verify.specs.address_map import AddressMap, first_struct_pages
+from kexec_verify.specs.address_map import AddressMap, first_struct_pages, kernel_addresses
 
 TOP = 1 << 64
 P48, P52 = TOP - (1 << 48), TOP - (1 << 52)
@@ -46,3 +46,11 @@ def test_first_struct_page_of_early_kernels():
 def test_bits_of_virtual_addresses():
     assert AddressMap(const(0), const(0), P48, TOP - (1 << 47)).address_bits == (48, 48)
     assert AddressMap(const(0), const(0), P52, TOP - (1 << 47)).address_bits == (52, 48)
+
+
+@pytest.mark.parametrize(
+    ("t1sz", "held"), [(0, False), (11, False), (12, True), (16, True), (25, True), (28, True), (29, False)]
+)
+def test_bits_of_the_kernels_addresses(t1sz, held):
+    tcr = const(t1sz << 16 | 0x3F << 10 | 0x3F)  # the bits beside the field make no difference
+    assert kernel_addresses(tcr).is_true() == held
