@@ -41,7 +41,7 @@ CHECKED: dict[str, str] = {
     "kvm-at-el2": "VBAR_EL2 and hyp_physvirt_offset; KVM's vector for an HVC, in RAM and as it is proved",
     "segments-kept-clean": "the segments' bytes; whether they are clean cannot be seen",
     "control-page-kept": "the page's bytes, after the load and where machine_kexec is entered",
-    "kimage-kept": "its bytes, after the load and where machine_kexec is entered",
+    "kimage-kept": "the fields that specs/kimage.py names, after the load and where machine_kexec is entered",
 }
 """What is looked at, by the identifier of the assumption."""
 IMPOSSIBLE: dict[str, str] = {
