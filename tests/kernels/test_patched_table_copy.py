@@ -57,7 +57,7 @@ def test_copy_is_proved_for_each_choice(kernel: Kernel):
     assert as_linked(kernel, covered, composition.proved_both_ways) is None
     linked, _ = composed(kernel, choices=False)
     assert linked.parts[NAME].covered < covered
-    assert "LPA2" in str(as_linked(kernel, covered, linked.proved_both_ways))
+    assert "HAS_VA52" in str(as_linked(kernel, covered, linked.proved_both_ways))
 
 
 def test_a_choice_is_the_same_at_every_site(debian_kernel: Callable[[str], Kernel]):
