@@ -247,7 +247,7 @@ WHOLE_PATH = (
         "may find at EL2 in its place, answer HVC_SOFT_RESTART by entering x1 at EL2 with these arguments, "
         "the MMU off and interrupts masked. They store 16 bytes on EL2's stack and nothing else.",
         ("stub-soft-restart", "stub-set-vectors", "stub-memory", "stub-effect", "stub-keeps", "kvm-*"),
-        assumptions=("stub-below-answers",),
+        assumptions=("stub-below-answers", "kvm-at-el2"),
         function="__hyp_stub_vectors",
     ),
     Property(
