@@ -38,6 +38,8 @@ class KimageLayout:
     nr_segments: int = 56
     segment: int = 64
     has_arch: bool = True
+    entry: int = 8
+    last_entry: int = 16
 
     @property
     def dtb_mem(self) -> int:

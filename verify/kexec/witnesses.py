@@ -76,6 +76,11 @@ def pages_formed(kernel: Kernel, function: str) -> set[int]:
     return {i.operands[1].imm & MASK for i, _ in _walk(kernel, function) if i.id == arm64.ARM64_INS_ADRP}
 
 
+def constants_held(kernel: Kernel, function: str) -> set[int]:
+    """Return the constants that a register holds at some instruction of the function."""
+    return {value for _, known in _walk(kernel, function) for value in known.values()}
+
+
 def masks_set(kernel: Kernel, function: str) -> set[int]:
     """Return the constants that the function sets bits of a 64-bit register by (orr with an immediate)."""
     return {

@@ -86,6 +86,9 @@ def _result(
             return value
         case arm64.ARM64_INS_MOVN, [int(value)]:
             return ~value
+        case arm64.ARM64_INS_MOVK, [int(value)] if insn.reg_name(operands[0].reg) in known:
+            kept = ~(0xFFFF << operands[1].shift.value)
+            return known[insn.reg_name(operands[0].reg)] & kept | value
         case arm64.ARM64_INS_ADD, [int(left), int(right)]:
             return left + right
         case arm64.ARM64_INS_SUB, [int(left), int(right)]:
