@@ -45,6 +45,32 @@ _ALL = (
         "kernel/kexec_core.c: kimage_alloc_page, kimage_load_segment, sanity_check_segment_list",
     ),
     Assumption(
+        "list-words",
+        "kimage_add_entry is given the address of a page with IND_DESTINATION or IND_SOURCE, and no other bit "
+        "below the page size.",
+        "kernel/kexec_core.c: kimage_set_destination and kimage_add_page, its only callers",
+    ),
+    Assumption(
+        "list-pages",
+        "kimage_alloc_page, asked by kimage_add_entry, returns 0 or a page of the linear map that is no list "
+        "page and in no segment. It leaves head, entry, last_entry, the list pages and the flag of each word "
+        "as they were; it may give a SOURCE another page. A list has at most as many list pages as there are "
+        "pages.",
+        "kernel/kexec_core.c: kimage_alloc_page and kimage_dst_used",
+    ),
+    Assumption(
+        "list-kept",
+        "From do_kimage_alloc_init to kimage_terminate only kimage_add_entry and kimage_alloc_page write to the "
+        "list pages and to head, entry and last_entry.",
+        "kernel/kexec_core.c: pages of the image's own, under kexec_lock",
+    ),
+    Assumption(
+        "kimage-allocated",
+        "The allocator gives do_kimage_alloc_init 0 or memory of its own for a struct kimage, zero where "
+        "__GFP_ZERO asks for that, and keeps SP and x19 to x29.",
+        "kernel/kexec_core.c: kzalloc; mm/slub.c",
+    ),
+    Assumption(
         "pages-below-top",
         "No page of the list is mapped in the last MiB of the address space.",
         "arch/arm64/include/asm/memory.h: the linear map ends below the fixmap; a PA has 52 bits",

@@ -144,6 +144,7 @@ _MACHINE_KEXEC = "machine_kexec"
 _LOOPS = tuple(f"mk-{kind}-*" for kind in ("scan", "flush", "inval", "copy", "loop"))
 _POST_LOAD = "machine_kexec_post_load"
 _RESTART = "cpu_soft_restart"
+_BUILDING = ("objects-apart", "alternatives-unapplied", "globals-found")
 _ENVIRONMENT = ("alternatives-unapplied", "objects-apart", "machine-quiet")
 
 WHOLE_PATH = (
@@ -357,6 +358,52 @@ WHOLE_PATH = (
         variant="kimage",
         function="trans_pgd_create_copy",
         grounds=("linear-map-copied",),
+    ),
+    Property(
+        "list-begin",
+        "T10",
+        "do_kimage_alloc_init returns 0, or a kimage whose list has no word: head is 0, and entry and "
+        "last_entry name it.",
+        ("list-begin-*",),
+        assumptions=("kimage-allocated", *_BUILDING),
+        variant="kimage",
+        function="do_kimage_alloc_init",
+    ),
+    Property(
+        "list-add-entry",
+        "T10",
+        "kimage_add_entry appends its word to a list of any length, after the INDIRECTION to a new list page "
+        "where the last one is full. Older words and all other memory stay as they were. List pages are "
+        "distinct and in no segment, entry names the next free word, which is 0, and last_entry its page's "
+        "last word. Without a page it returns -ENOMEM.",
+        ("list-add-*",),
+        assumptions=("list-pages", "list-words", "list-kept", *_BUILDING),
+        variant="kimage",
+        function="kimage_add_entry",
+    ),
+    Property(
+        "list-terminate",
+        "T10",
+        "kimage_terminate sets the free word at the end of a list of any length to exactly IND_DONE, and "
+        "changes no other word.",
+        ("list-end-*",),
+        assumptions=("list-kept", *_BUILDING),
+        variant="kimage",
+        function="kimage_terminate",
+    ),
+    Property(
+        "list-chained",
+        "T10",
+        "The list that do_kimage_alloc_init begins, kimage_add_entry extends and kimage_terminate ends is what "
+        "the list machine reads from head on. Its head is an INDIRECTION or exactly IND_DONE (W1), each word "
+        "has one flag (W2), DONE is the last word and no other (W3), and its list pages are in no segment "
+        "(W7). kimage_load_segment, kimage_alloc_page and their callers are not covered: W1 to W7 stay "
+        "assumptions of kexec-reaches-entry.",
+        ("list-chain-*",),
+        ("list-begin", "list-add-entry", "list-terminate"),
+        ("memstart-aligned",),
+        variant="kimage",
+        function="the list",
     ),
     Property(
         "kexec-reaches-entry",

@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from kexec_verify.arm64.lift import Code
 from kexec_verify.errors import InternalError, UnsupportedError
 from kexec_verify.kexec.abi_variant import AbiVariant
-from kexec_verify.kexec.composition import Composition, Part, has_whole_path
+from kexec_verify.kexec.composition import STANDALONE, Composition, Part, has_whole_path
 from kexec_verify.kexec.conditions import condition
 from kexec_verify.kexec.globals import image_addresses
 from kexec_verify.kexec.layout import stated_layout
+from kexec_verify.kexec.list_builder import FUNCTIONS as LISTS
+from kexec_verify.kexec.list_builder import PREFIX
+from kexec_verify.kexec.list_chain import NAME as CHAIN
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME as MACHINE_KEXEC
 from kexec_verify.kexec.patch_sites import AS_LINKED, AS_PATCHED, as_linked, unknown
@@ -180,7 +183,10 @@ class KernelProof:
         self.composition = Composition(kernel, variant, routine, discharger.decide, choices=True)
         progress("running the C code")
         started = time.perf_counter()
-        self.composition.build(tables_alone=all(claim.function == TABLES for claim in claims))
+        functions = {claim.function for claim in claims}
+        alone = functions if functions <= set(STANDALONE) else set()
+        lists = not functions.isdisjoint(LISTS)
+        self.composition.build([name for name in STANDALONE if name in alone], lists)
         wanted = [
             obligation
             for part in self.composition.parts.values()
@@ -378,6 +384,9 @@ def _parts(claim: Property, composition: Composition) -> list[Part]:
             names |= {name for name in composition.parts if name.startswith("__hyp_stub_vectors")}
         elif first == "tables":
             names |= {name for name in composition.parts if name.startswith(TABLES)}
+        elif first == "list":
+            parts = {CHAIN: "list-chain", **PREFIX}
+            names |= {name for name, prefix in parts.items() if pattern.startswith(prefix)}
         else:
             names |= set(_PARTS[first])
         if first == "pl" and composition.routine.copied_at_last:

@@ -13,7 +13,7 @@ from kexec_verify.arm64.lift import Code
 from kexec_verify.html.index import PAGE
 from kexec_verify.html.write import fresh_page, remember
 from kexec_verify.kernel_proof import prove_kernel
-from kexec_verify.kexec.composition import has_whole_path
+from kexec_verify.kexec.composition import builds_lists, has_whole_path
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.selection import select
 from kexec_verify.prove.discharge import Discharger
@@ -21,11 +21,13 @@ from kexec_verify.report.model import Run
 from kexec_verify.report.partial import Partial
 from kexec_verify.report.record import record, report_files
 from kexec_verify.report.save import save
-from kexec_verify.specs.properties import Property
+from kexec_verify.specs.properties import PROPERTIES, Property
 from kexec_verify.target import Kernel
 from kexec_verify.theorems import Outcome, Progress
 from kexec_verify.undecided import account
 from kexec_verify.waivers import Waiver
+
+_LISTS = [claim for claim in PROPERTIES.values() if claim.theorem == "T10"]
 
 
 class Verification:
@@ -52,6 +54,9 @@ class Verification:
         # Objects without trans_pgd.o cannot show what a routine's proof assumes of the copied linear map.
         able = {claim.id for claim in select(patterns, lambda claim: kernel.has_code(claim.function))}
         claims = [claim for claim in claims if claim.id in able]
+        if not builds_lists(kernel) and not any(PROPERTIES.get(p) in _LISTS for p in patterns):
+            # Nothing of kexec_core is in the target.
+            claims = [claim for claim in claims if claim not in _LISTS]
         self._claims, self._patterns, self._waivers = claims, patterns, waivers
         self._discharger = discharger
         self._whole = has_whole_path(kernel)

@@ -24,6 +24,7 @@ TITLES = {
     "T6": "An image in place is entered without copying",
     "T7": "What machine_kexec_post_load flushes, copies and prepares",
     "T8": "The whole kexec path",
+    "T10": "The list that kexec_core builds",
     "T11": "The tables that the routine runs on",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -23,6 +23,10 @@ from kexec_verify.kexec.kvm_vectors import (
     is_nameless,
 )
 from kexec_verify.kexec.layout import layout_of
+from kexec_verify.kexec.list_builder import FUNCTIONS as LISTS
+from kexec_verify.kexec.list_builder import ListFunction
+from kexec_verify.kexec.list_chain import NAME as CHAIN
+from kexec_verify.kexec.list_chain import chain
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME, Bug, MachineKexec
 from kexec_verify.kexec.post_load import NAME as POST_LOAD
@@ -41,7 +45,17 @@ from kexec_verify.target import Kernel
 
 CALLEE = "callee "
 """What the names of callees' parts begin with."""
+STANDALONE = (TABLES, *LISTS, CHAIN)
+"""Functions that are proved without the others; the last is no function, but what follows from those before."""
 _MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
+
+
+_BUILDERS = (*LISTS, "kimage_load_segment")
+
+
+def builds_lists(kernel: Kernel) -> bool:
+    """Return whether the target has any of kexec_core's functions that build lists, or a clone of one."""
+    return any(symbol.name.partition(".")[0] in _BUILDERS for symbol in kernel.symbols)
 
 
 def has_whole_path(kernel: Kernel) -> bool:
@@ -57,6 +71,7 @@ class Part:
     :param proof: what ran it, for those who look for a concrete run.
     :param callee: the proof of a callee's contract, if it is no copy of bytes.
     :param tables: the proof of the copy of the linear map.
+    :param list_function: the proof of a function that builds the list.
     :param used: the contracts that it relies on, by the callee's name.
     :param copied: copies of the image that it makes, or that it is the proof of: start, length in bytes.
     :param context: the kernel that it is about; None for the composition's own.
@@ -72,6 +87,7 @@ class Part:
     proof: MachineKexec | PostLoad | SoftRestart | El2Code | None = None
     callee: Callee | None = None
     tables: TableCopy | None = None
+    list_function: ListFunction | None = None
     used: dict[str, tuple[int, Contract]] = field(default_factory=dict)
     copied: list[tuple[int, int]] = field(default_factory=list)
     context: KexecContext | None = None
@@ -107,13 +123,14 @@ class Composition:
         self.by_restart = not self.variant.kimage
         self.through_routine = self.variant.tests_head
 
-    def build(self, tables_alone: bool = False) -> None:
+    def build(self, only: Collection[str] = (), lists: bool | None = None) -> None:
         """Run every function and add its obligations.
 
-        :param tables_alone: only the one that copies the linear map.
+        :param only: these functions alone; each must be one of STANDALONE.
+        :param lists: the functions that build lists too; None if the kernel has one of them.
         """
-        if tables_alone:
-            self._attempt(TABLES, self._tables)
+        if only:
+            self._alone(only)
             return
         self._attempt(NAME, self._machine_kexec)
         self._attempt(POST_LOAD, self._post_load)
@@ -131,8 +148,20 @@ class Composition:
             copied = COPIED_VECTORS
             self._attempt(copied, lambda part: self._at_el2(part, HypStub(self.context, copied, True)))
             self._attempt(TABLES, self._tables)
+        if builds_lists(self.kernel) if lists is None else lists:
+            self._alone((*LISTS, CHAIN))
         self.build_callees()
         self._attempt("", self._join)
+
+    def _alone(self, functions: Collection[str]) -> None:
+        """Run functions whose proofs use no contract that is proved."""
+        for name in functions:
+            if name == TABLES:
+                self._attempt(TABLES, self._tables)
+            elif name == CHAIN:
+                self._attempt(CHAIN, self._chain)
+            else:
+                self._attempt(name, self._list_function)
 
     def _attempt(self, name: str, build: Build) -> None:
         part = self.kept.get(name, Part(name))
@@ -205,6 +234,15 @@ class Composition:
         self.proved_both_ways |= proof.choices
         part.code, part.tables = proof.code, proof
         part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
+
+    def _list_function(self, part: Part) -> None:
+        proof = ListFunction(self.context, part.function, self.decide)
+        part.code, part.list_function = proof.code, proof
+        proof.prove()
+        part.obligations, part.covered = proof.obligations, frozenset(proof.covered)
+
+    def _chain(self, part: Part) -> None:
+        part.obligations = chain(self.context)
 
     def build_callees(self) -> None:
         """Prove each contract that a caller used, and those that the callee itself uses."""

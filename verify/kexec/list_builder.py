@@ -32,13 +32,15 @@ from kexec_verify.logic import (
 )
 from kexec_verify.memory import WORD_BYTES
 from kexec_verify.obligation import Facts, Obligation
-from kexec_verify.specs.kimage import IND_INDIRECTION
+from kexec_verify.specs.address_map import AddressMap, linear_map_end
 from kexec_verify.specs.image_builder import ENOMEM, GFP_ZERO, NO_DESTINATION, ListBuilder, Pages, Segment
+from kexec_verify.specs.kimage import IND_INDIRECTION
 from kexec_verify.symbolic.explore import ANYWHERE, Decide, Explorer
 from kexec_verify.symbolic.heap import HEAP, Heap, heap_of
 from kexec_verify.symbolic.objects import STACK_FRAME, Object
 
 ADD, TERMINATE, BEGIN = "kimage_add_entry", "kimage_terminate", "do_kimage_alloc_init"
+FUNCTIONS = (BEGIN, ADD, TERMINATE)
 ALLOCATES = "kimage_alloc_page"
 ALLOCATORS = ("kmalloc_trace", "kmalloc_trace_noprof", "__kmalloc_cache_noprof", "kmem_cache_alloc_trace")
 """What do_kimage_alloc_init gets a kimage from, over the kernel's versions."""
@@ -66,12 +68,8 @@ class ListFunction:
 
     def __post_init__(self) -> None:
         self.code = self.context.plain(self.name)
-        self.memstart = var("memstart_addr")
-        addresses = replace(
-            self.context.address_map(State({}, {}, self._memory(()), Lines("L"))), memstart_addr=self.memstart
-        )
-        self.pages = Pages(addresses, self.context.page_size, first_struct_page(self.context))
-        self.segment = Segment(var("segment.mem"), var("segment.memsz"))
+        self.pages = pages(self.context)
+        self.segment = any_segment()
         self.page_found = var("the page found")
 
     def prove(self) -> None:
@@ -99,17 +97,15 @@ class ListFunction:
         address = self.context.globals.addresses.get("memstart_addr")
         if address is None:
             raise UnsupportedError("kernel whose memstart_addr is not known")
-        return heap_of(memory.storing(_IMAGE, address, self.memstart))
+        return heap_of(memory.storing(_IMAGE, address, self.pages.addresses.memstart_addr))
 
     def _entry(self, *further: Object) -> State:
         registers = unknown_registers(self.name)
         frame = Object(STACK_FRAME, registers["sp"], -FRAME_BYTES, 0)
         task = Object(_TASK, registers["sp_el0"], 0, _TASK_BYTES)
         memory = self._memory((frame, task, *further))
-        state = State(
-            registers, unknown_ghosts(self.name), memory, Lines("L@entry"), fetch=Lines("F@entry")
-        )
-        whole = aligned(self.memstart, self.context.page_size)
+        state = State(registers, unknown_ghosts(self.name), memory, Lines("L@entry"), fetch=Lines("F@entry"))
+        whole = aligned(self.pages.addresses.memstart_addr, self.context.page_size)
         return state.assume(("memstart-aligned", whole))
 
     def _given(self, length: Term) -> tuple[State, ListBuilder]:
@@ -138,7 +134,11 @@ class ListFunction:
 
     def _with_cursor(self, memory: Heap, built: ListBuilder) -> Heap:
         at = self.context.layout
-        for offset, value in ((at.head, built.head), (at.entry, built.entry), (at.last_entry, built.last_entry)):
+        for offset, value in (
+            (at.head, built.head),
+            (at.entry, built.entry),
+            (at.last_entry, built.last_entry),
+        ):
             memory = heap_of(memory.storing(KIMAGE, offset, value))
         return memory
 
@@ -147,7 +147,14 @@ class ListFunction:
         at, kimage = self.context.layout, built.kimage
         fields = (self.context.field(state, kimage, o) for o in (at.head, at.entry, at.last_entry))
         return ListBuilder(
-            self.pages, kimage, *fields, state.memory.read, normal(length), built.page, built.rank, self.segment
+            self.pages,
+            kimage,
+            *fields,
+            state.memory.read,
+            normal(length),
+            built.page,
+            built.rank,
+            self.segment,
         )
 
     # Running
@@ -199,7 +206,9 @@ class ListFunction:
         assert isinstance(step.then, Exit)
         kept = (step.state.registers[name] == entry.registers[name] for name in _KEPT)
         goal = And(step.then.target == entry.registers["x30"], *kept)
-        self._require("returns", "it returns to its caller with SP, x19 to x29 as they were", step.state, goal)
+        self._require(
+            "returns", "it returns to its caller with SP, x19 to x29 as they were", step.state, goal
+        )
 
     def _require_accesses(self, state: State, allowed: Callable[[Term], Formula]) -> None:
         """Each access stays in the frame, the fields head, entry and last_entry, or a list page."""
@@ -252,7 +261,9 @@ class ListFunction:
                 continue
             begun = self._builder("begun", heap_of(state.memory), kimage, const(0), const(0))
             begun = self._after(state, begun, const(0))
-            sentence = "it returns a kimage whose list has no word, and entry and last_entry name its head (I1)"
+            sentence = (
+                "it returns a kimage whose list has no word, and entry and last_entry name its head (I1)"
+            )
             self._require("cursor", sentence, state, And(state.registers["x0"] == kimage, begun.cursor()))
 
     # kimage_add_entry
@@ -286,7 +297,11 @@ class ListFunction:
             before = self._swapped(built, length) if asked else built
             if NONE in labels:
                 after = self._after(state, before, length)
-                goal = And(state.registers["x0"][31:0] == const(-ENOMEM, 32), after.cursor(), after.head == before.head)
+                goal = And(
+                    state.registers["x0"][31:0] == const(-ENOMEM, 32),
+                    after.cursor(),
+                    after.head == before.head,
+                )
                 sentence = "without a page it returns -ENOMEM, and the cursor is as it was"
                 self._require("none", sentence, state, goal)
                 self._require_frame(state, before, [])
@@ -341,13 +356,23 @@ class ListFunction:
         known += (("proved: where a page is chained", full_here),)
         own = self._own(before, after)
         if not empty:
-            of_word = (*instances(before, WORD), ("I3 of the last page", before.list_page(before.rank_of(end))))
+            of_word = (
+                *instances(before, WORD),
+                ("I3 of the last page", before.list_page(before.rank_of(end))),
+            )
             older = And(before.has_word(WORD), WORD != 0)
             apart = Implies(older, And(*(before.slot(WORD) != address for address in own)))
             self._require_from("apart", "no older word is where it stores", state, apart, *known, *of_word)
-            kept = Implies(older, And(after.slot(WORD) == before.slot(WORD), after.word(WORD) == before.word(WORD)))
+            kept = Implies(
+                older, And(after.slot(WORD) == before.slot(WORD), after.word(WORD) == before.word(WORD))
+            )
             self._require(
-                "kept", "each older word is as it was", state, kept, *of_word, ("proved: where it stores", apart)
+                "kept",
+                "each older word is as it was",
+                state,
+                kept,
+                *of_word,
+                ("proved: where it stores", apart),
             )
             self._require("kept", "the head is as it was", state, after.head == before.head)
             known += (*instances(before, WORD, RANK), ("proved: each older word is as it was", kept))
@@ -387,7 +412,7 @@ class ListFunction:
 
     def _require_frame(self, state: State, before: ListBuilder, own: list[Term]) -> None:
         """No other word of memory changes."""
-        elsewhere = And(*(ANYWHERE != address for address in own))
+        elsewhere = And(*(address != ANYWHERE for address in own))
         goal = state.memory.read(ANYWHERE) == before.read(ANYWHERE)
         other = ("another word than those that are appended", elsewhere)
         self._require("frame", "no other word of memory changes", state, goal, other)
@@ -407,7 +432,7 @@ class ListFunction:
             known = () if constant(length) == 0 else instances(built, WORD)
             sentence = "the list is what it was, with DONE at its end"
             self._require("last", sentence, state, built.terminated(after, WORD), *known)
-            own = And() if constant(length) == 0 else ANYWHERE != built.slot(length)
+            own = And() if constant(length) == 0 else built.slot(length) != ANYWHERE
             goal = state.memory.read(ANYWHERE) == built.read(ANYWHERE)
             self._require("frame", "no other word of memory changes", state, goal, ("another word", own))
             self._require_accesses(state, lambda a: self._in_list(built, a, None))
@@ -415,6 +440,22 @@ class ListFunction:
 
 PREFIX = {ADD: "list-add", TERMINATE: "list-end", BEGIN: "list-begin"}
 """What the names of the functions' obligations begin with."""
+
+
+def pages(context: KexecContext) -> Pages:
+    """Return the kernel's pages; memstart_addr is a variable, for boot sets it once.
+
+    :raises UnsupportedError: if it is not known where the kernel's words or struct pages are.
+    """
+    start, size = context.page_offset, context.page_size
+    end, memstart = linear_map_end(start, size), var("memstart_addr")
+    addresses = AddressMap(var("kimage_voffset"), memstart, start, end, context.globals.folds_ttbr)
+    return Pages(addresses, size, first_struct_page(context))
+
+
+def any_segment() -> Segment:
+    """Return a segment of which nothing is known."""
+    return Segment(var("segment.mem"), var("segment.memsz"))
 
 
 def invariants(built: ListBuilder) -> Facts:
@@ -437,5 +478,7 @@ def _labelled(state: State, *labels: str) -> Facts:
 
 def instances(built: ListBuilder, i: Term | None, j: Term | None = None) -> Facts:
     """The invariants at word ``i`` and its list page, and at the list page of rank ``j``."""
-    at_word = () if i is None else (("I2", built.shape(i)), ("I3 of its page", built.list_page(built.rank_of(i))))
+    at_word = (
+        () if i is None else (("I2", built.shape(i)), ("I3 of its page", built.list_page(built.rank_of(i))))
+    )
     return (*at_word, *((("I3", built.list_page(j)),) if j is not None else ()))

@@ -24,5 +24,7 @@ def first_struct_page(context: KexecContext) -> int:
         used = {at for at in candidates if at in held or -at % size in held}
         said += [used] if used else []
     if len(said) < 2 or any(used != said[0] for used in said) or len(said[0]) != 1:
-        raise UnsupportedError("kernel whose struct pages are not known: no two functions agree where they are")
+        raise UnsupportedError(
+            "kernel whose struct pages are not known: no two functions agree where they are"
+        )
     return said[0].pop()

@@ -35,6 +35,15 @@ class Expected:
     value: int
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What a run does that the function must not do: in words, what was expected, and where."""
+
+    said: str
+    expected: Expected
+    at: int
+
+
 @dataclass
 class ListRun:
     """One run.
@@ -51,7 +60,7 @@ class ListRun:
     given: bool
     run: PathRun = field(init=False)
     inputs: Inputs = field(init=False)
-    fault: tuple[str, Expected, int] | None = None
+    fault: Fault | None = None
 
     def __post_init__(self) -> None:
         self.pages = self.proof.pages
@@ -125,7 +134,9 @@ class ListRun:
         formed = witnesses.pages_formed(context.kernel, code.name)
         held = (_KIMAGE, _STACK - 1, _STACK, _TASK, _NEW, *(_LISTS + n for n in range(0, 8, 2)))
         pages = {self._address(page) + at for page in held for at in range(0, self.size, PAGE)}
-        pages |= {(at & -PAGE) + further for at in formed for further in (0, PAGE)} | {at & -PAGE for at in memory}
+        pages |= {(at & -PAGE) + further for at in formed for further in (0, PAGE)} | {
+            at & -PAGE for at in memory
+        }
         answers: list[Answer] = []
         while True:
             self.inputs = Inputs(
@@ -169,42 +180,52 @@ class ListRun:
         older = {i: self._value(i) for i in range(self.length)}
         found = [Expected(f"word {i}", self._place(i), value) for i, value in (added | older).items()]
         if name != TERMINATE:
-            fields = zip(("entry", "last_entry"), (at.entry, at.last_entry), self._cursor(length), strict=True)
-            found += [Expected(f"kimage->{field}", self.kimage + offset, value) for field, offset, value in fields]
+            fields = zip(
+                ("entry", "last_entry"), (at.entry, at.last_entry), self._cursor(length), strict=True
+            )
+            found += [
+                Expected(f"kimage->{field}", self.kimage + offset, value) for field, offset, value in fields
+            ]
         return found
 
-    def _fault(self) -> tuple[str, Expected, int] | None:
-        """The first thing that is wrong: in words, as values, and the address of its instruction."""
+    def _fault(self) -> Fault | None:
+        """The first thing that is wrong."""
         left, last = self.run.left, self.run.trace[-1]
         if left is None or left.kind != "ret" or left.target != _BACK:
             how = left.kind if left is not None else "stopped"
-            return f"it does not return: {how}", Expected("the end", 0, 0), last
+            return Fault(f"it does not return: {how}", Expected("the end", 0, 0), last)
         registers = self.run.registers()
         for event in self.run.events:
             if self.proof.name == ADD and event.name == "call":
                 asked = event.registers
                 if asked["x0"] != self.kimage or asked["x2"] != NO_DESTINATION & _MASK:
-                    return f"{ALLOCATES} is asked for another page", Expected("x2", 0, _MASK), event.at
+                    return Fault(f"{ALLOCATES} is asked for another page", Expected("x2", 0, _MASK), event.at)
         for item in self._expected():
             found = self.run.read(item.address, WORD_BYTES)
             if found != item.value:
                 stores = [a.at for a in self.run.accesses if a.kind == "store" and a.address == item.address]
-                return f"{item.name} of the list is {found or 0:#x}", item, stores[-1] if stores else last
+                at = stores[-1] if stores else last
+                return Fault(f"{item.name} is {found or 0:#x}", item, at)
         told = {item.address for item in self._expected()}
         for access in self.run.accesses:
             own = self._address(_STACK - 1) <= access.address < self._address(_STACK)
             in_kimage = self.kimage <= access.address < self.kimage + _KIMAGE_WORDS * WORD_BYTES
             fine = own or (self.proof.name == BEGIN and in_kimage)
             if access.kind == "store" and not fine and access.address not in told:
-                item = Expected("a word of no list", access.address, self.inputs.memory.get(access.address, 0))
-                return f"it stores to {access.address:#x}, which is no word of the list", item, access.at
+                item = Expected(
+                    "a word of no list", access.address, self.inputs.memory.get(access.address, 0)
+                )
+                said = f"it stores to {access.address:#x}, which is no word of the list"
+                return Fault(said, item, access.at)
         changed = [n for n in range(19, 30) if registers[f"x{n}"] != _CALLER + n]
         if changed or registers["sp"] != self._address(_STACK):
-            return "it does not keep SP and x19 to x29", Expected("registers", 0, 0), last
+            return Fault("it does not keep SP and x19 to x29", Expected("registers", 0, 0), last)
         result = self._result()
         mask = _MASK if self.proof.name == BEGIN else 0xFFFF_FFFF
         if result is not None and registers["x0"] & mask != result & mask:
-            return f"it returns {registers['x0'] & mask:#x}", Expected("the result", 0, result & mask), last
+            return Fault(
+                f"it returns {registers['x0'] & mask:#x}", Expected("the result", 0, result & mask), last
+            )
         return None
 
     def _result(self) -> int | None:
@@ -214,24 +235,29 @@ class ListRun:
             return self.kimage if self.given else 0
         return 0 if self.given or self.length % self.words else -ENOMEM
 
+    def given_in_words(self) -> dict[str, str]:
+        """Return what the run was given, by name."""
+        found = {"words of the list": str(self.length)}
+        found |= {"entry": f"{self.word:#x}"} if self.proof.name == ADD else {}
+        return found | (
+            {"the allocator": "finds a page" if self.given else "finds none"} if self._asked else {}
+        )
+
     def shown(self, obligation: Obligation, property_id: str) -> CallCounterexample:
         """Return the record of the run.
 
         :raises InternalError: if a replay does not show it.
         """
         assert self.fault is not None
-        said, item, at = self.fault
+        said, item, at = self.fault.said, self.fault.expected, self.fault.at
         code = self.proof.code
         value = self.run.read(item.address, WORD_BYTES) if item.address else None
         held = {item.address + i: (value or 0) >> 8 * i & 0xFF for i in range(WORD_BYTES)}
-        given = {"words of the list": str(self.length)}
-        given |= {"entry": f"{self.word:#x}"} if self.proof.name == ADD else {}
-        given |= {"the allocator": "finds a page" if self.given else "finds none"} if self._asked else {}
         found = CallCounterexample(
             function=code.name,
             property=property_id,
             obligation=obligation.sentence,
-            inputs=given,
+            inputs=self.given_in_words(),
             expected=f"{item.name}: {item.value:#x}",
             found=f"{value:#x}" if value is not None else said,
             effect=f"{code.where(at)}: after {code.name} on a list of {self.length} words, {said}",

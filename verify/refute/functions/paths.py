@@ -10,11 +10,13 @@ from kexec_verify.arm64.lift import loops
 from kexec_verify.errors import UnsupportedError
 from kexec_verify.kexec.composition import Composition, Part
 from kexec_verify.kexec.context import KexecContext
+from kexec_verify.kexec.list_builder import ListFunction
 from kexec_verify.obligation import Obligation
 from kexec_verify.prove.discharge import Result
 from kexec_verify.refute.functions.chain import Proof
 from kexec_verify.refute.functions.contract_check import broken, runs, shown
 from kexec_verify.refute.functions.contract_run import ContractRun
+from kexec_verify.refute.functions.list_run import runs as list_runs
 from kexec_verify.refute.functions.record import CallCounterexample
 from kexec_verify.refute.functions.search import Path, refute, witnesses
 from kexec_verify.refute.functions.table_run import refute_any_copy, refute_copy
@@ -93,6 +95,10 @@ class PathRuns:
             return refute(proof, result, property_id)
         if part is not None and part.tables is not None:
             return refute_copy(part.tables, result, property_id)
+        if part is not None and part.list_function is not None:
+            wrong = (run for run in list_runs(part.list_function) if run.fault is not None)
+            shown_by = next(wrong, None)
+            return shown_by.shown(result.obligation, property_id) if shown_by is not None else None
         if part is None or not _is_callee(part):
             return None
         for run in self._runs(part):
@@ -118,6 +124,8 @@ class PathRuns:
         proof = proof_of(part)
         if part is not None and proof is not None:
             return self._along(part, proof, path)
+        if part is not None and part.list_function is not None:
+            return self._on_a_list(part.list_function, path)
         if part is None or not _is_callee(part):
             return None  # nothing ran such a path, so nothing shows that it can be taken
         took = (run for run in self._runs(part) if _takes(run, path))
@@ -129,6 +137,18 @@ class PathRuns:
             self.broken[path] = fault
         names = ("x0", "x1", "x2", "ctr_el0")
         return {name: f"{run.inputs.registers[name]:#x}" for name in names}
+
+    def _on_a_list(self, proof: ListFunction, path: Path) -> dict[str, str] | None:
+        """Return what a run along ``path`` of a function that builds the list was given.
+
+        A run that leaves a bad list is kept as a fault of the path: then nothing of it is proved.
+        """
+        for run in list_runs(proof):
+            if tuple(run.run.trace[: len(path)]) == path:
+                if run.fault is not None:
+                    self.broken[path] = run.fault.said
+                return run.given_in_words()
+        return None
 
     def _along(self, part: Part, proof: Proof, path: Path) -> dict[str, str] | None:
         """Return inputs of a run along ``path``, or along a longer one that begins with it."""
