@@ -46,8 +46,8 @@ _ALL = (
     ),
     Assumption(
         "list-words",
-        "kimage_add_entry is given the address of a page with IND_DESTINATION or IND_SOURCE, and no other bit "
-        "below the page size.",
+        "kimage_add_entry is given the address of a page with IND_DESTINATION or IND_SOURCE, and no other "
+        "bit below the page size.",
         "kernel/kexec_core.c: kimage_set_destination and kimage_add_page, its only callers",
     ),
     Assumption(
@@ -60,8 +60,8 @@ _ALL = (
     ),
     Assumption(
         "list-kept",
-        "From do_kimage_alloc_init to kimage_terminate only kimage_add_entry and kimage_alloc_page write to the "
-        "list pages and to head, entry and last_entry.",
+        "From do_kimage_alloc_init to kimage_terminate only kimage_add_entry and kimage_alloc_page write to "
+        "the list pages and to head, entry and last_entry.",
         "kernel/kexec_core.c: pages of the image's own, under kexec_lock",
     ),
     Assumption(

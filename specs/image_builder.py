@@ -2,9 +2,9 @@
 
 A list page has N words of 8 bytes. The kernel fills them in order and chains a new page in its last word:
 
-    struct kimage     list page 0                                list page 1
-    head: word 0 ───▶ word 1 │ word 2 │ … │ word N - 1 │ word N ───▶ word N + 1 │ … │ word k = 0 │ … │      │
-    INDIRECTION                                     INDIRECTION                       ▲ entry         ▲ last_entry
+    struct kimage     list page 0                       list page 1
+    head: word 0 ───▶ word 1 │ word 2 │ … │ word N ───▶ word N + 1 │ … │ word k = 0 │ … │ last │
+    INDIRECTION                         INDIRECTION                      ▲ entry          ▲ last_entry
 
 So the place of word i is known from i alone, and no statement here speaks of what can be reached. Each
 method is an invariant or a place at the terms that are given; k is the number of words before the first that
@@ -199,7 +199,7 @@ class ListBuilder:
         return And(self.pages.exists(page), Not(self.is_listed(page)), apart, more)
 
     def length_after(self) -> Term:
-        """How many words the list has when one is appended: a page is chained first where the last is full."""
+        """The length with one more word: where a page is full, the next one is chained first."""
         return self.length + If(self.chains(self.length), const(2), const(1))
 
     def appended(self, after: ListBuilder, word: Term, i: Term) -> Formula:

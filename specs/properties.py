@@ -394,11 +394,11 @@ WHOLE_PATH = (
     Property(
         "list-chained",
         "T10",
-        "The list that do_kimage_alloc_init begins, kimage_add_entry extends and kimage_terminate ends is what "
-        "the list machine reads from head on. Its head is an INDIRECTION or exactly IND_DONE (W1), each word "
-        "has one flag (W2), DONE is the last word and no other (W3), and its list pages are in no segment "
-        "(W7). kimage_load_segment, kimage_alloc_page and their callers are not covered: W1 to W7 stay "
-        "assumptions of kexec-reaches-entry.",
+        "The list that do_kimage_alloc_init begins, kimage_add_entry extends and kimage_terminate ends is "
+        "what the list machine reads from head on. Its head is an INDIRECTION or exactly IND_DONE (W1), "
+        "each word has one flag (W2), DONE is the last word and no other (W3), and its list pages are in no "
+        "segment (W7). kimage_load_segment, kimage_alloc_page and their callers are not covered: W1 to W7 "
+        "stay assumptions of kexec-reaches-entry.",
         ("list-chain-*",),
         ("list-begin", "list-add-entry", "list-terminate"),
         ("memstart-aligned",),

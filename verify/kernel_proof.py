@@ -12,9 +12,9 @@ from kexec_verify.kexec.composition import STANDALONE, Composition, Part, has_wh
 from kexec_verify.kexec.conditions import condition
 from kexec_verify.kexec.globals import image_addresses
 from kexec_verify.kexec.layout import stated_layout
-from kexec_verify.kexec.list_builder import FUNCTIONS as LISTS
-from kexec_verify.kexec.list_builder import PREFIX
 from kexec_verify.kexec.list_chain import NAME as CHAIN
+from kexec_verify.kexec.list_code import FUNCTIONS as LISTS
+from kexec_verify.kexec.list_code import PREFIX
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME as MACHINE_KEXEC
 from kexec_verify.kexec.patch_sites import AS_LINKED, AS_PATCHED, as_linked, unknown

@@ -23,10 +23,10 @@ from kexec_verify.kexec.kvm_vectors import (
     is_nameless,
 )
 from kexec_verify.kexec.layout import layout_of
-from kexec_verify.kexec.list_builder import FUNCTIONS as LISTS
 from kexec_verify.kexec.list_builder import ListFunction
 from kexec_verify.kexec.list_chain import NAME as CHAIN
 from kexec_verify.kexec.list_chain import chain
+from kexec_verify.kexec.list_code import FUNCTIONS as LISTS
 from kexec_verify.kexec.locate import Function
 from kexec_verify.kexec.machine_kexec import NAME, Bug, MachineKexec
 from kexec_verify.kexec.post_load import NAME as POST_LOAD
@@ -46,7 +46,7 @@ from kexec_verify.target import Kernel
 CALLEE = "callee "
 """What the names of callees' parts begin with."""
 STANDALONE = (TABLES, *LISTS, CHAIN)
-"""Functions that are proved without the others; the last is no function, but what follows from those before."""
+"""What is proved without the others: functions, and at last what follows from them for the list."""
 _MARKS = (NAME, POST_LOAD, "kernel_kexec", "__crash_kexec", "start_kernel")
 
 
@@ -92,6 +92,11 @@ class Part:
     copied: list[tuple[int, int]] = field(default_factory=list)
     context: KexecContext | None = None
 
+    @property
+    def has_own_runs(self) -> bool:
+        """Runs over tables or lists refute it, or it is about no bytes."""
+        return self.tables is not None or self.list_function is not None or self.function == CHAIN
+
 
 @dataclass
 class Composition:
@@ -127,7 +132,7 @@ class Composition:
         """Run every function and add its obligations.
 
         :param only: these functions alone; each must be one of STANDALONE.
-        :param lists: the functions that build lists too; None if the kernel has one of them.
+        :param lists: the functions that build lists too; None for where T10 is about the kernel and it has one.
         """
         if only:
             self._alone(only)
@@ -148,7 +153,9 @@ class Composition:
             copied = COPIED_VECTORS
             self._attempt(copied, lambda part: self._at_el2(part, HypStub(self.context, copied, True)))
             self._attempt(TABLES, self._tables)
-        if builds_lists(self.kernel) if lists is None else lists:
+        if lists is None:
+            lists = self.variant.kimage and builds_lists(self.kernel)
+        if lists:
             self._alone((*LISTS, CHAIN))
         self.build_callees()
         self._attempt("", self._join)

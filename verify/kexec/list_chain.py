@@ -7,7 +7,7 @@ kimage_terminate has ended it; the words and places are those that the list mach
 from __future__ import annotations
 
 from kexec_verify.kexec.context import KexecContext
-from kexec_verify.kexec.list_builder import WORD, any_segment, pages
+from kexec_verify.kexec.list_code import WORD, any_segment, pages
 from kexec_verify.logic import And, Formula, Function, Implies, Not, aligned, const, ule, ult, var
 from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.specs.image_builder import ListBuilder, Pages, Segment
@@ -37,11 +37,9 @@ def build(given: Pages, segment: Segment) -> list[Obligation]:
     ended: Facts = (
         ("memstart-aligned", aligned(given.addresses.memstart_addr, given.page_size)),
         ("kimage_terminate has ended the list", list_.word(length) == IND_DONE),
-        ("I1", list_.counted()),
         ("I2", list_.shape(i)),
     )
     own = ("I3 of its page", list_.list_page(list_.rank_of(i)))
-    named = ("I3 of the page that it names", list_.list_page(list_.named_by(i)))
     exists = ("the list has the word", ule(i, length))
     found = []
 
@@ -54,7 +52,6 @@ def build(given: Pages, segment: Segment) -> list[Obligation]:
         "follows",
         "each word is followed by the one that the list machine reads",
         read.follows(i),
-        named,
         before,
     )
     heads = And(Implies(length == 0, head == IND_DONE), Implies(length != 0, has(head, IND_INDIRECTION)))

@@ -69,7 +69,7 @@ class Base:
         codes: dict[int, Code] = {}
         for part in self.parts.values():
             code = self.code_of(part)
-            if code is None or part.tables is not None:
+            if code is None or part.has_own_runs:
                 continue
             known = codes.setdefault(code.address, code)
             ran.setdefault(known.address, set()).update(part.covered)
@@ -122,8 +122,8 @@ class Base:
         found: dict[str, list[Inputs]] = {}
         for name, part in self.parts.items():
             proof, paths = proof_of(part), sorted({o.path for o in part.obligations if o.path})
-            if part.tables is not None:
-                found[name] = []  # its obligations are about entries, which no run here looks at
+            if part.has_own_runs:
+                found[name] = []  # its obligations are about entries or lists, which no run here looks at
             elif part.function and part.proof is None:
                 found[name] = taken(proof, paths) if proof is not None else []
                 self._keeps_contract(name, part, found[name])

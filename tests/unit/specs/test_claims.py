@@ -51,7 +51,7 @@ def test_identifiers_of_properties_are_stable():
 @pytest.mark.parametrize("claim", PROPERTIES.values(), ids=list(PROPERTIES))
 def test_property_is_complete(claim):
     assert KEBAB.fullmatch(claim.id)
-    assert re.fullmatch(r"T[1-9]|T11", claim.theorem)
+    assert re.fullmatch(r"T[1-9]|T1[01]", claim.theorem)
     assert claim.statement.endswith(".")
     assert claim.obligations
     assert set(claim.assumptions) <= set(ASSUMPTIONS)

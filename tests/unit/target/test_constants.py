@@ -43,7 +43,9 @@ def after(*code: int, constant_words: frozenset[str] = frozenset()) -> dict[str,
         ([0x90000000], BASE),  # adrp x0, .
         ([ADR_X0_WORD], WORD),
         ([MOV_X19_5, 0xAA1303E0], 5),  # mov x0, x19
-        ([MOV_X0_5, 0xF2A00020], None),  # movk x0, #1, lsl #16
+        ([MOV_X0_5, 0xF2A00020], 0x10005),  # movk x0, #1, lsl #16
+        ([MOVN_X0_0, 0xF2C00020], 0xFFFF_0001_FFFF_FFFF),  # movk x0, #1, lsl #32
+        ([0xF2A00020], None),  # movk of what is not known
         ([MOV_X0_5, 0x2A0003E0], None),  # mov w0, w0
         ([MOV_X0_5, 0x8B206000], None),  # add x0, x0, x0, uxtx
         ([MOV_X0_5, 0x52800020], None),  # mov w0, #1

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from kexec_verify.arm64.state import FLAGS, GENERAL, SYSTEM
 from kexec_verify.errors import InternalError, UnsupportedError
 from kexec_verify.kexec import witnesses
-from kexec_verify.kexec.list_builder import ADD, ALLOCATES, ALLOCATORS, BEGIN, TERMINATE, ListFunction
+from kexec_verify.kexec.list_code import ADD, ALLOCATES, ALLOCATORS, BEGIN, TERMINATE, ListCode
 from kexec_verify.obligation import Obligation
 from kexec_verify.refute.functions.effects import Answer, Inputs
 from kexec_verify.refute.functions.path_run import PAGE, PathRun
 from kexec_verify.refute.functions.record import CallCounterexample, ending, executed, rerun
-from kexec_verify.specs.image_builder import ENOMEM, NO_DESTINATION, WORD_BYTES
+from kexec_verify.specs.image_builder import ENOMEM, GFP_ZERO, NO_DESTINATION, WORD_BYTES
 from kexec_verify.specs.kimage import IND_DESTINATION, IND_DONE, IND_INDIRECTION, IND_SOURCE
 
 _BACK = 0xFFFF_FFF1_0000  # a place of no code
@@ -54,7 +54,7 @@ class ListRun:
     :ivar fault: what the run does that the function must not do; None if nothing.
     """
 
-    proof: ListFunction
+    proof: ListCode
     length: int
     word: int
     given: bool
@@ -157,7 +157,9 @@ class ListRun:
     def _answer(self, at: int) -> Answer:
         found = self.kimage if self.proof.name == BEGIN else self.pages.first + (_NEW << 6) & _MASK
         changed = {f"x{n}": 0xDEAD_0000 + n for n in range(1, 19)}
-        return Answer("page", at, {**changed, "x0": found if self.given else 0})
+        zeroed = self.proof.name == BEGIN and self.run.registers()["x1"] & GFP_ZERO
+        stores = {self.kimage: bytes(_KIMAGE_WORDS * WORD_BYTES).hex()} if zeroed and self.given else {}
+        return Answer("page", at, {**changed, "x0": found if self.given else 0}, stores)
 
     # What it must do
 
@@ -274,7 +276,7 @@ class ListRun:
         return found
 
 
-def runs(proof: ListFunction) -> Iterator[ListRun]:
+def runs(proof: ListCode) -> Iterator[ListRun]:
     """Run the function on lists that are empty, short, about to fill a page, and full."""
     words = proof.pages.words
     lengths = {BEGIN: (0,), TERMINATE: (0, 2, words, 2 * words)}
