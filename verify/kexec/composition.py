@@ -132,7 +132,7 @@ class Composition:
         """Run every function and add its obligations.
 
         :param only: these functions alone; each must be one of STANDALONE.
-        :param lists: the functions that build lists too; None for where T10 is about the kernel and it has one.
+        :param lists: those that build lists too; None where T10 is about the kernel and it has one of them.
         """
         if only:
             self._alone(only)
