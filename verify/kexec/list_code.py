@@ -144,6 +144,9 @@ class ListCode:
             names = self.context.kernel.symbols_at(target) if target is not None else []
             if kind != "call" or not names:
                 raise UnsupportedError(f"way out of {self.name} ({kind})", at)
+            if any("CALL" in self.code.at(before).opcodes for before in step.state.trace[:-1]):
+                # What a call returns has one name.
+                raise UnsupportedError(f"second call on a path of {self.name}", at)
             return [Step(state, at + SIZE) for state in leave(step.state, names[0], at)]
 
         explorer = Explorer(
