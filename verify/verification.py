@@ -54,9 +54,9 @@ class Verification:
         # Objects without trans_pgd.o cannot show what a routine's proof assumes of the copied linear map.
         able = {claim.id for claim in select(patterns, lambda claim: kernel.has_code(claim.function))}
         claims = [claim for claim in claims if claim.id in able]
-        if not builds_lists(kernel) and not any(PROPERTIES.get(p) in _LISTS for p in patterns):
-            # Nothing of kexec_core is in the target.
-            claims = [claim for claim in claims if claim not in _LISTS]
+        others = [claim for claim in claims if claim not in _LISTS]
+        if others and not builds_lists(kernel) and not any(PROPERTIES.get(p) in _LISTS for p in patterns):
+            claims = others  # nothing of kexec_core is in the target
         self._claims, self._patterns, self._waivers = claims, patterns, waivers
         self._discharger = discharger
         self._whole = has_whole_path(kernel)
