@@ -39,9 +39,9 @@ from kexec_verify.logic import (
     normal,
     var,
 )
-from kexec_verify.obligation import Obligation
+from kexec_verify.obligation import Facts, Obligation
 from kexec_verify.specs.image_builder import ENOMEM, GFP_ZERO, NO_DESTINATION, ListBuilder
-from kexec_verify.specs.kimage import IND_INDIRECTION
+from kexec_verify.specs.kimage import IND_DONE, IND_INDIRECTION
 from kexec_verify.symbolic.explore import ANYWHERE
 from kexec_verify.symbolic.heap import Heap, heap_of
 from kexec_verify.symbolic.objects import Object
@@ -261,9 +261,21 @@ class ListFunction(ListCode):
             self.require_return(entry, step)
             state = step.state
             after = self.after(state, built, length)
-            known = () if constant(length) == 0 else instances(built, WORD)
+            done = after.word(length) == IND_DONE
+            self.require("done", "the free word is DONE, and has no other bit", state, done)
+            known: Facts = (("proved: the free word", done),)
+            if constant(length) != 0:
+                older, place = And(built.has_word(WORD), WORD != 0), built.slot(length)
+                apart = Implies(older, built.slot(WORD) != place)
+                last = ("I3 of the last page", built.list_page(built.rank_of(length)))
+                facts = (("I1", built.counted()), last, *instances(built, WORD))
+                self._require_from("apart", "no older word is where it stores", state, apart, *facts)
+                kept = Implies(built.has_word(WORD), after.word(WORD) == built.word(WORD))
+                stores = ("proved: where it stores", apart)
+                self._require_from("kept", "each older word is as it was", state, kept, stores)
+                known += (("proved: each older word is as it was", kept),)
             sentence = "the list is what it was, with DONE at its end"
-            self.require("last", sentence, state, built.terminated(after, WORD), *known)
+            self._require_from("last", sentence, state, built.terminated(after, WORD), *known)
             own = And() if constant(length) == 0 else built.slot(length) != ANYWHERE
             goal = state.memory.read(ANYWHERE) == built.read(ANYWHERE)
             self.require("frame", "no other word of memory changes", state, goal, ("another word", own))
